@@ -1,0 +1,12 @@
+//! Links the addon for Node when the `binding` feature asks for it.
+
+fn main() {
+    #[cfg(feature = "binding")]
+    {
+        napi_build::setup();
+        // A worker that alone had loaded the addon unloads it when it ends, with our threads still in its code.
+        if std::env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os == "linux") {
+            println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The Node-API surface: plain values in, promises of [`Reply`] out. JavaScript validates and queues; this converts.
+//!
+//! Nothing here blocks Node: a lock is tried without waiting, and files are read and written on threads of ours.
+
+#![allow(unreachable_pub, reason = "napi exports to JavaScript, not to Rust")]
+
+mod lock;
+mod paths;
+mod policy;
+mod refresh;
+mod task;
+
+use crate::error::Error;
+use napi_derive::napi;
+
+/// The outcome of a native call. Exactly one of the two is set, or neither for "nothing".
+#[napi(object, object_from_js = false)]
+#[derive(Default)]
+pub struct Reply {
+    /// JSON text.
+    pub value: Option<String>,
+    /// What failed.
+    pub error: Option<Failure>,
+}
+
+/// An error of ours, for JavaScript to raise.
+#[napi(object, object_from_js = false)]
+pub struct Failure {
+    /// See `ErrorCode` in `index.d.ts`.
+    pub code: String,
+    /// Holds no secret.
+    pub message: String,
+    /// The file or directory concerned.
+    pub path: Option<String>,
+    /// The lock's holder: process id.
+    pub holder_pid: Option<u32>,
+    /// The lock's holder: for how long, in milliseconds.
+    pub holder_held_ms: Option<f64>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self {
+            code: error.code.as_str().to_owned(),
+            path: error.path.map(|path| path.to_string_lossy().into_owned()),
+            holder_pid: error.holder.as_ref().map(|holder| holder.pid),
+            holder_held_ms: error.holder.as_ref().map(crate::holder::Holder::held_ms),
+            message: error.message,
+        }
+    }
+}
+
+impl From<Error> for Reply {
+    fn from(error: Error) -> Self {
+        Self { error: Some(error.into()), ..Self::default() }
+    }
+}
+
+impl From<serde_json::Value> for Reply {
+    fn from(value: serde_json::Value) -> Self {
+        Self { value: Some(value.to_string()), ..Self::default() }
+    }
+}

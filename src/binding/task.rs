@@ -1,0 +1,40 @@
+//! Work off Node's thread, as a promise.
+
+use super::Reply;
+use crate::error::{Code, Error, Result};
+use napi::bindgen_prelude::{Env, Object};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+use tokio::runtime::{Builder, Runtime};
+
+/// Files are read and written by this many threads at most.
+const MAX_THREADS: usize = 16;
+
+/// Runs `work` on a thread of ours; the promise settles with its reply. Not libuv's pool: that is the user's.
+pub(super) fn promise(env: &Env, work: impl FnOnce() -> Result<Reply> + Send + 'static) -> napi::Result<Object<'_>> {
+    let (deferred, promise) = env.create_deferred()?;
+    let settle = move || {
+        let reply = guarded(work);
+        deferred.resolve(move |_| Ok(reply));
+    };
+    match runtime() {
+        Ok(runtime) => drop(runtime.spawn_blocking(settle)),
+        // No thread to be had: better late than never.
+        Err(_) => settle(),
+    }
+    Ok(promise)
+}
+
+/// No panic crosses into Node.
+pub(super) fn guarded(work: impl FnOnce() -> Result<Reply>) -> Reply {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Error::new(Code::Internal, "a defect in oauth-refresh-lock; please report it")))
+        .unwrap_or_else(Reply::from)
+}
+
+/// Never shut down: a thread that writes a credential when the last worker ends must be able to finish.
+fn runtime() -> std::io::Result<&'static Runtime> {
+    static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
+    let build = || Builder::new_multi_thread().worker_threads(1).max_blocking_threads(MAX_THREADS).build();
+    RUNTIME.get_or_init(build).as_ref().map_err(|error| error.kind().into())
+}

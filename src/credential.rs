@@ -1,0 +1,262 @@
+//! A credential as `auth-profiles.json` holds it: a JSON object of which we know some fields and keep all.
+
+use crate::digest::Digest;
+use crate::ecma;
+use crate::error::{Code, Error, Result};
+use serde_json::{Map, Value};
+use std::fmt;
+use zeroize::Zeroize;
+
+/// The largest instant that ECMAScript's `Date` can hold, in milliseconds since the epoch.
+pub const MAX_DATE_MS: f64 = 8.64e15;
+
+/// One refresh token of a grant, known by its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Generation(Digest);
+
+impl Generation {
+    /// The generation that this refresh token stands for.
+    #[must_use]
+    pub fn of(refresh: &str) -> Self {
+        Self(Digest::of(&[refresh.as_bytes()]))
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn digest(self) -> Digest {
+        self.0
+    }
+}
+
+/// What a refresh returned: some fields of a credential.
+pub struct RefreshedFields(Map<String, Value>);
+
+impl RefreshedFields {
+    /// Reads the JSON text of a refresh function's result. Fields that are `null` count as not given.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRefreshResult`] if it is no object, has no access token, or its expiry is no instant after
+    /// `now_ms` in milliseconds since the epoch.
+    pub fn parse(json: &str, now_ms: f64) -> Result<Self> {
+        let refuse = |what: &str| {
+            Error::new(Code::InvalidRefreshResult, format!("the refresh function's result {what}; nothing was stored"))
+        };
+        let Ok(Value::Object(mut map)) = serde_json::from_str(json) else {
+            return Err(refuse("is no object of JSON values"));
+        };
+        map.retain(|_, value| !value.is_null());
+        let fields = Self(map);
+        if text(&fields.0, "access").is_none_or(ecma::is_blank) {
+            return Err(refuse("has no access token (`access`)"));
+        }
+        if fields.0.get("refresh").is_some_and(|refresh| !refresh.is_string()) {
+            return Err(refuse("has a `refresh` that is no string"));
+        }
+        match instant(&fields.0, "expires") {
+            None => Err(refuse("has no `expires` in milliseconds since the epoch")),
+            Some(expires) if expires <= now_ms => {
+                Err(refuse("has an `expires` in the past; it must be milliseconds since the epoch, not seconds"))
+            }
+            Some(_) => Ok(fields),
+        }
+    }
+}
+
+/// A credential of type `oauth`. Its `Debug` shows no values, and its memory is wiped on drop.
+#[derive(Clone, PartialEq)]
+pub struct Credential(Map<String, Value>);
+
+impl Credential {
+    /// Takes a stored profile for what it is: `None` if it is no OAuth credential.
+    #[must_use]
+    pub fn from_profile(profile: Map<String, Value>) -> Option<Self> {
+        is_oauth(&profile).then_some(Self(profile))
+    }
+
+    /// All its fields.
+    #[must_use]
+    pub fn fields(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// `provider`.
+    #[must_use]
+    pub fn provider(&self) -> Option<&str> {
+        text(&self.0, "provider")
+    }
+
+    /// `access`, the access token; blank counts as none.
+    #[must_use]
+    pub fn access(&self) -> Option<&str> {
+        text(&self.0, "access").filter(|access| !ecma::is_blank(access))
+    }
+
+    /// `refresh`, the refresh token; blank counts as none.
+    #[must_use]
+    pub fn refresh(&self) -> Option<&str> {
+        text(&self.0, "refresh").filter(|refresh| !ecma::is_blank(refresh))
+    }
+
+    /// The generation of its refresh token. A credential without one has a generation of its own.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        Generation::of(self.refresh().unwrap_or_default())
+    }
+
+    /// `expires` in milliseconds since the epoch, if it is an instant at all.
+    #[must_use]
+    pub fn expires(&self) -> Option<f64> {
+        instant(&self.0, "expires")
+    }
+
+    /// Whether it has an access token that stays valid for more than `margin_ms` from `now_ms` (OpenClaw's rule).
+    #[must_use]
+    pub fn is_usable(&self, now_ms: f64, margin_ms: f64) -> bool {
+        self.access().is_some() && number(&self.0, "expires").is_some_and(|expires| expires - now_ms > margin_ms)
+    }
+
+    /// `{...self, ...fields, type: "oauth"}`. A blank refresh token or identity in `fields` does not replace one.
+    #[must_use]
+    pub fn merged_with(&self, fields: &RefreshedFields) -> Self {
+        let mut merged = self.0.clone();
+        for (name, value) in &fields.0 {
+            let blank = value.as_str().is_some_and(ecma::is_blank);
+            if !(blank && matches!(name.as_str(), "refresh" | "accountId" | "email" | "enterpriseUrl" | "projectId")) {
+                merged.insert(name.clone(), value.clone());
+            }
+        }
+        merged.insert("type".to_owned(), Value::from("oauth"));
+        Self(merged)
+    }
+
+    /// `{...self, ...other}`: what `other` says, and what only `self` has.
+    #[must_use]
+    pub fn replaced_by(&self, other: &Self) -> Self {
+        let mut fields = self.0.clone();
+        fields.extend(other.0.iter().map(|(name, value)| (name.clone(), value.clone())));
+        Self(fields)
+    }
+
+    /// Its JSON text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        Value::Object(self.0.clone()).to_string()
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credential {{ {} fields, redacted }}", self.0.len())
+    }
+}
+
+impl Drop for Credential {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+impl fmt::Debug for RefreshedFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RefreshedFields {{ {} fields, redacted }}", self.0.len())
+    }
+}
+
+impl Drop for RefreshedFields {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+fn wipe(map: &mut Map<String, Value>) {
+    for value in map.values_mut() {
+        if let Value::String(text) = value {
+            text.zeroize();
+        }
+    }
+}
+
+/// Whether a stored profile is of type `oauth`; older files say `mode` for `type`.
+#[must_use]
+pub fn is_oauth(profile: &Map<String, Value>) -> bool {
+    text(profile, "type").or_else(|| text(profile, "mode")) == Some("oauth")
+}
+
+/// A field that is text.
+#[must_use]
+pub fn text<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    map.get(name).and_then(Value::as_str)
+}
+
+/// A field that is a finite number.
+fn number(map: &Map<String, Value>, name: &str) -> Option<f64> {
+    map.get(name).and_then(Value::as_f64).filter(|number| number.is_finite())
+}
+
+/// A field that is a valid date in milliseconds since the epoch.
+fn instant(map: &Map<String, Value>, name: &str) -> Option<f64> {
+    number(map, name).filter(|ms| ms.abs() <= MAX_DATE_MS)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    pub(crate) fn credential(value: Value) -> Credential {
+        match value {
+            Value::Object(map) => Credential::from_profile(map).expect("an oauth credential"),
+            _ => panic!("not an object"),
+        }
+    }
+
+    #[test]
+    fn usable_means_an_access_token_beyond_the_margin() {
+        let make = |access: &str, expires: Value| credential(json!({"type":"oauth","access":access,"expires":expires}));
+        assert!(make("a", json!(1_300_001)).is_usable(1_000_000.0, 300_000.0));
+        assert!(!make("a", json!(1_300_000)).is_usable(1_000_000.0, 300_000.0));
+        assert!(!make(" \u{FEFF}", json!(9e12)).is_usable(1_000_000.0, 300_000.0));
+        assert!(!make("a", json!(null)).is_usable(1_000_000.0, 300_000.0));
+        assert!(!make("a", json!("9000000000000")).is_usable(1_000_000.0, 300_000.0));
+    }
+
+    #[test]
+    fn a_result_must_be_a_credential() {
+        let refused = [
+            "null",
+            "[]",
+            "\"text\"",
+            "{}",
+            r#"{"access":""}"#,
+            r#"{"access":"a"}"#,
+            r#"{"access":"a","expires":null}"#,
+            r#"{"access":"a","expires":"2000"}"#,
+            r#"{"access":"a","expires":1000}"#,
+            r#"{"access":"a","expires":8640000000000001}"#,
+            r#"{"access":"a","expires":1e400}"#,
+            r#"{"access":7,"expires":2000}"#,
+            r#"{"access":"a","expires":2000,"refresh":7}"#,
+        ];
+        for json in refused {
+            let code = RefreshedFields::parse(json, 1000.0).map(|_| ()).map_err(|error| error.code);
+            assert_eq!(code, Err(Code::InvalidRefreshResult), "{json}");
+        }
+        assert!(RefreshedFields::parse(r#"{"access":"a","expires":1001}"#, 1000.0).is_ok());
+    }
+
+    #[test]
+    fn merging_keeps_what_the_result_does_not_give() {
+        let old = credential(json!({"type":"oauth","refresh":"r1","email":"u@e","x":1.10,"access":"a1","expires":1}));
+        let json = r#"{"access":"a2","expires":2000,"refresh":"","email":" ","accountId":null,"y":[2]}"#;
+        let merged = old.merged_with(&RefreshedFields::parse(json, 1000.0).expect("valid"));
+        let expected =
+            json!({"type":"oauth","refresh":"r1","email":"u@e","x":1.10,"access":"a2","expires":2000,"y":[2]});
+        assert_eq!(merged.to_json(), expected.to_string());
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        let shown = format!("{:?}", credential(json!({"type":"oauth","access":"secret-a","refresh":"secret-r"})));
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}

@@ -1,0 +1,176 @@
+//! The file operations of this crate, each at one place, so that tests can make any of them fail or die.
+//!
+//! With the `faults` feature every operation passes [`fault::point`] first; without it there is nothing to pass.
+
+#![allow(clippy::disallowed_methods, reason = "this is the place they are disallowed in favour of")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+#[cfg(feature = "faults")]
+pub mod fault;
+#[cfg(not(feature = "faults"))]
+mod fault {
+    #[inline]
+    #[allow(clippy::unnecessary_wraps, reason = "the real one fails on order")]
+    pub(super) fn point(_operation: &str, _path: &std::path::Path) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+use fault::point;
+
+/// As many symbolic links as Linux follows before it says `ELOOP`.
+const MAX_LINKS: usize = 40;
+
+fn options() -> OpenOptions {
+    #[allow(unused_mut, reason = "only Unix has flags to add")]
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // A FIFO must not hang us; for regular files the flag means nothing. std adds CLOEXEC.
+        options.mode(0o600).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    }
+    options
+}
+
+fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+    }
+}
+
+/// Opens a regular file for reading, following symbolic links.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    point("open", path)?;
+    regular(options().read(true).open(path)?)
+}
+
+/// Opens a lock file, creating it (0600) and its directories (0700) if need be. Never truncates.
+pub fn open_lock_file(path: &Path) -> io::Result<File> {
+    let open = || {
+        point("open-lock", path)?;
+        let mut options = options();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+            options.custom_flags(flags.bits().cast_signed());
+        }
+        regular(options.open(path)?)
+    };
+    match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if let Some(parent) = path.parent() {
+                create_private_dirs(parent)?;
+            }
+            open()
+        }
+        other => other,
+    }
+}
+
+/// Creates the directory and its missing parents, 0700 each.
+pub fn create_private_dirs(path: &Path) -> io::Result<()> {
+    point("mkdir", path)?;
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(path)
+}
+
+/// Reads the whole of an open file. `None` if it holds more than `limit` bytes.
+pub fn read(file: &File, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    point("read", path)?;
+    let expected = file.metadata()?.len();
+    if expected > limit {
+        return Ok(None);
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0) + 1);
+    file.take(limit + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+}
+
+/// Follows the chain of symbolic links at `path` to what it finally names, which need not exist.
+pub fn follow_links(path: &Path) -> io::Result<PathBuf> {
+    let mut target = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&target) {
+            Ok(next) => target = target.parent().map_or_else(|| next.clone(), |parent| parent.join(&next)),
+            // Not a link, or nothing there: the end of the chain.
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
+                return Ok(target);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::other("too many levels of symbolic links"))
+}
+
+/// Replaces the file at `path` in one step: a reader sees the old bytes or the new ones, and a power cut too.
+///
+/// `path` must not be a symbolic link. The file's mode is kept; a new file gets 0600. The caller holds the lock that
+/// makes it the only writer, so the temporary file beside it has a fixed name, and one left by a death is replaced.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = temporary_beside(path);
+    let written = write_temporary(&temporary, path, bytes).and_then(|()| {
+        point("rename", path)?;
+        fs::rename(&temporary, path)
+    });
+    if written.is_err() {
+        let _ = remove(&temporary);
+    }
+    written?;
+    sync_parent(path)
+}
+
+fn temporary_beside(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".oauth-refresh-lock.tmp");
+    path.with_file_name(name)
+}
+
+fn write_temporary(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    remove(temporary)?;
+    point("create", temporary)?;
+    let mut file = options().write(true).create_new(true).open(temporary)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // Set, not only asked for at creation: the umask takes bits away.
+        let mode = fs::metadata(path).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
+        point("chmod", temporary)?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+    }
+    point("write", temporary)?;
+    file.write_all(bytes)?;
+    point("sync", temporary)?;
+    file.sync_all()
+}
+
+/// Removes a file; one that is not there is removed already.
+pub fn remove(path: &Path) -> io::Result<()> {
+    point("unlink", path)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a rename in `path`'s directory durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Some(parent) = path.parent() {
+        point("sync-dir", parent)?;
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
+}

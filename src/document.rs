@@ -1,0 +1,277 @@
+//! The text of an `auth-profiles.json`, edited one profile at a time.
+//!
+//! A write cuts one value out of the text and puts another in; every other byte stays as it was. So number spelling, key
+//! order, unknown fields, escapes that are no valid text and everything else we do not own survives by construction.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use std::fmt;
+use std::ops::Range;
+use zeroize::Zeroizing;
+
+/// What is written where no store is.
+const EMPTY: &str = "{\n  \"version\": 1,\n  \"profiles\": {}\n}\n";
+
+/// How deep a profile lies in the file, in spaces.
+const PROFILE_INDENT: &str = "    ";
+
+/// The text is no store. Says why, and nothing of its contents.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Malformed(pub String);
+
+/// A store's text, known to be well-formed. Wiped on drop.
+pub struct Document {
+    text: Zeroizing<String>,
+    /// Where the whole object lies.
+    root: Object,
+    /// Where `profiles` lies, if there is one.
+    profiles: Option<Object>,
+}
+
+/// Where an object lies in the text, and its members.
+struct Object {
+    span: Range<usize>,
+    members: Vec<Member>,
+}
+
+/// Where a member's value lies; the key is `None` where it is no valid text (a lone surrogate).
+struct Member {
+    key: Option<String>,
+    value: Range<usize>,
+}
+
+impl Document {
+    /// Reads a store's bytes.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, Malformed> {
+        let bytes = Zeroizing::new(bytes);
+        let text = std::str::from_utf8(&bytes).map_err(|_| Malformed("it is no UTF-8 text".into()))?;
+        let text = Zeroizing::new(text.to_owned());
+        let span = text.len() - text.trim_start().len()..text.trim_end().len();
+        let root = Object::parse(&text, span).map_err(|why| Malformed(why.of("it")))?;
+        let profiles = match root.last("profiles") {
+            Some(member) => {
+                let profiles = Object::parse(&text, member.value.clone());
+                Some(profiles.map_err(|why| Malformed(why.of("its `profiles`")))?)
+            }
+            None => None,
+        };
+        Ok(Self { text, root, profiles })
+    }
+
+    /// A store without profiles.
+    #[must_use]
+    pub fn empty() -> Self {
+        let profiles_at = EMPTY.find("{}").unwrap_or(0);
+        Self {
+            text: Zeroizing::new(EMPTY.to_owned()),
+            root: Object { span: 0..EMPTY.len() - 1, members: Vec::new() },
+            profiles: Some(Object { span: profiles_at..profiles_at + 2, members: Vec::new() }),
+        }
+    }
+
+    /// The profile of this id. `Ok(None)` if there is none, `Err` if it is no object of valid text.
+    pub fn profile(&self, id: &str) -> Result<Option<Map<String, Value>>, Malformed> {
+        let Some(member) = self.profiles.as_ref().and_then(|profiles| profiles.last(id)) else {
+            return Ok(None);
+        };
+        serde_json::from_str(&self.text[member.value.clone()])
+            .map(Some)
+            .map_err(|error| Malformed(describe(&error).of("the profile")))
+    }
+
+    /// The whole text with `profile` put in place of the one of this id, or added as the last.
+    #[must_use]
+    pub fn with_profile(&self, id: &str, profile: &Map<String, Value>) -> Zeroizing<String> {
+        let value = indented(profile);
+        let Some(profiles) = &self.profiles else {
+            let profiles = format!("{{\n    {}: {}\n  }}", quoted(id), *value);
+            return self.splice_member(&self.root, "  ", "profiles", &profiles);
+        };
+        match profiles.last(id) {
+            Some(member) => self.splice(member.value.clone(), &value),
+            None => self.splice_member(profiles, "    ", id, &value),
+        }
+    }
+
+    /// Adds a member behind an object's last.
+    fn splice_member(&self, object: &Object, indent: &str, key: &str, value: &str) -> Zeroizing<String> {
+        let key = quoted(key);
+        if let Some(last) = object.members.last() {
+            return self.splice(last.value.end..last.value.end, &format!(",\n{indent}{key}: {value}"));
+        }
+        let closing = &indent[2..];
+        self.splice(object.span.clone(), &format!("{{\n{indent}{key}: {value}\n{closing}}}"))
+    }
+
+    fn splice(&self, at: Range<usize>, new: &str) -> Zeroizing<String> {
+        let mut text = String::with_capacity(self.text.len() - at.len() + new.len());
+        text.push_str(&self.text[..at.start]);
+        text.push_str(new);
+        text.push_str(&self.text[at.end..]);
+        Zeroizing::new(text)
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Document {{ {} bytes, redacted }}", self.text.len())
+    }
+}
+
+/// What is wrong with a piece of JSON.
+struct Fault {
+    what: &'static str,
+    line: usize,
+    column: usize,
+}
+
+impl Fault {
+    fn of(&self, subject: &str) -> String {
+        if self.line == 0 {
+            format!("{subject} {}", self.what)
+        } else {
+            format!("{subject} {} (line {}, column {})", self.what, self.line, self.column)
+        }
+    }
+}
+
+/// Only category and place: serde_json's own words may quote the text.
+fn describe(error: &serde_json::Error) -> Fault {
+    let what = match error.classify() {
+        serde_json::error::Category::Eof => "is cut off",
+        serde_json::error::Category::Data => "is no object",
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "is no JSON",
+    };
+    Fault { what, line: error.line(), column: error.column() }
+}
+
+impl Object {
+    fn parse(text: &str, span: Range<usize>) -> Result<Self, Fault> {
+        if span.is_empty() {
+            return Err(Fault { what: "is empty", line: 0, column: 0 });
+        }
+        let Members(members) = serde_json::from_str(&text[span.clone()]).map_err(|error| describe(&error))?;
+        let start = text.as_ptr() as usize;
+        let members = members
+            .into_iter()
+            .map(|(key, value)| {
+                let from = value.get().as_ptr() as usize - start;
+                Member { key: serde_json::from_str(key.get()).ok(), value: from..from + value.get().len() }
+            })
+            .collect();
+        Ok(Self { span, members })
+    }
+
+    /// The last member of this key: the one that `JSON.parse` keeps.
+    fn last(&self, key: &str) -> Option<&Member> {
+        self.members.iter().rev().find(|member| member.key.as_deref() == Some(key))
+    }
+}
+
+/// An object's members as the text spells them.
+struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// The profile as `JSON.stringify(…, null, 2)` lays it out at its depth. No line break can lie inside a JSON string.
+fn indented(profile: &Map<String, Value>) -> Zeroizing<String> {
+    let flat = Zeroizing::new(format!("{:#}", Value::Object(profile.clone())));
+    Zeroizing::new(flat.replace('\n', &format!("\n{PROFILE_INDENT}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn document(text: &str) -> Document {
+        Document::parse(text.as_bytes().to_vec()).expect("well-formed")
+    }
+
+    fn map(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(map) => map,
+            _ => panic!("not an object"),
+        }
+    }
+
+    #[test]
+    fn replaces_one_profile_and_leaves_every_other_byte() {
+        let text = "{ \"version\":1.0,\n\t\"profiles\" : {\"a\": {\"n\": 1e2, \"\\ud800\":\"\\ud800\"},\n\"b\":{}, \"\\ud800\": 7 } ,\"order\":[ 0.10 ]}\n\n";
+        let changed = document(text).with_profile("b", &map(json!({"type": "oauth", "n": [1, {"x": "y\n"}]})));
+        let new = "{\n      \"type\": \"oauth\",\n      \"n\": [\n        1,\n        {\n          \"x\": \"y\\n\"\n        }\n      ]\n    }";
+        assert_eq!(*changed, text.replace("\"b\":{}", &format!("\"b\":{new}")));
+    }
+
+    #[test]
+    fn writes_what_json_stringify_writes() {
+        let first = Document::empty().with_profile("p:1", &map(json!({"type": "oauth", "expires": 5})));
+        let second = document(&first).with_profile("__proto__", &map(json!({"a": []})));
+        let expected = "{\n  \"version\": 1,\n  \"profiles\": {\n    \"p:1\": {\n      \"type\": \"oauth\",\n      \"expires\": 5\n    },\n    \"__proto__\": {\n      \"a\": []\n    }\n  }\n}\n";
+        assert_eq!(*second, expected);
+    }
+
+    #[test]
+    fn adds_profiles_where_there_are_none() {
+        let profile = map(json!({"a": 1}));
+        let added = "\"profiles\": {\n    \"p\": {\n      \"a\": 1\n    }\n  }";
+        assert_eq!(*document("{}").with_profile("p", &profile), format!("{{\n  {added}\n}}"));
+        assert_eq!(*document(r#"{"x":1}"#).with_profile("p", &profile), format!("{{\"x\":1,\n  {added}}}"));
+    }
+
+    #[test]
+    fn the_last_of_several_equal_keys_counts() {
+        let text = r#"{"profiles":{"p":{"a":1},"\u0070":{"a":2}}}"#;
+        assert_eq!(document(text).profile("p").expect("an object"), Some(map(json!({"a": 2}))));
+        let changed = document(text).with_profile("p", &map(json!({})));
+        assert_eq!(*changed, r#"{"profiles":{"p":{"a":1},"\u0070":{}}}"#);
+    }
+
+    #[test]
+    fn refuses_what_is_no_store_without_quoting_it() {
+        let cases = [
+            "",
+            "  \n",
+            "{",
+            "nul",
+            "[]",
+            "7",
+            "{\"profiles\":[\"secret\"]}",
+            "{\"profiles\":{\"a\":tru}}",
+            "{} {}",
+            "\u{FEFF}{}",
+        ];
+        for text in cases {
+            let Malformed(why) = Document::parse(text.as_bytes().to_vec()).expect_err(text);
+            assert!(!why.contains("secret"), "{why}");
+        }
+        assert!(Document::parse(vec![b'{', 0xFF, b'}']).is_err());
+        assert!(document(r#"{"profiles":{"p":"secret"}}"#).profile("p").is_err());
+    }
+}

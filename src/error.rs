@@ -1,0 +1,104 @@
+//! What can go wrong, by stable code.
+//!
+//! A message says what happened, where, and what to do. No message and no field ever holds a secret: errors are built
+//! from codes, paths and the operating system's words, never from the contents of a store.
+
+use crate::holder::Holder;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The stable name of a failure. `index.d.ts` documents each for users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// An argument is of the wrong shape. Nothing was done.
+    InvalidArgument,
+    /// The wait for a lock ran out.
+    FileLockTimeout,
+    /// The lock file cannot be used.
+    LockUnavailable,
+    /// The refresh function's result is no credential.
+    InvalidRefreshResult,
+    /// The refreshed credential belongs to another account, tenant or provider.
+    IdentityMismatch,
+    /// The stored profile belongs to another provider than the call.
+    ProviderMismatch,
+    /// A store could not be read.
+    StoreUnreadable,
+    /// A store is torn, no JSON, or not of the known shape.
+    StoreInvalid,
+    /// A store is larger than [`crate::store::MAX_STORE_BYTES`].
+    StoreTooLarge,
+    /// A store could not be written.
+    StoreUnwritable,
+    /// The agent keeps its credentials in SQLite.
+    SqliteStore,
+    /// A login or logout replaced the profile meanwhile.
+    Superseded,
+    /// A defect of this package.
+    Internal,
+}
+
+impl Code {
+    /// The code as users see it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "invalid_argument",
+            Self::FileLockTimeout => "file_lock_timeout",
+            Self::LockUnavailable => "lock_unavailable",
+            Self::InvalidRefreshResult => "invalid_refresh_result",
+            Self::IdentityMismatch => "identity_mismatch",
+            Self::ProviderMismatch => "provider_mismatch",
+            Self::StoreUnreadable => "store_unreadable",
+            Self::StoreInvalid => "store_invalid",
+            Self::StoreTooLarge => "store_too_large",
+            Self::StoreUnwritable => "store_unwritable",
+            Self::SqliteStore => "sqlite_store",
+            Self::Superseded => "superseded",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// A failure of ours.
+#[derive(Debug)]
+pub struct Error {
+    /// Its stable name.
+    pub code: Code,
+    /// What happened, where, and what to do.
+    pub message: String,
+    /// The file or directory concerned.
+    pub path: Option<PathBuf>,
+    /// With [`Code::FileLockTimeout`]: who holds the lock.
+    pub holder: Option<Holder>,
+}
+
+/// Shorthand.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// A failure that concerns no file.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), path: None, holder: None }
+    }
+
+    /// A failure at `path`; the message names it.
+    pub fn at(code: Code, path: &Path, message: impl fmt::Display) -> Self {
+        Self { code, message: format!("{message}: {}", path.display()), path: Some(path.to_owned()), holder: None }
+    }
+
+    /// What the operating system said about `path` while we tried to `action` it.
+    #[must_use]
+    pub fn io(code: Code, action: &str, path: &Path, error: &io::Error) -> Self {
+        Self::at(code, path, format_args!("cannot {action} ({error})"))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.message, self.code.as_str())
+    }
+}
+
+impl std::error::Error for Error {}

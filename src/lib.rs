@@ -1,0 +1,23 @@
+//! One OAuth refresh token, any number of processes, one provider call.
+//!
+//! Data flows one way: [`key`] names the lock, [`lock`] grants it, [`store`] holds the credentials, and [`refresh`]
+//! composes them. [`identity`] and [`mirror`] decide what may be copied where. Nothing in here knows of Node, except
+//! `binding`.
+
+#[cfg(feature = "binding")]
+mod binding;
+pub mod clock;
+pub mod credential;
+pub mod digest;
+pub mod disk;
+pub mod document;
+pub mod ecma;
+pub mod error;
+pub mod holder;
+pub mod identity;
+pub mod key;
+pub mod lock;
+pub mod mirror;
+pub mod refresh;
+pub mod state_dir;
+pub mod store;

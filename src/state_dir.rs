@@ -1,0 +1,140 @@
+//! Where OpenClaw keeps things: the state directory and the main agent's directory.
+//!
+//! Resolved at each call from an [`Environment`] that is passed in, since a worker thread has its own `process.env`.
+
+use crate::ecma;
+use std::path::{Component, Path, PathBuf};
+
+/// The surroundings that paths are resolved in.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    /// `OPENCLAW_STATE_DIR`
+    pub state_dir: Option<String>,
+    /// `OPENCLAW_HOME`
+    pub openclaw_home: Option<String>,
+    /// `HOME`
+    pub home: Option<String>,
+    /// `USERPROFILE`
+    pub user_profile: Option<String>,
+    /// `OPENCLAW_AGENT_DIR`
+    pub agent_dir: Option<String>,
+    /// `PI_CODING_AGENT_DIR`
+    pub pi_agent_dir: Option<String>,
+    /// The operating system's idea of the home directory.
+    pub os_home: PathBuf,
+    /// The working directory, for relative paths in variables.
+    pub working_dir: PathBuf,
+}
+
+impl Environment {
+    /// `OPENCLAW_STATE_DIR`, else `<home>/.openclaw`, else an existing `<home>/.clawdbot`, else `<home>/.openclaw`.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        if let Some(configured) = set(self.state_dir.as_deref()) {
+            return self.expand(configured, &self.home_dir());
+        }
+        let home = self.home_dir();
+        let current = home.join(".openclaw");
+        let legacy = home.join(".clawdbot");
+        if !current.exists() && legacy.exists() { legacy } else { current }
+    }
+
+    /// `OPENCLAW_AGENT_DIR`, else `PI_CODING_AGENT_DIR`, else `<state>/agents/main/agent`.
+    #[must_use]
+    pub fn main_agent_dir(&self, state_dir: &Path) -> PathBuf {
+        set(self.agent_dir.as_deref()).or_else(|| set(self.pi_agent_dir.as_deref())).map_or_else(
+            || state_dir.join("agents").join("main").join("agent"),
+            |configured| self.expand(configured, &self.home_dir()),
+        )
+    }
+
+    fn home_dir(&self) -> PathBuf {
+        let plain = || {
+            set(self.home.as_deref())
+                .or_else(|| set(self.user_profile.as_deref()))
+                .map_or_else(|| self.os_home.clone(), |home| normalise(&self.working_dir.join(home)))
+        };
+        match set(self.openclaw_home.as_deref()) {
+            Some(configured) => self.expand(configured, &plain()),
+            None => plain(),
+        }
+    }
+
+    /// Resolves a path from a variable: a leading `~` is `home`, a relative path starts at the working directory.
+    fn expand(&self, path: &str, home: &Path) -> PathBuf {
+        let path = match path.strip_prefix('~') {
+            Some("") => home.to_owned(),
+            Some(rest) if rest.starts_with(['/', '\\']) => home.join(rest.trim_start_matches(['/', '\\'])),
+            _ => self.working_dir.join(path),
+        };
+        normalise(&path)
+    }
+}
+
+/// A variable's value, trimmed; blank, `undefined` and `null` as text count as unset.
+fn set(value: Option<&str>) -> Option<&str> {
+    value.map(ecma::trim).filter(|value| !matches!(*value, "" | "undefined" | "null"))
+}
+
+/// Takes `.` and `..` out of an absolute path, as text: nothing is looked up.
+#[must_use]
+pub fn normalise(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                normal.pop();
+            }
+            other => normal.push(other),
+        }
+    }
+    normal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(home: &Path) -> Environment {
+        Environment { os_home: home.to_owned(), working_dir: PathBuf::from("/work"), ..Environment::default() }
+    }
+
+    fn string(text: &str) -> String {
+        text.to_owned()
+    }
+
+    #[test]
+    fn the_state_directory_follows_openclaws_order() {
+        let home = tempfile::tempdir().expect("temporary directory");
+        let home = home.path();
+        let mut env = environment(home);
+        assert_eq!(env.state_dir(), home.join(".openclaw"));
+        std::fs::create_dir(home.join(".clawdbot")).expect("mkdir");
+        assert_eq!(env.state_dir(), home.join(".clawdbot"));
+        std::fs::create_dir(home.join(".openclaw")).expect("mkdir");
+        assert_eq!(env.state_dir(), home.join(".openclaw"));
+        env.home = Some(string("/h"));
+        assert_eq!(env.state_dir(), Path::new("/h/.openclaw"));
+        env.openclaw_home = Some(string("~/oc"));
+        assert_eq!(env.state_dir(), Path::new("/h/oc/.openclaw"));
+        env.state_dir = Some(string("  ~/state/../s "));
+        assert_eq!(env.state_dir(), Path::new("/h/oc/s"));
+        env.state_dir = Some(string("relative"));
+        assert_eq!(env.state_dir(), Path::new("/work/relative"));
+        for unset in ["", "  ", "undefined", "null"] {
+            env.state_dir = Some(string(unset));
+            assert_eq!(env.state_dir(), Path::new("/h/oc/.openclaw"));
+        }
+    }
+
+    #[test]
+    fn the_main_agents_directory_follows_openclaws_order() {
+        let mut env = environment(Path::new("/h"));
+        assert_eq!(env.main_agent_dir(Path::new("/s")), Path::new("/s/agents/main/agent"));
+        env.pi_agent_dir = Some(string("/pi"));
+        assert_eq!(env.main_agent_dir(Path::new("/s")), Path::new("/pi"));
+        env.agent_dir = Some(string("~/agent"));
+        assert_eq!(env.main_agent_dir(Path::new("/s")), Path::new("/h/agent"));
+    }
+}

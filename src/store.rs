@@ -1,0 +1,182 @@
+//! An agent's `auth-profiles.json`: read by anyone, written one profile at a time by whoever holds its lock.
+
+use crate::credential::Credential;
+use crate::digest::Digest;
+use crate::disk;
+use crate::document::{Document, Malformed};
+use crate::error::{Code, Error, Result};
+use crate::lock::{self, Guard};
+use serde_json::{Map, Value};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The file's name in an agent's directory.
+pub const STORE_FILE: &str = "auth-profiles.json";
+/// Where OpenClaw 2026.6 and later keeps an agent's credentials instead.
+const AGENT_DATABASE: &str = "openclaw-agent.sqlite";
+/// And a state directory's.
+const STATE_DATABASE: [&str; 2] = ["state", "openclaw.sqlite"];
+
+/// A larger store is refused: 64 MiB. A thousand profiles take about one.
+pub const MAX_STORE_BYTES: u64 = 64 << 20;
+
+/// How long a writer waits for another that is writing the same store. A write takes milliseconds.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// Older builds write in place, so a reader can meet a torn file: how often to look again, and how long to wait for it.
+const TORN_READS: u32 = 4;
+const TORN_PAUSE: Duration = Duration::from_millis(10);
+
+/// One agent's store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    path: PathBuf,
+    state_dir: PathBuf,
+}
+
+/// What a store holds for one profile.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Profile {
+    /// No store, or no such profile in it.
+    Missing,
+    /// An API key or a token: not ours to touch.
+    NotOauth,
+    /// A credential.
+    Oauth(Credential),
+}
+
+impl Store {
+    /// The store in `agent_dir`. Its lock lies in the state directory, so that agents' directories stay clean.
+    #[must_use]
+    pub fn new(agent_dir: &Path, state_dir: &Path) -> Self {
+        Self { path: agent_dir.join(STORE_FILE), state_dir: state_dir.to_owned() }
+    }
+
+    /// The path of its file, symbolic links not followed.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Refuses where OpenClaw keeps credentials in SQLite: a JSON store would block them.
+    pub fn refuse_sqlite_era(&self) -> Result<()> {
+        let state = STATE_DATABASE.iter().fold(self.state_dir.clone(), |path, part| path.join(part));
+        for database in [self.path.with_file_name(AGENT_DATABASE), state] {
+            if fs::symlink_metadata(&database).is_ok() {
+                let message =
+                    "this OpenClaw keeps its credentials in SQLite; use withOAuthProfileLock with its lockPath";
+                return Err(Error::at(Code::SqliteStore, &database, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one profile. A hint, unless the lock that matters is held.
+    pub fn read(&self, profile_id: &str) -> Result<Profile> {
+        self.profile_in(self.load()?.as_ref(), profile_id)
+    }
+
+    /// Takes the store's lock, for one read-modify-write. Never held across a provider call.
+    pub fn lock(&self) -> Result<StoreGuard<'_>> {
+        let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
+        let lock = lock::acquire_blocking(&self.lock_base(&target), WRITE_PATIENCE)?;
+        Ok(StoreGuard { store: self, target, _lock: lock })
+    }
+
+    fn lock_base(&self, target: &Path) -> PathBuf {
+        // Two names of one directory must come to one lock.
+        let canonical = target
+            .parent()
+            .and_then(|parent| fs::canonicalize(parent).ok())
+            .map_or_else(|| target.to_owned(), |parent| parent.join(target.file_name().unwrap_or_default()));
+        let digest = Digest::of(&[canonical.as_os_str().as_encoded_bytes()]);
+        self.state_dir.join("locks").join("auth-store").join(format!("sha256-{}", digest.to_hex()))
+    }
+
+    fn load(&self) -> Result<Option<Document>> {
+        let mut reads = 1;
+        loop {
+            let Some(bytes) = self.bytes()? else { return Ok(None) };
+            match Document::parse(bytes) {
+                Ok(document) => return Ok(Some(document)),
+                Err(_) if reads < TORN_READS => {
+                    reads += 1;
+                    std::thread::sleep(TORN_PAUSE);
+                }
+                Err(malformed) => return Err(self.invalid(&malformed)),
+            }
+        }
+    }
+
+    fn bytes(&self) -> Result<Option<Vec<u8>>> {
+        let file = match disk::open_regular(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.unreadable(&error)),
+        };
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let owner = file.metadata().map_err(|error| self.unreadable(&error))?.uid();
+            if owner != rustix::process::geteuid().as_raw() {
+                let message =
+                    format_args!("the credential store belongs to another user (uid {owner}); run as that user");
+                return Err(Error::at(Code::StoreUnreadable, &self.path, message));
+            }
+        }
+        let bytes = disk::read(&file, &self.path, MAX_STORE_BYTES).map_err(|error| self.unreadable(&error))?;
+        bytes.map(Some).ok_or_else(|| {
+            let limit = MAX_STORE_BYTES >> 20;
+            Error::at(Code::StoreTooLarge, &self.path, format_args!("the credential store is larger than {limit} MiB"))
+        })
+    }
+
+    fn profile_in(&self, document: Option<&Document>, profile_id: &str) -> Result<Profile> {
+        let Some(document) = document else { return Ok(Profile::Missing) };
+        let profile = document.profile(profile_id).map_err(|malformed| self.invalid(&malformed))?;
+        Ok(profile
+            .map_or(Profile::Missing, |map| Credential::from_profile(map).map_or(Profile::NotOauth, Profile::Oauth)))
+    }
+
+    fn unreadable(&self, error: &std::io::Error) -> Error {
+        Error::io(Code::StoreUnreadable, "read the credential store", &self.path, error)
+    }
+
+    fn invalid(&self, Malformed(why): &Malformed) -> Error {
+        let message = format_args!("the credential store is damaged ({why}); repair it or log in again");
+        Error::at(Code::StoreInvalid, &self.path, message)
+    }
+}
+
+/// The right to write a store.
+#[derive(Debug)]
+pub struct StoreGuard<'a> {
+    store: &'a Store,
+    target: PathBuf,
+    _lock: Guard,
+}
+
+impl StoreGuard<'_> {
+    /// Reads one profile, decides with `change` what becomes of it, and writes that, durably, leaving every other byte
+    /// of the file as it was. `None` from `change` writes nothing.
+    pub fn update<T>(self, profile_id: &str, change: impl FnOnce(Profile) -> (Option<Credential>, T)) -> Result<T> {
+        let document = self.store.load()?;
+        let profile = self.store.profile_in(document.as_ref(), profile_id)?;
+        let (new, answer) = change(profile);
+        if let Some(new) = new {
+            self.write(document, profile_id, new.fields())?;
+        }
+        Ok(answer)
+    }
+
+    fn write(&self, document: Option<Document>, profile_id: &str, profile: &Map<String, Value>) -> Result<()> {
+        let text = document.unwrap_or_else(Document::empty).with_profile(profile_id, profile);
+        let written = match self.target.parent() {
+            Some(parent) if !parent.exists() => disk::create_private_dirs(parent),
+            _ => Ok(()),
+        };
+        written
+            .and_then(|()| disk::replace(&self.target, text.as_bytes()))
+            .map_err(|error| Error::io(Code::StoreUnwritable, "write the credential store", &self.store.path, &error))
+    }
+}
