@@ -1,0 +1,260 @@
+/**
+ * One OAuth login, any number of agents, one provider call.
+ *
+ * Times are milliseconds; instants are milliseconds since the epoch; paths are absolute.
+ */
+
+/** A credential as OpenClaw's `auth-profiles.json` holds it. Fields not named here are kept as they are. */
+export interface OAuthCredential {
+  type: "oauth";
+  provider: string;
+  /** Access token. */
+  access: string;
+  /** Refresh token. */
+  refresh: string;
+  /** When the access token expires, in milliseconds since the epoch. */
+  expires: number;
+  email?: string;
+  accountId?: string;
+  enterpriseUrl?: string;
+  projectId?: string;
+  clientId?: string;
+  idToken?: string;
+  displayName?: string;
+  [field: string]: unknown;
+}
+
+/** What a refresh function returns: new fields, merged over the old ones. Without `refresh` the old refresh token stays. */
+export interface RefreshedFields {
+  access: string;
+  /** Milliseconds since the epoch, in the future. */
+  expires: number;
+  refresh?: string;
+  [field: string]: unknown;
+}
+
+/**
+ * Asks the provider for a new token, once.
+ *
+ * @param credential the credential as re-read under the lock
+ * @param context.signal aborts when the call is older than `callTimeoutMs`; never because a caller left
+ * @returns the new fields, or `null`/`undefined` when there is nothing to be had
+ */
+export type RefreshFunction = (
+  credential: OAuthCredential,
+  context: { signal: AbortSignal },
+) => Promise<RefreshedFields | null | undefined> | RefreshedFields | null | undefined;
+
+/** Where a key's lock lies and how long a caller waits. */
+export interface LockOptions {
+  /** State directory. Default: `OPENCLAW_STATE_DIR`, else `<home>/.openclaw`, else an existing `<home>/.clawdbot`. */
+  stateDir?: string;
+  /** Lock base path, for a host that names its own. Default: {@link resolveOAuthRefreshLockPath}. */
+  lockPath?: string;
+  /** Ends the caller's wait. The refresh in flight goes on and its result is saved. */
+  signal?: AbortSignal;
+  /** The caller's patience in milliseconds. Default 200,000. */
+  timeoutMs?: number;
+}
+
+export interface RefreshOptions extends LockOptions {
+  /** The calling agent's directory, which holds its `auth-profiles.json`. Default: the main agent's. */
+  agentDir?: string;
+  /** The main agent's directory. Default: `OPENCLAW_AGENT_DIR`, `PI_CODING_AGENT_DIR`, else `<stateDir>/agents/main/agent`. */
+  mainAgentDir?: string;
+  /** Age at which the provider call is aborted, in milliseconds; at most and by default {@link OAUTH_REFRESH_CALL_TIMEOUT_MS}. */
+  callTimeoutMs?: number;
+  /** A token that expires within this many milliseconds counts as expired. Default 300,000. */
+  refreshMarginMs?: number;
+  /** Replace the access token that is stored now although it has not expired. Callers that ask for this at one time share one refresh. */
+  forceRefresh?: boolean;
+  /** The access token that the resource server refused: refresh only if it is still the stored one. */
+  rejectedAccess?: string;
+}
+
+/** What happened to the main agent's store. */
+export interface MirrorResult {
+  written: boolean;
+  reason: MirrorReason | "store-error";
+  /** With `store-error`: what went wrong. The credential is durable in the agent's own store. */
+  error?: { code: ErrorCode; message: string };
+}
+
+export interface RefreshResult {
+  /**
+   * - `fresh`: the stored credential was usable.
+   * - `adopted`: a peer had refreshed; its credential was taken over.
+   * - `refreshed`: this call asked the provider.
+   */
+  outcome: "fresh" | "adopted" | "refreshed";
+  credential: OAuthCredential;
+  /** With `refreshed` by a sub-agent: whether the main agent's store took the credential, and why not. */
+  mirror?: MirrorResult;
+  /** With `adopted`: why the credential could not be saved in the agent's own store too. It is durable in main's. */
+  notSaved?: { code: ErrorCode; message: string };
+}
+
+/**
+ * Returns a usable credential for the profile, refreshing it at most once however many callers, processes and agents ask.
+ *
+ * The credential is on disk before anybody sees it. Errors that `refresh` throws arrive as they are;
+ * ours are {@link OAuthRefreshLockError}s.
+ *
+ * @returns `null` when there is no such profile, it is no OAuth profile, or `refresh` returned nothing
+ */
+export function withOAuthRefreshLock(
+  provider: string,
+  profileId: string,
+  refresh: RefreshFunction,
+  options?: RefreshOptions,
+): Promise<RefreshResult | null>;
+
+/**
+ * Runs `fn` while this process alone, on this host, holds the key's lock. Its result and its errors pass through untouched.
+ *
+ * A wait that runs out rejects with `code: "file_lock_timeout"` and `lockPath: "<base>.lock"`.
+ */
+export function withOAuthProfileLock<T>(
+  provider: string,
+  profileId: string,
+  fn: () => Promise<T> | T,
+  options?: LockOptions,
+): Promise<T>;
+
+/** The key's lock base path: `<stateDir>/locks/oauth-refresh/sha256-<64 hex>`. Creates nothing. */
+export function resolveOAuthRefreshLockPath(
+  provider: string,
+  profileId: string,
+  options?: { stateDir?: string },
+): string;
+
+/** Identity evidence in a credential. */
+export interface OAuthIdentity {
+  accountId?: unknown;
+  email?: unknown;
+  [field: string]: unknown;
+}
+
+/**
+ * Whether `incoming` may overwrite `existing`: no field that both carry differs, and `incoming` carries every field
+ * that `existing` carries. `accountId` is trimmed; `email` is trimmed and lower-cased; blank is absent.
+ */
+export function isSafeToCopyOAuthIdentity(existing: OAuthIdentity, incoming: OAuthIdentity): boolean;
+
+export type MirrorReason =
+  | "no-existing-credential"
+  | "non-oauth-existing-credential"
+  | "provider-mismatch"
+  | "tenant-mismatch"
+  | "identity-mismatch-or-regression"
+  | "invalid-incoming-expiry"
+  | "incoming-not-fresher"
+  | "incoming-fresher";
+
+/** Whether a refreshed credential may replace what the main store holds, and why. */
+export function shouldMirrorRefreshedOAuthCredential(
+  existing: Record<string, unknown> | null | undefined,
+  refreshed: OAuthCredential,
+): { mirror: boolean; reason: MirrorReason };
+
+/** Whether an error (or its message) says that the refresh token was used before. */
+export function isRefreshTokenReusedError(error: unknown): boolean;
+
+/** A provider call older than this is aborted: 120,000 ms. */
+export const OAUTH_REFRESH_CALL_TIMEOUT_MS: 120_000;
+
+/** OpenClaw's lock options. Of these only `stale` concerns us: we wait in the kernel and do not retry. */
+export const OAUTH_REFRESH_LOCK_OPTIONS: Readonly<{
+  retries: Readonly<{ retries: 20; factor: 2; minTimeout: 100; maxTimeout: 10_000; randomize: true }>;
+  stale: 180_000;
+}>;
+
+export type ErrorCode =
+  /** An argument or option is of the wrong type or out of range. Nothing was done. */
+  | "invalid_argument"
+  /** The refresh function calls for the key that it is refreshing. */
+  | "nested_call"
+  /** The wait for the key's lock ran out. `lockPath` and, where known, `holder` say who has it. */
+  | "file_lock_timeout"
+  /** The caller's `timeoutMs` ran out while its own refresh was under way; that goes on and is saved. */
+  | "caller_timeout"
+  /** The caller's `signal` aborted; `cause` is its reason. */
+  | "caller_aborted"
+  /** The provider call was older than `callTimeoutMs` and was aborted; a late success is still saved. */
+  | "refresh_call_timeout"
+  /** The refresh function threw something that is no `Error`; `cause` is what it threw. */
+  | "refresh_threw_non_error"
+  /** The refresh function's result is no credential: no access token, or an expiry that is no future instant in ms. */
+  | "invalid_refresh_result"
+  /** The refresh function's result belongs to another account, tenant or provider. Nothing was written. */
+  | "identity_mismatch"
+  /** The stored profile belongs to another provider than the call. */
+  | "provider_mismatch"
+  /** A store could not be read. */
+  | "store_unreadable"
+  /** A store is torn, no JSON, or not of the known shape. */
+  | "store_invalid"
+  /** A store is larger than 64 MiB. */
+  | "store_too_large"
+  /** A store could not be written. */
+  | "store_unwritable"
+  /** The agent keeps its credentials in SQLite; a JSON store beside it would block them. */
+  | "sqlite_store"
+  /** A login or logout replaced the profile while the call was under way; the result was not written. */
+  | "superseded"
+  /** The lock file cannot be used. */
+  | "lock_unavailable"
+  /** No native addon for this platform could be loaded. */
+  | "addon_unavailable"
+  /** A defect of this package. */
+  | "internal";
+
+/** Who holds a lock, for people to read: nothing is decided by it. */
+export interface LockHolder {
+  pid: number;
+  /** How long it has held the lock, in milliseconds by this host's clock. */
+  heldMs: number;
+}
+
+/** Every error that this package itself raises. No message or field holds a secret. */
+export interface OAuthRefreshLockError extends Error {
+  code: ErrorCode;
+  /** The file or directory concerned. */
+  path?: string;
+  /** With `file_lock_timeout`: `<base>.lock`, as OpenClaw expects it. */
+  lockPath?: string;
+  holder?: LockHolder;
+}
+
+/** A message on the `node:diagnostics_channel` named `oauth-refresh-lock`. */
+export interface OAuthRefreshLockEvent {
+  type:
+    /** The caller stands in line behind a peer in this process or another. */
+    | "waiting"
+    /** The key's lock is ours. */
+    | "acquired"
+    /** The refresh function is about to be called. */
+    | "dispatched"
+    /** The new credential is in the agent's own store. */
+    | "refreshed"
+    /** The main store took the credential or, with `written: false`, did not. */
+    | "mirrored"
+    /** A peer's credential was taken over. */
+    | "adopted"
+    /** The stored credential was usable. */
+    | "fresh"
+    /** The call failed; `code` says how, where known. */
+    | "failed";
+  provider: string;
+  profileId: string;
+  lockPath: string;
+  agentDir?: string;
+  /** Milliseconds since the epoch, with fractions. */
+  at: number;
+  /** With `mirrored`. */
+  written?: boolean;
+  /** With `mirrored`. */
+  reason?: string;
+  /** With `failed`. */
+  code?: string;
+}

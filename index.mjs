@@ -1,0 +1,13 @@
+// One instance for both module systems: the queue must be one per thread.
+import cjs from "./index.js";
+
+export const {
+  withOAuthRefreshLock,
+  withOAuthProfileLock,
+  resolveOAuthRefreshLockPath,
+  isSafeToCopyOAuthIdentity,
+  shouldMirrorRefreshedOAuthCredential,
+  isRefreshTokenReusedError,
+  OAUTH_REFRESH_CALL_TIMEOUT_MS,
+  OAUTH_REFRESH_LOCK_OPTIONS,
+} = cjs;

@@ -1,0 +1,140 @@
+const os = require("node:os");
+const path = require("node:path");
+const { OAuthRefreshLockError } = require("./errors.js");
+
+/** A provider call older than this is aborted. */
+const OAUTH_REFRESH_CALL_TIMEOUT_MS = 120_000;
+/** OpenClaw's options for its lock. We wait in the kernel, so of these only `stale` concerns us. */
+const OAUTH_REFRESH_LOCK_OPTIONS = Object.freeze({
+  retries: Object.freeze({ retries: 20, factor: 2, minTimeout: 100, maxTimeout: 10_000, randomize: true }),
+  stale: 180_000,
+});
+/** A waiter outlasts the longest call, and the age from which a stuck owner may be replaced. */
+const DEFAULT_TIMEOUT_MS = 200_000;
+/** The longest delay that Node's timers take. */
+const MAX_DELAY_MS = 2_147_483_647;
+
+function invalid(what) {
+  return new OAuthRefreshLockError("invalid_argument", what);
+}
+
+function text(name, value) {
+  if (typeof value !== "string") throw invalid(`${name} must be a string, not ${kind(value)}`);
+  return value;
+}
+
+function id(name, value) {
+  if (text(name, value).trim() === "") throw invalid(`${name} must not be blank`);
+  if (!value.isWellFormed()) throw invalid(`${name} must be well-formed text; it has a lone surrogate`);
+  return value;
+}
+
+function provider(value) {
+  if (id("provider", value).includes("\0")) throw invalid("provider must not contain a NUL character");
+  return value;
+}
+
+function callback(name, value) {
+  if (typeof value !== "function") throw invalid(`${name} must be a function, not ${kind(value)}`);
+  return value;
+}
+
+function absolutePath(name, value) {
+  if (value === undefined) return undefined;
+  if (!path.isAbsolute(text(name, value))) throw invalid(`${name} must be an absolute path`);
+  if (value.includes("\0")) throw invalid(`${name} must not contain a NUL character`);
+  if (!value.isWellFormed()) throw invalid(`${name} must be well-formed text; it has a lone surrogate`);
+  return value;
+}
+
+function delay(name, value, { fallback, min = 1, max = MAX_DELAY_MS }) {
+  if (value === undefined) return fallback;
+  if (typeof value !== "number" || !(value >= min && value <= max)) {
+    throw invalid(`${name} must be a number of milliseconds from ${min} to ${max}`);
+  }
+  return value;
+}
+
+function flag(name, value) {
+  if (value !== undefined && typeof value !== "boolean") throw invalid(`${name} must be a boolean, not ${kind(value)}`);
+  return value ?? false;
+}
+
+function abortSignal(value) {
+  if (value === undefined) return undefined;
+  if (typeof value?.aborted !== "boolean" || typeof value.addEventListener !== "function") {
+    throw invalid(`signal must be an AbortSignal, not ${kind(value)}`);
+  }
+  return value;
+}
+
+function optionsObject(value) {
+  if (value === undefined) return {};
+  if (typeof value !== "object" || value === null) throw invalid(`options must be an object, not ${kind(value)}`);
+  return value;
+}
+
+/** What both calls share. */
+function lockArguments(options) {
+  return {
+    stateDir: absolutePath("stateDir", options.stateDir),
+    lockPath: absolutePath("lockPath", options.lockPath),
+    signal: abortSignal(options.signal),
+    timeoutMs: delay("timeoutMs", options.timeoutMs, { fallback: DEFAULT_TIMEOUT_MS }),
+  };
+}
+
+/** What a refresh takes besides. */
+function refreshArguments(options) {
+  if (options.rejectedAccess !== undefined && text("rejectedAccess", options.rejectedAccess).trim() === "") {
+    throw invalid("rejectedAccess must not be blank");
+  }
+  return {
+    ...lockArguments(options),
+    agentDir: absolutePath("agentDir", options.agentDir),
+    mainAgentDir: absolutePath("mainAgentDir", options.mainAgentDir),
+    callTimeoutMs: delay("callTimeoutMs", options.callTimeoutMs, {
+      fallback: OAUTH_REFRESH_CALL_TIMEOUT_MS,
+      max: OAUTH_REFRESH_CALL_TIMEOUT_MS,
+    }),
+    refreshMarginMs: delay("refreshMarginMs", options.refreshMarginMs, { min: 0, max: Number.MAX_SAFE_INTEGER }),
+    forceRefresh: flag("forceRefresh", options.forceRefresh),
+    rejectedAccess: options.rejectedAccess,
+  };
+}
+
+/** What default paths are resolved in. Read at each call; a worker thread has its own `process.env`. */
+function surroundings() {
+  const { env } = process;
+  return {
+    openclawStateDir: env.OPENCLAW_STATE_DIR,
+    openclawHome: env.OPENCLAW_HOME,
+    home: env.HOME,
+    userProfile: env.USERPROFILE,
+    openclawAgentDir: env.OPENCLAW_AGENT_DIR,
+    piCodingAgentDir: env.PI_CODING_AGENT_DIR,
+    osHome: os.homedir(),
+    workingDir: process.cwd(),
+  };
+}
+
+function kind(value) {
+  if (value === null) return "null";
+  return Array.isArray(value) ? "an array" : typeof value;
+}
+
+module.exports = {
+  OAUTH_REFRESH_CALL_TIMEOUT_MS,
+  OAUTH_REFRESH_LOCK_OPTIONS,
+  DEFAULT_TIMEOUT_MS,
+  absolutePath,
+  callback,
+  id,
+  invalid,
+  lockArguments,
+  optionsObject,
+  provider,
+  refreshArguments,
+  surroundings,
+  text,
+};

@@ -1,0 +1,60 @@
+const { OAuthRefreshLockError } = require("./errors.js");
+
+/**
+ * Somebody who awaits a result, and may give up first. Giving up ends the wait, not the work.
+ */
+class Caller {
+  #settle;
+  #timer;
+  #signal;
+  #onAbort = () => this.reject(aborted(this.#signal.reason));
+
+  /**
+   * @param {{ signal?: AbortSignal, timeoutMs: number }} limits
+   * @param {() => Error} timedOut the error of a wait that ran out, made when it does
+   */
+  constructor({ signal, timeoutMs }, timedOut) {
+    this.promise = new Promise((resolve, reject) => {
+      this.#settle = { resolve, reject };
+    });
+    /** Called once when the caller gives up while it has no other place to hear of it. */
+    this.onGone = undefined;
+    this.gone = false;
+    this.#timer = setTimeout(() => this.reject(timedOut()), timeoutMs);
+    this.#signal = signal;
+    if (signal?.aborted) this.#onAbort();
+    else signal?.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  resolve(value) {
+    if (this.#leave()) this.#settle.resolve(value);
+  }
+
+  reject(error) {
+    if (this.#leave()) this.#settle.reject(error);
+  }
+
+  /** Ends the caller's limits: from here on it awaits whatever comes. */
+  stay() {
+    clearTimeout(this.#timer);
+    this.#signal?.removeEventListener("abort", this.#onAbort);
+  }
+
+  #leave() {
+    if (this.gone) return false;
+    this.gone = true;
+    this.stay();
+    this.onGone?.();
+    return true;
+  }
+}
+
+function aborted(cause) {
+  return new OAuthRefreshLockError(
+    "caller_aborted",
+    "the caller's signal aborted; a refresh under way goes on and is saved",
+    { cause },
+  );
+}
+
+module.exports = { Caller };

@@ -1,0 +1,30 @@
+/** Every error that this package itself raises. `code` is stable; see `ErrorCode` in index.d.ts. */
+class OAuthRefreshLockError extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message what happened, where, what to do; never a secret
+   * @param {{ cause?: unknown, path?: string, lockPath?: string, holder?: object }} [details]
+   */
+  constructor(code, message, { cause, ...fields } = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = "OAuthRefreshLockError";
+    this.code = code;
+    for (const [name, value] of Object.entries(fields)) if (value !== undefined) this[name] = value;
+  }
+}
+
+/** Makes an error of what the native side says failed. */
+function fromNative({ code, message, path, holderPid, holderHeldMs }) {
+  const holder = holderPid == null ? undefined : { pid: holderPid, heldMs: holderHeldMs };
+  // OpenClaw tells a lock wait that ran out by exactly this pair.
+  const lockPath = code === "file_lock_timeout" ? `${path}.lock` : undefined;
+  return new OAuthRefreshLockError(code, message, { path: path ?? undefined, lockPath, holder });
+}
+
+/** Takes a native reply's value, or raises its error. */
+function unwrap(reply) {
+  if (reply.error) throw fromNative(reply.error);
+  return reply.value == null ? undefined : JSON.parse(reply.value);
+}
+
+module.exports = { OAuthRefreshLockError, fromNative, unwrap };

@@ -1,0 +1,81 @@
+const { AsyncLocalStorage, AsyncResource } = require("node:async_hooks");
+const { OAuthRefreshLockError } = require("./errors.js");
+
+/**
+ * @typedef {object} Turn one caller's place in the line of a key
+ * @property {() => Promise<unknown>} run does the work; a value that is not `undefined` is offered to those behind
+ * @property {(result: any) => Promise<boolean>} [follow] whether a leader's result serves this caller too
+ */
+
+/** This thread's lines, by lock path. */
+const lines = new Map();
+/** Which keys the code that is running now holds. */
+const held = new AsyncLocalStorage();
+
+/**
+ * Puts a turn at the end of its key's line. Turns run one after the other, first come first served, also after a
+ * failure. When a turn has a result, those who wait behind it take it instead of a turn of their own if it serves them.
+ *
+ * @param {string} lockPath
+ * @param {Turn} turn
+ */
+function enter(lockPath, turn) {
+  const line = lines.get(lockPath);
+  if (line) {
+    line.push(turn);
+    return;
+  }
+  const started = [turn];
+  lines.set(lockPath, started);
+  void serve(lockPath, started);
+}
+
+async function serve(lockPath, line) {
+  while (line.length > 0) {
+    const result = await line.shift().run();
+    if (result !== undefined) await offer(line, result);
+  }
+  lines.delete(lockPath);
+}
+
+async function offer(line, result) {
+  const served = new Set();
+  const follow = async (turn) => {
+    if (await turn.follow?.(result)) served.add(turn);
+  };
+  await Promise.all(line.map(follow));
+  // In place: others may have joined the line meanwhile.
+  for (let at = line.length - 1; at >= 0; at--) if (served.has(line[at])) line.splice(at, 1);
+}
+
+/**
+ * Binds `fn` to the async context of this call, and to holding the key: a call for that key from inside it is refused
+ * instead of deadlocking.
+ */
+function asHolder(lockPath, fn) {
+  const holding = { lockPath, outer: held.getStore(), active: false };
+  const inContext = AsyncResource.bind((...given) => held.run(holding, fn, ...given));
+  return async (...given) => {
+    holding.active = true;
+    try {
+      return await inContext(...given);
+    } finally {
+      holding.active = false;
+    }
+  };
+}
+
+/** Refuses a call from inside the function that holds the same key. */
+function refuseNested(lockPath) {
+  for (let holding = held.getStore(); holding; holding = holding.outer) {
+    if (holding.active && holding.lockPath === lockPath) {
+      throw new OAuthRefreshLockError(
+        "nested_call",
+        `this call is made from inside the function that holds the lock it wants; it would wait for itself: ${lockPath}`,
+        { path: lockPath },
+      );
+    }
+  }
+}
+
+module.exports = { asHolder, enter, refuseNested };

@@ -1,0 +1,41 @@
+const args = require("./arguments.js");
+const { Caller } = require("./caller.js");
+const { asHolder, enter, refuseNested } = require("./line.js");
+const { acquire, lockTimeout } = require("./lock.js");
+const { native } = require("./native.js");
+
+async function withOAuthProfileLock(provider, profileId, fn, options) {
+  args.provider(provider);
+  args.id("profileId", profileId);
+  args.callback("fn", fn);
+  const { stateDir, lockPath: given, ...limits } = args.lockArguments(args.optionsObject(options));
+  const lockPath = given ?? native().lockPath(provider, profileId, stateDir, args.surroundings());
+  refuseNested(lockPath);
+
+  const subject = { provider, profileId, lockPath };
+  const caller = new Caller(limits, () => lockTimeout(lockPath));
+  if (!caller.gone) {
+    const work = asHolder(lockPath, fn);
+    enter(lockPath, { run: () => run(subject, work, caller) });
+  }
+  return caller.promise;
+}
+
+async function run(subject, work, caller) {
+  if (caller.gone) return;
+  try {
+    const lock = await acquire(subject, caller);
+    if (!lock) return;
+    // The limits are those of the wait; what it does takes the time it takes.
+    caller.stay();
+    try {
+      caller.resolve(await work());
+    } finally {
+      lock.release();
+    }
+  } catch (error) {
+    caller.reject(error);
+  }
+}
+
+module.exports = { withOAuthProfileLock };

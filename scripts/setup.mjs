@@ -1,0 +1,52 @@
+// Installs what is missing and builds the addon, so that every npm command works on a fresh clone.
+import { spawnSync } from "node:child_process";
+import { copyFileSync, existsSync, renameSync, statSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const { target } = createRequire(import.meta.url)("../lib/native.js");
+
+function fail(message) {
+  console.error(message);
+  process.exit(1);
+}
+
+function run(command, args, options) {
+  const { status, error, stdout } = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options });
+  if (error || status !== 0) fail(`\`${command} ${args.join(" ")}\` failed${error ? `: ${error.message}` : ""}`);
+  return stdout;
+}
+
+function newer(file, than) {
+  return !existsSync(than) || statSync(file).mtimeMs > statSync(than).mtimeMs;
+}
+
+if (Number(process.versions.node.split(".")[0]) < 20) {
+  fail(`Node 20 or newer is needed, this is ${process.version}; get it at https://nodejs.org`);
+}
+if (spawnSync("cargo", ["--version"]).error) {
+  fail("The Rust toolchain (cargo) is needed to build the addon; get it at https://rustup.rs");
+}
+if (newer(join(root, "package-lock.json"), join(root, "node_modules", ".package-lock.json"))) {
+  const npm = process.env.npm_execpath ? [process.execPath, [process.env.npm_execpath]] : ["npm", []];
+  run(npm[0], [...npm[1], "ci", "--no-audit", "--no-fund", "--loglevel=error"], { stdio: ["ignore", 2, 2] });
+}
+
+const messages = run(
+  "cargo",
+  ["build", "--release", "--locked", "--features", "binding", "--message-format=json-render-diagnostics"],
+  { stdio: ["ignore", "pipe", "inherit"], encoding: "utf8", maxBuffer: 1 << 28 },
+);
+const library = messages
+  .split("\n")
+  .filter((line) => line.startsWith("{"))
+  .map((line) => JSON.parse(line))
+  .filter(({ reason, target }) => reason === "compiler-artifact" && target.kind.includes("cdylib"))
+  .flatMap(({ filenames }) => filenames)
+  .find((file) => /\.(so|dylib|dll)$/.test(file));
+const addon = join(root, `oauth-refresh-lock.${target()}.node`);
+// By rename: a process that has the old addon open must not see its bytes change.
+copyFileSync(library, `${addon}.tmp`);
+renameSync(`${addon}.tmp`, addon);
