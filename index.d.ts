@@ -70,6 +70,13 @@ export interface RefreshOptions extends LockOptions {
   forceRefresh?: boolean;
   /** The access token that the resource server refused: refresh only if it is still the stored one. */
   rejectedAccess?: string;
+  /** When `timeoutMs` runs out: return the stored credential after all if it has not expired yet. Default `false`. */
+  serveUnexpired?: boolean;
+  /**
+   * What to do when an earlier call's outcome is unknown (its owner died, the answer was cut off): `"probe"` (the default)
+   * asks once more with the same refresh token, `"fail"` does not and rejects with `refresh_uncertain`.
+   */
+  uncertain?: "probe" | "fail";
 }
 
 /** What happened to the main agent's store. */
@@ -85,12 +92,13 @@ export interface RefreshResult {
    * - `fresh`: the stored credential was usable.
    * - `adopted`: a peer had refreshed; its credential was taken over.
    * - `refreshed`: this call asked the provider.
+   * - `recovered`: what an owner had received before it died was found in the journal.
    */
-  outcome: "fresh" | "adopted" | "refreshed";
+  outcome: "fresh" | "adopted" | "refreshed" | "recovered";
   credential: OAuthCredential;
   /** With `refreshed` by a sub-agent: whether the main agent's store took the credential, and why not. */
   mirror?: MirrorResult;
-  /** With `adopted`: why the credential could not be saved in the agent's own store too. It is durable in main's. */
+  /** Why the credential could not be saved in the agent's own store yet. It is durable in the journal or in main's. */
   notSaved?: { code: ErrorCode; message: string };
 }
 
@@ -149,7 +157,13 @@ export type MirrorReason =
   | "identity-mismatch-or-regression"
   | "invalid-incoming-expiry"
   | "incoming-not-fresher"
-  | "incoming-fresher";
+  | "incoming-fresher"
+  /** Only of a refresh: main held an ancestor of the credential, which the provider has exchanged for it. */
+  | "same-grant-successor"
+  /** Only of a refresh: a login or logout has replaced the agent's own credential meanwhile. */
+  | "superseded"
+  /** Only of a refresh: main's profile was logged out meanwhile. */
+  | "logged-out";
 
 /** Whether a refreshed credential may replace what the main store holds, and why. */
 export function shouldMirrorRefreshedOAuthCredential(
@@ -202,6 +216,20 @@ export type ErrorCode =
   | "sqlite_store"
   /** A login or logout replaced the profile while the call was under way; the result was not written. */
   | "superseded"
+  /** The provider asked everyone to wait, for longer than this caller will; `retryAfterMs` says how long. */
+  | "refresh_backoff"
+  /** The provider refuses this refresh token for good. It is not asked again until another one is stored. */
+  | "grant_dead"
+  /** This refresh token was used before (was a backup restored?), and no store or journal holds its successor. */
+  | "refresh_token_spent"
+  /** Whether the provider has rotated is unknown, and it may not be asked again until another refresh token is stored. */
+  | "refresh_uncertain"
+  /** The provider answered, and neither journal nor store could save it yet. This process keeps trying. */
+  | "receipt_unsaved"
+  /** The journal beside the lock file can't be read and written. The provider was not asked. */
+  | "journal_unusable"
+  /** A newer release of this package wrote the journal. */
+  | "journal_version"
   /** The lock file cannot be used. */
   | "lock_unavailable"
   /** No native addon for this platform could be loaded. */
@@ -214,6 +242,23 @@ export interface LockHolder {
   pid: number;
   /** How long it has held the lock, in milliseconds by this host's clock. */
   heldMs: number;
+  /** How far its refresh has come, as the journal says. */
+  state?: "idle" | "claimed" | "dispatched" | "received" | "committed";
+}
+
+/** How a provider call failed. Added as `refreshFailure` to the error that the refresh function threw. */
+export interface RefreshFailure {
+  /**
+   * - `not_sent`: the provider was not reached. The next caller tries.
+   * - `answered_unspent`: it answered and has not rotated (429, 503, a refused client). Everyone waits a while.
+   * - `answered_dead`: it refused the refresh token for good. Nobody asks again until another one is stored.
+   * - `uncertain`: it may have rotated. See {@link RefreshOptions.uncertain}.
+   */
+  class: "not_sent" | "answered_unspent" | "answered_dead" | "uncertain";
+  /** For how long the provider asked everyone to wait, in milliseconds. */
+  retryAfterMs?: number;
+  /** With `answered_dead`: what every later caller is told. */
+  message?: string;
 }
 
 /** Every error that this package itself raises. No message or field holds a secret. */
@@ -224,6 +269,8 @@ export interface OAuthRefreshLockError extends Error {
   /** With `file_lock_timeout`: `<base>.lock`, as OpenClaw expects it. */
   lockPath?: string;
   holder?: LockHolder;
+  /** With `refresh_backoff`: milliseconds. */
+  retryAfterMs?: number;
 }
 
 /** A message on the `node:diagnostics_channel` named `oauth-refresh-lock`. */
@@ -237,6 +284,8 @@ export interface OAuthRefreshLockEvent {
     | "dispatched"
     /** The new credential is in the agent's own store. */
     | "refreshed"
+    /** What a previous owner had received was found in the journal. */
+    | "recovered"
     /** The main store took the credential or, with `written: false`, did not. */
     | "mirrored"
     /** A peer's credential was taken over. */

@@ -60,6 +60,13 @@ function flag(name, value) {
   return value ?? false;
 }
 
+function oneOf(name, value, choices) {
+  if (value !== undefined && !choices.includes(value)) {
+    throw invalid(`${name} must be one of ${choices.map((choice) => `"${choice}"`).join(", ")}`);
+  }
+  return value;
+}
+
 function abortSignal(value) {
   if (value === undefined) return undefined;
   if (typeof value?.aborted !== "boolean" || typeof value.addEventListener !== "function") {
@@ -99,6 +106,8 @@ function refreshArguments(options) {
     }),
     refreshMarginMs: delay("refreshMarginMs", options.refreshMarginMs, { min: 0, max: Number.MAX_SAFE_INTEGER }),
     forceRefresh: flag("forceRefresh", options.forceRefresh),
+    serveUnexpired: flag("serveUnexpired", options.serveUnexpired),
+    uncertain: oneOf("uncertain", options.uncertain, ["probe", "fail"]),
     rejectedAccess: options.rejectedAccess,
   };
 }

@@ -6,24 +6,31 @@ const { OAuthRefreshLockError } = require("./errors.js");
 class Caller {
   #settle;
   #timer;
+  #deadline;
   #signal;
   #onAbort = () => this.reject(aborted(this.#signal.reason));
 
   /**
    * @param {{ signal?: AbortSignal, timeoutMs: number }} limits
-   * @param {() => Error} timedOut the error of a wait that ran out, made when it does
+   * @param {(caller: Caller) => void} onTimeout ends the wait when it runs out
    */
-  constructor({ signal, timeoutMs }, timedOut) {
+  constructor({ signal, timeoutMs }, onTimeout) {
     this.promise = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
     /** Called once when the caller gives up while it has no other place to hear of it. */
     this.onGone = undefined;
     this.gone = false;
-    this.#timer = setTimeout(() => this.reject(timedOut()), timeoutMs);
+    this.#deadline = performance.now() + timeoutMs;
+    this.#timer = setTimeout(onTimeout, timeoutMs, this);
     this.#signal = signal;
     if (signal?.aborted) this.#onAbort();
     else signal?.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  /** How much of its patience is left, in milliseconds. */
+  get patienceMs() {
+    return this.#deadline - performance.now();
   }
 
   resolve(value) {

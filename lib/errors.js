@@ -14,8 +14,11 @@ class OAuthRefreshLockError extends Error {
 }
 
 /** Makes an error of what the native side says failed. */
-function fromNative({ code, message, path, holderPid, holderHeldMs }) {
-  const holder = holderPid == null ? undefined : { pid: holderPid, heldMs: holderHeldMs };
+function fromNative({ code, message, path, holderPid, holderHeldMs, holderState }) {
+  const holder =
+    holderPid == null
+      ? undefined
+      : { pid: holderPid, heldMs: holderHeldMs, ...(holderState && { state: holderState }) };
   // OpenClaw tells a lock wait that ran out by exactly this pair.
   const lockPath = code === "file_lock_timeout" ? `${path}.lock` : undefined;
   return new OAuthRefreshLockError(code, message, { path: path ?? undefined, lockPath, holder });

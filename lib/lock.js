@@ -8,12 +8,12 @@ function lockTimeout(lockPath) {
 }
 
 /**
- * Takes the key's lock, at once if it is free.
+ * Takes a lock, at once if it is free: the key's, or the one at `path`.
  *
  * @returns the native lock, held; `undefined` if the caller gave up first
  */
-async function acquire(subject, caller) {
-  const lock = new (native().NativeLock)(subject.lockPath);
+async function acquire(subject, caller, path = subject.lockPath) {
+  const lock = new (native().NativeLock)(path);
   if (!unwrap(lock.acquire())) {
     publish("waiting", subject);
     caller.onGone = () => lock.release();

@@ -7,16 +7,8 @@ const {
   surroundings,
   text,
 } = require("./arguments.js");
+const { isRefreshTokenReusedError } = require("./failure.js");
 const { native } = require("./native.js");
-
-/** How providers say that a refresh token was used before (OpenClaw's list). */
-const REUSE_PHRASES = [
-  "refresh_token_reused",
-  "refresh token has already been used",
-  "already been used to generate a new access token",
-];
-/** How far an error's causes are followed. */
-const MAX_CAUSES = 8;
 
 function resolveOAuthRefreshLockPath(provider, profileId, options) {
   const stateDir = absolutePath("stateDir", optionsObject(options).stateDir);
@@ -32,23 +24,6 @@ function shouldMirrorRefreshedOAuthCredential(existing, refreshed) {
   const decision = native().mirrorDecision(main, json("refreshed", refreshed));
   if (!decision) throw invalid('refreshed must be an OAuth credential (`type` must be "oauth")');
   return decision;
-}
-
-function isRefreshTokenReusedError(error) {
-  let current = error;
-  for (let depth = 0; current != null && depth < MAX_CAUSES; depth++) {
-    const words =
-      typeof current === "object"
-        ? [current.message, current.code, current.error, current.error_description]
-        : [current];
-    const said = words
-      .filter((word) => typeof word === "string")
-      .join("\n")
-      .toLowerCase();
-    if (REUSE_PHRASES.some((phrase) => said.includes(phrase))) return true;
-    current = typeof current === "object" ? current.cause : undefined;
-  }
-  return false;
 }
 
 function json(name, value) {

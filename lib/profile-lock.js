@@ -13,7 +13,7 @@ async function withOAuthProfileLock(provider, profileId, fn, options) {
   refuseNested(lockPath);
 
   const subject = { provider, profileId, lockPath };
-  const caller = new Caller(limits, () => lockTimeout(lockPath));
+  const caller = new Caller(limits, (caller) => caller.reject(lockTimeout(lockPath)));
   if (!caller.gone) {
     const work = asHolder(lockPath, fn);
     enter(lockPath, { run: () => run(subject, work, caller) });

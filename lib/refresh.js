@@ -1,24 +1,30 @@
 const { types } = require("node:util");
 const args = require("./arguments.js");
 const { Caller } = require("./caller.js");
-const { OAuthRefreshLockError, unwrap } = require("./errors.js");
+const { OAuthRefreshLockError, fromNative, unwrap } = require("./errors.js");
 const { publish } = require("./events.js");
+const { classify } = require("./failure.js");
 const { asHolder, enter, refuseNested } = require("./line.js");
 const { acquire, lockTimeout } = require("./lock.js");
 const { native } = require("./native.js");
-const { isRefreshTokenReusedError } = require("./policy.js");
+
+/** How long to wait before what could be saved nowhere is saved again; doubled each time. */
+const FIRST_SAVE_RETRY_MS = 100;
+const LAST_SAVE_RETRY_MS = 10_000;
 
 async function withOAuthRefreshLock(provider, profileId, refresh, options) {
   args.provider(provider);
   args.id("profileId", profileId);
   args.callback("refresh", refresh);
-  const { signal, timeoutMs, callTimeoutMs, ...request } = args.refreshArguments(args.optionsObject(options));
+  const { signal, timeoutMs, callTimeoutMs, serveUnexpired, ...request } = args.refreshArguments(
+    args.optionsObject(options),
+  );
   const call = new (native().NativeRefresh)({ provider, profileId, ...request, surroundings: args.surroundings() });
   const { lockPath, agentDir } = call;
   refuseNested(lockPath);
 
   const subject = { provider, profileId, lockPath, agentDir };
-  const caller = new Caller({ signal, timeoutMs }, () => turn.timedOut());
+  const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut(serveUnexpired));
   const turn = new RefreshTurn(call, subject, caller, asHolder(lockPath, refresh), callTimeoutMs);
   if (!caller.gone) {
     turn.start();
@@ -35,7 +41,8 @@ class RefreshTurn {
   #refresh;
   #callTimeoutMs;
   #looked;
-  #dispatched = false;
+  /** When the refresh function was called, by `performance.now()`. */
+  #dispatchedAt;
 
   constructor(call, subject, caller, refresh, callTimeoutMs) {
     this.#call = call;
@@ -53,14 +60,18 @@ class RefreshTurn {
   async run() {
     try {
       await this.#looked;
-      if (this.#caller.gone) return undefined;
-      const lock = await acquire(this.#subject, this.#caller);
-      if (!lock) return undefined;
-      return this.#finish(await this.#underLock(lock));
+      while (!this.#caller.gone) {
+        const lock = await acquire(this.#subject, this.#caller);
+        if (!lock) break;
+        const decision = await this.#decide(lock);
+        if (decision === undefined) break;
+        if (decision.kind === "backoff") await this.#pause(decision.waitMs);
+        else return this.#finish(await this.#carryOut(decision));
+      }
     } catch (error) {
       this.#fail(error);
-      return undefined;
     }
+    return undefined;
   }
 
   /** Takes what the leader got, through the same checks as a peer's. */
@@ -70,11 +81,24 @@ class RefreshTurn {
     return this.#caller.gone;
   }
 
-  timedOut() {
-    if (!this.#dispatched) return lockTimeout(this.#subject.lockPath);
+  /** Ends the caller's wait: with what is stored and not yet expired, if that is wanted, else with an error. */
+  async timedOut(serveUnexpired) {
+    const error = this.#timeoutError();
+    try {
+      const unexpired = serveUnexpired && unwrap(await this.#call.unexpired());
+      if (unexpired) this.#finish(unexpired);
+    } catch {
+      // The time-out says more.
+    }
+    this.#caller.reject(error);
+  }
+
+  #timeoutError() {
+    if (this.#dispatchedAt === undefined) return lockTimeout(this.#subject.lockPath);
+    const seconds = ((performance.now() - this.#dispatchedAt) / 1000).toFixed(1);
     return new OAuthRefreshLockError(
       "caller_timeout",
-      "timed out while the refresh is under way; it goes on, and the next caller finds its result",
+      `timed out; this process has been asking the provider for ${seconds} s, goes on, and the next caller finds the result`,
       { path: this.#subject.lockPath },
     );
   }
@@ -89,36 +113,76 @@ class RefreshTurn {
     }
   }
 
-  async #underLock(lock) {
-    let decision = unwrap(await this.#call.decide(lock));
-    for (let attempt = 0; decision.kind === "claimed"; attempt++) {
-      if (this.#caller.gone) {
-        this.#call.abandon();
-        return { kind: "absent" };
+  /** Decides under the key's lock, and the refresh token's where that is being sent under another name. */
+  async #decide(lock) {
+    for (let generationLock; ; ) {
+      const decision = unwrap(await this.#call.decide(lock, generationLock));
+      if (decision.kind !== "busy") return decision;
+      generationLock?.release();
+      generationLock = await acquire(this.#subject, this.#caller, decision.lockPath);
+      if (!generationLock) {
+        lock.release();
+        return undefined;
       }
+    }
+  }
+
+  async #carryOut(decision) {
+    for (let attempt = 0; decision.kind === "dispatched"; attempt++) {
       let fields;
       try {
-        fields = await this.#dispatch(decision.credential);
+        if (!this.#caller.gone) fields = await this.#dispatch(decision.credential);
       } catch (error) {
-        const retry = attempt === 0 && isRefreshTokenReusedError(error);
-        const recovered = await this.#recover(retry);
-        if (!recovered) throw error;
-        decision = recovered;
-        continue;
+        const instead = await this.#failed(error);
+        if (instead?.kind === "dispatched" && attempt > 0) await this.#call.abandon();
+        else if (instead) {
+          decision = instead;
+          continue;
+        }
+        throw error;
       }
       if (fields == null) {
-        this.#call.abandon();
+        await this.#call.abandon();
         return { kind: "absent" };
       }
-      return unwrap(await this.#call.settle(toJson(fields)));
+      return this.#settle(toJson(fields));
     }
     return decision;
+  }
+
+  async #settle(fields) {
+    for (let delay = FIRST_SAVE_RETRY_MS; ; delay = Math.min(delay * 2, LAST_SAVE_RETRY_MS)) {
+      const reply = await this.#call.settle(fields);
+      if (reply.error?.code !== "receipt_unsaved") return unwrap(reply);
+      // The caller learns of it; we hold the lock, so that nobody sends the spent token, until the disk lets us save.
+      this.#fail(fromNative(reply.error));
+      await new Promise((resolve) => setTimeout(resolve, delay).unref());
+    }
+  }
+
+  /** Waits for the end of the pause that the provider asked for. */
+  async #pause(ms) {
+    if (ms >= this.#caller.patienceMs) {
+      throw new OAuthRefreshLockError(
+        "refresh_backoff",
+        `the provider asked everyone to wait; try again in ${Math.ceil(ms / 1000)} s`,
+        { retryAfterMs: Math.ceil(ms) },
+      );
+    }
+    await new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#caller.onGone = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#caller.onGone = undefined;
   }
 
   /** Calls the refresh function, with the limit that a provider call has. */
   async #dispatch(credential) {
     publish("dispatched", this.#subject);
-    this.#dispatched = true;
+    this.#dispatchedAt = performance.now();
     const controller = new AbortController();
     const timer = setTimeout(() => {
       const error = callTimeout(this.#callTimeoutMs);
@@ -144,13 +208,22 @@ class RefreshTurn {
     }
   }
 
-  async #recover(retry) {
+  /** Puts a failed call on record, tells the error what it is, and looks what there is instead. */
+  async #failed(error) {
+    const failure = classify(error);
+    let instead;
     try {
-      return unwrap(await this.#call.recover(retry));
+      instead = unwrap(await this.#call.fail(failure.class, failure.retryAfterMs));
     } catch {
       // The refresh function's own error says more.
-      return undefined;
     }
+    if (instead?.kind === "dead") failure.message = instead.message;
+    try {
+      error.refreshFailure = failure;
+    } catch {
+      // A frozen error passes through as it is.
+    }
+    return instead?.kind === "dead" ? undefined : instead;
   }
 
   #fail(error) {

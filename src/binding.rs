@@ -36,6 +36,8 @@ pub struct Failure {
     pub holder_pid: Option<u32>,
     /// The lock's holder: for how long, in milliseconds.
     pub holder_held_ms: Option<f64>,
+    /// The lock's holder: how far its refresh has come, as the journal says.
+    pub holder_state: Option<String>,
 }
 
 impl From<Error> for Failure {
@@ -45,6 +47,7 @@ impl From<Error> for Failure {
             path: error.path.map(|path| path.to_string_lossy().into_owned()),
             holder_pid: error.holder.as_ref().map(|holder| holder.pid),
             holder_held_ms: error.holder.as_ref().map(crate::holder::Holder::held_ms),
+            holder_state: None,
             message: error.message,
         }
     }

@@ -3,6 +3,7 @@
 use crate::digest::Digest;
 use crate::ecma;
 use crate::error::{Code, Error, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
 use zeroize::Zeroize;
@@ -11,7 +12,8 @@ use zeroize::Zeroize;
 pub const MAX_DATE_MS: f64 = 8.64e15;
 
 /// One refresh token of a grant, known by its digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Generation(Digest);
 
 impl Generation {
@@ -100,7 +102,16 @@ impl Credential {
     /// The generation of its refresh token. A credential without one has a generation of its own.
     #[must_use]
     pub fn generation(&self) -> Generation {
-        Generation::of(self.refresh().unwrap_or_default())
+        self.refresh().map_or_else(
+            || Generation(Digest::of(&[b"access\0", self.access().unwrap_or_default().as_bytes()])),
+            Generation::of,
+        )
+    }
+
+    /// Whether its access token is valid at `now_ms`, margin or not.
+    #[must_use]
+    pub fn is_unexpired(&self, now_ms: f64) -> bool {
+        self.is_usable(now_ms, 0.0)
     }
 
     /// `expires` in milliseconds since the epoch, if it is an instant at all.

@@ -1,5 +1,7 @@
 //! SHA-256, as names of locks and of token generations.
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 
@@ -18,6 +20,12 @@ impl Digest {
         Self(hasher.finalize().into())
     }
 
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// 64 lower-case hexadecimal digits.
     #[must_use]
     pub fn to_hex(self) -> String {
@@ -33,5 +41,27 @@ impl Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_hex())
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.to_hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let hex = String::deserialize(deserializer)?;
+        let mut bytes = [0; 32];
+        let digits = (hex.len() == 64).then_some(hex.as_bytes()).ok_or_else(|| D::Error::custom("no digest"))?;
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|nibble| u8::try_from(nibble).ok());
+            *byte = match (nibble(pair[0]), nibble(pair[1])) {
+                (Some(high), Some(low)) => high << 4 | low,
+                _ => return Err(D::Error::custom("no digest")),
+            };
+        }
+        Ok(Self(bytes))
     }
 }

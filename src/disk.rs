@@ -5,17 +5,23 @@
 #![allow(clippy::disallowed_methods, reason = "this is the place they are disallowed in favour of")]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 #[cfg(feature = "faults")]
 pub mod fault;
 #[cfg(not(feature = "faults"))]
 mod fault {
+    #![allow(clippy::unnecessary_wraps, reason = "the real ones fail on order")]
+
     #[inline]
-    #[allow(clippy::unnecessary_wraps, reason = "the real one fails on order")]
     pub(super) fn point(_operation: &str, _path: &std::path::Path) -> std::io::Result<()> {
         Ok(())
+    }
+
+    #[inline]
+    pub(super) fn write(_operation: &str, _path: &std::path::Path, bytes: usize) -> std::io::Result<usize> {
+        Ok(bytes)
     }
 }
 use fault::point;
@@ -49,10 +55,11 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     regular(options().read(true).open(path)?)
 }
 
-/// Opens a lock file, creating it (0600) and its directories (0700) if need be. Never truncates.
-pub fn open_lock_file(path: &Path) -> io::Result<File> {
+/// Opens a lock file or a journal, creating it (0600) and its directories (0700) if need be. Never truncates, and never
+/// follows a symbolic link.
+pub fn open_permanent(path: &Path) -> io::Result<File> {
     let open = || {
-        point("open-lock", path)?;
+        point("open-permanent", path)?;
         let mut options = options();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
@@ -150,8 +157,11 @@ fn write_temporary(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()
         point("chmod", temporary)?;
         file.set_permissions(fs::Permissions::from_mode(mode))?;
     }
-    point("write", temporary)?;
-    file.write_all(bytes)?;
+    let allowed = fault::write("write", temporary, bytes.len())?;
+    file.write_all(&bytes[..allowed])?;
+    if allowed < bytes.len() {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     point("sync", temporary)?;
     file.sync_all()
 }
@@ -163,6 +173,90 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether [`replace`] may be expected to work: refuses a read-only directory or file before anything depends on it.
+pub fn probe_replace(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    match rustix::fs::access(path, rustix::fs::Access::WRITE_OK) {
+        Err(error) if error != rustix::io::Errno::NOENT => return Err(error.into()),
+        _ => {}
+    }
+    let temporary = temporary_beside(path);
+    remove(&temporary)?;
+    point("probe", &temporary)?;
+    match options().write(true).create_new(true).open(&temporary) {
+        // The directory is made when it is written to.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => remove(&temporary),
+    }
+}
+
+/// A file whose space was written when it was made, so that writing to it later needs no free block.
+#[derive(Debug)]
+pub struct PreallocatedFile {
+    file: File,
+    path: PathBuf,
+    bytes: usize,
+}
+
+impl PreallocatedFile {
+    /// Opens the file, making it `bytes` long if it is shorter.
+    pub fn open(path: &Path, bytes: usize) -> io::Result<Self> {
+        let this = Self { file: open_permanent(path)?, path: path.to_owned(), bytes };
+        let length = usize::try_from(this.file.metadata()?.len()).unwrap_or(usize::MAX);
+        if length < bytes {
+            this.write_at(&vec![0; bytes - length], length as u64)?;
+            this.sync()?;
+            sync_parent(path)?;
+        }
+        Ok(this)
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All its bytes.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        point("read", &self.path)?;
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(0))?;
+        let mut bytes = Vec::with_capacity(self.bytes + 1);
+        file.take(self.bytes as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Overwrites bytes in place.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let allowed = fault::write("write-journal", &self.path, bytes.len())?;
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(offset))?;
+        file.write_all(&bytes[..allowed])?;
+        if allowed < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    /// Makes what was written durable.
+    pub fn sync(&self) -> io::Result<()> {
+        point("sync-journal", &self.path)?;
+        self.file.sync_data()
+    }
+}
+
+/// The journals in a directory of locks.
+pub fn files_with_extension(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+    point("list", directory)?;
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|found| found == extension) {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 /// Makes a rename in `path`'s directory durable.

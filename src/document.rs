@@ -81,6 +81,12 @@ impl Document {
             .map_err(|error| Malformed(describe(&error).of("the profile")))
     }
 
+    /// All profiles that are objects of valid text, whatever their ids.
+    pub fn profiles(&self) -> impl Iterator<Item = Map<String, Value>> {
+        let members = self.profiles.as_ref().map_or(&[][..], |profiles| &profiles.members);
+        members.iter().filter_map(|member| serde_json::from_str(&self.text[member.value.clone()]).ok())
+    }
+
     /// The whole text with `profile` put in place of the one of this id, or added as the last.
     #[must_use]
     pub fn with_profile(&self, id: &str, profile: &Map<String, Value>) -> Zeroizing<String> {

@@ -35,6 +35,18 @@ pub enum Code {
     SqliteStore,
     /// A login or logout replaced the profile meanwhile.
     Superseded,
+    /// The journal can't be read and written. The provider was not asked.
+    JournalUnusable,
+    /// A newer release wrote the journal.
+    JournalVersion,
+    /// The provider refused this generation for good.
+    GrantDead,
+    /// This generation was spent, and its successor is nowhere to be found.
+    RefreshTokenSpent,
+    /// Whether the provider has rotated is unknown, and it may not be asked again.
+    RefreshUncertain,
+    /// The provider answered, and the answer could be saved nowhere yet.
+    ReceiptUnsaved,
     /// A defect of this package.
     Internal,
 }
@@ -56,6 +68,12 @@ impl Code {
             Self::StoreUnwritable => "store_unwritable",
             Self::SqliteStore => "sqlite_store",
             Self::Superseded => "superseded",
+            Self::JournalUnusable => "journal_unusable",
+            Self::JournalVersion => "journal_version",
+            Self::GrantDead => "grant_dead",
+            Self::RefreshTokenSpent => "refresh_token_spent",
+            Self::RefreshUncertain => "refresh_uncertain",
+            Self::ReceiptUnsaved => "receipt_unsaved",
             Self::Internal => "internal",
         }
     }

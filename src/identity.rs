@@ -29,6 +29,21 @@ pub fn check(existing: &Fields, incoming: &Fields) -> Result<(), Refusal> {
     }
 }
 
+/// Whether some field of account or tenant that both carry differs. Missing evidence is no contradiction.
+#[must_use]
+pub fn contradicts(existing: &Fields, incoming: &Fields) -> bool {
+    let differs = |field, normalise| match (evidence(existing, field, normalise), evidence(incoming, field, normalise))
+    {
+        (Some(existing), Some(incoming)) => existing != incoming,
+        _ => false,
+    };
+    existing.get("provider") != incoming.get("provider")
+        || differs("accountId", account_id)
+        || differs("email", email)
+        || differs("projectId", account_id)
+        || evidence(existing, "enterpriseUrl", enterprise_url) != evidence(incoming, "enterpriseUrl", enterprise_url)
+}
+
 /// The gate: no field that both carry differs, and `incoming` carries every field that `existing` carries.
 ///
 /// Fields are `accountId` and `email`. Stricter than OpenClaw's own code, as its description says: members of one

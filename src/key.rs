@@ -27,6 +27,12 @@ impl Key {
         Ok(Self { provider: provider.to_owned(), profile_id: profile_id.to_owned() })
     }
 
+    /// What the key hashes to.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        digest(&self.provider, &self.profile_id)
+    }
+
     /// The provider's id, as in a credential's `provider`.
     #[must_use]
     pub fn provider(&self) -> &str {
@@ -45,8 +51,11 @@ impl Key {
 /// Takes any text, blank included, so that it agrees with OpenClaw on every input.
 #[must_use]
 pub fn lock_name(provider: &str, profile_id: &str) -> String {
-    let digest = Digest::of(&[provider.as_bytes(), b"\0", profile_id.as_bytes()]);
-    format!("sha256-{}", digest.to_hex())
+    format!("sha256-{}", digest(provider, profile_id).to_hex())
+}
+
+fn digest(provider: &str, profile_id: &str) -> Digest {
+    Digest::of(&[provider.as_bytes(), b"\0", profile_id.as_bytes()])
 }
 
 /// `<state>/locks/oauth-refresh/<lock name>`. Creates nothing.

@@ -1,8 +1,8 @@
 //! One OAuth refresh token, any number of processes, one provider call.
 //!
 //! Data flows one way: [`key`] names the lock, [`lock`] grants it, [`store`] holds the credentials, and [`refresh`]
-//! composes them. [`identity`] and [`mirror`] decide what may be copied where. Nothing in here knows of Node, except
-//! `binding`.
+//! composes them: [`journal`] remembers how far a refresh had come, [`grant`] makes one of several names for one grant.
+//! [`identity`] and [`mirror`] decide what may be copied where. Nothing in here knows of Node, except `binding`.
 
 #[cfg(feature = "binding")]
 mod binding;
@@ -13,9 +13,12 @@ pub mod disk;
 pub mod document;
 pub mod ecma;
 pub mod error;
+pub mod grant;
 pub mod holder;
 pub mod identity;
+pub mod journal;
 pub mod key;
+pub mod ledger;
 pub mod lock;
 pub mod mirror;
 pub mod refresh;

@@ -73,14 +73,8 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 /// Takes the lock at `base` if it is free and nobody in this process was first, else stands in line: `wake` is then
 /// called with the lock on another thread. Whoever is woken and no longer wants it drops the guard.
 pub fn acquire(base: &Path, wake: impl FnOnce(Result<Guard>) + Send + 'static) -> Result<Acquire> {
-    let in_line = lines().as_ref().is_some_and(|lines| lines.contains_key(base));
-    if !in_line {
-        let file = open(base)?;
-        match FileExt::try_lock(&file) {
-            Ok(()) => return Ok(Acquire::Held(Guard::new(file, base))),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(error)) => return Err(unusable(base, &error)),
-        }
+    if let Some(guard) = try_acquire(base)? {
+        return Ok(Acquire::Held(guard));
     }
     let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
     let mut lines = lines();
@@ -96,6 +90,19 @@ pub fn acquire(base: &Path, wake: impl FnOnce(Result<Guard>) + Send + 'static) -
         lines.insert(base.to_owned(), VecDeque::from([(number, Box::new(wake) as Wake)]));
     }
     Ok(Acquire::Waiting(Ticket { base: base.to_owned(), number }))
+}
+
+/// Takes the lock at `base` if it is free and nobody in this process was first.
+pub fn try_acquire(base: &Path) -> Result<Option<Guard>> {
+    if lines().as_ref().is_some_and(|lines| lines.contains_key(base)) {
+        return Ok(None);
+    }
+    let file = open(base)?;
+    match FileExt::try_lock(&file) {
+        Ok(()) => Ok(Some(Guard::new(file, base))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(unusable(base, &error)),
+    }
 }
 
 /// Takes the lock, blocking this thread for `patience` at most. For threads of ours only, never for Node's.
@@ -176,7 +183,7 @@ fn wait(base: &Path) -> Result<Guard> {
 }
 
 fn open(base: &Path) -> Result<File> {
-    disk::open_lock_file(base).map_err(|error| unusable(base, &error))
+    disk::open_permanent(base).map_err(|error| unusable(base, &error))
 }
 
 fn unusable(base: &Path, error: &io::Error) -> Error {

@@ -23,6 +23,12 @@ pub enum Reason {
     IncomingNotFresher,
     /// Written.
     IncomingFresher,
+    /// Main held an ancestor of the refreshed credential, which the provider has exchanged for it: written.
+    SameGrantSuccessor,
+    /// A login or logout replaced the agent's own credential meanwhile: kept.
+    Superseded,
+    /// Main's profile was logged out meanwhile: stays so.
+    LoggedOut,
 }
 
 impl Reason {
@@ -38,13 +44,16 @@ impl Reason {
             Self::InvalidIncomingExpiry => "invalid-incoming-expiry",
             Self::IncomingNotFresher => "incoming-not-fresher",
             Self::IncomingFresher => "incoming-fresher",
+            Self::SameGrantSuccessor => "same-grant-successor",
+            Self::Superseded => "superseded",
+            Self::LoggedOut => "logged-out",
         }
     }
 
     /// Whether the credential is to be written.
     #[must_use]
     pub fn writes(self) -> bool {
-        matches!(self, Self::NoExistingCredential | Self::IncomingFresher)
+        matches!(self, Self::NoExistingCredential | Self::IncomingFresher | Self::SameGrantSuccessor)
     }
 }
 

@@ -52,6 +52,12 @@ impl Store {
         Self { path: agent_dir.join(STORE_FILE), state_dir: state_dir.to_owned() }
     }
 
+    /// The store whose file is `path`.
+    #[must_use]
+    pub fn at(path: &Path, state_dir: &Path) -> Self {
+        Self { path: path.to_owned(), state_dir: state_dir.to_owned() }
+    }
+
     /// The path of its file, symbolic links not followed.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -74,6 +80,18 @@ impl Store {
     /// Reads one profile. A hint, unless the lock that matters is held.
     pub fn read(&self, profile_id: &str) -> Result<Profile> {
         self.profile_in(self.load()?.as_ref(), profile_id)
+    }
+
+    /// All OAuth credentials in it, whatever their profile ids.
+    pub fn credentials(&self) -> Result<Vec<Credential>> {
+        let document = self.load()?;
+        Ok(document.iter().flat_map(Document::profiles).filter_map(Credential::from_profile).collect())
+    }
+
+    /// Refuses a store that can't be written, before anything depends on it.
+    pub fn refuse_read_only(&self) -> Result<()> {
+        let guard = self.lock()?;
+        disk::probe_replace(&guard.target).map_err(|error| self.unwritable(&error))
     }
 
     /// Takes the store's lock, for one read-modify-write. Never held across a provider call.
@@ -142,6 +160,10 @@ impl Store {
         Error::io(Code::StoreUnreadable, "read the credential store", &self.path, error)
     }
 
+    fn unwritable(&self, error: &std::io::Error) -> Error {
+        Error::io(Code::StoreUnwritable, "write the credential store", &self.path, error)
+    }
+
     fn invalid(&self, Malformed(why): &Malformed) -> Error {
         let message = format_args!("the credential store is damaged ({why}); repair it or log in again");
         Error::at(Code::StoreInvalid, &self.path, message)
@@ -158,13 +180,17 @@ pub struct StoreGuard<'a> {
 
 impl StoreGuard<'_> {
     /// Reads one profile, decides with `change` what becomes of it, and writes that, durably, leaving every other byte
-    /// of the file as it was. `None` from `change` writes nothing.
+    /// of the file as it was; then reads it back. `None` from `change` writes nothing.
     pub fn update<T>(self, profile_id: &str, change: impl FnOnce(Profile) -> (Option<Credential>, T)) -> Result<T> {
         let document = self.store.load()?;
         let profile = self.store.profile_in(document.as_ref(), profile_id)?;
         let (new, answer) = change(profile);
         if let Some(new) = new {
             self.write(document, profile_id, new.fields())?;
+            if self.store.read(profile_id)? != Profile::Oauth(new) {
+                let message = "the credential store did not keep what was written; is another program writing it?";
+                return Err(Error::at(Code::StoreUnwritable, &self.store.path, message));
+            }
         }
         Ok(answer)
     }

@@ -1,6 +1,7 @@
 //! A key's lock, for JavaScript: taken at once if free, else by a promise that can be given up.
 
 use super::{Failure, Reply};
+use crate::journal::{self, Journal};
 use crate::lock::{self, Acquire, Guard, Ticket};
 use napi::JsDeferred;
 use napi::bindgen_prelude::{Env, Object};
@@ -93,7 +94,18 @@ impl NativeLock {
     #[napi]
     #[must_use]
     pub fn timed_out(&self) -> Failure {
-        lock::timed_out(&self.base).into()
+        let mut failure = Failure::from(lock::timed_out(&self.base));
+        if let Ok(Some(record)) = Journal::peek(&journal::path_for(&self.base)) {
+            failure.message = format!("{} (its refresh: {})", failure.message, record.state.as_str());
+            failure.holder_state = Some(record.state.as_str().to_owned());
+        }
+        failure
+    }
+
+    /// Takes back a lock that was handed over and is still needed.
+    pub(super) fn holder(&self) -> impl FnOnce(Guard) + Send + 'static {
+        let state = Arc::clone(&self.state);
+        move |guard| *state.lock().unwrap_or_else(PoisonError::into_inner) = State::Held(guard)
     }
 
     /// Hands the lock over to the refresh that it guards.

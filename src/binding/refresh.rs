@@ -3,11 +3,13 @@
 use super::lock::NativeLock;
 use super::paths::{Surroundings, state_dir};
 use super::{Reply, task};
-use crate::clock::{Clock, SystemClock};
-use crate::credential::{Credential, RefreshedFields};
+use crate::clock::SystemClock;
+use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::key::{self, Key};
-use crate::refresh::{Call, Claim, DEFAULT_REFRESH_MARGIN_MS, Decision, Served, Settled};
+use crate::refresh::{
+    Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain,
+};
 use crate::state_dir::normalise;
 use crate::store::Store;
 use napi::bindgen_prelude::{Env, Object};
@@ -38,6 +40,8 @@ pub struct RefreshRequest {
     pub force_refresh: bool,
     /// See `RefreshOptions`.
     pub rejected_access: Option<String>,
+    /// `probe` or `fail`.
+    pub uncertain: Option<String>,
     /// For the defaults.
     pub surroundings: Surroundings,
 }
@@ -46,8 +50,7 @@ pub struct RefreshRequest {
 #[napi]
 pub struct NativeRefresh {
     call: Arc<Call>,
-    claim: Arc<Mutex<Option<Claim>>>,
-    lock_path: String,
+    flight: Arc<Mutex<Option<Box<InFlight>>>>,
     agent_dir: PathBuf,
 }
 
@@ -64,7 +67,7 @@ impl NativeRefresh {
             .main_agent_dir
             .map_or_else(|| environment.main_agent_dir(&state_dir), |given| normalise(Path::new(&given)));
         let agent_dir = request.agent_dir.map_or_else(|| main_dir.clone(), |given| normalise(Path::new(&given)));
-        let lock_path = request.lock_path.map_or_else(
+        let lock_base = request.lock_path.map_or_else(
             || key::lock_base(&state_dir, key.provider(), key.profile_id()),
             |given| normalise(Path::new(&given)),
         );
@@ -73,27 +76,25 @@ impl NativeRefresh {
             let _ = rejected.set(Zeroizing::new(access));
         }
         let call = Call {
+            lock_base,
             own: Store::new(&agent_dir, &state_dir),
             main: (!is_same_dir(&agent_dir, &main_dir)).then(|| Store::new(&main_dir, &state_dir)),
             margin_ms: request.refresh_margin_ms.unwrap_or(DEFAULT_REFRESH_MARGIN_MS),
             force: request.force_refresh,
             rejected,
+            uncertain: if request.uncertain.as_deref() == Some("fail") { Uncertain::Fail } else { Uncertain::Probe },
             clock: Arc::new(SystemClock),
+            state_dir,
             key,
         };
-        Ok(Self {
-            call: Arc::new(call),
-            claim: Arc::default(),
-            lock_path: lock_path.to_string_lossy().into_owned(),
-            agent_dir,
-        })
+        Ok(Self { call: Arc::new(call), flight: Arc::default(), agent_dir })
     }
 
     /// The key's lock base path.
     #[napi(getter)]
     #[must_use]
     pub fn lock_path(&self) -> String {
-        self.lock_path.clone()
+        self.call.lock_base.to_string_lossy().into_owned()
     }
 
     /// The calling agent's directory.
@@ -115,54 +116,104 @@ impl NativeRefresh {
         })
     }
 
-    /// See [`Call::decide`]. Takes the lock over and keeps it as a claim, or releases it.
+    /// See [`Call::unexpired`].
     #[napi]
-    pub fn decide<'env>(&self, env: &'env Env, lock: &NativeLock) -> napi::Result<Object<'env>> {
-        let (call, slot, guard) = (Arc::clone(&self.call), Arc::clone(&self.claim), lock.take());
+    pub fn unexpired<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        let call = Arc::clone(&self.call);
+        task::promise(env, move || {
+            let unexpired = call.unexpired()?;
+            Ok(unexpired.map_or_else(Reply::default, |credential| served(Served::Fresh(credential))))
+        })
+    }
+
+    /// See [`Call::decide`]. Takes the locks over: they are released with the call's end, or handed back with `busy`.
+    #[napi]
+    pub fn decide<'env>(
+        &self,
+        env: &'env Env,
+        lock: &NativeLock,
+        generation_lock: Option<&NativeLock>,
+    ) -> napi::Result<Object<'env>> {
+        let (call, slot) = (Arc::clone(&self.call), Arc::clone(&self.flight));
+        let (guard, hand_back) = (lock.take(), lock.holder());
+        let generation_guard = generation_lock.and_then(NativeLock::take);
         task::promise(env, move || {
             let guard = guard.ok_or_else(|| Error::new(Code::Internal, "decided without the lock"))?;
-            Ok(decided(call.decide(guard)?, &slot))
+            Ok(match call.decide(guard, generation_guard)? {
+                Decision::Busy { lock, generation_lock } => {
+                    hand_back(lock);
+                    Reply::from(json!({ "kind": "busy", "lockPath": generation_lock.to_string_lossy() }))
+                }
+                decision => decided(decision, &slot),
+            })
         })
     }
 
-    /// See [`Call::settle`]; `fields` is JSON. Ends the claim.
+    /// See [`Call::settle`]; `fields` is JSON. With code `receipt_unsaved` it is to be called again.
     #[napi]
     pub fn settle<'env>(&self, env: &'env Env, fields: String) -> napi::Result<Object<'env>> {
-        let (call, claim) = (Arc::clone(&self.call), take(&self.claim));
+        let (call, slot, flight) = (Arc::clone(&self.call), Arc::clone(&self.flight), take(&self.flight));
         task::promise(env, move || {
             let fields = Zeroizing::new(fields);
-            let claim = claim?;
-            Ok(settled(call.settle(claim, &RefreshedFields::parse(&fields, SystemClock.now_ms())?)?))
+            call.settle(flight?, &fields).map(settled).map_err(|unsettled| {
+                if let Some(flight) = unsettled.retry {
+                    put(&slot, flight);
+                }
+                unsettled.error
+            })
         })
     }
 
-    /// See [`Call::recover`]. The reply is empty if nothing can be done; the claim is over then.
+    /// See [`Call::fail`]. `class` is one of `not_sent`, `answered_unspent`, `answered_dead`, `uncertain`.
     #[napi]
-    pub fn recover<'env>(&self, env: &'env Env, retry: bool) -> napi::Result<Object<'env>> {
-        let (call, slot, claim) = (Arc::clone(&self.call), Arc::clone(&self.claim), take(&self.claim));
+    pub fn fail<'env>(&self, env: &'env Env, class: String, retry_after_ms: Option<f64>) -> napi::Result<Object<'env>> {
+        let (call, slot, flight) = (Arc::clone(&self.call), Arc::clone(&self.flight), take(&self.flight));
         task::promise(env, move || {
-            Ok(call.recover(claim?, retry)?.map_or_else(Reply::default, |decision| decided(decision, &slot)))
+            let class = match class.as_str() {
+                "not_sent" => FailureClass::NotSent,
+                "answered_unspent" => FailureClass::AnsweredUnspent(retry_after_ms),
+                "answered_dead" => FailureClass::AnsweredDead,
+                _ => FailureClass::Uncertain,
+            };
+            Ok(match call.fail(flight?, class)? {
+                // The next turn meets the other owner; this one has its error.
+                Failed::Instead(Decision::Busy { .. } | Decision::BackOff(_)) | Failed::ForGood(None) => {
+                    Reply::default()
+                }
+                Failed::Instead(decision) => decided(decision, &slot),
+                Failed::ForGood(Some(error)) => Reply::from(json!({ "kind": "dead", "message": error.message })),
+            })
         })
     }
 
-    /// Gives the claim up: the provider had nothing.
+    /// See [`Call::abandon`].
     #[napi]
-    pub fn abandon(&self) {
-        drop(take(&self.claim));
+    pub fn abandon<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        let (call, flight) = (Arc::clone(&self.call), take(&self.flight));
+        task::promise(env, move || call.abandon(flight?).map(|()| Reply::default()))
     }
 }
 
-fn take(slot: &Mutex<Option<Claim>>) -> Result<Claim> {
-    let claim = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    claim.ok_or_else(|| Error::new(Code::Internal, "settled without a claim"))
+type Slot = Mutex<Option<Box<InFlight>>>;
+
+fn take(slot: &Slot) -> Result<Box<InFlight>> {
+    let flight = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    flight.ok_or_else(|| Error::new(Code::Internal, "settled without a call"))
 }
 
-fn decided(decision: Decision, slot: &Mutex<Option<Claim>>) -> Reply {
+fn put(slot: &Slot, flight: Box<InFlight>) {
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(flight);
+}
+
+fn decided(decision: Decision, slot: &Slot) -> Reply {
     match decision {
         Decision::Served(by) => served(by),
-        Decision::Claimed(claim) => {
-            let reply = json!({ "kind": "claimed", "credential": claim.credential().fields() });
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+        Decision::BackOff(wait_ms) => Reply::from(json!({ "kind": "backoff", "waitMs": wait_ms })),
+        // Handled where the lock can be handed back.
+        Decision::Busy { .. } => Reply::default(),
+        Decision::Dispatched(flight) => {
+            let reply = json!({ "kind": "dispatched", "credential": flight.credential().fields() });
+            put(slot, flight);
             Reply::from(reply)
         }
     }
@@ -172,6 +223,11 @@ fn served(by: Served) -> Reply {
     Reply::from(match by {
         Served::Absent => json!({ "kind": "absent" }),
         Served::Fresh(credential) => json!({ "kind": "fresh", "credential": credential.fields() }),
+        Served::Recovered { credential, not_saved } => json!({
+            "kind": "recovered",
+            "credential": credential.fields(),
+            "notSaved": not_saved.as_ref().map(words),
+        }),
         Served::Adopted { credential, not_saved } => json!({
             "kind": "adopted",
             "credential": credential.fields(),
@@ -182,9 +238,10 @@ fn served(by: Served) -> Reply {
 
 fn settled(settled: Settled) -> Reply {
     Reply::from(match settled {
-        Settled::Refreshed { credential, mirrored } => json!({
+        Settled::Refreshed { credential, mirrored, not_saved } => json!({
             "kind": "refreshed",
             "credential": credential.fields(),
+            "notSaved": not_saved.as_ref().map(words),
             "mirror": mirrored.map(|mirrored| match mirrored {
                 Ok(reason) => json!({ "written": reason.writes(), "reason": reason.as_str() }),
                 Err(error) => json!({ "written": false, "reason": "store-error", "error": words(&error) }),

@@ -1,9 +1,99 @@
 //! Faults on order: the n-th file operation fails, or the process dies there.
+//!
+//! A process takes its order from `OAUTH_REFRESH_LOCK_FAULT`, a thread from [`on_this_thread`]. An order is
+//! `<n>:<fault>`, counting file operations from 1, where the fault is `kill`, `short` (a write that stops halfway),
+//! `crash` (this and every later operation fails, as if the process were gone) or an errno.
 
+use std::cell::RefCell;
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+/// What happens at a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies, as by `SIGKILL`.
+    Kill,
+    /// Half of the bytes are written, then the disk is full. At a point that writes nothing: `ENOSPC`.
+    Short,
+    /// This and every later operation fails.
+    Crash,
+    /// The operation fails with this errno.
+    Errno(i32),
+}
+
+/// Counts operations and strikes at one of them.
+#[derive(Debug, Default)]
+struct Plan {
+    seen: usize,
+    strike: Option<(usize, Fault)>,
+}
+
+thread_local! {
+    static OF_THREAD: RefCell<Option<Plan>> = const { RefCell::new(None) };
+}
+static OF_PROCESS: Mutex<Option<Plan>> = Mutex::new(None);
+
+/// Runs `work` with this order for this thread's operations; returns how many there were.
+pub fn on_this_thread<T>(strike: Option<(usize, Fault)>, work: impl FnOnce() -> T) -> (T, usize) {
+    OF_THREAD.with(|plan| *plan.borrow_mut() = Some(Plan { seen: 0, strike }));
+    let result = work();
+    let plan = OF_THREAD.with(|plan| plan.borrow_mut().take());
+    (result, plan.map_or(0, |plan| plan.seen))
+}
+
+/// How many operations this process has made, not counting threads with an order of their own.
+pub fn seen_by_process() -> usize {
+    OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, |plan| plan.seen)
+}
 
 /// Called before each file operation.
-pub(super) fn point(_operation: &'static str, _path: &Path) -> io::Result<()> {
-    Ok(())
+pub(super) fn point(operation: &str, path: &Path) -> io::Result<()> {
+    write(operation, path, 0).map(|_| ())
+}
+
+/// Called before each write: how many of the bytes are to be written.
+pub(super) fn write(operation: &str, path: &Path, bytes: usize) -> io::Result<usize> {
+    let of_thread = OF_THREAD.with(|plan| plan.borrow_mut().as_mut().map(Plan::pass));
+    let fault = of_thread.unwrap_or_else(|| {
+        OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Plan::of_environment).pass()
+    });
+    match fault {
+        None => Ok(bytes),
+        Some(Fault::Short) if bytes > 0 => Ok(bytes / 2),
+        Some(Fault::Short) => Err(io::ErrorKind::StorageFull.into()),
+        Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        Some(Fault::Crash) => Err(io::Error::other(format!("died at {operation} {}", path.display()))),
+        Some(Fault::Kill) => {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+}
+
+impl Plan {
+    fn of_environment() -> Self {
+        Self { seen: 0, strike: std::env::var("OAUTH_REFRESH_LOCK_FAULT").ok().and_then(|order| parse(&order)) }
+    }
+
+    fn pass(&mut self) -> Option<Fault> {
+        self.seen += 1;
+        match self.strike {
+            Some((at, fault)) if at == self.seen || (at < self.seen && fault == Fault::Crash) => Some(fault),
+            _ => None,
+        }
+    }
+}
+
+fn parse(order: &str) -> Option<(usize, Fault)> {
+    let (at, fault) = order.split_once(':')?;
+    let fault = match fault {
+        "kill" => Fault::Kill,
+        "short" => Fault::Short,
+        "crash" => Fault::Crash,
+        errno => Fault::Errno(errno.parse().ok()?),
+    };
+    Some((at.parse().ok()?, fault))
 }

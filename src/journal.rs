@@ -1,0 +1,392 @@
+//! A key's journal: what a refresh had reached, so that whoever comes next loses nothing and repeats nothing.
+//!
+//! `<base>.journal`, mode 0600, two slots of [`SLOT_BYTES`]. A change writes the whole record into the slot that does not
+//! hold the current one, in place, so a record that was cut off leaves the one before it standing. The space is written
+//! once, when the file is made: recording a received credential needs no free block.
+//!
+//! A slot is a header and a JSON text ([`Record`]); numbers are little-endian:
+//!
+//! | bytes | |
+//! |---|---|
+//! | 4 | `ORLJ` |
+//! | 4 | format version, [`VERSION`] |
+//! | 8 | sequence number; the valid slot with the higher one is current |
+//! | 4 | length of the text |
+//! | 32 | SHA-256 over sequence number and text |
+//!
+//! Only the holder of the key's lock writes. Anybody may read: a checksum tells a record that is being written.
+
+use crate::credential::{Credential, Generation};
+use crate::digest::Digest;
+use crate::disk::{self, PreallocatedFile};
+use crate::error::{Code, Error, Result};
+use crate::ledger::Ledger;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// The format this code writes. A newer one is refused, not guessed.
+pub const VERSION: u32 = 1;
+/// Bytes of one slot.
+pub const SLOT_BYTES: usize = 64 << 10;
+/// The largest credential that is refreshed: what a record has room for beside the ledger.
+pub const MAX_CREDENTIAL_BYTES: usize = 40 << 10;
+
+const MAGIC: &[u8; 4] = b"ORLJ";
+const HEADER_BYTES: usize = 4 + 4 + 8 + 4 + 32;
+
+/// How far a refresh has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing under way.
+    #[default]
+    Idle,
+    /// An owner is about to ask the provider. Nothing was sent.
+    Claimed,
+    /// The provider is being asked, or was when the owner died: whether it has rotated is unknown.
+    Dispatched,
+    /// The provider's answer is in `received`, and not yet in every store.
+    Received,
+    /// The stores hold it.
+    Committed,
+}
+
+impl State {
+    /// The state as people see it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Claimed => "claimed",
+            Self::Dispatched => "dispatched",
+            Self::Received => "received",
+            Self::Committed => "committed",
+        }
+    }
+}
+
+/// Everything that is known about a key.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// How far the refresh has come.
+    pub state: State,
+    /// Counts claims. An owner whose epoch has passed may not dispatch.
+    pub epoch: u64,
+    /// The claim: who sends which generation. Set from `Claimed` on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimRecord>,
+    /// The credential that the provider answered, as JSON text, until the stores hold it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received: Option<Sealed>,
+    /// Why the provider can't be asked again, or not yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureRecord>,
+    /// The spent generations.
+    #[serde(default, skip_serializing_if = "Ledger::is_empty")]
+    pub ledger: Ledger,
+}
+
+/// Who sends which generation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimRecord {
+    /// Digest of provider and profile id: several keys may not share a lock path.
+    pub key: Digest,
+    /// The generation.
+    pub generation: Generation,
+    /// The owner's process id, for people.
+    pub pid: u32,
+    /// When it claimed, in milliseconds since the epoch, for people.
+    pub at: f64,
+    /// The store that held the credential.
+    pub store: PathBuf,
+    /// Whether the main store held the profile too. If it no longer does, it was logged out there, and stays so.
+    pub in_main: bool,
+    /// Whether this is the one repetition that an uncertain outcome allows.
+    pub probe: bool,
+}
+
+/// How the last provider call for a generation failed, where that binds the next caller.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum FailureRecord {
+    /// The provider asked for a pause. Nothing was spent.
+    BackOff {
+        /// The generation.
+        generation: Generation,
+        /// How many in a row.
+        attempts: u32,
+        /// When the pause ends, in milliseconds of [`crate::clock::Clock::boot_ms`].
+        until: f64,
+        /// The boot that `until` counts from; in another, the pause is over.
+        boot: String,
+    },
+    /// Whether the provider has rotated is unknown. One probe is allowed, unless it was made.
+    Uncertain {
+        /// The generation.
+        generation: Generation,
+        /// The process that asked.
+        pid: u32,
+        /// When it asked, in milliseconds since the epoch.
+        at: f64,
+        /// Whether the probe was made.
+        probed: bool,
+    },
+    /// The provider refused the generation for good.
+    Dead {
+        /// The generation.
+        generation: Generation,
+        /// The process that was told.
+        pid: u32,
+        /// When it was told, in milliseconds since the epoch.
+        at: f64,
+        /// The owner that died, or whose call was cut off, before the answer arrived; `None` if nobody's was.
+        lost_with: Option<LostWith>,
+    },
+}
+
+/// The owner whose call's outcome nobody learned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LostWith {
+    /// Its process id.
+    pub pid: u32,
+    /// When it claimed, in milliseconds since the epoch.
+    pub at: f64,
+}
+
+impl Record {
+    /// Forgets what is known of another generation than this one, but for that it must not be sent again.
+    pub fn retire_others(&mut self, generation: Generation) {
+        if let Some(claim) = self.claim.as_ref().filter(|claim| claim.generation != generation)
+            && self.state == State::Dispatched
+        {
+            self.ledger.bury(claim.generation);
+        }
+        if let Some(failure) = self.failure.take_if(|failure| failure.generation() != generation)
+            && !matches!(failure, FailureRecord::BackOff { .. })
+        {
+            self.ledger.bury(failure.generation());
+        }
+    }
+
+    /// What stands in the way of sending this generation: a failure, or an owner that died while it was asking.
+    #[must_use]
+    pub fn failure_of(&self, generation: Generation) -> Option<FailureRecord> {
+        if let Some(claim) = self.claim.as_ref().filter(|claim| claim.generation == generation)
+            && self.state == State::Dispatched
+        {
+            let (pid, at) = (claim.pid, claim.at);
+            return Some(FailureRecord::Uncertain { generation, pid, at, probed: claim.probe });
+        }
+        self.failure.clone().filter(|failure| failure.generation() == generation)
+    }
+}
+
+impl FailureRecord {
+    /// The generation that it is about.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        match self {
+            Self::BackOff { generation, .. } | Self::Uncertain { generation, .. } | Self::Dead { generation, .. } => {
+                *generation
+            }
+        }
+    }
+}
+
+/// A credential as JSON text. Its `Debug` shows nothing, and its memory is wiped on drop.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sealed(Zeroizing<String>);
+
+impl Sealed {
+    /// Seals a credential.
+    #[must_use]
+    pub fn new(credential: &Credential) -> Self {
+        Self(Zeroizing::new(credential.to_json()))
+    }
+
+    /// The credential; `None` if it is none.
+    #[must_use]
+    pub fn open(&self) -> Option<Credential> {
+        serde_json::from_str(&self.0).ok().and_then(Credential::from_profile)
+    }
+}
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealed(…)")
+    }
+}
+
+/// A key's journal, open for writing. Its opener holds the key's lock.
+#[derive(Debug)]
+pub struct Journal {
+    file: PreallocatedFile,
+    sequence: u64,
+    /// How many bytes of each slot may be set.
+    used: [usize; 2],
+    record: Record,
+}
+
+/// Where the journal of a lock lies.
+#[must_use]
+pub fn path_for(lock_base: &Path) -> PathBuf {
+    let mut name = lock_base.as_os_str().to_owned();
+    name.push(".journal");
+    name.into()
+}
+
+impl Journal {
+    /// Opens the journal of the key whose lock file is `lock_base`, creating it, with all the space it will need.
+    ///
+    /// # Errors
+    /// [`Code::JournalUnusable`] if it can't be read and written, [`Code::JournalVersion`] if a newer release wrote it.
+    pub fn open(lock_base: &Path) -> Result<Self> {
+        let path = path_for(lock_base);
+        let unusable = |error: &io::Error| unusable(&path, error);
+        let file = PreallocatedFile::open(&path, 2 * SLOT_BYTES).map_err(|error| unusable(&error))?;
+        let bytes = Zeroizing::new(file.read().map_err(|error| unusable(&error))?);
+        let (sequence, record) = current(&bytes, &path)?;
+        let (first, second) = slots(&bytes);
+        Ok(Self { file, sequence, used: [used(first), used(second)], record })
+    }
+
+    /// Reads a journal without the right to write it. `None` if there is none.
+    pub fn peek(path: &Path) -> Result<Option<Record>> {
+        let bytes = match disk::open_regular(path).and_then(|file| disk::read(&file, path, 2 * SLOT_BYTES as u64)) {
+            Ok(Some(bytes)) => Zeroizing::new(bytes),
+            Ok(None) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unusable(path, &error)),
+        };
+        current(&bytes, path).map(|(_, record)| Some(record))
+    }
+
+    /// The current record.
+    #[must_use]
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// Writes a new record. With `durable` it survives a power cut when this returns.
+    pub fn write(&mut self, record: Record, durable: bool) -> Result<()> {
+        let path = self.file.path().to_owned();
+        let sequence = self.sequence + 1;
+        let mut slot = encode(sequence, &record).ok_or_else(|| {
+            Error::at(Code::JournalUnusable, &path, "the record does not fit the journal; the credential is too large")
+        })?;
+        // Nothing of a longer record is left behind.
+        let used = &mut self.used[index(sequence)];
+        let length = slot.len();
+        slot.resize(length.max(*used), 0);
+        *used = slot.len();
+        self.file
+            .write_at(&slot, offset(sequence))
+            .and_then(|()| if durable { self.file.sync() } else { Ok(()) })
+            .map_err(|error| unusable(&path, &error))?;
+        self.used[index(sequence)] = length;
+        self.sequence = sequence;
+        self.record = record;
+        Ok(())
+    }
+
+    /// Wipes the record before the current one, which may hold a credential.
+    pub fn wipe_previous(&mut self) -> Result<()> {
+        let previous = self.sequence + 1;
+        let used = self.used[index(previous)];
+        if used > 0 {
+            let written = self.file.write_at(&vec![0; used], offset(previous));
+            written.map_err(|error| unusable(self.file.path(), &error))?;
+            self.used[index(previous)] = 0;
+        }
+        Ok(())
+    }
+}
+
+/// Which slot a sequence number is written to.
+fn index(sequence: u64) -> usize {
+    usize::from(sequence % 2 == 1)
+}
+
+fn offset(sequence: u64) -> u64 {
+    (index(sequence) * SLOT_BYTES) as u64
+}
+
+fn slots(bytes: &[u8]) -> (&[u8], &[u8]) {
+    bytes.split_at(bytes.len().min(SLOT_BYTES))
+}
+
+fn used(slot: &[u8]) -> usize {
+    slot.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Error {
+    Error::io(Code::JournalUnusable, "use the journal", path, error)
+}
+
+fn encode(sequence: u64, record: &Record) -> Option<Zeroizing<Vec<u8>>> {
+    let text = Zeroizing::new(serde_json::to_vec(record).ok()?);
+    if text.len() > SLOT_BYTES - HEADER_BYTES {
+        return None;
+    }
+    let mut slot = Zeroizing::new(Vec::with_capacity(HEADER_BYTES + text.len()));
+    slot.extend_from_slice(MAGIC);
+    slot.extend_from_slice(&VERSION.to_le_bytes());
+    slot.extend_from_slice(&sequence.to_le_bytes());
+    slot.extend_from_slice(&u32::try_from(text.len()).ok()?.to_le_bytes());
+    slot.extend_from_slice(checksum(sequence, &text).as_bytes());
+    slot.extend_from_slice(&text);
+    Some(slot)
+}
+
+fn checksum(sequence: u64, text: &[u8]) -> Digest {
+    Digest::of(&[&sequence.to_le_bytes(), text])
+}
+
+/// What a slot holds.
+enum Slot {
+    /// Never written, cut off, or damaged: nothing to go by.
+    Nothing,
+    Record(u64, Box<Record>),
+    /// Written by a newer release, in this format.
+    Newer(u32),
+}
+
+/// Sequence number and record that count.
+fn current(bytes: &[u8], path: &Path) -> Result<(u64, Record)> {
+    let (first, second) = slots(bytes);
+    match (decode(first), decode(second)) {
+        (Slot::Newer(version), _) | (_, Slot::Newer(version)) => {
+            let message = format_args!(
+                "the journal is of format {version}, this release knows {VERSION}; use the newest release in every process"
+            );
+            Err(Error::at(Code::JournalVersion, path, message))
+        }
+        (Slot::Record(one, _), Slot::Record(two, record)) if one < two => Ok((two, *record)),
+        (Slot::Record(sequence, record), _) | (Slot::Nothing, Slot::Record(sequence, record)) => {
+            Ok((sequence, *record))
+        }
+        (Slot::Nothing, Slot::Nothing) => Ok((0, Record::default())),
+    }
+}
+
+fn decode(slot: &[u8]) -> Slot {
+    let Some((header, rest)) = slot.split_at_checked(HEADER_BYTES) else { return Slot::Nothing };
+    let word = |at: usize| header[at..at + 4].try_into().map_or(0, u32::from_le_bytes);
+    if &header[..4] != MAGIC {
+        return Slot::Nothing;
+    }
+    if word(4) > VERSION {
+        return Slot::Newer(word(4));
+    }
+    let sequence = header[8..16].try_into().map_or(0, u64::from_le_bytes);
+    let Some(text) = rest.get(..word(16) as usize) else { return Slot::Nothing };
+    if checksum(sequence, text).as_bytes() != &header[20..] {
+        return Slot::Nothing;
+    }
+    serde_json::from_slice(text).map_or(Slot::Nothing, |record| Slot::Record(sequence, Box::new(record)))
+}
