@@ -60,8 +60,7 @@ impl Siblings {
     }
 
     /// What stands in the way of sending this generation, for all that the other keys know.
-    #[must_use]
-    pub fn failure(&self, generation: Generation) -> Option<FailureRecord> {
-        self.0.iter().find_map(|record| record.failure_of(generation))
+    pub fn failures(&self, generation: Generation) -> impl Iterator<Item = FailureRecord> {
+        self.0.iter().filter_map(move |record| record.failure_of(generation))
     }
 }

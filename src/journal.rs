@@ -33,6 +33,9 @@ pub const SLOT_BYTES: usize = 64 << 10;
 /// The largest credential that is refreshed: what a record has room for beside the ledger.
 pub const MAX_CREDENTIAL_BYTES: usize = 40 << 10;
 
+/// How many generations' failures are remembered in full; of older ones only that they must not be sent.
+const MAX_FAILURES: usize = 8;
+
 const MAGIC: &[u8; 4] = b"ORLJ";
 const HEADER_BYTES: usize = 4 + 4 + 8 + 4 + 32;
 
@@ -81,9 +84,10 @@ pub struct Record {
     /// The credential that the provider answered, as JSON text, until the stores hold it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received: Option<Sealed>,
-    /// Why the provider can't be asked again, or not yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<FailureRecord>,
+    /// Why the provider can't be asked again, or not yet, by generation: an agent may be logged in by itself under a
+    /// profile id that others share, so there can be several. The latest come last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    failures: Vec<FailureRecord>,
     /// The spent generations.
     #[serde(default, skip_serializing_if = "Ledger::is_empty")]
     pub ledger: Ledger,
@@ -111,7 +115,7 @@ pub struct ClaimRecord {
 
 /// How the last provider call for a generation failed, where that binds the next caller.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", tag = "kind")]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum FailureRecord {
     /// The provider asked for a pause. Nothing was spent.
     BackOff {
@@ -158,17 +162,24 @@ pub struct LostWith {
 }
 
 impl Record {
-    /// Forgets what is known of another generation than this one, but for that it must not be sent again.
-    pub fn retire_others(&mut self, generation: Generation) {
-        if let Some(claim) = self.claim.as_ref().filter(|claim| claim.generation != generation)
-            && self.state == State::Dispatched
-        {
-            self.ledger.bury(claim.generation);
+    /// Notes how the last call for a generation failed; `None` if nothing is in its way any more.
+    pub fn set_failure(&mut self, generation: Generation, failure: Option<FailureRecord>) {
+        self.failures.retain(|earlier| earlier.generation() != generation);
+        self.failures.extend(failure);
+        if self.failures.len() > MAX_FAILURES {
+            let oldest = self.failures.remove(0);
+            if !matches!(oldest, FailureRecord::BackOff { .. }) {
+                self.ledger.bury(oldest.generation());
+            }
         }
-        if let Some(failure) = self.failure.take_if(|failure| failure.generation() != generation)
-            && !matches!(failure, FailureRecord::BackOff { .. })
-        {
-            self.ledger.bury(failure.generation());
+    }
+
+    /// Ends what a dead owner had under way, before another claim takes its place.
+    pub fn end_claim(&mut self) {
+        if let Some(generation) = self.claim.as_ref().map(|claim| claim.generation) {
+            let failure = self.failure_of(generation);
+            self.state = State::Idle;
+            self.set_failure(generation, failure);
         }
     }
 
@@ -181,11 +192,22 @@ impl Record {
             let (pid, at) = (claim.pid, claim.at);
             return Some(FailureRecord::Uncertain { generation, pid, at, probed: claim.probe });
         }
-        self.failure.clone().filter(|failure| failure.generation() == generation)
+        self.failures.iter().find(|failure| failure.generation() == generation).cloned()
     }
 }
 
 impl FailureRecord {
+    /// How much stands in the way.
+    #[must_use]
+    pub fn severity(&self) -> u8 {
+        match self {
+            Self::BackOff { .. } => 0,
+            Self::Uncertain { probed: false, .. } => 1,
+            Self::Uncertain { probed: true, .. } => 2,
+            Self::Dead { .. } => 3,
+        }
+    }
+
     /// The generation that it is about.
     #[must_use]
     pub fn generation(&self) -> Generation {
@@ -362,7 +384,7 @@ fn current(bytes: &[u8], path: &Path) -> Result<(u64, Record)> {
     match (decode(first), decode(second)) {
         (Slot::Newer(version), _) | (_, Slot::Newer(version)) => {
             let message = format_args!(
-                "the journal is of format {version}, this release knows {VERSION}; use the newest release in every process"
+                "another release wrote the journal (format {version}, this one knows {VERSION}); use the newest release in every process"
             );
             Err(Error::at(Code::JournalVersion, path, message))
         }
@@ -388,5 +410,115 @@ fn decode(slot: &[u8]) -> Slot {
     if checksum(sequence, text).as_bytes() != &header[20..] {
         return Slot::Nothing;
     }
-    serde_json::from_slice(text).map_or(Slot::Nothing, |record| Slot::Record(sequence, Box::new(record)))
+    // Whole, but not of our making: of another release, and not to be guessed at.
+    serde_json::from_slice(text).map_or(Slot::Newer(word(4)), |record| Slot::Record(sequence, Box::new(record)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods, reason = "torn and foreign files are made by hand")]
+
+    use super::*;
+    use crate::credential::tests::credential;
+    use serde_json::json;
+    use std::fs;
+
+    fn record(state: State, failure: Option<FailureRecord>) -> Record {
+        let generation = Generation::of("r");
+        let key = Digest::of(&[b"key"]);
+        let store = PathBuf::from("/store");
+        let claim = Some(ClaimRecord { key, generation, pid: 1, at: 2.5, store, in_main: true, probe: false });
+        let received = credential(json!({"type": "oauth", "access": "secret", "expires": 1.5}));
+        let mut ledger = Ledger::default();
+        ledger.record(generation, Generation::of("s"));
+        Record {
+            state,
+            epoch: 3,
+            claim,
+            received: Some(Sealed::new(&received)),
+            failures: failure.into_iter().collect(),
+            ledger,
+        }
+    }
+
+    fn base(directory: &tempfile::TempDir) -> PathBuf {
+        directory.path().join("sha256-0")
+    }
+
+    #[test]
+    fn every_record_is_read_as_it_was_written() {
+        let generation = Generation::of("r");
+        let lost_with = Some(LostWith { pid: 7, at: 8.25 });
+        let failures = [
+            None,
+            Some(FailureRecord::BackOff { generation, attempts: 2, until: 1.5, boot: "b".into() }),
+            Some(FailureRecord::Uncertain { generation, pid: 1, at: 2.5, probed: true }),
+            Some(FailureRecord::Dead { generation, pid: 1, at: 2.5, lost_with }),
+            Some(FailureRecord::Dead { generation, pid: 1, at: 2.5, lost_with: None }),
+        ];
+        let directory = tempfile::tempdir().expect("a directory");
+        for failure in failures {
+            for state in [State::Idle, State::Claimed, State::Dispatched, State::Received, State::Committed] {
+                let written = record(state, failure.clone());
+                Journal::open(&base(&directory)).expect("opened").write(written.clone(), true).expect("written");
+                let read = Journal::open(&base(&directory)).expect("opened").record().clone();
+                assert_eq!(serde_json::to_string(&read).expect("json"), serde_json::to_string(&written).expect("json"));
+                assert_eq!(read.failures, Vec::from_iter(failure.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_cut_off_leaves_the_one_before_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut journal = Journal::open(&base(&directory)).expect("opened");
+        journal.write(record(State::Claimed, None), false).expect("written");
+        let before = fs::read(path_for(&base(&directory))).expect("read");
+        journal.write(record(State::Dispatched, None), false).expect("written");
+        let after = fs::read(path_for(&base(&directory))).expect("read");
+        let changed: Vec<usize> = (0..after.len()).filter(|at| before[*at] != after[*at]).collect();
+        for cut in changed.iter().skip(1) {
+            let torn: Vec<u8> = after[..*cut].iter().chain(&before[*cut..]).copied().collect();
+            fs::write(path_for(&base(&directory)), torn).expect("written");
+            let read = Journal::open(&base(&directory)).expect("opened");
+            assert_eq!(read.record().state, State::Claimed, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn no_byte_of_a_credential_outlives_its_commit() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut journal = Journal::open(&base(&directory)).expect("opened");
+        journal.write(record(State::Received, None), true).expect("written");
+        let bare = Record { received: None, ledger: Ledger::default(), ..record(State::Committed, None) };
+        journal.write(bare, false).expect("written");
+        journal.wipe_previous().expect("wiped");
+        let bytes = fs::read(path_for(&base(&directory))).expect("read");
+        assert!(!String::from_utf8_lossy(&bytes).contains("secret"));
+        assert_eq!(bytes.len(), 2 * SLOT_BYTES);
+    }
+
+    #[test]
+    fn garbage_is_an_empty_journal_and_a_newer_format_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = path_for(&base(&directory));
+        for garbage in [vec![], vec![7; 3], vec![0xFF; 2 * SLOT_BYTES], b"ORLJ\x01\0\0\0".repeat(99)] {
+            fs::write(&path, garbage).expect("written");
+            assert_eq!(Journal::open(&base(&directory)).expect("opened").record().state, State::Idle);
+        }
+        fs::write(&path, b"ORLJ\x02\0\0\0").expect("written");
+        let refused = Journal::open(&base(&directory)).map(|_| ()).map_err(|error| error.code);
+        assert_eq!(refused, Err(Code::JournalVersion));
+        assert_eq!(Journal::peek(&path).map(|_| ()).map_err(|error| error.code), Err(Code::JournalVersion));
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_is_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut journal = Journal::open(&base(&directory)).expect("opened");
+        let large = credential(json!({"type": "oauth", "access": "x".repeat(SLOT_BYTES)}));
+        let large = Record { received: Some(Sealed::new(&large)), ..Record::default() };
+        assert_eq!(journal.write(large, true).map_err(|error| error.code), Err(Code::JournalUnusable));
+        assert_eq!(journal.record().state, State::Idle);
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! A process takes its order from `OAUTH_REFRESH_LOCK_FAULT`, a thread from [`on_this_thread`]. An order is
 //! `<n>:<fault>`, counting file operations from 1, where the fault is `kill`, `short` (a write that stops halfway),
-//! `crash` (this and every later operation fails, as if the process were gone) or an errno.
+//! `crash` (this and every later operation fails, as if the process were gone), `gone` (the same with `EIO`) or an errno.
 
 use std::cell::RefCell;
 use std::io;
@@ -16,8 +16,10 @@ pub enum Fault {
     Kill,
     /// Half of the bytes are written, then the disk is full. At a point that writes nothing: `ENOSPC`.
     Short,
-    /// This and every later operation fails.
+    /// This and every later operation fails, as if the process were gone.
     Crash,
+    /// This and every later operation fails with `EIO`: the disk is gone, the process is not.
+    Gone,
     /// The operation fails with this errno.
     Errno(i32),
 }
@@ -63,6 +65,7 @@ pub(super) fn write(operation: &str, path: &Path, bytes: usize) -> io::Result<us
         Some(Fault::Short) if bytes > 0 => Ok(bytes / 2),
         Some(Fault::Short) => Err(io::ErrorKind::StorageFull.into()),
         Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
+        Some(Fault::Gone) => Err(io::Error::from_raw_os_error(5)),
         Some(Fault::Crash) => Err(io::Error::other(format!("died at {operation} {}", path.display()))),
         Some(Fault::Kill) => {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
@@ -81,7 +84,9 @@ impl Plan {
     fn pass(&mut self) -> Option<Fault> {
         self.seen += 1;
         match self.strike {
-            Some((at, fault)) if at == self.seen || (at < self.seen && fault == Fault::Crash) => Some(fault),
+            Some((at, fault)) if at == self.seen || (at < self.seen && matches!(fault, Fault::Crash | Fault::Gone)) => {
+                Some(fault)
+            }
             _ => None,
         }
     }
@@ -93,6 +98,7 @@ fn parse(order: &str) -> Option<(usize, Fault)> {
         "kill" => Fault::Kill,
         "short" => Fault::Short,
         "crash" => Fault::Crash,
+        "gone" => Fault::Gone,
         errno => Fault::Errno(errno.parse().ok()?),
     };
     Some((at.parse().ok()?, fault))

@@ -3,7 +3,7 @@
 use super::{Call, may_replace};
 use crate::credential::Credential;
 use crate::error::{Error, Result};
-use crate::journal::{ClaimRecord, Journal, Sealed, State};
+use crate::journal::{ClaimRecord, Journal, Record, Sealed, State};
 use crate::ledger::Ledger;
 use crate::mirror::{self, Reason};
 use crate::store::{Profile, Store};
@@ -35,13 +35,16 @@ impl Committed {
 
 impl Call {
     /// Brings what the journal holds into the stores, and clears it from the journal when they have it.
+    ///
+    /// `record` is what the journal holds or, if its disk failed, should hold.
     pub(super) fn commit(
         &self,
         journal: &mut Journal,
+        record: &Record,
         claim: &ClaimRecord,
         received: &Credential,
-        ledger: &Ledger,
     ) -> Committed {
+        let ledger = &record.ledger;
         let store = Store::at(&claim.store, &self.state_dir);
         let own = self.swap(&store, received, ledger);
         let main = self.main_store();
@@ -50,7 +53,7 @@ impl Call {
         let committed = Committed { own, main };
         if committed.is_complete() {
             // Should this fail, the next owner finds the stores in order and clears the journal.
-            let _ = clear(journal);
+            let _ = clear(journal, record);
         }
         committed
     }
@@ -65,8 +68,8 @@ impl Call {
             }
             return None;
         };
-        let (claim, ledger) = (record.claim.clone()?, record.ledger.clone());
-        let committed = self.commit(journal, &claim, &received, &ledger);
+        let (record, claim) = (record.clone(), record.claim.clone()?);
+        let committed = self.commit(journal, &record, &claim, &received);
         let not_saved = match (committed.own, committed.main) {
             (Err(error), _) | (_, Some(Err(error))) => Some(error),
             _ => None,
@@ -128,8 +131,8 @@ fn is_successor(received: &Credential, existing: &Credential, ledger: &Ledger) -
     descends && may_replace(existing, received, true)
 }
 
-fn clear(journal: &mut Journal) -> Result<()> {
-    let mut record = journal.record().clone();
+fn clear(journal: &mut Journal, record: &Record) -> Result<()> {
+    let mut record = record.clone();
     record.state = State::Committed;
     record.received = None;
     journal.write(record, false)?;

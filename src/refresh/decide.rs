@@ -87,7 +87,8 @@ impl Call {
         let siblings = Siblings::read(&self.lock_base)?;
         let lineage = siblings.lineage(&owner.journal.record().ledger);
         let own_failure = owner.journal.record().failure_of(generation);
-        let failure = own_failure.or_else(|| siblings.failure(generation));
+        // One key may know that a call was cut off, and another that its repetition was refused: the worst counts.
+        let failure = own_failure.into_iter().chain(siblings.failures(generation)).max_by_key(FailureRecord::severity);
         if lineage.is_spent(generation) && !matches!(failure, Some(FailureRecord::Dead { .. })) {
             return self.resurrected(owner, generation_lock, &siblings, &lineage);
         }
@@ -127,7 +128,7 @@ impl Call {
         }
         let spent = held.generation();
         let mut record = journal.record().clone();
-        record.retire_others(spent);
+        record.end_claim();
         record.state = State::Claimed;
         record.epoch += 1;
         record.claim = Some(ClaimRecord {
@@ -141,7 +142,8 @@ impl Call {
         });
         if let Some(&LostWith { pid, at }) = probed_for {
             // Should the probe be cut off as well, it still counts as made.
-            record.failure = Some(FailureRecord::Uncertain { generation: spent, pid, at, probed: true });
+            let failure = FailureRecord::Uncertain { generation: spent, pid, at, probed: true };
+            record.set_failure(spent, Some(failure));
         }
         journal.write(record.clone(), false)?;
         record.state = State::Dispatched;

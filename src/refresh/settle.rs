@@ -87,13 +87,13 @@ impl Call {
         let mut record = flight.journal.record().clone();
         record.state = State::Received;
         record.received = Some(Sealed::new(&refreshed));
-        record.failure = None;
+        record.set_failure(flight.spent, None);
         record.ledger.record(flight.spent, refreshed.generation());
         let journaled = flight.journal.write(record.clone(), true);
-        let Some(claim) = record.claim else {
+        let Some(claim) = &record.claim else {
             return Err(Error::new(Code::Internal, "settled without a claim").into());
         };
-        let Committed { own, main } = self.commit(&mut flight.journal, &claim, &refreshed, &record.ledger);
+        let Committed { own, main } = self.commit(&mut flight.journal, &record, claim, &refreshed);
         let in_main = matches!(&main, Some(Ok(reason)) if reason.writes());
         match (own, journaled) {
             (Ok(Swap::Done(credential)), _) => Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None }),
@@ -151,10 +151,10 @@ impl Call {
         let generation = flight.spent;
         let (pid, at) = (std::process::id(), self.clock.now_ms());
         let mut record = flight.journal.record().clone();
-        let earlier = record.failure.take().filter(|failure| failure.generation() == generation);
-        let probe = record.claim.as_ref().is_some_and(|claim| claim.probe);
         record.state = State::Idle;
-        record.failure = match class {
+        let earlier = record.failure_of(generation);
+        let probe = record.claim.as_ref().is_some_and(|claim| claim.probe);
+        let failure = match class {
             FailureClass::AnsweredUnspent(retry_after_ms) if !probe => {
                 let attempts = match earlier {
                     Some(FailureRecord::BackOff { attempts, .. }) => attempts.saturating_add(1),
@@ -180,6 +180,7 @@ impl Call {
                 _ => FailureRecord::Uncertain { generation, pid, at, probed: false },
             }),
         };
+        record.set_failure(generation, failure);
         flight.journal.write(record, true)
     }
 

@@ -1,0 +1,109 @@
+/**
+ * A host in a temporary directory: the stores of a main agent and two others, and what is left of them afterwards.
+ */
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+export const PROVIDER = "acme";
+export const PROFILE = "acme:owner";
+export const STORE_FILE = "auth-profiles.json";
+export const AGENTS = ["main", "one", "two"];
+
+/** What lies around the credential, in spellings that a careless writer would change. */
+const before = (name) =>
+  `{\n  "version": 1.0,\n  "profiles": {\n    "bystander:${name}": { "type":"api_key",  "key": "k\\u0065pt", "quota": 9007199254740993, "rate": 1.50 }`;
+const after = `\n  },\n  "note": "kept" , "lone": "\\ud800"\n}\n`;
+const profileText = (credential) => `,\n    ${JSON.stringify(PROFILE)}: ${credential}`;
+
+export class Host {
+  stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-faults-"));
+
+  /**
+   * @param {{ access: string, refresh: string }} grant
+   * @param {{ without?: string[], expiresInMs?: number }} [options] `without`: agents whose stores lack the profile
+   */
+  constructor(grant, { without = [], expiresInMs = -60_000 } = {}) {
+    this.without = without;
+    this.put(grant, expiresInMs);
+  }
+
+  /** Gives every agent that has the profile this credential. */
+  put({ access, refresh }, expiresInMs = -60_000) {
+    this.old = { access, refresh };
+    const expires = Date.now() + expiresInMs;
+    const credential = { type: "oauth", provider: PROVIDER, access, refresh, expires, email: "owner@example.test" };
+    for (const name of AGENTS) {
+      mkdirSync(this.agentDir(name), { recursive: true, mode: 0o700 });
+      const profile = this.without.includes(name) ? "" : profileText(JSON.stringify(credential));
+      writeFileSync(this.storePath(name), `${before(name)}${profile}${after}`, { mode: 0o600 });
+    }
+  }
+
+  agentDir(name) {
+    return join(this.stateDir, "agents", name, "agent");
+  }
+
+  storePath(name) {
+    return join(this.agentDir(name), STORE_FILE);
+  }
+
+  options(name, more) {
+    return { stateDir: this.stateDir, agentDir: this.agentDir(name), mainAgentDir: this.agentDir("main"), ...more };
+  }
+
+  tokens(name) {
+    const profile = JSON.parse(readFileSync(this.storePath(name), "utf8")).profiles[PROFILE];
+    return profile && { access: profile.access, refresh: profile.refresh };
+  }
+
+  /**
+   * What is wrong with the stores: each must hold one of these credentials, and everything else as it was.
+   *
+   * @param {{ access: string, refresh: string }[]} allowed
+   */
+  faults(allowed) {
+    const faults = [];
+    for (const name of AGENTS) {
+      const text = readFileSync(this.storePath(name), "utf8");
+      const lacks = this.without.includes(name);
+      if (lacks && text !== `${before(name)}${after}`) faults.push(`${name}: changed`);
+      if (lacks) continue;
+      if (!text.startsWith(`${before(name)},`) || !text.endsWith(after)) faults.push(`${name}: bystanders changed`);
+      let tokens;
+      try {
+        tokens = this.tokens(name);
+      } catch {
+        faults.push(`${name}: torn`);
+        continue;
+      }
+      const holds = (one) => one && tokens?.access === one.access && tokens?.refresh === one.refresh;
+      if (!allowed.some(holds)) faults.push(`${name}: holds another credential`);
+    }
+    return faults;
+  }
+
+  /** Every file that is no store. */
+  otherFiles() {
+    return readdirSync(this.stateDir, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile() && entry.name !== STORE_FILE)
+      .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
+  }
+
+  /** Which files other than the stores hold one of these secrets. @param {string[]} secrets */
+  tellers(secrets) {
+    return this.otherFiles().filter((file) => {
+      const bytes = readFileSync(file);
+      return secrets.some((secret) => bytes.includes(secret));
+    });
+  }
+
+  /** What was left behind beside the stores. */
+  litter() {
+    return this.otherFiles().filter((file) => file.startsWith(join(this.stateDir, "agents")));
+  }
+
+  remove() {
+    if (existsSync(this.stateDir)) rmSync(this.stateDir, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,27 @@
+/**
+ * The journal as its format is documented in src/journal.rs.
+ */
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+
+const SLOT_BYTES = 64 << 10;
+const HEADER_BYTES = 52;
+
+function decode(slot) {
+  if (slot.subarray(0, 4).toString("latin1") !== "ORLJ") return undefined;
+  const sequence = slot.subarray(8, 16);
+  const text = slot.subarray(HEADER_BYTES, HEADER_BYTES + slot.readUInt32LE(16));
+  const sum = createHash("sha256").update(sequence).update(text).digest();
+  if (!sum.equals(slot.subarray(20, HEADER_BYTES))) return undefined;
+  return { sequence: sequence.readBigUInt64LE(), record: JSON.parse(text.toString("utf8")) };
+}
+
+/** The current record of the journal of this lock; `undefined` if there is none. */
+export function readJournal(lockPath) {
+  const path = `${lockPath}.journal`;
+  if (!existsSync(path)) return undefined;
+  const bytes = readFileSync(path);
+  if (bytes.length < 2 * SLOT_BYTES) return undefined;
+  const slots = [bytes.subarray(0, SLOT_BYTES), bytes.subarray(SLOT_BYTES)].map(decode).filter(Boolean);
+  return slots.sort((one, other) => (one.sequence < other.sequence ? 1 : -1))[0]?.record;
+}

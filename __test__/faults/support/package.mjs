@@ -1,0 +1,45 @@
+/**
+ * The package with fault injection built in, at a place of its own: the ordinary build has none.
+ */
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, readFileSync, renameSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+const ROOT = join(import.meta.dirname, "..", "..", "..");
+const TARGET = join(ROOT, "target", "faults");
+const COPY = join(TARGET, "package");
+
+function build() {
+  // A target directory of its own: other builds overwrite the library in the common one.
+  const settings = ["--locked", "--features", "binding,faults", "--target-dir", TARGET, "--config", "profile.dev.debug=0"];
+  const { status, error, stdout } = spawnSync(
+    "cargo",
+    ["build", ...settings, "--message-format=json-render-diagnostics"],
+    { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"], encoding: "utf8", maxBuffer: 1 << 28 },
+  );
+  if (error || status !== 0) throw new Error("the addon with faults could not be built", { cause: error });
+  return stdout
+    .split("\n")
+    .filter((line) => line.startsWith("{"))
+    .map((line) => JSON.parse(line))
+    .filter(({ reason, target }) => reason === "compiler-artifact" && target.kind.includes("cdylib"))
+    .flatMap(({ filenames }) => filenames)
+    .find((file) => /\.(so|dylib|dll)$/.test(file));
+}
+
+/** Builds and copies the package. Returns the path of its module. */
+export function faultyPackage() {
+  const library = build();
+  mkdirSync(COPY, { recursive: true });
+  const { files } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+  for (const file of ["package.json", ...files.filter((file) => !file.endsWith(".d.ts"))]) {
+    cpSync(join(ROOT, file), join(COPY, file), { recursive: true });
+  }
+  const { target } = createRequire(import.meta.url)(join(COPY, "lib", "native.js"));
+  const addon = join(COPY, `oauth-refresh-lock.${target()}.node`);
+  // By rename: a process that has the old addon open must not see its bytes change.
+  cpSync(library, `${addon}.tmp`);
+  renameSync(`${addon}.tmp`, addon);
+  return join(COPY, "index.mjs");
+}

@@ -1,0 +1,108 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+const AGENT = fileURLToPath(new URL("agent.mjs", import.meta.url));
+
+/** A process; see agent.mjs. */
+export class AgentProcess {
+  /** What it has told, in order. */
+  tells = [];
+  /** What it has printed. */
+  output = "";
+  #child;
+  #waits = new Set();
+  #asked = 0;
+
+  /** @param {{ package: string, fault?: string, timers?: boolean }} options */
+  constructor({ package: module, fault, timers = true }) {
+    const env = { PATH: process.env.PATH, TEST_PACKAGE: module };
+    if (fault) env.OAUTH_REFRESH_LOCK_FAULT = fault;
+    if (!timers) env.TEST_NO_TIMERS = "1";
+    this.#child = spawn(process.execPath, [AGENT], { env, stdio: ["pipe", "pipe", "pipe", "pipe"] });
+    // One that was killed reads no more.
+    this.#child.stdin.on("error", () => {});
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text) => {
+        this.output += text;
+      });
+    }
+    const lines = createInterface({ input: this.#child.stdio[3] });
+    lines.on("line", (line) => {
+      this.tells.push(JSON.parse(line));
+      for (const check of this.#waits) check();
+    });
+    /** How it ended, once everything it told has been heard. */
+    this.ended = once(this.#child, "close").then(([code, signal]) => {
+      for (const check of this.#waits) check(`the process has ended: ${signal ?? code}\n${this.output}`);
+      return { code, signal };
+    });
+  }
+
+  get pid() {
+    return this.#child.pid;
+  }
+
+  /** The first thing told under this name. @param {string} told */
+  first(told, id) {
+    return this.tells.find((tell) => tell.told === told && (id === undefined || tell.id === id));
+  }
+
+  /** Resolves with it once it has been told. */
+  async heard(told, id) {
+    await new Promise((resolve, reject) => {
+      const check = (ended) => {
+        const heard = this.first(told, id);
+        if (!heard && !ended) return;
+        this.#waits.delete(check);
+        if (heard) resolve();
+        else reject(new Error(ended));
+      };
+      this.#waits.add(check);
+      check();
+    });
+    return this.first(told, id);
+  }
+
+  /** Asks for a call and goes on. @param {import("./agent.mjs").Ask} ask */
+  ask(ask) {
+    this.#asked += 1;
+    this.#child.stdin.write(`${JSON.stringify({ ...ask, id: this.#asked })}\n`);
+    return this.#asked;
+  }
+
+  /** Asks for a call and awaits what becomes of it: `{ result }` or `{ error }`. */
+  async call(ask) {
+    return this.heard("settled", this.ask(ask));
+  }
+
+  /** No more calls: it ends when those under way have. */
+  async finish() {
+    this.#child.stdin.end();
+    return this.ended;
+  }
+
+  kill() {
+    this.#child.kill("SIGKILL");
+    return this.ended;
+  }
+}
+
+/** One call in a process of its own, to its end. */
+export async function oneCall(options, ask) {
+  const agent = new AgentProcess(options);
+  agent.ask(ask);
+  const end = await agent.finish();
+  return { ...end, agent, settled: agent.first("settled"), fields: agent.first("answered")?.fields };
+}
+
+/** Does these jobs, `lanes` at a time; each lane has a context of its own. */
+export async function sideBySide(jobs, lanes, createContext, work) {
+  const queue = [...jobs];
+  const lane = async () => {
+    const context = await createContext();
+    for (let job = queue.shift(); job !== undefined; job = queue.shift()) await work(job, context);
+  };
+  await Promise.all(Array.from({ length: lanes }, lane));
+}
