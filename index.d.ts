@@ -27,18 +27,22 @@ export interface OAuthCredential {
 /** What a refresh function returns: new fields, merged over the old ones. Without `refresh` the old refresh token stays. */
 export interface RefreshedFields {
   access: string;
-  /** Milliseconds since the epoch, in the future. */
-  expires: number;
+  /**
+   * Milliseconds since the epoch, in the future. Without it: the access token's own expiry if that is a JWT, else half an
+   * hour from now.
+   */
+  expires?: number;
   refresh?: string;
   [field: string]: unknown;
 }
 
 /**
- * Asks the provider for a new token, once.
+ * Asks the provider for a new token, once, and does nothing else that can fail: how it fails decides what the next caller
+ * may do (see {@link RefreshFailure}), so let the client's own error through.
  *
  * @param credential the credential as re-read under the lock
  * @param context.signal aborts when the call is older than `callTimeoutMs`; never because a caller left
- * @returns the new fields, or `null`/`undefined` when there is nothing to be had
+ * @returns the new fields, or `null`/`undefined` when the provider was not asked
  */
 export type RefreshFunction = (
   credential: OAuthCredential,

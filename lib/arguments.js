@@ -44,7 +44,8 @@ function absolutePath(name, value) {
   if (!path.isAbsolute(text(name, value))) throw invalid(`${name} must be an absolute path`);
   if (value.includes("\0")) throw invalid(`${name} must not contain a NUL character`);
   if (!value.isWellFormed()) throw invalid(`${name} must be well-formed text; it has a lone surrogate`);
-  return value;
+  // One spelling, or two calls for one lock would not know of each other.
+  return path.resolve(value);
 }
 
 function delay(name, value, { fallback, min = 1, max = MAX_DELAY_MS }) {

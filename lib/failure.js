@@ -11,18 +11,35 @@ const REUSE_PHRASES = [
   "already been used to generate a new access token",
 ];
 
-/** Node's and undici's codes of a connection that never came about. */
-const NOT_CONNECTED = new Set([
+/** Codes by which providers refuse a refresh token for good: RFC 6749 §5.2, OpenAI's, GitHub's. */
+const DEAD = new Set([
+  "invalid_grant",
+  "refresh_token_reused",
+  "refresh_token_expired",
+  "refresh_token_invalidated",
+  "refresh_token_revoked",
+  "bad_refresh_token",
+  "app_session_terminated",
+]);
+
+/** RFC 6749 §5.2 and RFC 8628 §3.5: the request was refused before the refresh token was looked at. */
+const UNSPENT = new Set([
+  "invalid_request",
+  "invalid_client",
+  "unauthorized_client",
+  "unsupported_grant_type",
+  "invalid_scope",
+  "temporarily_unavailable",
+  "slow_down",
+]);
+
+/** Codes of Node, undici and OpenSSL that only a connection that never came about can have. */
+const NEVER_CONNECTED = new Set([
   "ENOTFOUND",
   "EAI_AGAIN",
   "EAI_FAIL",
   "EAI_NODATA",
   "ECONNREFUSED",
-  "EHOSTUNREACH",
-  "EHOSTDOWN",
-  "ENETUNREACH",
-  "ENETDOWN",
-  "EADDRNOTAVAIL",
   "UND_ERR_CONNECT_TIMEOUT",
   "CERT_HAS_EXPIRED",
   "CERT_NOT_YET_VALID",
@@ -42,16 +59,12 @@ const NOT_CONNECTED = new Set([
   "ERR_SSL_NO_PROTOCOLS_AVAILABLE",
 ]);
 
-/** RFC 6749 §5.2: the request was refused before the refresh token was looked at. */
-const REFUSED_UNSPENT = new Set([
-  "invalid_request",
-  "invalid_client",
-  "unauthorized_client",
-  "unsupported_grant_type",
-  "invalid_scope",
-  "temporarily_unavailable",
-  "slow_down",
-]);
+/** The same, where only a message is left of the error. */
+const NEVER_CONNECTED_WORDS = /\b(getaddrinfo \w+|connect e\w+|enotfound|eai_again|econnrefused)\b/;
+/** `"error": "invalid_grant"` and the like, in a body that was put into a message. */
+const CODE_IN_WORDS = /"(?:error|code|type)"\s*:\s*"(\w+)"/g;
+/** `failed: 503`, `HTTP 429`, `status code 502`, `(400)`. */
+const STATUS_IN_WORDS = /(?:\bstatus(?: code)?|\bhttp(?:\/[\d.]+)?|\bfailed|\berror|\()[:=\s]*([45]\d\d)\b/;
 
 /** How far an error's causes are followed. */
 const MAX_DEPTH = 8;
@@ -63,22 +76,35 @@ const MAX_DEPTH = 8;
  * @returns {RefreshFailure}
  */
 function classify(error) {
-  const chain = causes(error);
-  if (isRefreshTokenReusedError(error) || chain.some((one) => words(one).includes("invalid_grant"))) {
-    return { class: "answered_dead" };
+  try {
+    return classified(causes(error));
+  } catch {
+    // An error that throws when it is looked at tells nothing.
+    return { class: "uncertain" };
   }
-  const refused = chain.some((one) => codes(one).some((code) => REFUSED_UNSPENT.has(code)));
+}
+
+function classified(chain) {
+  const codes = new Set(chain.flatMap(codesOf));
   const status = chain.map(statusOf).find((found) => found !== undefined);
-  if (refused || status === 429 || status === 503 || (status >= 400 && status < 500 && status !== 408)) {
+  const refused = status === undefined || status < 500;
+  if (refused && (chain.some(saysReused) || [...DEAD].some((code) => codes.has(code))))
+    return { class: "answered_dead" };
+  const unspent = status === 429 || status === 503 || (status >= 400 && status < 500 && status !== 408);
+  if (unspent || (refused && [...UNSPENT].some((code) => codes.has(code)))) {
     const retryAfterMs = chain.map(retryAfter).find((found) => found !== undefined);
     return { class: "answered_unspent", ...(retryAfterMs !== undefined && { retryAfterMs }) };
   }
-  if (status === undefined && chain.some(neverConnected)) return { class: "not_sent" };
+  if (status === undefined && chain.some((one) => neverConnected(one))) return { class: "not_sent" };
   return { class: "uncertain" };
 }
 
 function isRefreshTokenReusedError(error) {
-  return causes(error).some((one) => REUSE_PHRASES.some((phrase) => words(one).includes(phrase)));
+  try {
+    return causes(error).some(saysReused);
+  } catch {
+    return false;
+  }
 }
 
 /** The error and its causes, outermost first. */
@@ -94,35 +120,51 @@ function causes(error) {
   return chain;
 }
 
+function saysReused(one) {
+  const words = wordsOf(one);
+  return REUSE_PHRASES.some((phrase) => words.includes(phrase));
+}
+
+/** The bodies of an answer that an error carries, at the places where clients put them. */
+function bodiesOf(one) {
+  if (typeof one !== "object") return [];
+  return [one, one.body, one.data, one.data?.payload, one.response?.data, one.response?.body].filter(
+    (body) => body != null,
+  );
+}
+
 /** What an error says of itself, lower-cased. */
-function words(one) {
-  const said = typeof one === "object" ? [one.message, one.error_description, ...codes(one)] : [one];
+function wordsOf(one) {
+  const said = [one, one.message, one.error_description, one.code, ...bodiesOf(one)];
+  for (const body of bodiesOf(one))
+    said.push(body.error, body.error?.message, body.error?.code, body.error_description);
   return said
     .filter((word) => typeof word === "string")
     .join("\n")
     .toLowerCase();
 }
 
-/** The codes that an error carries, at the places where clients put them. */
-function codes(one) {
-  if (typeof one !== "object") return [];
-  const bodies = [one, one.body, one.data, one.response?.data, one.response?.body];
-  return bodies
-    .filter((body) => typeof body === "object" && body !== null)
-    .flatMap((body) => [body.code, body.error, body.error?.code, body.error?.type])
-    .filter((code) => typeof code === "string");
+/** The codes that an error carries. */
+function codesOf(one) {
+  const found = [...wordsOf(one).matchAll(CODE_IN_WORDS)].map(([, code]) => code);
+  for (const body of bodiesOf(one)) found.push(body.code, body.error, body.error?.code, body.error?.type);
+  // A message may be the code itself.
+  found.push(
+    ...(typeof one.message === "string" ? (one.message.toLowerCase().match(/\b[a-z]+(?:_[a-z]+)+\b/g) ?? []) : []),
+  );
+  return found.filter((code) => typeof code === "string");
 }
 
 function statusOf(one) {
-  if (typeof one !== "object") return undefined;
-  return [one.status, one.statusCode, one.response?.status, one.response?.statusCode].find(
-    (status) => Number.isInteger(status) && status >= 100 && status < 600,
-  );
+  const given = [one.status, one.statusCode, one.response?.status, one.response?.statusCode];
+  const found = given.find((status) => Number.isInteger(status) && status >= 100 && status < 600);
+  if (found !== undefined) return found;
+  const told = wordsOf(one).match(STATUS_IN_WORDS);
+  return told ? Number(told[1]) : undefined;
 }
 
 /** RFC 9110 §10.2.3: seconds, or a date. */
 function retryAfter(one) {
-  if (typeof one !== "object") return undefined;
   if (typeof one.retryAfterMs === "number" && one.retryAfterMs >= 0) return one.retryAfterMs;
   for (const headers of [one.headers, one.response?.headers]) {
     const value = typeof headers?.get === "function" ? headers.get("retry-after") : headers?.["retry-after"];
@@ -134,11 +176,14 @@ function retryAfter(one) {
   return undefined;
 }
 
-function neverConnected(one) {
-  if (typeof one !== "object") return false;
+function neverConnected(one, depth = 0) {
   // Several addresses were tried, and none answered.
-  if (Array.isArray(one.errors) && one.errors.length > 0) return one.errors.every(neverConnected);
-  return one.syscall === "connect" || one.syscall === "getaddrinfo" || NOT_CONNECTED.has(one.code);
+  if (Array.isArray(one.errors) && one.errors.length > 0) {
+    return depth < MAX_DEPTH && one.errors.every((each) => each != null && neverConnected(each, depth + 1));
+  }
+  if (typeof one.syscall === "string") return one.syscall === "connect" || one.syscall.startsWith("getaddrinfo");
+  if (one.code !== undefined) return NEVER_CONNECTED.has(one.code);
+  return NEVER_CONNECTED_WORDS.test(wordsOf(one));
 }
 
 module.exports = { classify, isRefreshTokenReusedError };

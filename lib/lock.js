@@ -13,6 +13,7 @@ function lockTimeout(lockPath) {
  * @returns the native lock, held; `undefined` if the caller gave up first
  */
 async function acquire(subject, caller, path = subject.lockPath) {
+  if (caller.gone) return undefined;
   const lock = new (native().NativeLock)(path);
   if (!unwrap(lock.acquire())) {
     publish("waiting", subject);

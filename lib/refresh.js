@@ -11,6 +11,8 @@ const { native } = require("./native.js");
 /** How long to wait before what could be saved nowhere is saved again; doubled each time. */
 const FIRST_SAVE_RETRY_MS = 100;
 const LAST_SAVE_RETRY_MS = 10_000;
+/** For so long an answer that is nowhere but in memory keeps the process from exiting. */
+const SAVE_PATIENCE_MS = 30_000;
 
 async function withOAuthRefreshLock(provider, profileId, refresh, options) {
   args.provider(provider);
@@ -60,14 +62,11 @@ class RefreshTurn {
   async run() {
     try {
       await this.#looked;
-      while (!this.#caller.gone) {
-        const lock = await acquire(this.#subject, this.#caller);
-        if (!lock) break;
-        const decision = await this.#decide(lock);
-        if (decision === undefined) break;
-        if (decision.kind === "backoff") await this.#pause(decision.waitMs);
-        else return this.#finish(await this.#carryOut(decision));
-      }
+      const lock = this.#caller.gone ? undefined : await acquire(this.#subject, this.#caller);
+      if (!lock) return undefined;
+      const decision = await this.#decide(lock);
+      if (decision?.kind === "backoff") this.#pause(decision.waitMs);
+      else if (decision) return this.#finish(await this.#carryOut(decision));
     } catch (error) {
       this.#fail(error);
     }
@@ -75,7 +74,10 @@ class RefreshTurn {
   }
 
   /** Takes what the leader got, through the same checks as a peer's. */
-  async follow({ credential }) {
+  async follow({ subject, credential }) {
+    const { provider, profileId } = this.#subject;
+    // A host may give several keys one lock path.
+    if (subject.provider !== provider || subject.profileId !== profileId) return false;
     await this.#looked;
     if (!this.#caller.gone) await this.#look(JSON.stringify(credential));
     return this.#caller.gone;
@@ -115,15 +117,19 @@ class RefreshTurn {
 
   /** Decides under the key's lock, and the refresh token's where that is being sent under another name. */
   async #decide(lock) {
-    for (let generationLock; ; ) {
-      const decision = unwrap(await this.#call.decide(lock, generationLock));
-      if (decision.kind !== "busy") return decision;
-      generationLock?.release();
-      generationLock = await acquire(this.#subject, this.#caller, decision.lockPath);
-      if (!generationLock) {
-        lock.release();
-        return undefined;
+    let generationLock;
+    try {
+      for (;;) {
+        const decision = unwrap(await this.#call.decide(lock, generationLock));
+        if (decision.kind !== "busy") return decision;
+        generationLock?.release();
+        generationLock = await acquire(this.#subject, this.#caller, decision.lockPath);
+        if (!generationLock) return undefined;
       }
+    } finally {
+      // What the decision took over is not ours to release any more, and that does nothing then.
+      generationLock?.release();
+      lock.release();
     }
   }
 
@@ -151,17 +157,21 @@ class RefreshTurn {
   }
 
   async #settle(fields) {
+    const since = performance.now();
     for (let delay = FIRST_SAVE_RETRY_MS; ; delay = Math.min(delay * 2, LAST_SAVE_RETRY_MS)) {
       const reply = await this.#call.settle(fields);
       if (reply.error?.code !== "receipt_unsaved") return unwrap(reply);
       // The caller learns of it; we hold the lock, so that nobody sends the spent token, until the disk lets us save.
       this.#fail(fromNative(reply.error));
-      await new Promise((resolve) => setTimeout(resolve, delay).unref());
+      await new Promise((resolve) => {
+        const timer = setTimeout(resolve, delay);
+        if (performance.now() - since > SAVE_PATIENCE_MS) timer.unref();
+      });
     }
   }
 
-  /** Waits for the end of the pause that the provider asked for. */
-  async #pause(ms) {
+  /** Waits for the end of the pause that the provider asked for, out of line, and then stands in line again. */
+  #pause(ms) {
     if (ms >= this.#caller.patienceMs) {
       throw new OAuthRefreshLockError(
         "refresh_backoff",
@@ -169,14 +179,12 @@ class RefreshTurn {
         { retryAfterMs: Math.ceil(ms) },
       );
     }
-    await new Promise((resolve) => {
-      const timer = setTimeout(resolve, ms);
-      this.#caller.onGone = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-    });
-    this.#caller.onGone = undefined;
+    const timer = setTimeout(() => {
+      this.#caller.onGone = undefined;
+      this.start();
+      enter(this.#subject.lockPath, this);
+    }, ms);
+    this.#caller.onGone = () => clearTimeout(timer);
   }
 
   /** Calls the refresh function, with the limit that a provider call has. */
@@ -242,20 +250,29 @@ class RefreshTurn {
     const result = { outcome: kind, credential };
     if (mirror) result.mirror = mirror;
     if (notSaved) result.notSaved = notSaved;
+    // Before the caller can change it.
+    const offered = { subject: this.#subject, credential: structuredClone(credential) };
     this.#caller.resolve(result);
-    return result;
+    return offered;
   }
 }
 
+/** The result as JSON text; what is no JSON value in it is refused by the core, which keeps what it can. */
 function toJson(fields) {
-  if (typeof fields === "object" && !Array.isArray(fields)) {
-    try {
-      return JSON.stringify(fields) ?? "null";
-    } catch {
-      // Told below, without the words of an error that may quote the value.
-    }
+  if (typeof fields !== "object" || Array.isArray(fields)) return "null";
+  // JSON would make `null` of it, which counts as not given.
+  const nonsense = (name, value) => (name === "expires" && Number.isNaN(value) ? "NaN" : value);
+  try {
+    return JSON.stringify(fields, nonsense) ?? "null";
+  } catch {
+    // Told below, without the words of an error that may quote the value.
   }
-  return "null";
+  try {
+    const { access, refresh } = fields;
+    return JSON.stringify({ access: String(access), refresh: String(refresh), expires: "not JSON" });
+  } catch {
+    return "null";
+  }
 }
 
 function callTimeout(ms) {

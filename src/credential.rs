@@ -3,6 +3,8 @@
 use crate::digest::Digest;
 use crate::ecma;
 use crate::error::{Code, Error, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -30,37 +32,66 @@ impl Generation {
     }
 }
 
+/// How long an access token is taken to live if nobody says: half an hour. Longer than any sensible margin, or each call
+/// would refresh.
+pub const DEFAULT_LIFETIME_MS: f64 = 1_800_000.0;
+
+/// A result that is no credential.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub error: Error,
+    /// What it holds all the same of the refresh token that the provider gave in exchange for the spent one: not usable,
+    /// but it can be refreshed.
+    pub salvaged: Option<RefreshedFields>,
+}
+
 /// What a refresh returned: some fields of a credential.
 pub struct RefreshedFields(Map<String, Value>);
 
 impl RefreshedFields {
-    /// Reads the JSON text of a refresh function's result. Fields that are `null` count as not given.
-    ///
-    /// # Errors
-    /// [`Code::InvalidRefreshResult`] if it is no object, has no access token, or its expiry is no instant after
-    /// `now_ms` in milliseconds since the epoch.
-    pub fn parse(json: &str, now_ms: f64) -> Result<Self> {
-        let refuse = |what: &str| {
-            Error::new(Code::InvalidRefreshResult, format!("the refresh function's result {what}; nothing was stored"))
+    /// Reads the JSON text of a refresh function's result. Fields that are `null` count as not given. Without `expires`
+    /// the expiry is the access token's own if that is a JWT, else [`DEFAULT_LIFETIME_MS`] from now.
+    pub fn parse(json: &str, now_ms: f64) -> Result<Self, Box<Refused>> {
+        let refuse = |what: &str, salvaged| {
+            let message = format!("the refresh function's result {what}; no store was changed");
+            Err(Box::new(Refused { error: Error::new(Code::InvalidRefreshResult, message), salvaged }))
         };
         let Ok(Value::Object(mut map)) = serde_json::from_str(json) else {
-            return Err(refuse("is no object of JSON values"));
+            return refuse("is no object of JSON values", None);
         };
         map.retain(|_, value| !value.is_null());
-        let fields = Self(map);
+        let mut fields = Self(map);
         if text(&fields.0, "access").is_none_or(ecma::is_blank) {
-            return Err(refuse("has no access token (`access`)"));
+            return refuse("has no access token (`access`)", fields.salvaged());
         }
         if fields.0.get("refresh").is_some_and(|refresh| !refresh.is_string()) {
-            return Err(refuse("has a `refresh` that is no string"));
+            return refuse("has a `refresh` that is no string", None);
+        }
+        if !fields.0.contains_key("expires") {
+            let of_token = text(&fields.0, "access").and_then(jwt_expiry_ms).filter(|expires| *expires > now_ms);
+            let expires = of_token.unwrap_or(now_ms + DEFAULT_LIFETIME_MS);
+            #[allow(clippy::cast_possible_truncation, reason = "an instant has fewer digits")]
+            fields.0.insert("expires".to_owned(), Value::from(expires as i64));
         }
         match instant(&fields.0, "expires") {
-            None => Err(refuse("has no `expires` in milliseconds since the epoch")),
+            None => refuse("has an `expires` that is no instant in milliseconds since the epoch", fields.salvaged()),
             Some(expires) if expires <= now_ms => {
-                Err(refuse("has an `expires` in the past; it must be milliseconds since the epoch, not seconds"))
+                let what = "has an `expires` in the past; it must be milliseconds since the epoch, not seconds";
+                refuse(what, fields.salvaged())
             }
             Some(_) => Ok(fields),
         }
+    }
+
+    /// Refresh token and identity, marked as expired.
+    fn salvaged(mut self) -> Option<Self> {
+        text(&self.0, "refresh").filter(|refresh| !ecma::is_blank(refresh))?;
+        if text(&self.0, "access").is_none_or(ecma::is_blank) {
+            self.0.remove("access");
+        }
+        self.0.insert("expires".to_owned(), Value::from(0));
+        Some(self)
     }
 }
 
@@ -108,6 +139,12 @@ impl Credential {
         )
     }
 
+    /// Whether its access token lives longer than `other`'s.
+    #[must_use]
+    pub fn outlives(&self, other: &Self) -> bool {
+        other.expires().is_none_or(|other| self.expires().is_some_and(|own| own > other))
+    }
+
     /// Whether its access token is valid at `now_ms`, margin or not.
     #[must_use]
     pub fn is_unexpired(&self, now_ms: f64) -> bool {
@@ -129,23 +166,26 @@ impl Credential {
     /// `{...self, ...fields, type: "oauth"}`. A blank refresh token or identity in `fields` does not replace one.
     #[must_use]
     pub fn merged_with(&self, fields: &RefreshedFields) -> Self {
+        let mut merged = self.overlaid(&fields.0);
+        merged.0.insert("type".to_owned(), Value::from("oauth"));
+        merged
+    }
+
+    fn overlaid(&self, fields: &Map<String, Value>) -> Self {
         let mut merged = self.0.clone();
-        for (name, value) in &fields.0 {
-            let blank = value.as_str().is_some_and(ecma::is_blank);
+        for (name, value) in fields {
+            let blank = value.is_null() || value.as_str().is_some_and(ecma::is_blank);
             if !(blank && matches!(name.as_str(), "refresh" | "accountId" | "email" | "enterpriseUrl" | "projectId")) {
                 merged.insert(name.clone(), value.clone());
             }
         }
-        merged.insert("type".to_owned(), Value::from("oauth"));
         Self(merged)
     }
 
-    /// `{...self, ...other}`: what `other` says, and what only `self` has.
+    /// `{...self, ...other}`: what `other` says, and what only `self` has. Blank identity does not replace any.
     #[must_use]
     pub fn replaced_by(&self, other: &Self) -> Self {
-        let mut fields = self.0.clone();
-        fields.extend(other.0.iter().map(|(name, value)| (name.clone(), value.clone())));
-        Self(fields)
+        self.overlaid(&other.0)
     }
 
     /// Its JSON text.
@@ -184,6 +224,19 @@ fn wipe(map: &mut Map<String, Value>) {
         if let Value::String(text) = value {
             text.zeroize();
         }
+    }
+}
+
+/// `exp` of a JWT (RFC 7519 §4.1.4), in milliseconds since the epoch. Nothing is verified: it is the provider's own answer.
+fn jwt_expiry_ms(token: &str) -> Option<f64> {
+    let mut parts = token.split('.');
+    let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return None;
+    };
+    let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
+    match serde_json::from_slice(&claims).ok()? {
+        Value::Object(claims) => number(&claims, "exp").map(|seconds| seconds * 1000.0),
+        _ => None,
     }
 }
 
@@ -239,8 +292,7 @@ pub(crate) mod tests {
             "\"text\"",
             "{}",
             r#"{"access":""}"#,
-            r#"{"access":"a"}"#,
-            r#"{"access":"a","expires":null}"#,
+            r#"{"access":"a","expires":"NaN"}"#,
             r#"{"access":"a","expires":"2000"}"#,
             r#"{"access":"a","expires":1000}"#,
             r#"{"access":"a","expires":8640000000000001}"#,
@@ -249,10 +301,36 @@ pub(crate) mod tests {
             r#"{"access":"a","expires":2000,"refresh":7}"#,
         ];
         for json in refused {
-            let code = RefreshedFields::parse(json, 1000.0).map(|_| ()).map_err(|error| error.code);
+            let code = RefreshedFields::parse(json, 1000.0).map(|_| ()).map_err(|refused| refused.error.code);
             assert_eq!(code, Err(Code::InvalidRefreshResult), "{json}");
         }
         assert!(RefreshedFields::parse(r#"{"access":"a","expires":1001}"#, 1000.0).is_ok());
+    }
+
+    #[test]
+    fn an_expiry_that_nobody_gives_is_the_tokens_own_or_half_an_hour() {
+        let expires = |access: &str| {
+            let json = json!({"access": access, "expires": null}).to_string();
+            number(&RefreshedFields::parse(&json, 1_000_000.0).expect("valid").0, "expires")
+        };
+        let jwt = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        assert_eq!(expires(&jwt(r#"{"exp":2000}"#)), Some(2_000_000.0));
+        for opaque in ["opaque", "a.b", "a.b.c", &jwt(r#"{"exp":999}"#), &jwt("[]"), &jwt(r#"{"exp":"2000"}"#)] {
+            assert_eq!(expires(opaque), Some(1_000_000.0 + DEFAULT_LIFETIME_MS), "{opaque}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_still_tells_the_new_refresh_token() {
+        let salvaged = |json: &str| RefreshedFields::parse(json, 1000.0).expect_err(json).salvaged;
+        let old = credential(json!({"type":"oauth","access":"a1","refresh":"r1","expires":1}));
+        for json in [r#"{"access":"a2","refresh":"r2","expires":7}"#, r#"{"refresh":"r2","expires":"soon"}"#] {
+            let kept = old.merged_with(&salvaged(json).expect("something"));
+            assert_eq!((kept.refresh(), kept.expires()), (Some("r2"), Some(0.0)), "{json}");
+            assert!(kept.access().is_some());
+        }
+        assert!(salvaged(r#"{"access":"a2","expires":7}"#).is_none());
+        assert!(salvaged("[]").is_none());
     }
 
     #[test]

@@ -106,6 +106,14 @@ pub fn read(file: &File, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>>
     Ok((bytes.len() as u64 <= limit).then_some(bytes))
 }
 
+/// Reads the first bytes of an open file, `limit` at most.
+pub fn read_start(file: &File, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    point("read", path)?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// Follows the chain of symbolic links at `path` to what it finally names, which need not exist.
 pub fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_owned();
@@ -205,7 +213,18 @@ impl PreallocatedFile {
     /// Opens the file, making it `bytes` long if it is shorter.
     pub fn open(path: &Path, bytes: usize) -> io::Result<Self> {
         let this = Self { file: open_permanent(path)?, path: path.to_owned(), bytes };
-        let length = usize::try_from(this.file.metadata()?.len()).unwrap_or(usize::MAX);
+        let metadata = this.file.metadata()?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::{MetadataExt, PermissionsExt};
+            if metadata.uid() != rustix::process::geteuid().as_raw() {
+                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
+            }
+            if metadata.mode() & 0o077 != 0 {
+                this.file.set_permissions(fs::Permissions::from_mode(0o600))?;
+            }
+        }
+        let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
         if length < bytes {
             this.write_at(&vec![0; bytes - length], length as u64)?;
             this.sync()?;
@@ -246,17 +265,28 @@ impl PreallocatedFile {
     }
 }
 
-/// The journals in a directory of locks.
-pub fn files_with_extension(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+/// The regular files of this user in a directory, by extension. What is not there by the time it is looked at is left out.
+pub fn own_files_with_extension(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     point("list", directory)?;
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|found| found == extension) {
+        if path.extension().is_some_and(|found| found == extension) && is_own_file(&path) {
             files.push(path);
         }
     }
     Ok(files)
+}
+
+fn is_own_file(path: &Path) -> bool {
+    let Ok(metadata) = fs::symlink_metadata(path) else { return false };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw()
+    }
+    #[cfg(not(unix))]
+    metadata.is_file()
 }
 
 /// Makes a rename in `path`'s directory durable.

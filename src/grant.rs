@@ -31,7 +31,7 @@ impl Siblings {
     pub fn read(lock_base: &Path) -> Result<Self> {
         let own = journal::path_for(lock_base);
         let directory = lock_base.parent().unwrap_or(lock_base);
-        let files = match disk::files_with_extension(directory, "journal") {
+        let files = match disk::own_files_with_extension(directory, "journal") {
             Ok(files) => files,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(Error::io(Code::JournalUnusable, "list the journals", directory, &error)),
@@ -51,12 +51,12 @@ impl Siblings {
 
     /// Credentials that the provider answered and that are not in every store yet.
     pub fn received(&self) -> impl Iterator<Item = Credential> {
-        self.0.iter().filter_map(|record| record.received.as_ref()?.open())
+        self.0.iter().flat_map(Record::receipts).filter_map(|receipt| receipt.credential.open())
     }
 
-    /// The stores of the keys that sent something.
+    /// The stores that may hold a successor.
     pub fn stores(&self) -> impl Iterator<Item = &Path> {
-        self.0.iter().filter_map(|record| Some(record.claim.as_ref()?.store.as_path()))
+        self.0.iter().flat_map(Record::stores)
     }
 
     /// What stands in the way of sending this generation, for all that the other keys know.

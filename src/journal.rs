@@ -29,9 +29,13 @@ use zeroize::Zeroizing;
 /// The format this code writes. A newer one is refused, not guessed.
 pub const VERSION: u32 = 1;
 /// Bytes of one slot.
-pub const SLOT_BYTES: usize = 64 << 10;
-/// The largest credential that is refreshed: what a record has room for beside the ledger.
+pub const SLOT_BYTES: usize = 128 << 10;
+/// The largest credential that is refreshed, in bytes of its text as the journal spells it.
 pub const MAX_CREDENTIAL_BYTES: usize = 40 << 10;
+/// How many received credentials wait for stores that can't take them yet. Together with one more, they fit a slot.
+const MAX_RECEIPTS: usize = 2;
+/// How many stores are remembered as holding what was received.
+const MAX_STORES: usize = 32;
 
 /// How many generations' failures are remembered in full; of older ones only that they must not be sent.
 const MAX_FAILURES: usize = 8;
@@ -81,13 +85,16 @@ pub struct Record {
     /// The claim: who sends which generation. Set from `Claimed` on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimRecord>,
-    /// The credential that the provider answered, as JSON text, until the stores hold it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub received: Option<Sealed>,
+    /// What the provider answered, until the stores hold it. The latest comes last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    receipts: Vec<Receipt>,
     /// Why the provider can't be asked again, or not yet, by generation: an agent may be logged in by itself under a
     /// profile id that others share, so there can be several. The latest come last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     failures: Vec<FailureRecord>,
+    /// The stores that have taken what was received, where a successor may be found. The latest comes last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    stores: Vec<PathBuf>,
     /// The spent generations.
     #[serde(default, skip_serializing_if = "Ledger::is_empty")]
     pub ledger: Ledger,
@@ -113,43 +120,62 @@ pub struct ClaimRecord {
     pub probe: bool,
 }
 
+/// A received credential, and where it belongs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Receipt {
+    /// The credential.
+    pub credential: Sealed,
+    /// The store that held the spent one.
+    pub store: PathBuf,
+    /// See [`ClaimRecord::in_main`].
+    pub in_main: bool,
+}
+
 /// How the last provider call for a generation failed, where that binds the next caller.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureRecord {
+    /// The generation.
+    pub generation: Generation,
+    /// What is known of it.
+    pub verdict: Verdict,
+    /// The process that asked.
+    pub pid: u32,
+    /// When it asked or was answered, in milliseconds since the epoch.
+    pub at: f64,
+    /// The pause that the provider asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+}
+
+/// What is known of a generation after a failed call. The later, the worse.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum FailureRecord {
-    /// The provider asked for a pause. Nothing was spent.
-    BackOff {
-        /// The generation.
-        generation: Generation,
-        /// How many in a row.
-        attempts: u32,
-        /// When the pause ends, in milliseconds of [`crate::clock::Clock::boot_ms`].
-        until: f64,
-        /// The boot that `until` counts from; in another, the pause is over.
-        boot: String,
-    },
+pub enum Verdict {
+    /// The provider has not rotated.
+    Unspent,
     /// Whether the provider has rotated is unknown. One probe is allowed, unless it was made.
     Uncertain {
-        /// The generation.
-        generation: Generation,
-        /// The process that asked.
-        pid: u32,
-        /// When it asked, in milliseconds since the epoch.
-        at: f64,
         /// Whether the probe was made.
         probed: bool,
     },
-    /// The provider refused the generation for good.
+    /// The provider refused it for good.
     Dead {
-        /// The generation.
-        generation: Generation,
-        /// The process that was told.
-        pid: u32,
-        /// When it was told, in milliseconds since the epoch.
-        at: f64,
         /// The owner that died, or whose call was cut off, before the answer arrived; `None` if nobody's was.
         lost_with: Option<LostWith>,
     },
+}
+
+/// A pause that the provider asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pause {
+    /// How many in a row.
+    pub attempts: u32,
+    /// When it ends, in milliseconds of [`crate::clock::Clock::boot_ms`].
+    pub until: f64,
+    /// The boot that `until` counts from; in another, the pause is over.
+    pub boot: String,
 }
 
 /// The owner whose call's outcome nobody learned.
@@ -164,12 +190,12 @@ pub struct LostWith {
 impl Record {
     /// Notes how the last call for a generation failed; `None` if nothing is in its way any more.
     pub fn set_failure(&mut self, generation: Generation, failure: Option<FailureRecord>) {
-        self.failures.retain(|earlier| earlier.generation() != generation);
+        self.failures.retain(|earlier| earlier.generation != generation);
         self.failures.extend(failure);
         if self.failures.len() > MAX_FAILURES {
             let oldest = self.failures.remove(0);
-            if !matches!(oldest, FailureRecord::BackOff { .. }) {
-                self.ledger.bury(oldest.generation());
+            if oldest.verdict != Verdict::Unspent {
+                self.ledger.bury(oldest.generation);
             }
         }
     }
@@ -190,9 +216,45 @@ impl Record {
             && self.state == State::Dispatched
         {
             let (pid, at) = (claim.pid, claim.at);
-            return Some(FailureRecord::Uncertain { generation, pid, at, probed: claim.probe });
+            let verdict = Verdict::Uncertain { probed: claim.probe };
+            return Some(FailureRecord { generation, verdict, pid, at, pause: None });
         }
-        self.failures.iter().find(|failure| failure.generation() == generation).cloned()
+        self.failures.iter().find(|failure| failure.generation == generation).cloned()
+    }
+
+    /// What the provider answered and the stores don't all hold yet.
+    #[must_use]
+    pub fn receipts(&self) -> &[Receipt] {
+        &self.receipts
+    }
+
+    /// Adds what the provider answered in exchange for `spent`, which is of no use any more.
+    pub fn receive(&mut self, spent: Generation, receipt: Receipt) {
+        let is_of_use = |receipt: &Receipt| receipt.credential.open().is_some_and(|held| held.generation() != spent);
+        self.receipts.retain(is_of_use);
+        self.receipts.push(receipt);
+        let excess = self.receipts.len().saturating_sub(MAX_RECEIPTS);
+        self.receipts.drain(..excess);
+    }
+
+    /// Removes a receipt that the stores hold, and remembers where.
+    pub fn settle_receipt(&mut self, generation: Generation, store: Option<&Path>) {
+        self.receipts.retain(|receipt| receipt.credential.open().is_some_and(|held| held.generation() != generation));
+        if let Some(store) = store {
+            self.stores.retain(|known| known != store);
+            self.stores.push(store.to_owned());
+            let excess = self.stores.len().saturating_sub(MAX_STORES);
+            self.stores.drain(..excess);
+        }
+        if self.receipts.is_empty() && self.state == State::Received {
+            self.state = State::Committed;
+        }
+    }
+
+    /// The stores that may hold a successor.
+    pub fn stores(&self) -> impl Iterator<Item = &Path> {
+        let receipts = self.receipts.iter().map(|receipt| receipt.store.as_path());
+        self.stores.iter().rev().map(PathBuf::as_path).chain(receipts)
     }
 }
 
@@ -200,21 +262,11 @@ impl FailureRecord {
     /// How much stands in the way.
     #[must_use]
     pub fn severity(&self) -> u8 {
-        match self {
-            Self::BackOff { .. } => 0,
-            Self::Uncertain { probed: false, .. } => 1,
-            Self::Uncertain { probed: true, .. } => 2,
-            Self::Dead { .. } => 3,
-        }
-    }
-
-    /// The generation that it is about.
-    #[must_use]
-    pub fn generation(&self) -> Generation {
-        match self {
-            Self::BackOff { generation, .. } | Self::Uncertain { generation, .. } | Self::Dead { generation, .. } => {
-                *generation
-            }
+        match self.verdict {
+            Verdict::Unspent => 0,
+            Verdict::Uncertain { probed: false } => 1,
+            Verdict::Uncertain { probed: true } => 2,
+            Verdict::Dead { .. } => 3,
         }
     }
 }
@@ -229,6 +281,12 @@ impl Sealed {
     #[must_use]
     pub fn new(credential: &Credential) -> Self {
         Self(Zeroizing::new(credential.to_json()))
+    }
+
+    /// How many bytes the journal needs for it.
+    #[must_use]
+    pub fn journaled_bytes(&self) -> usize {
+        serde_json::to_string(self.0.as_str()).map_or(usize::MAX, |text| text.len())
     }
 
     /// The credential; `None` if it is none.
@@ -279,13 +337,25 @@ impl Journal {
 
     /// Reads a journal without the right to write it. `None` if there is none.
     pub fn peek(path: &Path) -> Result<Option<Record>> {
-        let bytes = match disk::open_regular(path).and_then(|file| disk::read(&file, path, 2 * SLOT_BYTES as u64)) {
-            Ok(Some(bytes)) => Zeroizing::new(bytes),
-            Ok(None) => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unusable(path, &error)),
-        };
-        current(&bytes, path).map(|(_, record)| Some(record))
+        let read = || disk::open_regular(path).and_then(|file| disk::read_start(&file, path, 2 * SLOT_BYTES as u64));
+        // A second look, in case the first met both slots while they were being written.
+        for _ in 0..2 {
+            let bytes = match read() {
+                Ok(bytes) => Zeroizing::new(bytes),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(unusable(path, &error)),
+            };
+            if let (1.., record) = current(&bytes, path)? {
+                return Ok(Some(record));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.file.path()
     }
 
     /// The current record.
@@ -431,14 +501,12 @@ mod tests {
         let received = credential(json!({"type": "oauth", "access": "secret", "expires": 1.5}));
         let mut ledger = Ledger::default();
         ledger.record(generation, Generation::of("s"));
-        Record {
-            state,
-            epoch: 3,
-            claim,
-            received: Some(Sealed::new(&received)),
-            failures: failure.into_iter().collect(),
-            ledger,
-        }
+        let failures = failure.into_iter().collect();
+        Record { state, epoch: 3, claim, receipts: vec![receipt(&received)], failures, ledger, stores: Vec::new() }
+    }
+
+    fn receipt(credential: &Credential) -> Receipt {
+        Receipt { credential: Sealed::new(credential), store: PathBuf::from("/store"), in_main: true }
     }
 
     fn base(directory: &tempfile::TempDir) -> PathBuf {
@@ -448,14 +516,16 @@ mod tests {
     #[test]
     fn every_record_is_read_as_it_was_written() {
         let generation = Generation::of("r");
-        let lost_with = Some(LostWith { pid: 7, at: 8.25 });
-        let failures = [
-            None,
-            Some(FailureRecord::BackOff { generation, attempts: 2, until: 1.5, boot: "b".into() }),
-            Some(FailureRecord::Uncertain { generation, pid: 1, at: 2.5, probed: true }),
-            Some(FailureRecord::Dead { generation, pid: 1, at: 2.5, lost_with }),
-            Some(FailureRecord::Dead { generation, pid: 1, at: 2.5, lost_with: None }),
+        let (pid, at) = (7, 8.25);
+        let pause = Some(Pause { attempts: 2, until: 1.5, boot: "b".into() });
+        let verdicts = [
+            Verdict::Unspent,
+            Verdict::Uncertain { probed: true },
+            Verdict::Dead { lost_with: Some(LostWith { pid, at }) },
+            Verdict::Dead { lost_with: None },
         ];
+        let failure = |verdict| FailureRecord { generation, verdict, pid, at, pause: pause.clone() };
+        let failures = std::iter::once(None).chain(verdicts.map(|verdict| Some(failure(verdict))));
         let directory = tempfile::tempdir().expect("a directory");
         for failure in failures {
             for state in [State::Idle, State::Claimed, State::Dispatched, State::Received, State::Committed] {
@@ -490,7 +560,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let mut journal = Journal::open(&base(&directory)).expect("opened");
         journal.write(record(State::Received, None), true).expect("written");
-        let bare = Record { received: None, ledger: Ledger::default(), ..record(State::Committed, None) };
+        let bare = Record { receipts: Vec::new(), ledger: Ledger::default(), ..record(State::Committed, None) };
         journal.write(bare, false).expect("written");
         journal.wipe_previous().expect("wiped");
         let bytes = fs::read(path_for(&base(&directory))).expect("read");
@@ -517,7 +587,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let mut journal = Journal::open(&base(&directory)).expect("opened");
         let large = credential(json!({"type": "oauth", "access": "x".repeat(SLOT_BYTES)}));
-        let large = Record { received: Some(Sealed::new(&large)), ..Record::default() };
+        let large = Record { receipts: vec![receipt(&large)], ..Record::default() };
         assert_eq!(journal.write(large, true).map_err(|error| error.code), Err(Code::JournalUnusable));
         assert_eq!(journal.record().state, State::Idle);
     }

@@ -91,6 +91,8 @@ pub struct InFlight {
     journal: Journal,
     credential: Credential,
     spent: Generation,
+    /// What the provider answered, if it could not be saved yet.
+    answer: Option<Credential>,
     /// Released before the key's, as it was taken after it.
     generation_lock: Guard,
     lock: Guard,
@@ -155,7 +157,7 @@ impl Call {
     fn held(&self) -> Result<Option<(Place, Credential)>> {
         let profile_id = self.key.profile_id();
         let (place, profile) = match (self.own.read(profile_id)?, &self.main) {
-            (Profile::Missing, Some(main)) => (Place::Main, main.read(profile_id)?),
+            (profile, Some(main)) if profile.is_absent() => (Place::Main, main.read(profile_id)?),
             (profile, _) => (Place::Own, profile),
         };
         let Profile::Oauth(credential) = profile else { return Ok(None) };
@@ -188,8 +190,7 @@ impl Call {
     /// Whether `offered` is usable, newer than `held`, and may take its place.
     fn is_adoptable(&self, held: &Credential, offered: &Credential, ledger: &Ledger) -> bool {
         let descends = ledger.descends(offered.generation(), held.generation());
-        let outlives = || held.expires().is_none_or(|held| offered.expires().is_some_and(|offered| offered > held));
-        self.is_usable(offered) && may_replace(held, offered, descends) && (descends || outlives())
+        self.is_usable(offered) && may_replace(held, offered, descends) && (descends || offered.outlives(held))
     }
 
     /// Takes a credential over into the agent's own store, which is looked at again under its lock.
@@ -202,7 +203,7 @@ impl Call {
                     (Some(now.replaced_by(offered)), Some(adopted(None)))
                 }
                 Profile::Oauth(_) | Profile::NotOauth => (None, None),
-                Profile::Missing => (None, Some(Served::Absent)),
+                Profile::NoStore | Profile::Missing => (None, Some(Served::Absent)),
             })
         });
         match saved {

@@ -37,12 +37,22 @@ pub struct Store {
 /// What a store holds for one profile.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Profile {
-    /// No store, or no such profile in it.
+    /// No store.
+    NoStore,
+    /// No such profile in it.
     Missing,
     /// An API key or a token: not ours to touch.
     NotOauth,
     /// A credential.
     Oauth(Credential),
+}
+
+impl Profile {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::NoStore | Self::Missing)
+    }
 }
 
 impl Store {
@@ -150,7 +160,7 @@ impl Store {
     }
 
     fn profile_in(&self, document: Option<&Document>, profile_id: &str) -> Result<Profile> {
-        let Some(document) = document else { return Ok(Profile::Missing) };
+        let Some(document) = document else { return Ok(Profile::NoStore) };
         let profile = document.profile(profile_id).map_err(|malformed| self.invalid(&malformed))?;
         Ok(profile
             .map_or(Profile::Missing, |map| Credential::from_profile(map).map_or(Profile::NotOauth, Profile::Oauth)))

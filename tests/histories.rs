@@ -414,7 +414,7 @@ impl History {
         let at = usize::try_from(self.random.below(self.pending.len() as u64)).expect("an index");
         let mut pending = self.pending.swap_remove(at);
         if let Some(fields) = pending.answer.take() {
-            return self.settle(pending, fields, None);
+            return self.settle(pending, fields, None, true);
         }
         let weather = *self.random.pick(&[
             Weather::Fine,
@@ -431,7 +431,9 @@ impl History {
         let token = pending.token.clone();
         let strike = self.strike();
         self.say(format!("{token} meets {weather:?}, {strike:?}"));
-        if strike.is_some() {
+        let dies = matches!(strike, Some((_, Fault::Crash)));
+        // What the provider says is known once it is on record, even if that took a second try.
+        if dies || (strike.is_some() && weather != Weather::Fine) {
             self.provider.unknown(&token);
         }
         let class = match weather {
@@ -443,7 +445,8 @@ impl History {
             }
             Weather::Fine | Weather::LostAfter | Weather::WrongAccount | Weather::Garbage => {
                 let good = self.provider.receive(&token, &self.tally);
-                if weather != Weather::Fine {
+                // Of a result that is no credential the new refresh token is kept; of another account's, nothing.
+                if matches!(weather, Weather::LostAfter | Weather::WrongAccount) || (strike.is_some() && !good) {
                     self.provider.unknown(&token);
                 }
                 match weather {
@@ -451,7 +454,7 @@ impl History {
                     Weather::LostAfter => FailureClass::Uncertain,
                     _ => {
                         let fields = self.fields(&token, weather);
-                        return self.settle(pending, fields, strike);
+                        return self.settle(pending, fields, strike, false);
                     }
                 }
             }
@@ -486,7 +489,8 @@ impl History {
         fields.to_string()
     }
 
-    fn settle(&mut self, pending: Pending, fields: String, strike: Option<(usize, Fault)>) {
+    /// `again`: its caller has been told, and the answer may have expired since.
+    fn settle(&mut self, pending: Pending, fields: String, strike: Option<(usize, Fault)>, again: bool) {
         let Pending { call, flight, token, disturbed, .. } = pending;
         self.say(format!("{token} answered, {strike:?}"));
         let (settled, _) = fault::on_this_thread(strike, || call.settle(flight, &fields));
@@ -496,7 +500,9 @@ impl History {
                 if !dead {
                     count(&self.tally.refreshed);
                     check_kept(&call, &credential);
-                    self.check_served(&call, &credential);
+                    if !again {
+                        self.check_served(&call, &credential);
+                    }
                 }
             }
             Ok(Settled::Superseded(login)) => {
@@ -650,8 +656,9 @@ impl History {
                 self.say(format!("{token} is refused: {failed:?}"));
                 continue;
             }
+            let again = answer.is_some();
             let fields = answer.unwrap_or_else(|| self.fields(&token, Weather::Fine));
-            self.settle(Pending { call, flight, token, answer: None, disturbed }, fields, None);
+            self.settle(Pending { call, flight, token, answer: None, disturbed }, fields, None, again);
         }
         assert!(self.pending.is_empty(), "a healthy disk did not take a receipt");
         self.clock.advance(4_000_000.0);
@@ -775,9 +782,8 @@ fn check_kept(call: &Call, credential: &Credential) {
     });
     let journaled = || {
         let record = Journal::peek(&journal::path_for(&call.lock_base)).ok().flatten();
-        let received =
-            record.and_then(|record| record.received.as_ref().and_then(oauth_refresh_lock::journal::Sealed::open));
-        received.is_some_and(|received| received.access() == credential.access())
+        let receipts = record.iter().flat_map(journal::Record::receipts);
+        receipts.filter_map(|receipt| receipt.credential.open()).any(|kept| kept.access() == credential.access())
     };
     assert!(stored || journaled(), "a received credential is lost");
 }

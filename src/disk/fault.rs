@@ -1,7 +1,7 @@
 //! Faults on order: the n-th file operation fails, or the process dies there.
 //!
 //! A process takes its order from `OAUTH_REFRESH_LOCK_FAULT`, a thread from [`on_this_thread`]. An order is
-//! `<n>:<fault>`, counting file operations from 1, where the fault is `kill`, `short` (a write that stops halfway),
+//! `<n>:<fault>`, counting file operations from 1, or `<operation>#<n>:<fault>`, counting those of that name, where the fault is `kill`, `short` (a write that stops halfway),
 //! `crash` (this and every later operation fails, as if the process were gone), `gone` (the same with `EIO`) or an errno.
 
 use std::cell::RefCell;
@@ -27,6 +27,8 @@ pub enum Fault {
 /// Counts operations and strikes at one of them.
 #[derive(Debug, Default)]
 struct Plan {
+    /// Counts only operations of this name.
+    operation: Option<String>,
     seen: usize,
     strike: Option<(usize, Fault)>,
 }
@@ -38,7 +40,7 @@ static OF_PROCESS: Mutex<Option<Plan>> = Mutex::new(None);
 
 /// Runs `work` with this order for this thread's operations; returns how many there were.
 pub fn on_this_thread<T>(strike: Option<(usize, Fault)>, work: impl FnOnce() -> T) -> (T, usize) {
-    OF_THREAD.with(|plan| *plan.borrow_mut() = Some(Plan { seen: 0, strike }));
+    OF_THREAD.with(|plan| *plan.borrow_mut() = Some(Plan { operation: None, seen: 0, strike }));
     let result = work();
     let plan = OF_THREAD.with(|plan| plan.borrow_mut().take());
     (result, plan.map_or(0, |plan| plan.seen))
@@ -56,9 +58,13 @@ pub(super) fn point(operation: &str, path: &Path) -> io::Result<()> {
 
 /// Called before each write: how many of the bytes are to be written.
 pub(super) fn write(operation: &str, path: &Path, bytes: usize) -> io::Result<usize> {
-    let of_thread = OF_THREAD.with(|plan| plan.borrow_mut().as_mut().map(Plan::pass));
+    let of_thread = OF_THREAD.with(|plan| plan.borrow_mut().as_mut().map(|plan| plan.pass(operation)));
     let fault = of_thread.unwrap_or_else(|| {
-        OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Plan::of_environment).pass()
+        OF_PROCESS
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(Plan::of_environment)
+            .pass(operation)
     });
     match fault {
         None => Ok(bytes),
@@ -78,22 +84,28 @@ pub(super) fn write(operation: &str, path: &Path, bytes: usize) -> io::Result<us
 
 impl Plan {
     fn of_environment() -> Self {
-        Self { seen: 0, strike: std::env::var("OAUTH_REFRESH_LOCK_FAULT").ok().and_then(|order| parse(&order)) }
+        std::env::var("OAUTH_REFRESH_LOCK_FAULT").ok().and_then(|order| parse(&order)).unwrap_or_default()
     }
 
-    fn pass(&mut self) -> Option<Fault> {
+    fn pass(&mut self, operation: &str) -> Option<Fault> {
+        if self.operation.as_ref().is_some_and(|counted| counted != operation) {
+            return None;
+        }
         self.seen += 1;
         match self.strike {
-            Some((at, fault)) if at == self.seen || (at < self.seen && matches!(fault, Fault::Crash | Fault::Gone)) => {
-                Some(fault)
-            }
+            Some((at, fault)) if at == self.seen => Some(fault),
+            Some((at, fault @ (Fault::Crash | Fault::Gone))) if at < self.seen => Some(fault),
             _ => None,
         }
     }
 }
 
-fn parse(order: &str) -> Option<(usize, Fault)> {
+fn parse(order: &str) -> Option<Plan> {
     let (at, fault) = order.split_once(':')?;
+    let (operation, at) = match at.split_once('#') {
+        Some((operation, at)) => (Some(operation.to_owned()), at),
+        None => (None, at),
+    };
     let fault = match fault {
         "kill" => Fault::Kill,
         "short" => Fault::Short,
@@ -101,5 +113,5 @@ fn parse(order: &str) -> Option<(usize, Fault)> {
         "gone" => Fault::Gone,
         errno => Fault::Errno(errno.parse().ok()?),
     };
-    Some((at.parse().ok()?, fault))
+    Some(Plan { operation, seen: 0, strike: Some((at.parse().ok()?, fault)) })
 }

@@ -2,8 +2,8 @@
 
 use super::{Call, may_replace};
 use crate::credential::Credential;
-use crate::error::{Error, Result};
-use crate::journal::{ClaimRecord, Journal, Record, Sealed, State};
+use crate::error::{Code, Error, Result};
+use crate::journal::{Journal, Receipt, Record, State};
 use crate::ledger::Ledger;
 use crate::mirror::{self, Reason};
 use crate::store::{Profile, Store};
@@ -14,6 +14,8 @@ pub(super) struct Committed {
     pub(super) own: Result<Swap>,
     /// In the main store; `None` if that is the same.
     pub(super) main: Option<Result<Reason>>,
+    /// Whether the journal says so, durably.
+    pub(super) recorded: bool,
 }
 
 /// What a compare-and-swap found.
@@ -26,69 +28,84 @@ pub(super) enum Swap {
     LoggedOut,
 }
 
-impl Committed {
-    /// Whether nothing is left to be done.
-    fn is_complete(&self) -> bool {
-        self.own.is_ok() && self.main.as_ref().is_none_or(Result::is_ok)
-    }
+/// A received credential that was found in the journal, and why a store could not take it yet.
+pub(super) struct Recovered {
+    pub(super) credential: Credential,
+    pub(super) not_saved: Option<Error>,
 }
 
 impl Call {
-    /// Brings what the journal holds into the stores, and clears it from the journal when they have it.
+    /// Brings a receipt into the stores, and clears it from the journal when they have it.
     ///
     /// `record` is what the journal holds or, if its disk failed, should hold.
     pub(super) fn commit(
         &self,
         journal: &mut Journal,
         record: &Record,
-        claim: &ClaimRecord,
+        receipt: &Receipt,
         received: &Credential,
     ) -> Committed {
-        let ledger = &record.ledger;
-        let store = Store::at(&claim.store, &self.state_dir);
-        let own = self.swap(&store, received, ledger);
+        let store = Store::at(&receipt.store, &self.state_dir);
+        let own = self.swap(&store, received, &record.ledger);
         let main = self.main_store();
         let main = (main.path() != store.path())
-            .then(|| self.mirror(main, received, ledger, claim.in_main, matches!(own, Ok(Swap::Done(_)))));
-        let committed = Committed { own, main };
-        if committed.is_complete() {
-            // Should this fail, the next owner finds the stores in order and clears the journal.
-            let _ = clear(journal, record);
-        }
-        committed
-    }
-
-    /// Finishes what a previous owner had received: the credential, and why a store could not take it.
-    pub(super) fn finish(&self, journal: &mut Journal) -> Option<(Credential, Option<Error>)> {
-        let record = journal.record();
-        let Some(received) = record.received.as_ref().and_then(Sealed::open) else {
-            if record.state == State::Committed {
-                // The owner may have died before it could.
-                let _ = journal.wipe_previous();
-            }
-            return None;
-        };
-        let (record, claim) = (record.clone(), record.claim.clone()?);
-        let committed = self.commit(journal, &record, &claim, &received);
-        let not_saved = match (committed.own, committed.main) {
-            (Err(error), _) | (_, Some(Err(error))) => Some(error),
+            .then(|| self.mirror(main, received, &record.ledger, receipt.in_main, matches!(own, Ok(Swap::Done(_)))));
+        let holder = match (&own, &main) {
+            (Ok(Swap::Done(_)), _) => Some(store.path()),
+            (_, Some(Ok(reason))) if reason.writes() => Some(self.main_store().path()),
             _ => None,
         };
-        Some((received, not_saved))
+        // A login took the place in an agent's own store, and main is none of it: another agent may still hold the spent
+        // token, and this is all there is for it.
+        let wanted = holder.is_none() && main.is_some() && matches!(own, Ok(Swap::Superseded(_)));
+        let complete = own.is_ok() && main.as_ref().is_none_or(Result::is_ok) && !wanted;
+        let recorded = complete && {
+            let mut record = record.clone();
+            record.settle_receipt(received.generation(), holder);
+            // Durable before the wipe, or a power cut could leave neither.
+            journal.write(record, true).is_ok()
+        };
+        if recorded {
+            let _ = journal.wipe_previous();
+        }
+        Committed { own, main, recorded }
+    }
+
+    /// Finishes what previous owners had received, the latest last.
+    pub(super) fn finish(&self, journal: &mut Journal) -> Vec<Recovered> {
+        if journal.record().receipts().is_empty() && journal.record().state == State::Committed {
+            // The owner may have died before it could.
+            let _ = journal.wipe_previous();
+        }
+        let receipts = journal.record().receipts().to_vec();
+        let finish = |receipt: &Receipt| {
+            let credential = receipt.credential.open()?;
+            let record = journal.record().clone();
+            let committed = self.commit(journal, &record, receipt, &credential);
+            let not_saved = match (committed.own, committed.main) {
+                (Err(error), _) | (_, Some(Err(error))) => Some(error),
+                _ => None,
+            };
+            Some(Recovered { credential, not_saved })
+        };
+        receipts.iter().filter_map(finish).collect()
     }
 
     fn swap(&self, store: &Store, received: &Credential, ledger: &Ledger) -> Result<Swap> {
         store.lock()?.update(self.key.profile_id(), |now| match now {
-            Profile::Oauth(now) if now.generation() == received.generation() && now.access() == received.access() => {
-                (None, Swap::Done(now))
-            }
+            Profile::Oauth(now) if is_same(received, &now) => (None, Ok(Swap::Done(now))),
             Profile::Oauth(now) if is_successor(received, &now, ledger) => {
                 let new = now.replaced_by(received);
-                (Some(new.clone()), Swap::Done(new))
+                (Some(new.clone()), Ok(Swap::Done(new)))
             }
-            Profile::Oauth(now) => (None, Swap::Superseded(now)),
-            Profile::Missing | Profile::NotOauth => (None, Swap::LoggedOut),
-        })
+            Profile::Oauth(now) if ledger.descends(received.generation(), now.generation()) => {
+                let message = "the profile was made another account's while its token was being refreshed";
+                (None, Err(Error::at(Code::IdentityMismatch, store.path(), message)))
+            }
+            Profile::Oauth(now) => (None, Ok(Swap::Superseded(now))),
+            Profile::Missing | Profile::NotOauth => (None, Ok(Swap::LoggedOut)),
+            Profile::NoStore => (None, Err(vanished(store))),
+        })?
     }
 
     /// `own_has_it`: only then may main take what it can't be shown to descend from; a login or logout in the agent's own
@@ -103,8 +120,9 @@ impl Call {
     ) -> Result<Reason> {
         main.lock()?.update(self.key.profile_id(), |existing| {
             let by_table = match &existing {
+                Profile::NoStore if was_in_main => return (None, Err(vanished(main))),
                 Profile::Missing if was_in_main => Reason::LoggedOut,
-                Profile::Missing => mirror::decide(None, received),
+                Profile::NoStore | Profile::Missing => mirror::decide(None, received),
                 Profile::NotOauth => Reason::NonOauthExistingCredential,
                 Profile::Oauth(existing) => mirror::decide(Some(existing.fields()), received),
             };
@@ -118,23 +136,23 @@ impl Call {
                 Profile::Oauth(existing) => existing.replaced_by(received),
                 _ => received.clone(),
             });
-            (new, reason)
-        })
+            (new, Ok(reason))
+        })?
     }
+}
+
+fn is_same(received: &Credential, existing: &Credential) -> bool {
+    received.generation() == existing.generation() && received.access() == existing.access()
 }
 
 /// Whether `received` is what the provider gave in exchange for `existing`, and says nothing against it.
 fn is_successor(received: &Credential, existing: &Credential, ledger: &Ledger) -> bool {
     let (new, old) = (received.generation(), existing.generation());
     // A provider that keeps its refresh token hands out a new access token for the same generation.
-    let descends = ledger.descends(new, old) || (new == old && existing.access() != received.access());
+    let descends = ledger.descends(new, old) || (new == old && received.outlives(existing));
     descends && may_replace(existing, received, true)
 }
 
-fn clear(journal: &mut Journal, record: &Record) -> Result<()> {
-    let mut record = record.clone();
-    record.state = State::Committed;
-    record.received = None;
-    journal.write(record, false)?;
-    journal.wipe_previous()
+fn vanished(store: &Store) -> Error {
+    Error::at(Code::StoreUnwritable, store.path(), "the credential store has vanished")
 }

@@ -1,10 +1,13 @@
 //! The decision under the key's lock: serve, wait, or ask the provider.
 
+use super::commit::Recovered;
 use super::{Call, InFlight, Place, Served, Uncertain, may_replace};
-use crate::credential::{Credential, Generation};
+use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::grant::{self, Siblings};
-use crate::journal::{ClaimRecord, FailureRecord, Journal, LostWith, MAX_CREDENTIAL_BYTES, State};
+use crate::journal::{
+    ClaimRecord, FailureRecord, Journal, LostWith, MAX_CREDENTIAL_BYTES, Pause, Sealed, State, Verdict,
+};
 use crate::ledger::Ledger;
 use crate::lock::{self, Guard};
 use crate::store::{Profile, Store};
@@ -31,6 +34,17 @@ pub enum Decision {
     },
 }
 
+/// The holder of a key's lock, about to claim.
+struct Owner {
+    lock: Guard,
+    journal: Journal,
+    place: Place,
+    held: Credential,
+    /// What main holds of the profile, if the agent has one of its own.
+    mains: Option<Profile>,
+    recovered: Vec<Recovered>,
+}
+
 impl Call {
     /// Decides under the key's lock, with the generation's lock if [`Decision::Busy`] asked for it.
     ///
@@ -38,26 +52,26 @@ impl Call {
     /// store, so that adoptions run side by side.
     pub fn decide(&self, lock: Guard, generation_lock: Option<Guard>) -> Result<Decision> {
         let mut journal = Journal::open(&self.lock_base).and_then(|journal| self.refuse_shared(journal));
-        let recovered = journal.as_mut().ok().and_then(|journal| self.finish(journal));
+        let mut recovered = journal.as_mut().map_or_else(|_| Vec::new(), |journal| self.finish(journal));
         let Some((place, held)) = self.held()? else { return Ok(Decision::Served(Served::Absent)) };
         if self.is_usable(&held) {
-            return Ok(Decision::Served(match recovered {
-                Some((credential, not_saved)) if credential.generation() == held.generation() => {
-                    Served::Recovered { credential: held, not_saved }
-                }
-                _ => Served::Fresh(held),
+            let found = recovered.into_iter().find(|one| one.credential.generation() == held.generation());
+            return Ok(Decision::Served(match found {
+                Some(Recovered { not_saved, .. }) => Served::Recovered { credential: held, not_saved },
+                None => Served::Fresh(held),
             }));
         }
-        let unspent = Ledger::default();
-        let ledger = journal.as_ref().map_or(&unspent, |journal| &journal.record().ledger).clone();
-        if let Some((credential, not_saved)) = recovered {
-            let descends = ledger.descends(credential.generation(), held.generation());
-            if self.is_usable(&credential) && may_replace(&held, &credential, descends) {
-                return Ok(Decision::Served(match (place, not_saved) {
-                    (Place::Own, None) => self.adopt(&credential, &ledger)?,
-                    (_, not_saved) => Served::Recovered { credential, not_saved },
-                }));
-            }
+        let ledger = journal.as_ref().map_or_else(|_| Ledger::default(), |journal| journal.record().ledger.clone());
+        let serves = |one: &Recovered| {
+            let descends = ledger.descends(one.credential.generation(), held.generation());
+            self.is_usable(&one.credential) && may_replace(&held, &one.credential, descends)
+        };
+        if let Some(at) = recovered.iter().rposition(serves) {
+            let Recovered { credential, not_saved } = recovered.swap_remove(at);
+            return Ok(Decision::Served(match (place, not_saved) {
+                (Place::Own, None) => self.adopt(&credential, &ledger)?,
+                (_, not_saved) => Served::Recovered { credential, not_saved },
+            }));
         }
         // A main store that can't be read can't be mirrored to either; its other readers would then replay the token
         // that we spend. So this error stops us before the provider is asked.
@@ -72,8 +86,7 @@ impl Call {
             return self.adopt(mains, &ledger).map(Decision::Served);
         }
         // From here on the journal is needed. If it can't be used, the provider is not asked.
-        let in_main = !matches!(mains, Some(Profile::Missing));
-        self.claim(Owner { lock, journal: journal?, place, held, in_main }, generation_lock)
+        self.claim(Owner { lock, journal: journal?, place, held, mains, recovered }, generation_lock)
     }
 
     /// Sees to it that nobody sends or has sent this generation under any name, and puts on record that it is being sent.
@@ -89,40 +102,42 @@ impl Call {
         let own_failure = owner.journal.record().failure_of(generation);
         // One key may know that a call was cut off, and another that its repetition was refused: the worst counts.
         let failure = own_failure.into_iter().chain(siblings.failures(generation)).max_by_key(FailureRecord::severity);
-        if lineage.is_spent(generation) && !matches!(failure, Some(FailureRecord::Dead { .. })) {
-            return self.resurrected(owner, generation_lock, &siblings, &lineage);
+        let is_spent = lineage.is_spent(generation);
+        let is_doubtful = is_spent || failure.as_ref().is_some_and(|failure| failure.verdict != Verdict::Unspent);
+        if is_doubtful && let Some(newer) = self.newer(&owner, &siblings, &lineage) {
+            drop(generation_lock);
+            return self.replace(owner, &newer);
         }
-        let probed_for = match failure {
-            None => None,
-            Some(FailureRecord::BackOff { until, boot, .. }) => {
-                let left = until - self.clock.boot_ms();
-                if boot == self.clock.boot_id() && left > 0.0 && left <= MAX_BACK_OFF_MS {
-                    return Ok(Decision::BackOff(left));
-                }
-                None
-            }
-            Some(FailureRecord::Dead { pid, at, lost_with, .. }) => return Err(self.grant_is_dead(pid, at, lost_with)),
-            Some(FailureRecord::Uncertain { pid, at, probed, .. }) => {
-                if owner.held.is_unexpired(self.clock.now_ms()) && !self.is_rejected(&owner.held) {
-                    return Ok(Decision::Served(Served::Fresh(owner.held)));
-                }
-                if probed || self.uncertain == Uncertain::Fail {
-                    return Err(self.outcome_is_unknown(pid, at, probed));
-                }
-                Some(LostWith { pid, at })
-            }
+        let Some(FailureRecord { verdict, pid, at, pause, .. }) = failure else {
+            return if is_spent { Err(self.is_spent(&owner)) } else { self.dispatch(owner, generation_lock, None) };
         };
-        self.dispatch(owner, generation_lock, probed_for.as_ref())
+        let mut probed_for = None;
+        match verdict {
+            Verdict::Dead { lost_with } => return Err(self.grant_is_dead(pid, at, lost_with)),
+            _ if is_spent => return Err(self.is_spent(&owner)),
+            Verdict::Unspent => {}
+            Verdict::Uncertain { .. } if self.may_serve_unexpired(&owner.held) => {
+                return Ok(Decision::Served(Served::Fresh(owner.held)));
+            }
+            Verdict::Uncertain { probed } if probed || self.uncertain == Uncertain::Fail => {
+                return Err(self.outcome_is_unknown(pid, at, probed));
+            }
+            Verdict::Uncertain { .. } => probed_for = Some(LostWith { pid, at }),
+        }
+        match pause.and_then(|pause| self.left_of(&pause)) {
+            Some(left) => Ok(Decision::BackOff(left)),
+            None => self.dispatch(owner, generation_lock, probed_for.as_ref()),
+        }
     }
 
     fn dispatch(&self, owner: Owner, generation_lock: Guard, probed_for: Option<&LostWith>) -> Result<Decision> {
-        let Owner { lock, mut journal, place, held, in_main } = owner;
+        let Owner { lock, mut journal, place, held, mains, .. } = owner;
         let store = self.store_at(place);
         store.refuse_read_only()?;
         if let Some(main) = self.main.as_ref().filter(|_| place == Place::Own) {
             main.refuse_read_only()?;
         }
-        if held.to_json().len() > MAX_CREDENTIAL_BYTES {
+        if Sealed::new(&held).journaled_bytes() > MAX_CREDENTIAL_BYTES {
             let message = format_args!("the credential is larger than {} KiB", MAX_CREDENTIAL_BYTES >> 10);
             return Err(Error::at(Code::StoreInvalid, store.path(), message));
         }
@@ -137,15 +152,16 @@ impl Call {
             pid: std::process::id(),
             at: self.clock.now_ms(),
             store: store.path().to_owned(),
-            in_main,
+            in_main: mains.is_none_or(|mains| !mains.is_absent()),
             probe: probed_for.is_some(),
         });
         if let Some(&LostWith { pid, at }) = probed_for {
             // Should the probe be cut off as well, it still counts as made.
-            let failure = FailureRecord::Uncertain { generation: spent, pid, at, probed: true };
-            record.set_failure(spent, Some(failure));
+            let verdict = Verdict::Uncertain { probed: true };
+            record.set_failure(spent, Some(FailureRecord { generation: spent, verdict, pid, at, pause: None }));
         }
-        journal.write(record.clone(), false)?;
+        // Each durable before the next: two slots that are on their way to the disk at once could both be torn.
+        journal.write(record.clone(), true)?;
         record.state = State::Dispatched;
         if let Err(error) = journal.write(record.clone(), true) {
             // It may have been written and only not synced; nothing was sent.
@@ -153,8 +169,60 @@ impl Call {
             let _ = journal.write(record, true);
             return Err(error);
         }
-        let flight = InFlight { journal, credential: held, spent, generation_lock, lock };
+        let flight = InFlight { journal, credential: held, spent, answer: None, generation_lock, lock };
         Ok(Decision::Dispatched(Box::new(flight)))
+    }
+
+    /// What may take the place of a credential that can't be sent any more: its newest descendant in any store or journal,
+    /// or main's if that is newer and the gate allows it; expired or not, as it can be refreshed itself.
+    fn newer(&self, owner: &Owner, siblings: &Siblings, lineage: &Ledger) -> Option<Credential> {
+        let (held, record) = (&owner.held, owner.journal.record());
+        let can_be_sent = |credential: &Credential| {
+            let generation = credential.generation();
+            let failures = record.failure_of(generation).into_iter().chain(siblings.failures(generation));
+            generation != held.generation()
+                && !lineage.is_spent(generation)
+                && failures.into_iter().all(|failure| failure.verdict == Verdict::Unspent)
+        };
+        let descends = |credential: &Credential| {
+            lineage.descends(credential.generation(), held.generation()) && may_replace(held, credential, true)
+        };
+        let elsewhere = |path: &Path| Store::at(path, &self.state_dir).credentials();
+        // A store that can't be read holds nothing for us.
+        let stored = [self.own.credentials(), self.main_store().credentials()]
+            .into_iter()
+            .chain(record.stores().chain(siblings.stores()).map(elsewhere))
+            .filter_map(Result::ok)
+            .flatten();
+        let recovered = owner.recovered.iter().map(|one| one.credential.clone());
+        let successor =
+            recovered.chain(siblings.received()).chain(stored).find(|one| descends(one) && can_be_sent(one));
+        successor.or_else(|| match &owner.mains {
+            Some(Profile::Oauth(mains)) => {
+                let newer = mains.outlives(held) && may_replace(held, mains, false) && can_be_sent(mains);
+                newer.then(|| mains.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Puts a newer credential in the place of the one that can't be sent, and serves it or decides on it in turn.
+    fn replace(&self, owner: Owner, newer: &Credential) -> Result<Decision> {
+        let Owner { lock, journal, place, held, .. } = owner;
+        let store = self.store_at(place);
+        let replaced = store.lock()?.update(self.key.profile_id(), |now| match now {
+            Profile::Oauth(now) if now.generation() == held.generation() => (Some(now.replaced_by(newer)), true),
+            _ => (None, false),
+        })?;
+        drop(journal);
+        if !replaced {
+            return Err(super::superseded(store));
+        }
+        if self.is_usable(newer) {
+            let credential = held.replaced_by(newer);
+            return Ok(Decision::Served(Served::Adopted { credential, not_saved: None }));
+        }
+        self.decide(lock, None)
     }
 
     /// A journal that another key has written to would have us take its credentials for ours.
@@ -168,68 +236,23 @@ impl Call {
         }
     }
 
-    /// A spent generation is back, as from a backup: its successor takes its place if any store or journal holds it.
-    fn resurrected(
-        &self,
-        owner: Owner,
-        generation_lock: Guard,
-        siblings: &Siblings,
-        lineage: &Ledger,
-    ) -> Result<Decision> {
-        let Owner { lock, journal, place, held, .. } = owner;
-        let store = self.store_at(place);
-        let Some(successor) = self.successor(
-            &held,
-            journal.record().received.iter().filter_map(super::super::journal::Sealed::open),
-            siblings,
-            lineage,
-        ) else {
-            let message = "the stored refresh token was used before and its successor is nowhere to be found (was a backup restored?); log in again";
-            return Err(Error::at(Code::RefreshTokenSpent, store.path(), message));
-        };
-        let spent = held.generation();
-        let restored = store.lock()?.update(self.key.profile_id(), |now| match now {
-            Profile::Oauth(now) if now.generation() == spent => (Some(now.replaced_by(&successor)), true),
-            _ => (None, false),
-        })?;
-        drop((journal, generation_lock));
-        if !restored {
-            return Err(super::superseded(store));
-        }
-        if self.is_usable(&successor) {
-            let credential = held.replaced_by(&successor);
-            return Ok(Decision::Served(Served::Adopted { credential, not_saved: None }));
-        }
-        // Expired too, but its own refresh token was never sent.
-        self.decide(lock, None)
+    fn may_serve_unexpired(&self, held: &Credential) -> bool {
+        held.is_unexpired(self.clock.now_ms()) && !self.is_rejected(held)
     }
 
-    /// The newest descendant of `spent` that any store or journal holds.
-    fn successor(
-        &self,
-        spent: &Credential,
-        received: impl Iterator<Item = Credential>,
-        siblings: &Siblings,
-        lineage: &Ledger,
-    ) -> Option<Credential> {
-        let elsewhere = |path: &Path| Store::at(path, &self.state_dir).credentials();
-        // A store that can't be read holds nothing for us.
-        let stored = [self.own.credentials(), self.main_store().credentials()]
-            .into_iter()
-            .chain(siblings.stores().map(elsewhere))
-            .filter_map(Result::ok)
-            .flatten();
-        let is_newest = |credential: &Credential| {
-            let generation: Generation = credential.generation();
-            lineage.descends(generation, spent.generation())
-                && !lineage.is_spent(generation)
-                && may_replace(spent, credential, true)
-        };
-        received.chain(siblings.received()).chain(stored).find(is_newest)
+    /// How much of a pause is left, in milliseconds.
+    fn left_of(&self, pause: &Pause) -> Option<f64> {
+        let left = pause.until - self.clock.boot_ms();
+        (pause.boot == self.clock.boot_id() && left > 0.0 && left <= MAX_BACK_OFF_MS).then_some(left)
     }
 
-    pub(super) fn grant_is_dead(&self, pid: u32, at: f64, lost_with: Option<LostWith>) -> Error {
-        let (told, now) = (ago(at, self.clock.now_ms()), self.clock.now_ms());
+    fn is_spent(&self, owner: &Owner) -> Error {
+        let message = "the stored refresh token was used before and its successor is nowhere to be found (was a backup restored?); log in again";
+        Error::at(Code::RefreshTokenSpent, self.store_at(owner.place).path(), message)
+    }
+
+    fn grant_is_dead(&self, pid: u32, at: f64, lost_with: Option<LostWith>) -> Error {
+        let now = self.clock.now_ms();
         let why = lost_with.map_or_else(String::new, |lost| {
             format!(
                 "; the provider had already rotated it for process {}, which was cut off while it waited for the answer {}",
@@ -238,31 +261,23 @@ impl Call {
             )
         });
         let message = format!(
-            "the provider refuses the refresh token of profile \"{}\" for good, as it told process {pid} {told}{why}; log in again",
-            self.key.profile_id().escape_debug()
+            "the provider refuses the refresh token of profile \"{}\" for good, as it told process {pid} {}{why}; log in again",
+            self.key.profile_id().escape_debug(),
+            ago(at, now)
         );
         Error::new(Code::GrantDead, message)
     }
 
     fn outcome_is_unknown(&self, pid: u32, at: f64, probed: bool) -> Error {
-        let asked = ago(at, self.clock.now_ms());
         let then =
             if probed { "and asking once more brought no answer either" } else { "and asking again is switched off" };
         let message = format!(
-            "whether the provider has rotated the refresh token of profile \"{}\" is unknown: process {pid} asked {asked} and got no answer, {then}; log in again",
-            self.key.profile_id().escape_debug()
+            "whether the provider has rotated the refresh token of profile \"{}\" is unknown: process {pid} asked {} and got no answer, {then}; log in again",
+            self.key.profile_id().escape_debug(),
+            ago(at, self.clock.now_ms())
         );
         Error::new(Code::RefreshUncertain, message)
     }
-}
-
-/// The holder of a key's lock, about to claim.
-struct Owner {
-    lock: Guard,
-    journal: Journal,
-    place: Place,
-    held: Credential,
-    in_main: bool,
 }
 
 /// How long ago, in words.

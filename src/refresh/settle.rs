@@ -6,7 +6,7 @@ use super::{Call, InFlight, Place, Served};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
 use crate::identity::{self, Refusal};
-use crate::journal::{FailureRecord, LostWith, MAX_CREDENTIAL_BYTES, Sealed, State};
+use crate::journal::{FailureRecord, LostWith, MAX_CREDENTIAL_BYTES, Pause, Receipt, Record, Sealed, State, Verdict};
 use crate::mirror::Reason;
 use crate::store::Profile;
 
@@ -74,72 +74,82 @@ impl Call {
     /// Stores what the provider answered: first in the journal, then in the store that held the old one, then in main's.
     /// Nobody sees it before it is durable.
     pub fn settle(&self, mut flight: Box<InFlight>, fields: &str) -> Result<Settled, Unsettled> {
-        let now_ms = self.clock.now_ms();
-        let refreshed = RefreshedFields::parse(fields, now_ms).and_then(|fields| self.accept(&flight, &fields));
-        let refreshed = match refreshed {
-            Ok(refreshed) => refreshed,
-            Err(error) => {
-                // The provider answered something that is of no use; it may have rotated all the same.
-                self.record_failure(&mut flight, FailureClass::Uncertain)?;
-                return Err(error.into());
-            }
+        let refreshed = match flight.answer.take() {
+            Some(answer) => answer,
+            None => self.read(&mut flight, fields)?,
         };
         let mut record = flight.journal.record().clone();
-        record.state = State::Received;
-        record.received = Some(Sealed::new(&refreshed));
-        record.set_failure(flight.spent, None);
-        record.ledger.record(flight.spent, refreshed.generation());
+        let receipt = receive(&mut record, &flight, &refreshed)?;
         let journaled = flight.journal.write(record.clone(), true);
-        let Some(claim) = &record.claim else {
-            return Err(Error::new(Code::Internal, "settled without a claim").into());
-        };
-        let Committed { own, main } = self.commit(&mut flight.journal, &record, claim, &refreshed);
-        let in_main = matches!(&main, Some(Ok(reason)) if reason.writes());
-        match (own, journaled) {
-            (Ok(Swap::Done(credential)), _) => Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None }),
-            (Ok(Swap::Superseded(login)), _) if self.is_usable(&login) => Ok(Settled::Superseded(login)),
-            (Ok(Swap::Superseded(_)), _) => Err(super::superseded(self.store_at(Place::Own)).into()),
-            (Ok(Swap::LoggedOut), _) => Ok(Settled::LoggedOut),
-            (Err(error), journaled) if journaled.is_ok() || in_main => {
-                Ok(Settled::Refreshed { credential: refreshed, mirrored: main, not_saved: Some(error) })
-            }
-            (Err(error), _) => {
-                let message =
-                    format!("the provider answered, but neither journal nor store could save it: {}", error.message);
-                let error = Error { code: Code::ReceiptUnsaved, message, ..error };
-                Err(Unsettled { error, retry: Some(flight) })
-            }
+        let Committed { own, main, recorded } = self.commit(&mut flight.journal, &record, &receipt, &refreshed);
+        if journaled.is_err() && !recorded && flight.journal.write(record, true).is_err() {
+            // Even if a store has it: nobody would know that the old one is spent.
+            let why = own.err().map_or_else(String::new, |error| format!(": {}", error.message));
+            let message = format!("the provider answered, but it could not be saved{why}");
+            let error = Error::at(Code::ReceiptUnsaved, flight.journal.path(), message);
+            flight.answer = Some(refreshed);
+            return Err(Unsettled { error, retry: Some(flight) });
         }
+        match own {
+            Ok(Swap::Done(credential)) => Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None }),
+            Ok(Swap::Superseded(login)) if self.is_usable(&login) => Ok(Settled::Superseded(login)),
+            Ok(Swap::Superseded(_)) => Err(super::superseded(self.store_at(Place::Own)).into()),
+            Ok(Swap::LoggedOut) => Ok(Settled::LoggedOut),
+            Err(error) => Ok(Settled::Refreshed { credential: refreshed, mirrored: main, not_saved: Some(error) }),
+        }
+    }
+
+    /// Makes a credential of the refresh function's result. What is refused still tells that the provider may have
+    /// rotated, and may hold the new refresh token: that is kept in the journal for the next owner.
+    fn read(&self, flight: &mut InFlight, fields: &str) -> Result<Credential> {
+        let error = match RefreshedFields::parse(fields, self.clock.now_ms()) {
+            Ok(fields) => match self.accept(flight, &fields) {
+                Ok(refreshed) => return Ok(refreshed),
+                Err(error) => error,
+            },
+            Err(refused) => {
+                let kept = refused.salvaged.and_then(|fields| self.accept(flight, &fields).ok());
+                if let Some(kept) = kept.filter(|kept| kept.generation() != flight.spent) {
+                    let mut record = flight.journal.record().clone();
+                    receive(&mut record, flight, &kept)?;
+                    if flight.journal.write(record, true).is_ok() {
+                        return Err(refused.error);
+                    }
+                }
+                refused.error
+            }
+        };
+        self.record_failure(flight, FailureClass::Uncertain)?;
+        Err(error)
     }
 
     /// Ends a call that failed: puts on record what the next caller may do, and looks whether the stores hold something
     /// newer.
     pub fn fail(&self, mut flight: Box<InFlight>, class: FailureClass) -> Result<Failed> {
-        let spent = flight.spent;
         let recorded = self.record_failure(&mut flight, class);
         let InFlight { journal, lock, generation_lock, .. } = *flight;
-        let record = journal.record().clone();
-        drop(journal);
+        let ledger = journal.record().ledger.clone();
+        drop((journal, generation_lock));
         recorded?;
+        if class == FailureClass::AnsweredDead {
+            return match self.decide(lock, None) {
+                Ok(decision) => Ok(Failed::Instead(decision)),
+                Err(error) if error.code == Code::GrantDead => Ok(Failed::ForGood(Some(error))),
+                Err(error) => Err(error),
+            };
+        }
         let Some((place, held)) = self.held()? else { return Ok(Failed::ForGood(None)) };
         if self.is_usable(&held) {
             return Ok(Failed::Instead(Decision::Served(Served::Fresh(held))));
         }
         if let Some(main) = self.main.as_ref().filter(|_| place == Place::Own)
             && let Profile::Oauth(mains) = main.read(self.key.profile_id())?
-            && self.is_adoptable(&held, &mains, &record.ledger)
+            && self.is_adoptable(&held, &mains, &ledger)
         {
-            drop((generation_lock, lock));
-            return self.adopt(&mains, &record.ledger).map(|served| Failed::Instead(Decision::Served(served)));
+            drop(lock);
+            return self.adopt(&mains, &ledger).map(|served| Failed::Instead(Decision::Served(served)));
         }
-        if class == FailureClass::AnsweredDead && held.generation() != spent {
-            drop(generation_lock);
-            return self.decide(lock, None).map(Failed::Instead);
-        }
-        Ok(Failed::ForGood(match record.failure_of(spent) {
-            Some(FailureRecord::Dead { pid, at, lost_with, .. }) => Some(self.grant_is_dead(pid, at, lost_with)),
-            _ => None,
-        }))
+        Ok(Failed::ForGood(None))
     }
 
     /// Ends a call whose function had nothing to ask: nothing was sent.
@@ -152,33 +162,34 @@ impl Call {
         let (pid, at) = (std::process::id(), self.clock.now_ms());
         let mut record = flight.journal.record().clone();
         record.state = State::Idle;
-        let earlier = record.failure_of(generation);
         let probe = record.claim.as_ref().is_some_and(|claim| claim.probe);
+        // What was known before the call; a probe that was not sent, or put off, can still be made.
+        let earlier = record.failure_of(generation).map(|mut earlier| {
+            if earlier.verdict == (Verdict::Uncertain { probed: true }) {
+                earlier.verdict = Verdict::Uncertain { probed: false };
+            }
+            earlier
+        });
+        let now = FailureRecord { generation, verdict: Verdict::Unspent, pid, at, pause: None };
         let failure = match class {
-            FailureClass::AnsweredUnspent(retry_after_ms) if !probe => {
-                let attempts = match earlier {
-                    Some(FailureRecord::BackOff { attempts, .. }) => attempts.saturating_add(1),
-                    _ => 1,
-                };
-                let pause = retry_after_ms.unwrap_or_else(|| back_off_ms(attempts)).clamp(0.0, MAX_BACK_OFF_MS);
-                let until = self.clock.boot_ms() + pause;
-                Some(FailureRecord::BackOff { generation, attempts, until, boot: self.clock.boot_id() })
+            FailureClass::NotSent => earlier,
+            FailureClass::AnsweredUnspent(retry_after_ms) => {
+                let attempts = earlier.as_ref().and_then(|earlier| Some(earlier.pause.as_ref()?.attempts)).unwrap_or(0);
+                let attempts = attempts.saturating_add(1);
+                let pause = retry_after_ms.unwrap_or_else(|| back_off_ms(attempts));
+                let until = self.clock.boot_ms() + pause.clamp(FIRST_BACK_OFF_MS, MAX_BACK_OFF_MS);
+                let pause = Some(Pause { attempts, until, boot: self.clock.boot_id() });
+                Some(FailureRecord { pause, ..earlier.unwrap_or(now) })
             }
-            // What was known before still holds; a probe that was not sent, or put off, can still be made.
-            FailureClass::NotSent | FailureClass::AnsweredUnspent(_) => earlier.map(unprobed),
             FailureClass::AnsweredDead => {
-                let lost_with = match earlier {
-                    Some(FailureRecord::Uncertain { pid, at, .. }) => Some(LostWith { pid, at }),
-                    _ => None,
-                };
-                Some(FailureRecord::Dead { generation, pid, at, lost_with })
+                let cut_off = earlier.filter(|earlier| matches!(earlier.verdict, Verdict::Uncertain { .. }));
+                let lost_with = cut_off.map(|earlier| LostWith { pid: earlier.pid, at: earlier.at });
+                Some(FailureRecord { verdict: Verdict::Dead { lost_with }, ..now })
             }
-            FailureClass::Uncertain => Some(match earlier {
-                Some(FailureRecord::Uncertain { pid, at, .. }) if probe => {
-                    FailureRecord::Uncertain { generation, pid, at, probed: true }
-                }
-                _ => FailureRecord::Uncertain { generation, pid, at, probed: false },
-            }),
+            FailureClass::Uncertain => {
+                let first = earlier.filter(|_| probe).unwrap_or(now);
+                Some(FailureRecord { verdict: Verdict::Uncertain { probed: probe }, ..first })
+            }
         };
         record.set_failure(generation, failure);
         flight.journal.write(record, true)
@@ -187,7 +198,7 @@ impl Call {
     /// The credential that the answer makes of the one that was sent.
     fn accept(&self, flight: &InFlight, fields: &RefreshedFields) -> Result<Credential> {
         let refreshed = flight.credential.merged_with(fields);
-        if refreshed.to_json().len() > MAX_CREDENTIAL_BYTES {
+        if Sealed::new(&refreshed).journaled_bytes() > MAX_CREDENTIAL_BYTES {
             let message = format!(
                 "the refresh function's result is larger than {} KiB; nothing was stored",
                 MAX_CREDENTIAL_BYTES >> 10
@@ -210,13 +221,15 @@ impl Call {
     }
 }
 
-fn unprobed(failure: FailureRecord) -> FailureRecord {
-    match failure {
-        FailureRecord::Uncertain { generation, pid, at, .. } => {
-            FailureRecord::Uncertain { generation, pid, at, probed: false }
-        }
-        other => other,
-    }
+/// Notes on record what the provider gave in exchange for what was sent.
+fn receive(record: &mut Record, flight: &InFlight, received: &Credential) -> Result<Receipt> {
+    let Some(claim) = &record.claim else { return Err(Error::new(Code::Internal, "settled without a claim")) };
+    let receipt = Receipt { credential: Sealed::new(received), store: claim.store.clone(), in_main: claim.in_main };
+    record.state = State::Received;
+    record.set_failure(flight.spent, None);
+    record.ledger.record(flight.spent, received.generation());
+    record.receive(flight.spent, receipt.clone());
+    Ok(receipt)
 }
 
 fn back_off_ms(attempts: u32) -> f64 {
