@@ -216,6 +216,8 @@ export type ErrorCode =
   | "store_too_large"
   /** A store could not be written. */
   | "store_unwritable"
+  /** A store was there when its refresh began, and is gone. What was received is kept in the journal until it is back. */
+  | "store_vanished"
   /** The agent keeps its credentials in SQLite; a JSON store beside it would block them. */
   | "sqlite_store"
   /** A login or logout replaced the profile while the call was under way; the result was not written. */

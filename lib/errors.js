@@ -24,10 +24,12 @@ function fromNative({ code, message, path, holderPid, holderHeldMs, holderState 
   return new OAuthRefreshLockError(code, message, { path: path ?? undefined, lockPath, holder });
 }
 
-/** Takes a native reply's value, or raises its error. */
-function unwrap(reply) {
-  if (reply.error) throw fromNative(reply.error);
-  return reply.value == null ? undefined : JSON.parse(reply.value);
+/** Takes a native reply's value, or raises its error. A credential comes as it is and, in `spelled`, as its text. */
+function unwrap({ error, value, credential }) {
+  if (error) throw fromNative(error);
+  if (value == null) return undefined;
+  const answer = JSON.parse(value);
+  return credential == null ? answer : { ...answer, credential: JSON.parse(credential), spelled: credential };
 }
 
 module.exports = { OAuthRefreshLockError, fromNative, unwrap };

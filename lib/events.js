@@ -16,4 +16,9 @@ function publish(type, subject, details) {
   events.publish({ type, provider, profileId, lockPath, agentDir, at, ...details });
 }
 
-module.exports = { publish };
+/** Publishes that a caller was given an error, whoever gave it. */
+function tellFailure(caller, subject) {
+  caller.promise.catch((error) => publish("failed", subject, { code: error?.code }));
+}
+
+module.exports = { publish, tellFailure };

@@ -1,5 +1,6 @@
 const { AsyncLocalStorage, AsyncResource } = require("node:async_hooks");
 const { OAuthRefreshLockError } = require("./errors.js");
+const { publish } = require("./events.js");
 
 /**
  * @typedef {object} Turn one caller's place in the line of a key
@@ -7,7 +8,7 @@ const { OAuthRefreshLockError } = require("./errors.js");
  * @property {(result: any) => Promise<boolean>} [follow] whether a leader's result serves this caller too
  */
 
-/** This thread's lines, by lock path. */
+/** This thread's lines, by key: the canonical lock path. */
 const lines = new Map();
 /** Which keys the code that is running now holds. */
 const held = new AsyncLocalStorage();
@@ -16,26 +17,27 @@ const held = new AsyncLocalStorage();
  * Puts a turn at the end of its key's line. Turns run one after the other, first come first served, also after a
  * failure. When a turn has a result, those who wait behind it take it instead of a turn of their own if it serves them.
  *
- * @param {string} lockPath
+ * @param {{ key: string }} subject
  * @param {Turn} turn
  */
-function enter(lockPath, turn) {
-  const line = lines.get(lockPath);
+function enter(subject, turn) {
+  const line = lines.get(subject.key);
   if (line) {
     line.push(turn);
+    publish("waiting", subject);
     return;
   }
   const started = [turn];
-  lines.set(lockPath, started);
-  void serve(lockPath, started);
+  lines.set(subject.key, started);
+  void serve(subject.key, started);
 }
 
-async function serve(lockPath, line) {
+async function serve(key, line) {
   while (line.length > 0) {
     const result = await line.shift().run();
     if (result !== undefined) await offer(line, result);
   }
-  lines.delete(lockPath);
+  lines.delete(key);
 }
 
 async function offer(line, result) {
@@ -52,8 +54,8 @@ async function offer(line, result) {
  * Binds `fn` to the async context of this call, and to holding the key: a call for that key from inside it is refused
  * instead of deadlocking.
  */
-function asHolder(lockPath, fn) {
-  const holding = { lockPath, outer: held.getStore(), active: false };
+function asHolder(key, fn) {
+  const holding = { key, outer: held.getStore(), active: false };
   const inContext = AsyncResource.bind((...given) => held.run(holding, fn, ...given));
   return async (...given) => {
     holding.active = true;
@@ -66,13 +68,13 @@ function asHolder(lockPath, fn) {
 }
 
 /** Refuses a call from inside the function that holds the same key. */
-function refuseNested(lockPath) {
+function refuseNested(key) {
   for (let holding = held.getStore(); holding; holding = holding.outer) {
-    if (holding.active && holding.lockPath === lockPath) {
+    if (holding.active && holding.key === key) {
       throw new OAuthRefreshLockError(
         "nested_call",
-        `this call is made from inside the function that holds the lock it wants; it would wait for itself: ${lockPath}`,
-        { path: lockPath },
+        `this call is made from inside the function that holds the lock it wants; it would wait for itself: ${key}`,
+        { path: key },
       );
     }
   }

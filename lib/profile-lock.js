@@ -10,13 +10,14 @@ async function withOAuthProfileLock(provider, profileId, fn, options) {
   args.callback("fn", fn);
   const { stateDir, lockPath: given, ...limits } = args.lockArguments(args.optionsObject(options));
   const lockPath = given ?? native().lockPath(provider, profileId, stateDir, args.surroundings());
-  refuseNested(lockPath);
+  const key = native().canonicalPath(lockPath);
+  refuseNested(key);
 
-  const subject = { provider, profileId, lockPath };
+  const subject = { provider, profileId, lockPath, key };
   const caller = new Caller(limits, (caller) => caller.reject(lockTimeout(lockPath)));
   if (!caller.gone) {
-    const work = asHolder(lockPath, fn);
-    enter(lockPath, { run: () => run(subject, work, caller) });
+    const work = asHolder(key, fn);
+    enter(subject, { run: () => run(subject, work, caller) });
   }
   return caller.promise;
 }

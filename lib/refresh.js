@@ -2,7 +2,7 @@ const { types } = require("node:util");
 const args = require("./arguments.js");
 const { Caller } = require("./caller.js");
 const { OAuthRefreshLockError, fromNative, unwrap } = require("./errors.js");
-const { publish } = require("./events.js");
+const { publish, tellFailure } = require("./events.js");
 const { classify } = require("./failure.js");
 const { asHolder, enter, refuseNested } = require("./line.js");
 const { acquire, lockTimeout } = require("./lock.js");
@@ -23,14 +23,16 @@ async function withOAuthRefreshLock(provider, profileId, refresh, options) {
   );
   const call = new (native().NativeRefresh)({ provider, profileId, ...request, surroundings: args.surroundings() });
   const { lockPath, agentDir } = call;
-  refuseNested(lockPath);
+  const key = native().canonicalPath(lockPath);
+  refuseNested(key);
 
-  const subject = { provider, profileId, lockPath, agentDir };
+  const subject = { provider, profileId, lockPath, agentDir, key };
   const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut(serveUnexpired));
-  const turn = new RefreshTurn(call, subject, caller, asHolder(lockPath, refresh), callTimeoutMs);
+  const turn = new RefreshTurn(call, subject, caller, asHolder(key, refresh), callTimeoutMs);
+  tellFailure(caller, subject);
   if (!caller.gone) {
     turn.start();
-    enter(lockPath, turn);
+    enter(subject, turn);
   }
   return caller.promise;
 }
@@ -74,12 +76,12 @@ class RefreshTurn {
   }
 
   /** Takes what the leader got, through the same checks as a peer's. */
-  async follow({ subject, credential }) {
+  async follow({ subject, spelled }) {
     const { provider, profileId } = this.#subject;
     // A host may give several keys one lock path.
     if (subject.provider !== provider || subject.profileId !== profileId) return false;
     await this.#looked;
-    if (!this.#caller.gone) await this.#look(JSON.stringify(credential));
+    if (!this.#caller.gone) await this.#look(spelled);
     return this.#caller.gone;
   }
 
@@ -182,7 +184,7 @@ class RefreshTurn {
     const timer = setTimeout(() => {
       this.#caller.onGone = undefined;
       this.start();
-      enter(this.#subject.lockPath, this);
+      enter(this.#subject, this);
     }, ms);
     this.#caller.onGone = () => clearTimeout(timer);
   }
@@ -235,12 +237,11 @@ class RefreshTurn {
   }
 
   #fail(error) {
-    publish("failed", this.#subject, { code: error?.code });
     this.#caller.reject(error);
   }
 
   /** Tells the caller and the world. What peers may take over is returned. */
-  #finish({ kind, credential, mirror, notSaved }) {
+  #finish({ kind, credential, spelled, mirror, notSaved }) {
     if (kind === "absent") {
       this.#caller.resolve(null);
       return undefined;
@@ -250,10 +251,8 @@ class RefreshTurn {
     const result = { outcome: kind, credential };
     if (mirror) result.mirror = mirror;
     if (notSaved) result.notSaved = notSaved;
-    // Before the caller can change it.
-    const offered = { subject: this.#subject, credential: structuredClone(credential) };
     this.#caller.resolve(result);
-    return offered;
+    return { subject: this.#subject, spelled };
   }
 }
 
@@ -261,7 +260,7 @@ class RefreshTurn {
 function toJson(fields) {
   if (typeof fields !== "object" || Array.isArray(fields)) return "null";
   // JSON would make `null` of it, which counts as not given.
-  const nonsense = (name, value) => (name === "expires" && Number.isNaN(value) ? "NaN" : value);
+  const nonsense = (name, value) => (name === "expires" && typeof value === "number" && !Number.isFinite(value) ? "no number" : value);
   try {
     return JSON.stringify(fields, nonsense) ?? "null";
   } catch {

@@ -19,6 +19,8 @@ use napi_derive::napi;
 pub struct Reply {
     /// JSON text.
     pub value: Option<String>,
+    /// A credential's JSON text, with every number as it is spelled.
+    pub credential: Option<String>,
     /// What failed.
     pub error: Option<Failure>,
 }
@@ -56,6 +58,12 @@ impl From<Error> for Failure {
 impl From<Error> for Reply {
     fn from(error: Error) -> Self {
         Self { error: Some(error.into()), ..Self::default() }
+    }
+}
+
+impl Reply {
+    fn with(self, credential: &crate::credential::Credential) -> Self {
+        Self { credential: Some(credential.to_json()), ..self }
     }
 }
 

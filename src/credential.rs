@@ -3,12 +3,12 @@
 use crate::digest::Digest;
 use crate::ecma;
 use crate::error::{Code, Error, Result};
+use crate::fields::Fields;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
-use zeroize::Zeroize;
 
 /// The largest instant that ECMAScript's `Date` can hold, in milliseconds since the epoch.
 pub const MAX_DATE_MS: f64 = 8.64e15;
@@ -47,7 +47,8 @@ pub struct Refused {
 }
 
 /// What a refresh returned: some fields of a credential.
-pub struct RefreshedFields(Map<String, Value>);
+#[derive(Debug)]
+pub struct RefreshedFields(Fields);
 
 impl RefreshedFields {
     /// Reads the JSON text of a refresh function's result. Fields that are `null` count as not given. Without `expires`
@@ -57,24 +58,24 @@ impl RefreshedFields {
             let message = format!("the refresh function's result {what}; no store was changed");
             Err(Box::new(Refused { error: Error::new(Code::InvalidRefreshResult, message), salvaged }))
         };
-        let Ok(Value::Object(mut map)) = serde_json::from_str(json) else {
+        let Some(mut fields) = Fields::parse(json).map(Self) else {
             return refuse("is no object of JSON values", None);
         };
-        map.retain(|_, value| !value.is_null());
-        let mut fields = Self(map);
-        if text(&fields.0, "access").is_none_or(ecma::is_blank) {
+        fields.0.retain(|_, value| !value.is_null());
+        if text(fields.0.values(), "access").is_none_or(ecma::is_blank) {
             return refuse("has no access token (`access`)", fields.salvaged());
         }
-        if fields.0.get("refresh").is_some_and(|refresh| !refresh.is_string()) {
+        if fields.0.values().get("refresh").is_some_and(|refresh| !refresh.is_string()) {
             return refuse("has a `refresh` that is no string", None);
         }
-        if !fields.0.contains_key("expires") {
-            let of_token = text(&fields.0, "access").and_then(jwt_expiry_ms).filter(|expires| *expires > now_ms);
+        if !fields.0.values().contains_key("expires") {
+            let of_token =
+                text(fields.0.values(), "access").and_then(jwt_expiry_ms).filter(|expires| *expires > now_ms);
             let expires = of_token.unwrap_or(now_ms + DEFAULT_LIFETIME_MS);
             #[allow(clippy::cast_possible_truncation, reason = "an instant has fewer digits")]
-            fields.0.insert("expires".to_owned(), Value::from(expires as i64));
+            fields.0.insert("expires", &Value::from(expires as i64));
         }
-        match instant(&fields.0, "expires") {
+        match instant(fields.0.values(), "expires") {
             None => refuse("has an `expires` that is no instant in milliseconds since the epoch", fields.salvaged()),
             Some(expires) if expires <= now_ms => {
                 let what = "has an `expires` in the past; it must be milliseconds since the epoch, not seconds";
@@ -86,48 +87,61 @@ impl RefreshedFields {
 
     /// Refresh token and identity, marked as expired.
     fn salvaged(mut self) -> Option<Self> {
-        text(&self.0, "refresh").filter(|refresh| !ecma::is_blank(refresh))?;
-        if text(&self.0, "access").is_none_or(ecma::is_blank) {
-            self.0.remove("access");
+        text(self.0.values(), "refresh").filter(|refresh| !ecma::is_blank(refresh))?;
+        if text(self.0.values(), "access").is_none_or(ecma::is_blank) {
+            self.0.retain(|name, _| name != "access");
         }
-        self.0.insert("expires".to_owned(), Value::from(0));
+        self.0.insert("expires", &Value::from(0));
         Some(self)
+    }
+
+    /// The names of what was returned.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.0.names().map(str::to_owned).collect()
     }
 }
 
 /// A credential of type `oauth`. Its `Debug` shows no values, and its memory is wiped on drop.
 #[derive(Clone, PartialEq)]
-pub struct Credential(Map<String, Value>);
+pub struct Credential(Fields);
 
 impl Credential {
     /// Takes a stored profile for what it is: `None` if it is no OAuth credential.
     #[must_use]
-    pub fn from_profile(profile: Map<String, Value>) -> Option<Self> {
-        is_oauth(&profile).then_some(Self(profile))
+    pub fn from_profile(profile: impl Into<Fields>) -> Option<Self> {
+        let profile = profile.into();
+        is_oauth(profile.values()).then_some(Self(profile))
     }
 
-    /// All its fields.
+    /// All its fields, as they are understood.
     #[must_use]
     pub fn fields(&self) -> &Map<String, Value> {
+        self.0.values()
+    }
+
+    /// All its fields, as they are spelled.
+    #[must_use]
+    pub fn members(&self) -> &Fields {
         &self.0
     }
 
     /// `provider`.
     #[must_use]
     pub fn provider(&self) -> Option<&str> {
-        text(&self.0, "provider")
+        text(self.0.values(), "provider")
     }
 
     /// `access`, the access token; blank counts as none.
     #[must_use]
     pub fn access(&self) -> Option<&str> {
-        text(&self.0, "access").filter(|access| !ecma::is_blank(access))
+        text(self.0.values(), "access").filter(|access| !ecma::is_blank(access))
     }
 
     /// `refresh`, the refresh token; blank counts as none.
     #[must_use]
     pub fn refresh(&self) -> Option<&str> {
-        text(&self.0, "refresh").filter(|refresh| !ecma::is_blank(refresh))
+        text(self.0.values(), "refresh").filter(|refresh| !ecma::is_blank(refresh))
     }
 
     /// The generation of its refresh token. A credential without one has a generation of its own.
@@ -154,76 +168,65 @@ impl Credential {
     /// `expires` in milliseconds since the epoch, if it is an instant at all.
     #[must_use]
     pub fn expires(&self) -> Option<f64> {
-        instant(&self.0, "expires")
+        instant(self.0.values(), "expires")
     }
 
     /// Whether it has an access token that stays valid for more than `margin_ms` from `now_ms` (OpenClaw's rule).
     #[must_use]
     pub fn is_usable(&self, now_ms: f64, margin_ms: f64) -> bool {
-        self.access().is_some() && number(&self.0, "expires").is_some_and(|expires| expires - now_ms > margin_ms)
+        self.access().is_some()
+            && number(self.0.values(), "expires").is_some_and(|expires| expires - now_ms > margin_ms)
     }
 
     /// `{...self, ...fields, type: "oauth"}`. A blank refresh token or identity in `fields` does not replace one.
     #[must_use]
     pub fn merged_with(&self, fields: &RefreshedFields) -> Self {
-        let mut merged = self.overlaid(&fields.0);
-        merged.0.insert("type".to_owned(), Value::from("oauth"));
+        let mut merged = self.overlaid(&fields.0, |_| true);
+        merged.0.insert("type", &Value::from("oauth"));
         merged
-    }
-
-    fn overlaid(&self, fields: &Map<String, Value>) -> Self {
-        let mut merged = self.0.clone();
-        for (name, value) in fields {
-            let blank = value.is_null() || value.as_str().is_some_and(ecma::is_blank);
-            if !(blank && matches!(name.as_str(), "refresh" | "accountId" | "email" | "enterpriseUrl" | "projectId")) {
-                merged.insert(name.clone(), value.clone());
-            }
-        }
-        Self(merged)
     }
 
     /// `{...self, ...other}`: what `other` says, and what only `self` has. Blank identity does not replace any.
     #[must_use]
     pub fn replaced_by(&self, other: &Self) -> Self {
-        self.overlaid(&other.0)
+        self.overlaid(&other.0, |_| true)
+    }
+
+    /// As [`Credential::replaced_by`], of `other` only the fields of these names: so that what was changed in a store while
+    /// the provider was being asked stays changed.
+    #[must_use]
+    pub fn updated_by(&self, other: &Self, names: &[String]) -> Self {
+        let mut updated = self.overlaid(&other.0, |name| names.iter().any(|wanted| wanted == name));
+        updated.0.insert("type", &Value::from("oauth"));
+        updated
+    }
+
+    /// With those of `other`'s fields that it lacks.
+    #[must_use]
+    pub fn completed_by(&self, other: &Self) -> Self {
+        self.overlaid(&other.0, |name| !self.fields().contains_key(name))
+    }
+
+    fn overlaid(&self, fields: &Fields, wanted: impl Fn(&str) -> bool) -> Self {
+        let mut merged = self.0.clone();
+        merged.overlay(fields, |name, value| {
+            let blank = value.is_null() || value.as_str().is_some_and(ecma::is_blank);
+            let is_evidence = matches!(name, "refresh" | "accountId" | "email" | "enterpriseUrl" | "projectId");
+            wanted(name) && !(blank && is_evidence)
+        });
+        Self(merged)
     }
 
     /// Its JSON text.
     #[must_use]
     pub fn to_json(&self) -> String {
-        Value::Object(self.0.clone()).to_string()
+        self.0.to_json()
     }
 }
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credential {{ {} fields, redacted }}", self.0.len())
-    }
-}
-
-impl Drop for Credential {
-    fn drop(&mut self) {
-        wipe(&mut self.0);
-    }
-}
-
-impl fmt::Debug for RefreshedFields {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RefreshedFields {{ {} fields, redacted }}", self.0.len())
-    }
-}
-
-impl Drop for RefreshedFields {
-    fn drop(&mut self) {
-        wipe(&mut self.0);
-    }
-}
-
-fn wipe(map: &mut Map<String, Value>) {
-    for value in map.values_mut() {
-        if let Value::String(text) = value {
-            text.zeroize();
-        }
+        write!(f, "Credential({:?})", self.0)
     }
 }
 
@@ -311,7 +314,7 @@ pub(crate) mod tests {
     fn an_expiry_that_nobody_gives_is_the_tokens_own_or_half_an_hour() {
         let expires = |access: &str| {
             let json = json!({"access": access, "expires": null}).to_string();
-            number(&RefreshedFields::parse(&json, 1_000_000.0).expect("valid").0, "expires")
+            number(RefreshedFields::parse(&json, 1_000_000.0).expect("valid").0.values(), "expires")
         };
         let jwt = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
         assert_eq!(expires(&jwt(r#"{"exp":2000}"#)), Some(2_000_000.0));

@@ -55,13 +55,13 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     regular(options().read(true).open(path)?)
 }
 
-/// Opens a lock file or a journal, creating it (0600) and its directories (0700) if need be. Never truncates, and never
-/// follows a symbolic link.
+/// Opens a lock file or a journal, creating it (0600) and its directories (0700) if need be, whatever the umask. Never
+/// truncates, and never follows a symbolic link.
 pub fn open_permanent(path: &Path) -> io::Result<File> {
-    let open = || {
+    let open = |create: bool| {
         point("open-permanent", path)?;
         let mut options = options();
-        options.read(true).write(true).create(true).truncate(false);
+        options.read(true).write(true).create_new(create).truncate(false);
         #[cfg(unix)]
         {
             use std::os::unix::fs::OpenOptionsExt;
@@ -70,28 +70,50 @@ pub fn open_permanent(path: &Path) -> io::Result<File> {
         }
         regular(options.open(path)?)
     };
-    match open() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if let Some(parent) = path.parent() {
-                create_private_dirs(parent)?;
+    match open(false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    if let Some(parent) = path.parent() {
+        create_private_dirs(parent)?;
+    }
+    match open(true) {
+        Ok(file) => {
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                file.set_permissions(fs::Permissions::from_mode(0o600))?;
             }
-            open()
+            Ok(file)
         }
-        other => other,
+        // Somebody was first.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(false),
+        Err(error) => Err(error),
     }
 }
 
-/// Creates the directory and its missing parents, 0700 each.
+/// Creates the directory and its missing parents, 0700 each, whatever the umask.
 pub fn create_private_dirs(path: &Path) -> io::Result<()> {
-    point("mkdir", path)?;
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o700);
+    if path.is_dir() {
+        return Ok(());
     }
-    builder.create(path)
+    if let Some(parent) = path.parent() {
+        create_private_dirs(parent)?;
+    }
+    point("mkdir", path)?;
+    match fs::create_dir(path) {
+        Ok(()) => {
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+            }
+            Ok(())
+        }
+        // Somebody was first, or it is no directory; who opens a file in it will tell.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads the whole of an open file. `None` if it holds more than `limit` bytes.
@@ -183,22 +205,18 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether [`replace`] may be expected to work: refuses a read-only directory or file before anything depends on it.
+/// Refuses a file that can't be replaced, or a directory that takes no new file, before anything depends on it.
 pub fn probe_replace(path: &Path) -> io::Result<()> {
+    point("probe", path)?;
     #[cfg(unix)]
-    match rustix::fs::access(path, rustix::fs::Access::WRITE_OK) {
-        Err(error) if error != rustix::io::Errno::NOENT => return Err(error.into()),
-        _ => {}
+    for target in [Some(path), path.parent()].into_iter().flatten() {
+        match rustix::fs::access(target, rustix::fs::Access::WRITE_OK) {
+            // It is made when it is written.
+            Err(rustix::io::Errno::NOENT) | Ok(()) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    let temporary = temporary_beside(path);
-    remove(&temporary)?;
-    point("probe", &temporary)?;
-    match options().write(true).create_new(true).open(&temporary) {
-        // The directory is made when it is written to.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(_) => remove(&temporary),
-    }
+    Ok(())
 }
 
 /// A file whose space was written when it was made, so that writing to it later needs no free block.

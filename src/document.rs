@@ -3,10 +3,8 @@
 //! A write cuts one value out of the text and puts another in; every other byte stays as it was. So number spelling, key
 //! order, unknown fields, escapes that are no valid text and everything else we do not own survives by construction.
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use crate::fields::{Fields, Members};
+use serde_json::Value;
 use std::fmt;
 use std::ops::Range;
 use zeroize::Zeroizing;
@@ -15,7 +13,7 @@ use zeroize::Zeroizing;
 const EMPTY: &str = "{\n  \"version\": 1,\n  \"profiles\": {}\n}\n";
 
 /// How deep a profile lies in the file, in spaces.
-const PROFILE_INDENT: &str = "    ";
+const PROFILE_INDENT: usize = 4;
 
 /// The text is no store. Says why, and nothing of its contents.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,7 +46,8 @@ impl Document {
         let bytes = Zeroizing::new(bytes);
         let text = std::str::from_utf8(&bytes).map_err(|_| Malformed("it is no UTF-8 text".into()))?;
         let text = Zeroizing::new(text.to_owned());
-        let span = text.len() - text.trim_start().len()..text.trim_end().len();
+        let is_space = |next: char| matches!(next, ' ' | '\t' | '\n' | '\r');
+        let span = text.len() - text.trim_start_matches(is_space).len()..text.trim_end_matches(is_space).len();
         let root = Object::parse(&text, span).map_err(|why| Malformed(why.of("it")))?;
         let profiles = match root.last("profiles") {
             Some(member) => {
@@ -71,26 +70,25 @@ impl Document {
         }
     }
 
-    /// The profile of this id. `Ok(None)` if there is none, `Err` if it is no object of valid text.
-    pub fn profile(&self, id: &str) -> Result<Option<Map<String, Value>>, Malformed> {
+    /// The profile of this id. `Ok(None)` if there is none, `Err` if it is no object.
+    pub fn profile(&self, id: &str) -> Result<Option<Fields>, Malformed> {
         let Some(member) = self.profiles.as_ref().and_then(|profiles| profiles.last(id)) else {
             return Ok(None);
         };
-        serde_json::from_str(&self.text[member.value.clone()])
-            .map(Some)
-            .map_err(|error| Malformed(describe(&error).of("the profile")))
+        let profile = Fields::parse(&self.text[member.value.clone()]);
+        profile.map(Some).ok_or_else(|| Malformed("the profile is no object".into()))
     }
 
-    /// All profiles that are objects of valid text, whatever their ids.
-    pub fn profiles(&self) -> impl Iterator<Item = Map<String, Value>> {
+    /// All profiles that are objects, whatever their ids.
+    pub fn profiles(&self) -> impl Iterator<Item = Fields> {
         let members = self.profiles.as_ref().map_or(&[][..], |profiles| &profiles.members);
-        members.iter().filter_map(|member| serde_json::from_str(&self.text[member.value.clone()]).ok())
+        members.iter().filter_map(|member| Fields::parse(&self.text[member.value.clone()]))
     }
 
     /// The whole text with `profile` put in place of the one of this id, or added as the last.
     #[must_use]
-    pub fn with_profile(&self, id: &str, profile: &Map<String, Value>) -> Zeroizing<String> {
-        let value = indented(profile);
+    pub fn with_profile(&self, id: &str, profile: &Fields) -> Zeroizing<String> {
+        let value = profile.to_pretty(PROFILE_INDENT);
         let Some(profiles) = &self.profiles else {
             let profiles = format!("{{\n    {}: {}\n  }}", quoted(id), *value);
             return self.splice_member(&self.root, "  ", "profiles", &profiles);
@@ -176,39 +174,8 @@ impl Object {
     }
 }
 
-/// An object's members as the text spells them.
-struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
-}
-
 fn quoted(text: &str) -> String {
     Value::from(text).to_string()
-}
-
-/// The profile as `JSON.stringify(…, null, 2)` lays it out at its depth. No line break can lie inside a JSON string.
-fn indented(profile: &Map<String, Value>) -> Zeroizing<String> {
-    let flat = Zeroizing::new(format!("{:#}", Value::Object(profile.clone())));
-    Zeroizing::new(flat.replace('\n', &format!("\n{PROFILE_INDENT}")))
 }
 
 #[cfg(test)]
@@ -220,9 +187,9 @@ mod tests {
         Document::parse(text.as_bytes().to_vec()).expect("well-formed")
     }
 
-    fn map(value: Value) -> Map<String, Value> {
+    fn map(value: Value) -> Fields {
         match value {
-            Value::Object(map) => map,
+            Value::Object(map) => map.into(),
             _ => panic!("not an object"),
         }
     }

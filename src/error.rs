@@ -31,6 +31,8 @@ pub enum Code {
     StoreTooLarge,
     /// A store could not be written.
     StoreUnwritable,
+    /// A store was there when its refresh began, and is gone.
+    StoreVanished,
     /// The agent keeps its credentials in SQLite.
     SqliteStore,
     /// A login or logout replaced the profile meanwhile.
@@ -66,6 +68,7 @@ impl Code {
             Self::StoreInvalid => "store_invalid",
             Self::StoreTooLarge => "store_too_large",
             Self::StoreUnwritable => "store_unwritable",
+            Self::StoreVanished => "store_vanished",
             Self::SqliteStore => "sqlite_store",
             Self::Superseded => "superseded",
             Self::JournalUnusable => "journal_unusable",

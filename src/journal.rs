@@ -20,6 +20,7 @@ use crate::credential::{Credential, Generation};
 use crate::digest::Digest;
 use crate::disk::{self, PreallocatedFile};
 use crate::error::{Code, Error, Result};
+use crate::fields::Fields;
 use crate::ledger::Ledger;
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -126,6 +127,8 @@ pub struct ClaimRecord {
 pub struct Receipt {
     /// The credential.
     pub credential: Sealed,
+    /// Which of its fields the provider answered.
+    pub answered: Vec<String>,
     /// The store that held the spent one.
     pub store: PathBuf,
     /// See [`ClaimRecord::in_main`].
@@ -292,7 +295,7 @@ impl Sealed {
     /// The credential; `None` if it is none.
     #[must_use]
     pub fn open(&self) -> Option<Credential> {
-        serde_json::from_str(&self.0).ok().and_then(Credential::from_profile)
+        Fields::parse(&self.0).and_then(Credential::from_profile)
     }
 }
 
@@ -506,7 +509,8 @@ mod tests {
     }
 
     fn receipt(credential: &Credential) -> Receipt {
-        Receipt { credential: Sealed::new(credential), store: PathBuf::from("/store"), in_main: true }
+        let credential = Sealed::new(credential);
+        Receipt { credential, answered: vec!["access".into()], store: PathBuf::from("/store"), in_main: true }
     }
 
     fn base(directory: &tempfile::TempDir) -> PathBuf {

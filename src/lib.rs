@@ -13,6 +13,7 @@ pub mod disk;
 pub mod document;
 pub mod ecma;
 pub mod error;
+pub mod fields;
 pub mod grant;
 pub mod holder;
 pub mod identity;

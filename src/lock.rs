@@ -21,6 +21,7 @@ use fs4::{FileExt, TryLockError};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
@@ -164,7 +165,8 @@ fn serve(base: &Path) {
             map.remove(base);
         }
         drop(lines);
-        wake(lock);
+        // A callback that panics must not take the others' thread with it.
+        let _ = catch_unwind(AssertUnwindSafe(|| wake(lock)));
         if last {
             return;
         }

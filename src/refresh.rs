@@ -13,6 +13,7 @@ pub use settle::{Failed, FailureClass, Settled, Unsettled};
 
 use crate::clock::Clock;
 use crate::credential::{Credential, Generation};
+use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::identity;
 use crate::journal::Journal;
@@ -46,6 +47,9 @@ pub struct Call {
     pub force: bool,
     /// An access token that is not to be served although it has not expired: the resource server refused it.
     pub rejected: OnceLock<Zeroizing<String>>,
+    /// Digests of the access tokens that the first [`Call::look`] found: own and main's. An unexpired one that has come
+    /// since is what we would get ourselves, even if it lives shorter than the margin.
+    pub seen: OnceLock<[Option<Digest>; 2]>,
     /// What to do when nobody knows whether the provider has rotated.
     pub uncertain: Uncertain,
     /// Now.
@@ -92,7 +96,7 @@ pub struct InFlight {
     credential: Credential,
     spent: Generation,
     /// What the provider answered, if it could not be saved yet.
-    answer: Option<Credential>,
+    answer: Option<Answer>,
     /// Released before the key's, as it was taken after it.
     generation_lock: Guard,
     lock: Guard,
@@ -104,6 +108,15 @@ impl InFlight {
     pub fn credential(&self) -> &Credential {
         &self.credential
     }
+}
+
+/// What the provider answered.
+#[derive(Debug)]
+struct Answer {
+    /// The credential that it makes of the one that was sent.
+    credential: Credential,
+    /// Which of its fields are new.
+    answered: Vec<String>,
 }
 
 /// Which store holds the credential that a call is about.
@@ -129,20 +142,29 @@ impl Call {
         if self.force {
             self.rejected.get_or_init(|| Zeroizing::new(held.access().unwrap_or_default().to_owned()));
         }
+        // Only a hint here: if main can't be read, the decision under the lock says so.
+        let mains = match self.main.as_ref().filter(|_| place == Place::Own && !self.is_usable(&held)) {
+            Some(main) => main.read(self.key.profile_id()).ok(),
+            None => None,
+        };
+        let mains = match mains {
+            Some(Profile::Oauth(mains)) => Some(mains),
+            _ => None,
+        };
+        self.seen.get_or_init(|| [access_digest(&held), mains.as_ref().and_then(access_digest)]);
         if self.is_usable(&held) {
             return Ok(Some(Served::Fresh(held)));
         }
-        let Some(main) = self.main.as_ref().filter(|_| place == Place::Own) else { return Ok(None) };
+        if place == Place::Main {
+            return Ok(None);
+        }
         let nothing_spent = Ledger::default();
         if let Some(peers) = peers.filter(|peers| self.is_adoptable(&held, peers, &nothing_spent)) {
             return self.adopt(peers, &nothing_spent).map(Some);
         }
-        // Only a hint here: if main can't be read, the decision under the lock says so.
-        match main.read(self.key.profile_id()) {
-            Ok(Profile::Oauth(mains)) if self.is_adoptable(&held, &mains, &nothing_spent) => {
-                self.adopt(&mains, &nothing_spent).map(Some)
-            }
-            _ => Ok(None),
+        match mains.filter(|mains| self.is_adoptable(&held, mains, &nothing_spent)) {
+            Some(mains) => self.adopt(&mains, &nothing_spent).map(Some),
+            None => Ok(None),
         }
     }
 
@@ -161,7 +183,7 @@ impl Call {
             (profile, _) => (Place::Own, profile),
         };
         let Profile::Oauth(credential) = profile else { return Ok(None) };
-        if credential.provider() == Some(self.key.provider()) {
+        if self.is_of_provider(&credential) {
             return Ok(Some((place, credential)));
         }
         let message = "the stored profile belongs to another provider than the call names";
@@ -180,7 +202,15 @@ impl Call {
     }
 
     fn is_usable(&self, credential: &Credential) -> bool {
-        credential.is_usable(self.clock.now_ms(), self.margin_ms) && !self.is_rejected(credential)
+        let now_ms = self.clock.now_ms();
+        let has_come_since = || self.seen.get().is_some_and(|seen| !seen.contains(&access_digest(credential)));
+        let is_usable =
+            credential.is_usable(now_ms, self.margin_ms) || (credential.is_unexpired(now_ms) && has_come_since());
+        is_usable && !self.is_rejected(credential)
+    }
+
+    fn is_of_provider(&self, credential: &Credential) -> bool {
+        credential.provider() == Some(self.key.provider())
     }
 
     fn is_rejected(&self, credential: &Credential) -> bool {
@@ -198,7 +228,9 @@ impl Call {
         let adopted = |not_saved| Served::Adopted { credential: offered.clone(), not_saved };
         let saved = self.own.lock().and_then(|store| {
             store.update(self.key.profile_id(), |now| match now {
-                Profile::Oauth(now) if self.is_usable(&now) => (None, Some(Served::Fresh(now))),
+                Profile::Oauth(now) if self.is_usable(&now) && self.is_of_provider(&now) => {
+                    (None, Some(Served::Fresh(now)))
+                }
                 Profile::Oauth(now) if self.is_adoptable(&now, offered, ledger) => {
                     (Some(now.replaced_by(offered)), Some(adopted(None)))
                 }
@@ -212,6 +244,10 @@ impl Call {
             Err(error) => Ok(adopted(Some(error))),
         }
     }
+}
+
+fn access_digest(credential: &Credential) -> Option<Digest> {
+    credential.access().map(|access| Digest::of(&[access.as_bytes()]))
 }
 
 /// The gate, or the same-grant proof: a descendant may take its ancestor's place although it carries less evidence, never

@@ -92,6 +92,20 @@ pub fn normalise(path: &Path) -> PathBuf {
     normal
 }
 
+/// The path with the symbolic links of its directories resolved, as far as they exist: one lock, one name.
+#[must_use]
+pub fn canonical(path: &Path) -> PathBuf {
+    let (mut missing, mut existing) = (Vec::new(), path);
+    while let (Some(parent), Some(name)) = (existing.parent(), existing.file_name()) {
+        missing.push(name);
+        if let Ok(parent) = parent.canonicalize() {
+            return missing.iter().rev().fold(parent, |path, name| path.join(name));
+        }
+        existing = parent;
+    }
+    path.to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

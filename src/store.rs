@@ -5,8 +5,8 @@ use crate::digest::Digest;
 use crate::disk;
 use crate::document::{Document, Malformed};
 use crate::error::{Code, Error, Result};
+use crate::fields::Fields;
 use crate::lock::{self, Guard};
-use serde_json::{Map, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -196,7 +196,7 @@ impl StoreGuard<'_> {
         let profile = self.store.profile_in(document.as_ref(), profile_id)?;
         let (new, answer) = change(profile);
         if let Some(new) = new {
-            self.write(document, profile_id, new.fields())?;
+            self.write(document, profile_id, new.members())?;
             if self.store.read(profile_id)? != Profile::Oauth(new) {
                 let message = "the credential store did not keep what was written; is another program writing it?";
                 return Err(Error::at(Code::StoreUnwritable, &self.store.path, message));
@@ -205,7 +205,7 @@ impl StoreGuard<'_> {
         Ok(answer)
     }
 
-    fn write(&self, document: Option<Document>, profile_id: &str, profile: &Map<String, Value>) -> Result<()> {
+    fn write(&self, document: Option<Document>, profile_id: &str, profile: &Fields) -> Result<()> {
         let text = document.unwrap_or_else(Document::empty).with_profile(profile_id, profile);
         let written = match self.target.parent() {
             Some(parent) if !parent.exists() => disk::create_private_dirs(parent),

@@ -743,6 +743,7 @@ impl History {
             margin_ms: 300_000.0,
             force: false,
             rejected: OnceLock::new(),
+            seen: OnceLock::new(),
             uncertain: self.uncertain,
             clock: self.clock.clone(),
         }

@@ -54,3 +54,11 @@ pub fn lock_path(provider: String, profile_id: String, given: Option<String>, su
     let state_dir = state_dir(given, &surroundings.into());
     key::lock_base(&state_dir, &provider, &profile_id).to_string_lossy().into_owned()
 }
+
+/// One name for a lock file, by whatever links it is reached.
+#[napi]
+#[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
+pub fn canonical_path(path: String) -> String {
+    crate::state_dir::canonical(Path::new(&path)).to_string_lossy().into_owned()
+}

@@ -1,9 +1,9 @@
 //! The gate and the mirror decision, alone.
 
 use crate::credential::Credential;
+use crate::fields::Fields;
 use crate::{identity, mirror};
 use napi_derive::napi;
-use serde_json::{Map, Value};
 
 /// See `isSafeToCopyOAuthIdentity` in `index.d.ts`. Takes JSON objects.
 #[napi]
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
 pub fn is_safe_to_copy(existing: String, incoming: String) -> bool {
     // What can't be read proves nothing, so it is not safe.
-    matches!((object(&existing), object(&incoming)), (Some(existing), Some(incoming)) if identity::is_safe_to_copy(&existing, &incoming))
+    matches!((Fields::parse(&existing), Fields::parse(&incoming)), (Some(existing), Some(incoming)) if identity::is_safe_to_copy(existing.values(), incoming.values()))
 }
 
 /// See `shouldMirrorRefreshedOAuthCredential` in `index.d.ts`. `null` if `refreshed` is no OAuth credential.
@@ -19,12 +19,12 @@ pub fn is_safe_to_copy(existing: String, incoming: String) -> bool {
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
 pub fn mirror_decision(existing: Option<String>, refreshed: String) -> Option<MirrorDecision> {
-    let refreshed = object(&refreshed).and_then(Credential::from_profile)?;
+    let refreshed = Fields::parse(&refreshed).and_then(Credential::from_profile)?;
     let existing = match existing {
-        Some(existing) => Some(object(&existing)?),
+        Some(existing) => Some(Fields::parse(&existing)?),
         None => None,
     };
-    let reason = mirror::decide(existing.as_ref(), &refreshed);
+    let reason = mirror::decide(existing.as_ref().map(Fields::values), &refreshed);
     Some(MirrorDecision { mirror: reason.writes(), reason: reason.as_str().to_owned() })
 }
 
@@ -35,11 +35,4 @@ pub struct MirrorDecision {
     pub mirror: bool,
     /// See `MirrorReason` in `index.d.ts`.
     pub reason: String,
-}
-
-fn object(json: &str) -> Option<Map<String, Value>> {
-    match serde_json::from_str(json) {
-        Ok(Value::Object(map)) => Some(map),
-        _ => None,
-    }
 }

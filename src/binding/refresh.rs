@@ -6,6 +6,7 @@ use super::{Reply, task};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
+use crate::fields::Fields;
 use crate::key::{self, Key};
 use crate::refresh::{
     Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain,
@@ -82,6 +83,7 @@ impl NativeRefresh {
             margin_ms: request.refresh_margin_ms.unwrap_or(DEFAULT_REFRESH_MARGIN_MS),
             force: request.force_refresh,
             rejected,
+            seen: OnceLock::new(),
             uncertain: if request.uncertain.as_deref() == Some("fail") { Uncertain::Fail } else { Uncertain::Probe },
             clock: Arc::new(SystemClock),
             state_dir,
@@ -111,7 +113,7 @@ impl NativeRefresh {
         task::promise(env, move || {
             call.refuse_sqlite_era()?;
             let peers = peers.map(Zeroizing::new);
-            let peers = peers.and_then(|json| serde_json::from_str(&json).ok()).and_then(Credential::from_profile);
+            let peers = peers.and_then(|json| Fields::parse(&json)).and_then(Credential::from_profile);
             Ok(call.look(peers.as_ref())?.map_or_else(Reply::default, served))
         })
     }
@@ -212,44 +214,39 @@ fn decided(decision: Decision, slot: &Slot) -> Reply {
         // Handled where the lock can be handed back.
         Decision::Busy { .. } => Reply::default(),
         Decision::Dispatched(flight) => {
-            let reply = json!({ "kind": "dispatched", "credential": flight.credential().fields() });
+            let reply = Reply::from(json!({ "kind": "dispatched" })).with(flight.credential());
             put(slot, flight);
-            Reply::from(reply)
+            reply
         }
     }
 }
 
 fn served(by: Served) -> Reply {
-    Reply::from(match by {
-        Served::Absent => json!({ "kind": "absent" }),
-        Served::Fresh(credential) => json!({ "kind": "fresh", "credential": credential.fields() }),
-        Served::Recovered { credential, not_saved } => json!({
-            "kind": "recovered",
-            "credential": credential.fields(),
-            "notSaved": not_saved.as_ref().map(words),
-        }),
-        Served::Adopted { credential, not_saved } => json!({
-            "kind": "adopted",
-            "credential": credential.fields(),
-            "notSaved": not_saved.as_ref().map(words),
-        }),
-    })
+    let reply = |kind: &str, not_saved: Option<Error>, credential: &Credential| {
+        Reply::from(json!({ "kind": kind, "notSaved": not_saved.as_ref().map(words) })).with(credential)
+    };
+    match by {
+        Served::Absent => Reply::from(json!({ "kind": "absent" })),
+        Served::Fresh(credential) => reply("fresh", None, &credential),
+        Served::Recovered { credential, not_saved } => reply("recovered", not_saved, &credential),
+        Served::Adopted { credential, not_saved } => reply("adopted", not_saved, &credential),
+    }
 }
 
 fn settled(settled: Settled) -> Reply {
-    Reply::from(match settled {
-        Settled::Refreshed { credential, mirrored, not_saved } => json!({
+    match settled {
+        Settled::Refreshed { credential, mirrored, not_saved } => Reply::from(json!({
             "kind": "refreshed",
-            "credential": credential.fields(),
             "notSaved": not_saved.as_ref().map(words),
             "mirror": mirrored.map(|mirrored| match mirrored {
                 Ok(reason) => json!({ "written": reason.writes(), "reason": reason.as_str() }),
                 Err(error) => json!({ "written": false, "reason": "store-error", "error": words(&error) }),
             }),
-        }),
-        Settled::Superseded(credential) => json!({ "kind": "fresh", "credential": credential.fields() }),
-        Settled::LoggedOut => json!({ "kind": "absent" }),
-    })
+        }))
+        .with(&credential),
+        Settled::Superseded(credential) => served(Served::Fresh(credential)),
+        Settled::LoggedOut => served(Served::Absent),
+    }
 }
 
 fn words(error: &Error) -> Value {

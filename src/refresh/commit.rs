@@ -46,10 +46,10 @@ impl Call {
         received: &Credential,
     ) -> Committed {
         let store = Store::at(&receipt.store, &self.state_dir);
-        let own = self.swap(&store, received, &record.ledger);
+        let own = self.swap(&store, received, &receipt.answered, &record.ledger);
         let main = self.main_store();
         let main = (main.path() != store.path())
-            .then(|| self.mirror(main, received, &record.ledger, receipt.in_main, matches!(own, Ok(Swap::Done(_)))));
+            .then(|| self.mirror(main, received, receipt, &record.ledger, matches!(own, Ok(Swap::Done(_)))));
         let holder = match (&own, &main) {
             (Ok(Swap::Done(_)), _) => Some(store.path()),
             (_, Some(Ok(reason))) if reason.writes() => Some(self.main_store().path()),
@@ -58,7 +58,10 @@ impl Call {
         // A login took the place in an agent's own store, and main is none of it: another agent may still hold the spent
         // token, and this is all there is for it.
         let wanted = holder.is_none() && main.is_some() && matches!(own, Ok(Swap::Superseded(_)));
-        let complete = own.is_ok() && main.as_ref().is_none_or(Result::is_ok) && !wanted;
+        // A store that is gone may come back; but what main holds is not lost.
+        let own_done =
+            own.is_ok() || (holder.is_some() && matches!(&own, Err(error) if error.code == Code::StoreVanished));
+        let complete = own_done && main.as_ref().is_none_or(Result::is_ok) && !wanted;
         let recorded = complete && {
             let mut record = record.clone();
             record.settle_receipt(received.generation(), holder);
@@ -91,11 +94,11 @@ impl Call {
         receipts.iter().filter_map(finish).collect()
     }
 
-    fn swap(&self, store: &Store, received: &Credential, ledger: &Ledger) -> Result<Swap> {
+    fn swap(&self, store: &Store, received: &Credential, answered: &[String], ledger: &Ledger) -> Result<Swap> {
         store.lock()?.update(self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if is_same(received, &now) => (None, Ok(Swap::Done(now))),
             Profile::Oauth(now) if is_successor(received, &now, ledger) => {
-                let new = now.replaced_by(received);
+                let new = now.updated_by(received, answered);
                 (Some(new.clone()), Ok(Swap::Done(new)))
             }
             Profile::Oauth(now) if ledger.descends(received.generation(), now.generation()) => {
@@ -114,14 +117,14 @@ impl Call {
         &self,
         main: &Store,
         received: &Credential,
+        receipt: &Receipt,
         ledger: &Ledger,
-        was_in_main: bool,
         own_has_it: bool,
     ) -> Result<Reason> {
         main.lock()?.update(self.key.profile_id(), |existing| {
             let by_table = match &existing {
-                Profile::NoStore if was_in_main => return (None, Err(vanished(main))),
-                Profile::Missing if was_in_main => Reason::LoggedOut,
+                Profile::NoStore if receipt.in_main => return (None, Err(vanished(main))),
+                Profile::Missing if receipt.in_main => Reason::LoggedOut,
                 Profile::NoStore | Profile::Missing => mirror::decide(None, received),
                 Profile::NotOauth => Reason::NonOauthExistingCredential,
                 Profile::Oauth(existing) => mirror::decide(Some(existing.fields()), received),
@@ -133,6 +136,9 @@ impl Call {
                 _ => Reason::Superseded,
             };
             let new = reason.writes().then(|| match &existing {
+                Profile::Oauth(existing) if is_successor(received, existing, ledger) => {
+                    existing.completed_by(received).updated_by(received, &receipt.answered)
+                }
                 Profile::Oauth(existing) => existing.replaced_by(received),
                 _ => received.clone(),
             });
@@ -154,5 +160,5 @@ fn is_successor(received: &Credential, existing: &Credential, ledger: &Ledger) -
 }
 
 fn vanished(store: &Store) -> Error {
-    Error::at(Code::StoreUnwritable, store.path(), "the credential store has vanished")
+    Error::at(Code::StoreVanished, store.path(), "the credential store has vanished")
 }

@@ -2,7 +2,7 @@
 
 use super::commit::{Committed, Swap};
 use super::decide::{Decision, MAX_BACK_OFF_MS};
-use super::{Call, InFlight, Place, Served};
+use super::{Answer, Call, InFlight, Place, Served};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
 use crate::identity::{self, Refusal};
@@ -74,12 +74,13 @@ impl Call {
     /// Stores what the provider answered: first in the journal, then in the store that held the old one, then in main's.
     /// Nobody sees it before it is durable.
     pub fn settle(&self, mut flight: Box<InFlight>, fields: &str) -> Result<Settled, Unsettled> {
-        let refreshed = match flight.answer.take() {
+        let answer = match flight.answer.take() {
             Some(answer) => answer,
             None => self.read(&mut flight, fields)?,
         };
+        let refreshed = answer.credential.clone();
         let mut record = flight.journal.record().clone();
-        let receipt = receive(&mut record, &flight, &refreshed)?;
+        let receipt = receive(&mut record, &flight, &answer)?;
         let journaled = flight.journal.write(record.clone(), true);
         let Committed { own, main, recorded } = self.commit(&mut flight.journal, &record, &receipt, &refreshed);
         if journaled.is_err() && !recorded && flight.journal.write(record, true).is_err() {
@@ -87,12 +88,14 @@ impl Call {
             let why = own.err().map_or_else(String::new, |error| format!(": {}", error.message));
             let message = format!("the provider answered, but it could not be saved{why}");
             let error = Error::at(Code::ReceiptUnsaved, flight.journal.path(), message);
-            flight.answer = Some(refreshed);
+            flight.answer = Some(answer);
             return Err(Unsettled { error, retry: Some(flight) });
         }
         match own {
             Ok(Swap::Done(credential)) => Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None }),
-            Ok(Swap::Superseded(login)) if self.is_usable(&login) => Ok(Settled::Superseded(login)),
+            Ok(Swap::Superseded(login)) if self.is_usable(&login) && self.is_of_provider(&login) => {
+                Ok(Settled::Superseded(login))
+            }
             Ok(Swap::Superseded(_)) => Err(super::superseded(self.store_at(Place::Own)).into()),
             Ok(Swap::LoggedOut) => Ok(Settled::LoggedOut),
             Err(error) => Ok(Settled::Refreshed { credential: refreshed, mirrored: main, not_saved: Some(error) }),
@@ -101,7 +104,7 @@ impl Call {
 
     /// Makes a credential of the refresh function's result. What is refused still tells that the provider may have
     /// rotated, and may hold the new refresh token: that is kept in the journal for the next owner.
-    fn read(&self, flight: &mut InFlight, fields: &str) -> Result<Credential> {
+    fn read(&self, flight: &mut InFlight, fields: &str) -> Result<Answer> {
         let error = match RefreshedFields::parse(fields, self.clock.now_ms()) {
             Ok(fields) => match self.accept(flight, &fields) {
                 Ok(refreshed) => return Ok(refreshed),
@@ -109,7 +112,7 @@ impl Call {
             },
             Err(refused) => {
                 let kept = refused.salvaged.and_then(|fields| self.accept(flight, &fields).ok());
-                if let Some(kept) = kept.filter(|kept| kept.generation() != flight.spent) {
+                if let Some(kept) = kept.filter(|kept| kept.credential.generation() != flight.spent) {
                     let mut record = flight.journal.record().clone();
                     receive(&mut record, flight, &kept)?;
                     if flight.journal.write(record, true).is_ok() {
@@ -196,7 +199,7 @@ impl Call {
     }
 
     /// The credential that the answer makes of the one that was sent.
-    fn accept(&self, flight: &InFlight, fields: &RefreshedFields) -> Result<Credential> {
+    fn accept(&self, flight: &InFlight, fields: &RefreshedFields) -> Result<Answer> {
         let refreshed = flight.credential.merged_with(fields);
         if Sealed::new(&refreshed).journaled_bytes() > MAX_CREDENTIAL_BYTES {
             let message = format!(
@@ -217,17 +220,23 @@ impl Call {
             );
             Error::new(Code::IdentityMismatch, message)
         })?;
-        Ok(refreshed)
+        Ok(Answer { credential: refreshed, answered: fields.names() })
     }
 }
 
 /// Notes on record what the provider gave in exchange for what was sent.
-fn receive(record: &mut Record, flight: &InFlight, received: &Credential) -> Result<Receipt> {
+fn receive(record: &mut Record, flight: &InFlight, answer: &Answer) -> Result<Receipt> {
     let Some(claim) = &record.claim else { return Err(Error::new(Code::Internal, "settled without a claim")) };
-    let receipt = Receipt { credential: Sealed::new(received), store: claim.store.clone(), in_main: claim.in_main };
+    let Answer { credential, answered } = answer;
+    let receipt = Receipt {
+        credential: Sealed::new(credential),
+        answered: answered.clone(),
+        store: claim.store.clone(),
+        in_main: claim.in_main,
+    };
     record.state = State::Received;
     record.set_failure(flight.spent, None);
-    record.ledger.record(flight.spent, received.generation());
+    record.ledger.record(flight.spent, credential.generation());
     record.receive(flight.spent, receipt.clone());
     Ok(receipt)
 }

@@ -1,0 +1,260 @@
+//! A JSON object whose values keep the spelling they came in: numbers, escapes and text that is no valid Unicode survive.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use std::fmt;
+use zeroize::{Zeroize, Zeroizing};
+
+/// An object's members, as they are spelled and as they are understood. Wiped on drop; its `Debug` shows no value.
+#[derive(Clone, Default)]
+pub struct Fields {
+    members: Vec<Member>,
+    values: Map<String, Value>,
+}
+
+/// One member, as it is spelled.
+#[derive(Clone)]
+struct Member {
+    /// The key; text that is no valid Unicode stands as it is spelled.
+    name: String,
+    spelled_name: String,
+    spelled: String,
+}
+
+impl Fields {
+    /// Reads an object's text. `None` if it is none. Of several equal keys the last counts.
+    #[must_use]
+    pub fn parse(json: &str) -> Option<Self> {
+        let Members(members) = serde_json::from_str(json).ok()?;
+        let mut fields = Self::default();
+        for (name, value) in members {
+            let decoded = serde_json::from_str(name.get()).unwrap_or_else(|_| name.get().to_owned());
+            fields.put(decoded, name.get(), value.get());
+        }
+        Some(fields)
+    }
+
+    /// The members as they are understood. A value with text that is no valid Unicode stands as it is spelled.
+    #[must_use]
+    pub fn values(&self) -> &Map<String, Value> {
+        &self.values
+    }
+
+    /// The keys, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|member| member.name.as_str())
+    }
+
+    /// Sets a member, in its place if there is one.
+    pub fn insert(&mut self, name: &str, value: &Value) {
+        let spelled = Zeroizing::new(value.to_string());
+        self.put(name.to_owned(), &Value::from(name).to_string(), &spelled);
+    }
+
+    /// Takes another object's members over if they are `wanted`, each in its place if there is one.
+    pub fn overlay(&mut self, other: &Self, wanted: impl Fn(&str, &Value) -> bool) {
+        for member in &other.members {
+            if other.values.get(&member.name).is_some_and(|value| wanted(&member.name, value)) {
+                self.put(member.name.clone(), &member.spelled_name, &member.spelled);
+            }
+        }
+    }
+
+    /// Drops the members that are not `wanted`.
+    pub fn retain(&mut self, wanted: impl Fn(&str, &Value) -> bool) {
+        let Self { members, values } = self;
+        members.retain_mut(|member| {
+            let keep = values.get(&member.name).is_some_and(|value| wanted(&member.name, value));
+            if !keep {
+                member.spelled.zeroize();
+            }
+            keep
+        });
+        values.retain(|name, value| wanted(name, value));
+    }
+
+    /// The object's text on one line.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let members: Vec<_> =
+            self.members.iter().map(|member| format!("{}:{}", member.spelled_name, member.spelled)).collect();
+        let members = Zeroizing::new(members);
+        format!("{{{}}}", members.join(","))
+    }
+
+    /// The object's text as `JSON.stringify(…, null, 2)` lays it out, `indent` spaces deep.
+    #[must_use]
+    pub fn to_pretty(&self, indent: usize) -> Zeroizing<String> {
+        let flat = Zeroizing::new(self.to_json());
+        Zeroizing::new(lay_out(&flat, indent))
+    }
+
+    fn put(&mut self, name: String, spelled_name: &str, spelled: &str) {
+        let understood = serde_json::from_str(spelled).unwrap_or_else(|_| Value::from(spelled));
+        self.values.insert(name.clone(), understood);
+        if let Some(member) = self.members.iter_mut().find(|member| member.name == name) {
+            member.spelled.zeroize();
+            member.spelled.push_str(spelled);
+        } else {
+            self.members.push(Member { name, spelled_name: spelled_name.to_owned(), spelled: spelled.to_owned() });
+        }
+    }
+}
+
+impl From<Map<String, Value>> for Fields {
+    fn from(values: Map<String, Value>) -> Self {
+        let mut fields = Self::default();
+        for (name, value) in &values {
+            fields.insert(name, value);
+        }
+        fields
+    }
+}
+
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Fields {{ {} members, redacted }}", self.members.len())
+    }
+}
+
+impl Drop for Fields {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            member.spelled.zeroize();
+        }
+        for value in self.values.values_mut() {
+            if let Value::String(text) = value {
+                text.zeroize();
+            }
+        }
+    }
+}
+
+/// An object's members as the text spells them.
+pub(crate) struct Members<'a>(pub(crate) Vec<(&'a RawValue, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// Lays well-formed JSON out anew, two spaces a level, and leaves every scalar as it is spelled.
+fn lay_out(json: &str, indent: usize) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let mut depth = indent;
+    let mut rest = json.chars().peekable();
+    let mut in_string = false;
+    let line = |out: &mut String, depth: usize| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n(' ', depth));
+    };
+    while let Some(next) = rest.next() {
+        match next {
+            _ if in_string => {
+                out.push(next);
+                match next {
+                    '\\' => out.extend(rest.next()),
+                    '"' => in_string = false,
+                    _ => {}
+                }
+            }
+            '"' => {
+                in_string = true;
+                out.push(next);
+            }
+            '{' | '[' => {
+                out.push(next);
+                while rest.next_if(char::is_ascii_whitespace).is_some() {}
+                if let Some(closing) = rest.next_if(|next| matches!(next, '}' | ']')) {
+                    out.push(closing);
+                } else {
+                    depth += 2;
+                    line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(2);
+                line(&mut out, depth);
+                out.push(next);
+            }
+            ',' => {
+                out.push(next);
+                line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            _ if next.is_ascii_whitespace() => {}
+            _ => out.push(next),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn keeps_every_spelling() {
+        let text = r#"{"a":1E2,"b":-0,"c":"\ud83d","\ud800":[1.50, {"d" : 9007199254740993}],"e":"\u0065\"{"}"#;
+        let fields = Fields::parse(text).expect("an object");
+        assert_eq!(fields.to_json(), text);
+        assert_eq!(fields.values()["e"], json!("e\"{"));
+        assert_eq!(fields.names().collect::<Vec<_>>(), ["a", "b", "c", r#""\ud800""#, "e"]);
+    }
+
+    #[test]
+    fn lays_out_as_json_stringify_does() {
+        let value = json!({"a": [], "b": {}, "c": [1, {"d": "x, {y}: \"z\\"}], "e": null});
+        let spaced = "{ \"a\" : [ ] , \"b\":{\n},\"c\":[1,{\"d\":\"x, {y}: \\\"z\\\\\"}],\"e\":null }";
+        assert_eq!(*Fields::parse(spaced).expect("an object").to_pretty(0), format!("{value:#}"));
+    }
+
+    #[test]
+    fn the_last_of_several_equal_keys_counts_in_the_first_ones_place() {
+        let fields = Fields::parse(r#"{"a":1,"b":2,"\u0061":3}"#).expect("an object");
+        assert_eq!(fields.to_json(), r#"{"a":3,"b":2}"#);
+    }
+
+    #[test]
+    fn overlays_and_drops_members() {
+        let mut fields = Fields::parse(r#"{"a":1,"b":2}"#).expect("an object");
+        fields
+            .overlay(&Fields::parse(r#"{"c":1E1,"a":null,"b":3.0}"#).expect("an object"), |_, value| !value.is_null());
+        assert_eq!(fields.to_json(), r#"{"a":1,"b":3.0,"c":1E1}"#);
+        fields.retain(|name, _| name != "b");
+        assert_eq!((fields.to_json().as_str(), fields.values().len()), (r#"{"a":1,"c":1E1}"#, 2));
+    }
+
+    #[test]
+    fn is_no_object_but_for_an_object() {
+        for text in ["", "[]", "7", "null", "{", "{} {}"] {
+            assert!(Fields::parse(text).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Locks, taken in ways that tell whether somebody else was inside.
+
+use super::HUNG;
+use oauth_refresh_lock::error::Result;
+use oauth_refresh_lock::lock::{self, Acquire, Guard, Ticket};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, channel};
+
+/// A place in the line, and where the lock will come to.
+pub struct Waiter {
+    pub ticket: Ticket,
+    lock: Receiver<Result<Guard>>,
+}
+
+impl Waiter {
+    /// Stands in line for a lock that somebody holds.
+    pub fn at(base: &Path) -> Self {
+        match try_or_wait(base).expect("a usable lock") {
+            Ok(_) => panic!("the lock is free"),
+            Err(waiter) => waiter,
+        }
+    }
+
+    /// Waits for the lock, or for why there is none.
+    pub fn result(self) -> Result<Guard> {
+        self.lock.recv_timeout(HUNG).expect("an answer to a waiter")
+    }
+
+    /// Waits for the lock.
+    pub fn lock(self) -> Guard {
+        self.result().expect("the lock")
+    }
+
+    /// Whether the place was given up without an answer.
+    pub fn is_forgotten(&self) -> bool {
+        matches!(self.lock.try_recv(), Err(std::sync::mpsc::TryRecvError::Disconnected))
+    }
+}
+
+/// Takes the lock if it is free, else stands in line.
+pub fn try_or_wait(base: &Path) -> Result<Result<Guard, Waiter>> {
+    let (sender, lock) = channel();
+    Ok(match lock::acquire(base, move |granted| drop(sender.send(granted)))? {
+        Acquire::Held(guard) => Ok(guard),
+        Acquire::Waiting(ticket) => Err(Waiter { ticket, lock }),
+    })
+}
+
+/// Takes the lock, however long that takes.
+///
+/// Not even a lock that was just dropped is sure to be free at once: until a process that another thread starts at
+/// that moment has executed its program, it has all our files open.
+pub fn take(base: &Path) -> Guard {
+    match try_or_wait(base).expect("a usable lock") {
+        Ok(guard) => guard,
+        Err(waiter) => waiter.lock(),
+    }
+}
