@@ -117,20 +117,18 @@ class RefreshTurn {
     }
   }
 
-  /** Decides under the key's lock, and the refresh token's where that is being sent under another name. */
+  /** Decides under the key's lock. Who sends the same refresh token under another name is waited for. */
   async #decide(lock) {
-    let generationLock;
     try {
       for (;;) {
-        const decision = unwrap(await this.#call.decide(lock, generationLock));
+        const decision = unwrap(await this.#call.decide(lock));
         if (decision.kind !== "busy") return decision;
-        generationLock?.release();
-        generationLock = await acquire(this.#subject, this.#caller, decision.lockPath);
-        if (!generationLock) return undefined;
+        const other = await acquire(this.#subject, this.#caller, decision.lockPath);
+        if (!other) return undefined;
+        other.release();
       }
     } finally {
       // What the decision took over is not ours to release any more, and that does nothing then.
-      generationLock?.release();
       lock.release();
     }
   }
@@ -260,7 +258,8 @@ class RefreshTurn {
 function toJson(fields) {
   if (typeof fields !== "object" || Array.isArray(fields)) return "null";
   // JSON would make `null` of it, which counts as not given.
-  const nonsense = (name, value) => (name === "expires" && typeof value === "number" && !Number.isFinite(value) ? "no number" : value);
+  const nonsense = (name, value) =>
+    name === "expires" && typeof value === "number" && !Number.isFinite(value) ? "no number" : value;
   try {
     return JSON.stringify(fields, nonsense) ?? "null";
   } catch {

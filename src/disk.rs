@@ -7,6 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[cfg(feature = "faults")]
 pub mod fault;
@@ -25,6 +26,10 @@ mod fault {
     }
 }
 use fault::point;
+
+/// How long to wait before a refused rename is tried again; doubled each time, up to a second in all.
+const FIRST_RENAME_PAUSE: Duration = Duration::from_millis(4);
+const LAST_RENAME_PAUSE: Duration = Duration::from_millis(512);
 
 /// As many symbolic links as Linux follows before it says `ELOOP`.
 const MAX_LINKS: usize = 40;
@@ -158,15 +163,30 @@ pub fn follow_links(path: &Path) -> io::Result<PathBuf> {
 /// makes it the only writer, so the temporary file beside it has a fixed name, and one left by a death is replaced.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = temporary_beside(path);
-    let written = write_temporary(&temporary, path, bytes).and_then(|()| {
-        point("rename", path)?;
-        fs::rename(&temporary, path)
-    });
+    let written = write_temporary(&temporary, path, bytes).and_then(|()| rename(&temporary, path));
     if written.is_err() {
         let _ = remove(&temporary);
     }
     written?;
     sync_parent(path)
+}
+
+/// Renames, again and again for a while where another program that has the file open makes it fail (Windows).
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let mut pause = FIRST_RENAME_PAUSE;
+    loop {
+        let error = match point("rename", to).and_then(|()| fs::rename(from, to)) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let is_busy = error.kind() == io::ErrorKind::ResourceBusy
+            || (cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied);
+        if !is_busy || pause > LAST_RENAME_PAUSE {
+            return Err(error);
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
+    }
 }
 
 fn temporary_beside(path: &Path) -> PathBuf {

@@ -203,6 +203,12 @@ impl Record {
         }
     }
 
+    /// The same, with nothing under way.
+    #[must_use]
+    pub fn idle(self) -> Self {
+        Self { state: State::Idle, ..self }
+    }
+
     /// Ends what a dead owner had under way, before another claim takes its place.
     pub fn end_claim(&mut self) {
         if let Some(generation) = self.claim.as_ref().map(|claim| claim.generation) {
@@ -215,14 +221,18 @@ impl Record {
     /// What stands in the way of sending this generation: a failure, or an owner that died while it was asking.
     #[must_use]
     pub fn failure_of(&self, generation: Generation) -> Option<FailureRecord> {
-        if let Some(claim) = self.claim.as_ref().filter(|claim| claim.generation == generation)
-            && self.state == State::Dispatched
-        {
+        if let Some(claim) = self.claim.as_ref().filter(|_| self.is_sending(generation)) {
             let (pid, at) = (claim.pid, claim.at);
             let verdict = Verdict::Uncertain { probed: claim.probe };
             return Some(FailureRecord { generation, verdict, pid, at, pause: None });
         }
         self.failures.iter().find(|failure| failure.generation == generation).cloned()
+    }
+
+    /// Whether an owner is sending this generation, or was when it died.
+    #[must_use]
+    pub fn is_sending(&self, generation: Generation) -> bool {
+        self.state == State::Dispatched && self.claim.as_ref().is_some_and(|claim| claim.generation == generation)
     }
 
     /// What the provider answered and the stores don't all hold yet.

@@ -1,7 +1,7 @@
 //! One caller's way to a usable credential: look, then lock and decide, then ask the provider and settle.
 //!
 //! What is read before the lock is held is a hint; what [`Call::decide`] reads under it is authoritative. The types carry
-//! the order: only an [`InFlight`] can be settled, settling consumes it, and the locks are released with it. One that is
+//! the order: only an [`InFlight`] can be settled, settling consumes it, and the lock is released with it. One that is
 //! dropped, as by a death, stays in the journal as dispatched.
 
 mod commit;
@@ -89,7 +89,7 @@ pub enum Served {
     },
 }
 
-/// A provider call under way for one generation. Holds the locks of the key and of the generation.
+/// A provider call under way for one generation. Holds the key's lock.
 #[derive(Debug)]
 pub struct InFlight {
     journal: Journal,
@@ -97,8 +97,6 @@ pub struct InFlight {
     spent: Generation,
     /// What the provider answered, if it could not be saved yet.
     answer: Option<Answer>,
-    /// Released before the key's, as it was taken after it.
-    generation_lock: Guard,
     lock: Guard,
 }
 

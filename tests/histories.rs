@@ -371,7 +371,7 @@ impl History {
             }
             // Taken means that a peer is asking: this caller would wait.
             let lock = lock::try_acquire(&call.lock_base).ok()??;
-            Some(call.decide(lock, None).map(Some))
+            Some(call.decide(lock).map(Some))
         });
         let Some(outcome) = outcome else { return };
         match outcome {
@@ -687,7 +687,7 @@ impl History {
             return self.served(&call, served);
         }
         let lock = lock::try_acquire(&call.lock_base).expect("a lock file").expect("nobody holds it");
-        match call.decide(lock, None) {
+        match call.decide(lock) {
             Ok(Decision::Dispatched(flight)) => {
                 let token = flight.credential().refresh().expect("a refresh token").to_owned();
                 self.say(format!("dispatched {token} {flight:?}"));

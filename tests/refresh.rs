@@ -512,7 +512,7 @@ fn who_adopts_under_the_lock_lets_it_go_before_writing() {
     let writing = own_store.lock().unwrap();
     let key_lock = world.lock();
     std::thread::scope(|scope| {
-        let adopter = scope.spawn(|| world.call_of_sub().decide(key_lock, None).unwrap());
+        let adopter = scope.spawn(|| world.call_of_sub().decide(key_lock).unwrap());
         // Its own store is locked, so it can't have finished; yet its lock comes to us.
         drop(locks::take(&world.lock_base()));
         world.sub().assert_holds(&credential("1", EXPIRED));
@@ -547,7 +547,7 @@ fn adopt_while(world: &World, now: impl FnOnce()) -> oauth_refresh_lock::error::
     let writing = own_store.lock().unwrap();
     let key_lock = world.lock();
     std::thread::scope(|scope| {
-        let adopter = scope.spawn(|| world.call_of_sub().decide(key_lock, None));
+        let adopter = scope.spawn(|| world.call_of_sub().decide(key_lock));
         // It has decided once it has let the key's lock go.
         drop(locks::take(&world.lock_base()));
         now();
@@ -960,7 +960,7 @@ fn an_owner_that_is_killed_leaves_the_stores_whole_and_the_next_one_goes_on() {
     let waiter = Waiter::at(&world.lock_base());
     child.kill();
     let call = world.call_of_sub();
-    let claim = claimed(call.decide(waiter.lock(), None).unwrap());
+    let claim = claimed(call.decide(waiter.lock()).unwrap());
     assert_eq!(shown(claim.credential()), credential("1", EXPIRED));
     settled(world.settle(&call, claim, &answer("2")).unwrap());
 }
@@ -1107,7 +1107,7 @@ fn is_one_of_many_agents(world: &World, name: &str) {
     assert!(call.look(None).unwrap().is_none());
     let waiter = Waiter::at(&world.lock_base());
     say("waiting");
-    let credential = match call.decide(waiter.lock(), None).unwrap() {
+    let credential = match call.decide(waiter.lock()).unwrap() {
         Decision::Served(Served::Fresh(credential) | Served::Adopted { credential, not_saved: None }) => credential,
         Decision::Served(other) => panic!("{other:?}"),
         Decision::Dispatched(claim) => {
@@ -1167,7 +1167,7 @@ fn of_many_threads_one_asks_the_provider_and_all_get_its_answer() {
                 let call = world.call_of_main();
                 let waiter = Waiter::at(&world.lock_base());
                 sender.send(()).unwrap();
-                let got = match call.decide(waiter.lock(), None).unwrap() {
+                let got = match call.decide(waiter.lock()).unwrap() {
                     Decision::Served(served) => fresh(Some(served)),
                     Decision::Dispatched(claim) => {
                         calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);

@@ -1,159 +1,38 @@
 /**
  * Death at any moment: an owner is killed at each of its file operations, and from outside at each step of its call.
  */
-import { statSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { Host } from "./support/host.mjs";
+import { createLane, goOn, outcome, tokensOf } from "./support/aftermath.mjs";
 import { readJournal } from "./support/journal.mjs";
-import { AgentProcess, oneCall } from "./support/processes.mjs";
+import { AgentProcess, oneCall, sideBySide } from "./support/processes.mjs";
 import { createWorld, stopTimers } from "./support/world.mjs";
 
 const LANES = 3;
 
 let world;
-/** A process of agents that lives through the tests. No timer of its own ever fires. */
-let neighbour;
-
 beforeAll(async () => {
   world = await createWorld();
-  neighbour = new AgentProcess({ package: world.module, timers: false });
 });
-afterAll(() => neighbour?.finish());
-
-/** A host whose credential is renewed from case to case, and replaced by a new login when its grant has died. */
-async function createLane() {
-  let grant = await world.provider.obtainGrant();
-  return {
-    host: (options) => new Host(grant, options),
-    async renew(tokens) {
-      grant = tokens ?? (await world.provider.obtainGrant());
-    },
-  };
-}
-
-/** What a call gave, if it was answered at all. */
-const outcome = ({ result, error }) => result?.outcome ?? error?.code ?? error?.message;
-const tokensOf = ({ result }) => ({ access: result.credential.access, refresh: result.credential.refresh });
-
-/**
- * Goes on after an owner's death, as others do, and checks everything that must hold.
- *
- * @param {object} dead
- * @param {Host} dead.host
- * @param {object} [dead.fields] what the provider answered to the dead, as far as they told
- * @param {string} dead.label
- * @param {string[]} others who call next, one after the other
- * @param {boolean} abroad whether the first of them is in another process; the rest take turns
- * @returns which case it was, and the tokens that are current if the grant lives
- */
-async function goOn({ host, fields, label }, others, abroad) {
-  const { refresh } = host.old;
-  const { state = "none", claim } = readJournal(world.lockPath(host)) ?? {};
-  const answers = world.answersTo(refresh);
-  const rotated = answers.includes("refreshed");
-  const at = `${label} (${state}, ${rotated ? "rotated" : "not rotated"})`;
-  expect(answers, at).toEqual(rotated ? ["refreshed"] : []);
-  expect(host.faults([host.old, fields]), at).toEqual([]);
-
-  const found = { state, rotated, at };
-  const call = (name, remote, options) =>
-    remote ? neighbour.call(world.ask(host, name, options)) : world.call(host, name, options);
-  const secrets = [host.old.access, host.old.refresh, fields?.access, fields?.refresh].filter(Boolean);
-  if (state === "dispatched" && claim.probe) {
-    await nobodyAsks({ host, at, code: "refresh_uncertain", says: /asking once more brought no answer/ }, others, call);
-    expect(world.answersTo(refresh), at).toEqual(answers);
-    return { ...found, lost: true, tokens: await logIn(host, others, call) };
-  }
-  if (rotated && ["none", "idle", "claimed", "dispatched"].includes(state)) {
-    // The one case that needs a login: the answer had arrived nowhere but in the dead process.
-    const { error } = await call(others[0], abroad);
-    expect(error, at).toMatchObject({ oauth: "invalid_grant", refreshFailure: { class: "answered_dead" } });
-    const says = /process \d+, which was cut off while it waited for the answer .*; log in again/;
-    expect(error.refreshFailure.message, at).toMatch(says);
-    await nobodyAsks({ host, at, code: "grant_dead", says }, others, call);
-    expect(world.answersTo(refresh), at).toEqual(["refreshed", "invalid_grant"]);
-    expect(host.tellers(secrets), at).toEqual([]);
-    return { ...found, lost: true, tokens: await logIn(host, others, call) };
-  }
-
-  const first = await call(others[0], abroad);
-  expect(first.error, at).toBeUndefined();
-  const tokens = tokensOf(first);
-  if (rotated) {
-    expect(["recovered", "adopted", "fresh"], at).toContain(outcome(first));
-    if (fields) expect(tokens, at).toEqual({ access: fields.access, refresh: fields.refresh });
-  } else {
-    expect(outcome(first), at).toBe("refreshed");
-  }
-  secrets.push(tokens.access, tokens.refresh);
-  for (const [index, name] of others.slice(1).entries()) {
-    const next = await call(name, abroad === (index % 2 === 1));
-    expect(["adopted", "fresh"], `${at}: ${name}: ${next.error?.shown}`).toContain(outcome(next));
-    expect(tokensOf(next), at).toEqual(tokens);
-  }
-  expect(world.answersTo(refresh), at).toEqual(["refreshed"]);
-  expect(world.answersTo(tokens.refresh), at).toEqual([]);
-  expect(world.provider.isGrantAlive(tokens.refresh), at).toBe(true);
-  expect(world.provider.isRefreshTokenUnused(tokens.refresh), at).toBe(true);
-  expect(host.faults([tokens]), at).toEqual([]);
-  expect(host.litter(), at).toEqual([]);
-  const journal = `${world.lockPath(host)}.journal`;
-  const tellers = host.tellers(secrets);
-  if (rotated && tellers.includes(journal)) {
-    // Every store had it already, so nobody has taken the lock since. The next to do so wipes it.
-    expect(statSync(journal).mode & 0o777, at).toBe(0o600);
-    const forced = await call(others[0], abroad, { forceRefresh: true });
-    expect(outcome(forced), at).toBe("refreshed");
-    expect(world.answersTo(tokens.refresh), at).toEqual(["refreshed"]);
-    const renewed = tokensOf(forced);
-    expect(host.tellers([...secrets, renewed.access, renewed.refresh]), at).toEqual([]);
-    return { ...found, sealed: true, tokens: renewed };
-  }
-  expect(tellers, at).toEqual([]);
-  return { ...found, tokens };
-}
-
-/** Every later caller is told the same, and the stores are left alone. */
-async function nobodyAsks({ host, at, code, says }, others, call) {
-  for (const name of others) {
-    for (const remote of [false, true]) {
-      const { error } = await call(name, remote);
-      expect(error, at).toMatchObject({ name: "OAuthRefreshLockError", code });
-      expect(error.message, at).toMatch(says);
-    }
-  }
-  expect(host.faults([host.old]), at).toEqual([]);
-}
-
-/** A new login works at once. */
-async function logIn(host, others, call) {
-  host.put(await world.provider.obtainGrant());
-  const first = await call(others[0], false);
-  expect(outcome(first), first.error?.shown).toBe("refreshed");
-  const tokens = tokensOf(first);
-  for (const name of others.slice(1)) expect(tokensOf(await call(name, true))).toEqual(tokens);
-  expect(host.faults([tokens])).toEqual([]);
-  expect(world.answersTo(host.old.refresh)).toEqual(["refreshed"]);
-  return tokens;
-}
+afterAll(() => world?.close());
 
 /** Runs a case at point 1, 2, 3, … until the process is no longer killed. Returns what was found at each point. */
 async function atEachPoint(atPoint) {
-  let next = 1;
   let undisturbed = Number.POSITIVE_INFINITY;
   const cases = [];
-  const lane = async () => {
-    const context = await createLane();
-    while (next < undisturbed) {
-      const point = next;
-      next += 1;
-      const { killed, ...found } = await atPoint(point, context);
+  function* points() {
+    for (let point = 1; point < undisturbed; point += 1) yield point;
+  }
+  await sideBySide(
+    points(),
+    LANES,
+    () => createLane(world),
+    async (point, lane) => {
+      const { killed, ...found } = await atPoint(point, lane);
       if (killed) cases.push(found);
       else undisturbed = Math.min(undisturbed, point);
-      await context.renew(found.tokens);
-    }
-  };
-  await Promise.all(Array.from({ length: LANES }, lane));
+      await lane.renew(found.tokens);
+    },
+  );
   expect(cases).toHaveLength(undisturbed - 1);
   return cases;
 }
@@ -170,7 +49,7 @@ async function dieAt(point, host, caller) {
 
 /** The first point at which a death leaves the journal in one of these states. */
 async function firstPointWith(states, caller) {
-  const lane = await createLane();
+  const lane = await createLane(world);
   let [low, high] = [1, 128];
   while (low < high) {
     const middle = (low + high) >> 1;
@@ -217,7 +96,7 @@ describe("killed at any file operation", () => {
       const { killed, settled, fields } = await dieAt(point, host, caller);
       const label = `${owner}, point ${point}`;
       if (!killed) expect(settled?.result?.outcome, `${label}: ${settled?.error?.shown}`).toBe("refreshed");
-      const found = await goOn({ host, fields, label }, others, point % 2 === 0);
+      const found = await goOn(world, { host, fields, label }, others, point % 2 === 0);
       host.remove();
       return { killed, ...found };
     });
@@ -245,7 +124,7 @@ describe("killed at any file operation", () => {
       const label = `${what}, point ${point}`;
       if (!second.killed) expect(second.settled?.error, label).toBeUndefined();
       const fields = first.fields ?? second.fields;
-      const found = await goOn({ host, fields, label }, ["main", "two", "one"], point % 2 === 0);
+      const found = await goOn(world, { host, fields, label }, ["main", "two", "one"], point % 2 === 0);
       host.remove();
       return { killed: second.killed, ...found };
     });
@@ -260,7 +139,7 @@ describe("killed at any file operation", () => {
 describe("killed from outside", () => {
   let lane;
   beforeAll(async () => {
-    lane = await createLane();
+    lane = await createLane(world);
   });
 
   /** Kills the owner once it has told this, when it can do nothing more. */
@@ -276,11 +155,10 @@ describe("killed from outside", () => {
   async function killBeforeTheAnswer(host, options) {
     const owner = new AgentProcess({ package: world.module });
     world.provider.setLatency(60_000);
-    const rotated = new Promise((resolve) => world.onRefreshCall(resolve));
+    const rotated = world.refreshed(host.old.refresh);
     owner.ask(world.ask(host, "one", options));
     await rotated;
     await owner.kill();
-    world.onRefreshCall(undefined);
     world.provider.setLatency(0);
     expect(owner.first("answered")).toBeUndefined();
     return { host, label: "killed before the answer" };
@@ -298,7 +176,7 @@ describe("killed from outside", () => {
     stopTimers();
     for (const abroad of [false, true]) {
       const host = lane.host();
-      const { tokens, ...found } = await goOn(await killAt(moment, host), ["two", "one", "main"], abroad);
+      const { tokens, ...found } = await goOn(world, await killAt(moment, host), ["two", "one", "main"], abroad);
       await lane.renew(tokens);
       host.remove();
       expect(found).toMatchObject(expected);
@@ -310,7 +188,7 @@ describe("killed from outside", () => {
     stopTimers();
     for (const abroad of [false, true]) {
       const host = lane.host();
-      const found = await goOn(await killBeforeTheAnswer(host), ["two", "one", "main"], abroad);
+      const found = await goOn(world, await killBeforeTheAnswer(host), ["two", "one", "main"], abroad);
       await lane.renew(found.tokens);
       host.remove();
       expect(found).toMatchObject({ state: "dispatched", rotated: true, lost: true });
@@ -322,7 +200,7 @@ describe("killed from outside", () => {
     const host = lane.host({ expiresInMs: 120_000 });
     await killBeforeTheAnswer(host);
     for (const name of ["two", "one", "main"]) {
-      for (const next of [await world.call(host, name), await neighbour.call(world.ask(host, name))]) {
+      for (const next of [await world.call(host, name), await world.neighbour.call(world.ask(host, name))]) {
         expect(next.error).toBeUndefined();
         expect(outcome(next)).toBe("fresh");
         expect(tokensOf(next)).toEqual(host.old);
@@ -341,7 +219,7 @@ describe("killed from outside", () => {
     for (const name of ["two", "one", "main"]) {
       for (const next of [
         await world.call(host, name, { uncertain: "fail" }),
-        await neighbour.call(world.ask(host, name, { uncertain: "fail" })),
+        await world.neighbour.call(world.ask(host, name, { uncertain: "fail" })),
       ]) {
         expect(next.error).toMatchObject({ name: "OAuthRefreshLockError", code: "refresh_uncertain" });
         expect(next.error.message).toMatch(/process \d+ asked .* and got no answer, .*; log in again/);

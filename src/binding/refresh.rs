@@ -128,23 +128,17 @@ impl NativeRefresh {
         })
     }
 
-    /// See [`Call::decide`]. Takes the locks over: they are released with the call's end, or handed back with `busy`.
+    /// See [`Call::decide`]. Takes the lock over: it is released with the call's end, or handed back with `busy`.
     #[napi]
-    pub fn decide<'env>(
-        &self,
-        env: &'env Env,
-        lock: &NativeLock,
-        generation_lock: Option<&NativeLock>,
-    ) -> napi::Result<Object<'env>> {
+    pub fn decide<'env>(&self, env: &'env Env, lock: &NativeLock) -> napi::Result<Object<'env>> {
         let (call, slot) = (Arc::clone(&self.call), Arc::clone(&self.flight));
         let (guard, hand_back) = (lock.take(), lock.holder());
-        let generation_guard = generation_lock.and_then(NativeLock::take);
         task::promise(env, move || {
             let guard = guard.ok_or_else(|| Error::new(Code::Internal, "decided without the lock"))?;
-            Ok(match call.decide(guard, generation_guard)? {
-                Decision::Busy { lock, generation_lock } => {
+            Ok(match call.decide(guard)? {
+                Decision::Busy { lock, other } => {
                     hand_back(lock);
-                    Reply::from(json!({ "kind": "busy", "lockPath": generation_lock.to_string_lossy() }))
+                    Reply::from(json!({ "kind": "busy", "lockPath": other.to_string_lossy() }))
                 }
                 decision => decided(decision, &slot),
             })

@@ -6,10 +6,10 @@ use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::grant::{self, Siblings};
 use crate::journal::{
-    ClaimRecord, FailureRecord, Journal, LostWith, MAX_CREDENTIAL_BYTES, Pause, Sealed, State, Verdict,
+    ClaimRecord, FailureRecord, Journal, LostWith, MAX_CREDENTIAL_BYTES, Pause, Record, Sealed, State, Verdict,
 };
 use crate::ledger::Ledger;
-use crate::lock::{self, Guard};
+use crate::lock::Guard;
 use crate::store::{Profile, Store};
 use std::path::{Path, PathBuf};
 
@@ -25,12 +25,12 @@ pub enum Decision {
     Dispatched(Box<InFlight>),
     /// The provider asked for a pause of this many milliseconds more. The locks are released.
     BackOff(f64),
-    /// The same refresh token is being sent under another name: wait for that lock too, then decide again with both.
+    /// The same refresh token is being sent under another name: wait for that key's lock, let it go, then decide again.
     Busy {
-        /// The key's lock.
+        /// The key's lock, to decide with.
         lock: Guard,
         /// The lock to wait for.
-        generation_lock: PathBuf,
+        other: PathBuf,
     },
 }
 
@@ -46,11 +46,11 @@ struct Owner {
 }
 
 impl Call {
-    /// Decides under the key's lock, with the generation's lock if [`Decision::Busy`] asked for it.
+    /// Decides under the key's lock.
     ///
-    /// What a previous owner left unfinished is finished first. An adopter releases the locks before it writes its own
+    /// What a previous owner left unfinished is finished first. An adopter releases the lock before it writes its own
     /// store, so that adoptions run side by side.
-    pub fn decide(&self, lock: Guard, generation_lock: Option<Guard>) -> Result<Decision> {
+    pub fn decide(&self, lock: Guard) -> Result<Decision> {
         let mut journal = Journal::open(&self.lock_base).and_then(|journal| self.refuse_shared(journal));
         let mut recovered = journal.as_mut().map_or_else(|_| Vec::new(), |journal| self.finish(journal));
         let Some((place, held)) = self.held()? else { return Ok(Decision::Served(Served::Absent)) };
@@ -63,8 +63,10 @@ impl Call {
         }
         let ledger = journal.as_ref().map_or_else(|_| Ledger::default(), |journal| journal.record().ledger.clone());
         let serves = |one: &Recovered| {
-            let descends = ledger.descends(one.credential.generation(), held.generation());
-            self.is_usable(&one.credential) && may_replace(&held, &one.credential, descends)
+            // Nothing else: a login that landed meanwhile is none of its ancestors, and wins.
+            ledger.descends(one.credential.generation(), held.generation())
+                && self.is_usable(&one.credential)
+                && may_replace(&held, &one.credential, true)
         };
         if let Some(at) = recovered.iter().rposition(serves) {
             let Recovered { credential, not_saved } = recovered.swap_remove(at);
@@ -82,22 +84,21 @@ impl Call {
         if let Some(Profile::Oauth(mains)) = &mains
             && self.is_adoptable(&held, mains, &ledger)
         {
-            drop((journal, generation_lock, lock));
+            drop((journal, lock));
             return self.adopt(mains, &ledger).map(Decision::Served);
         }
         // From here on the journal is needed. If it can't be used, the provider is not asked.
-        self.claim(Owner { lock, journal: journal?, place, held, mains, recovered }, generation_lock)
+        self.claim(Owner { lock, journal: journal?, place, held, mains, recovered })
     }
 
     /// Sees to it that nobody sends or has sent this generation under any name, and puts on record that it is being sent.
-    fn claim(&self, owner: Owner, generation_lock: Option<Guard>) -> Result<Decision> {
+    fn claim(&self, owner: Owner) -> Result<Decision> {
         let generation = owner.held.generation();
-        let wanted = grant::lock_path(&self.state_dir, generation);
-        let given = generation_lock.filter(|lock| lock.base() == wanted);
-        let Some(generation_lock) = given.map_or_else(|| lock::try_acquire(&wanted), |lock| Ok(Some(lock)))? else {
-            return Ok(Decision::Busy { lock: owner.lock, generation_lock: wanted });
-        };
+        let claims = grant::lock_claims(&self.lock_base)?;
         let siblings = Siblings::read(&self.lock_base)?;
+        if let Some(other) = siblings.sending(generation)? {
+            return Ok(Decision::Busy { lock: owner.lock, other: other.to_owned() });
+        }
         let lineage = siblings.lineage(&owner.journal.record().ledger);
         let own_failure = owner.journal.record().failure_of(generation);
         // One key may know that a call was cut off, and another that its repetition was refused: the worst counts.
@@ -105,11 +106,11 @@ impl Call {
         let is_spent = lineage.is_spent(generation);
         let is_doubtful = is_spent || failure.as_ref().is_some_and(|failure| failure.verdict != Verdict::Unspent);
         if is_doubtful && let Some(newer) = self.newer(&owner, &siblings, &lineage) {
-            drop(generation_lock);
+            drop(claims);
             return self.replace(owner, &newer);
         }
         let Some(FailureRecord { verdict, pid, at, pause, .. }) = failure else {
-            return if is_spent { Err(self.is_spent(&owner)) } else { self.dispatch(owner, generation_lock, None) };
+            return if is_spent { Err(self.is_spent(&owner)) } else { self.dispatch(owner, None) };
         };
         let mut probed_for = None;
         match verdict {
@@ -126,11 +127,11 @@ impl Call {
         }
         match pause.and_then(|pause| self.left_of(&pause)) {
             Some(left) => Ok(Decision::BackOff(left)),
-            None => self.dispatch(owner, generation_lock, probed_for.as_ref()),
+            None => self.dispatch(owner, probed_for.as_ref()),
         }
     }
 
-    fn dispatch(&self, owner: Owner, generation_lock: Guard, probed_for: Option<&LostWith>) -> Result<Decision> {
+    fn dispatch(&self, owner: Owner, probed_for: Option<&LostWith>) -> Result<Decision> {
         let Owner { lock, mut journal, place, held, mains, .. } = owner;
         let store = self.store_at(place);
         store.refuse_read_only()?;
@@ -155,21 +156,25 @@ impl Call {
             in_main: mains.is_none_or(|mains| !mains.is_absent()),
             probe: probed_for.is_some(),
         });
-        if let Some(&LostWith { pid, at }) = probed_for {
-            // Should the probe be cut off as well, it still counts as made.
-            let verdict = Verdict::Uncertain { probed: true };
-            record.set_failure(spent, Some(FailureRecord { generation: spent, verdict, pid, at, pause: None }));
-        }
+        let set_probe = |record: &mut Record, probed| {
+            if let Some(&LostWith { pid, at }) = probed_for {
+                let verdict = Verdict::Uncertain { probed };
+                record.set_failure(spent, Some(FailureRecord { generation: spent, verdict, pid, at, pause: None }));
+            }
+        };
+        set_probe(&mut record, false);
         // Each durable before the next: two slots that are on their way to the disk at once could both be torn.
         journal.write(record.clone(), true)?;
+        let claimed = record.clone();
         record.state = State::Dispatched;
-        if let Err(error) = journal.write(record.clone(), true) {
+        // Should the probe be cut off as well, it still counts as made.
+        set_probe(&mut record, true);
+        if let Err(error) = journal.write(record, true) {
             // It may have been written and only not synced; nothing was sent.
-            record.state = State::Idle;
-            let _ = journal.write(record, true);
+            let _ = journal.write(claimed.idle(), true);
             return Err(error);
         }
-        let flight = InFlight { journal, credential: held, spent, answer: None, generation_lock, lock };
+        let flight = InFlight { journal, credential: held, spent, answer: None, lock };
         Ok(Decision::Dispatched(Box::new(flight)))
     }
 
@@ -222,7 +227,7 @@ impl Call {
             let credential = held.replaced_by(newer);
             return Ok(Decision::Served(Served::Adopted { credential, not_saved: None }));
         }
-        self.decide(lock, None)
+        self.decide(lock)
     }
 
     /// A journal that another key has written to would have us take its credentials for ours.

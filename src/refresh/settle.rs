@@ -130,12 +130,12 @@ impl Call {
     /// newer.
     pub fn fail(&self, mut flight: Box<InFlight>, class: FailureClass) -> Result<Failed> {
         let recorded = self.record_failure(&mut flight, class);
-        let InFlight { journal, lock, generation_lock, .. } = *flight;
+        let InFlight { journal, lock, .. } = *flight;
         let ledger = journal.record().ledger.clone();
-        drop((journal, generation_lock));
+        drop(journal);
         recorded?;
         if class == FailureClass::AnsweredDead {
-            return match self.decide(lock, None) {
+            return match self.decide(lock) {
                 Ok(decision) => Ok(Failed::Instead(decision)),
                 Err(error) if error.code == Code::GrantDead => Ok(Failed::ForGood(Some(error))),
                 Err(error) => Err(error),

@@ -129,7 +129,7 @@ impl World {
 
     /// Decides under the key's lock.
     pub fn decide(&self, call: &Call) -> Result<Decision> {
-        call.decide(self.lock(), None)
+        call.decide(self.lock())
     }
 
     /// Decides under the key's lock, and the decision must be to ask the provider.

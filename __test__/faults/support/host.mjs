@@ -1,13 +1,14 @@
 /**
  * A host in a temporary directory: the stores of a main agent and two others, and what is left of them afterwards.
  */
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 export const PROVIDER = "acme";
 export const PROFILE = "acme:owner";
 export const STORE_FILE = "auth-profiles.json";
+const EXPIRED_MS = -60_000;
 export const AGENTS = ["main", "one", "two"];
 
 /** What lies around the credential, in spellings that a careless writer would change. */
@@ -16,20 +17,32 @@ const before = (name) =>
 const after = `\n  },\n  "note": "kept" , "lone": "\\ud800"\n}\n`;
 const profileText = (credential) => `,\n    ${JSON.stringify(PROFILE)}: ${credential}`;
 
+export const temporaryDir = () => mkdtempSync(join(tmpdir(), "oauth-refresh-lock-faults-"));
+
 export class Host {
-  stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-faults-"));
+  static #all = new Set();
+
+  /** Takes away what tests that failed have left. */
+  static removeAll() {
+    for (const host of Host.#all) host.remove();
+  }
 
   /**
    * @param {{ access: string, refresh: string }} grant
-   * @param {{ without?: string[], expiresInMs?: number }} [options] `without`: agents whose stores lack the profile
+   * @param {object} [options]
+   * @param {string[]} [options.without] agents whose stores lack the profile
+   * @param {number} [options.expiresInMs]
+   * @param {string} [options.stateDir]
    */
-  constructor(grant, { without = [], expiresInMs = -60_000 } = {}) {
+  constructor(grant, { without = [], expiresInMs = EXPIRED_MS, stateDir = temporaryDir() } = {}) {
+    this.stateDir = stateDir;
     this.without = without;
+    Host.#all.add(this);
     this.put(grant, expiresInMs);
   }
 
   /** Gives every agent that has the profile this credential. */
-  put({ access, refresh }, expiresInMs = -60_000) {
+  put({ access, refresh }, expiresInMs = EXPIRED_MS) {
     this.old = { access, refresh };
     const expires = Date.now() + expiresInMs;
     const credential = { type: "oauth", provider: PROVIDER, access, refresh, expires, email: "owner@example.test" };
@@ -55,6 +68,33 @@ export class Host {
   tokens(name) {
     const profile = JSON.parse(readFileSync(this.storePath(name), "utf8")).profiles[PROFILE];
     return profile && { access: profile.access, refresh: profile.refresh };
+  }
+
+  /** Each store's bytes. */
+  bytes() {
+    return AGENTS.map((name) => readFileSync(this.storePath(name), "utf8"));
+  }
+
+  /** The same; a torn store holds none. */
+  parsed(name) {
+    try {
+      return this.tokens(name);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Which agents' stores hold these tokens. */
+  holders({ access, refresh }) {
+    return AGENTS.filter((name) => {
+      const tokens = this.parsed(name);
+      return tokens?.access === access && tokens?.refresh === refresh;
+    });
+  }
+
+  /** Takes the profile out of an agent's store. */
+  logOut(name) {
+    writeFileSync(this.storePath(name), `${before(name)}${after}`);
   }
 
   /**
@@ -104,6 +144,7 @@ export class Host {
   }
 
   remove() {
-    if (existsSync(this.stateDir)) rmSync(this.stateDir, { recursive: true, force: true });
+    Host.#all.delete(this);
+    rmSync(this.stateDir, { recursive: true, force: true });
   }
 }

@@ -4,7 +4,7 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 
-const SLOT_BYTES = 64 << 10;
+const SLOT_BYTES = 128 << 10;
 const HEADER_BYTES = 52;
 
 function decode(slot) {
@@ -16,12 +16,16 @@ function decode(slot) {
   return { sequence: sequence.readBigUInt64LE(), record: JSON.parse(text.toString("utf8")) };
 }
 
-/** The current record of the journal of this lock; `undefined` if there is none. */
+/**
+ * The current record of the journal of this lock; `undefined` if there is none. Its receipts are the answers of the
+ * provider that it holds.
+ */
 export function readJournal(lockPath) {
   const path = `${lockPath}.journal`;
   if (!existsSync(path)) return undefined;
   const bytes = readFileSync(path);
-  if (bytes.length < 2 * SLOT_BYTES) return undefined;
+  if (bytes.length !== 2 * SLOT_BYTES) return undefined;
   const slots = [bytes.subarray(0, SLOT_BYTES), bytes.subarray(SLOT_BYTES)].map(decode).filter(Boolean);
-  return slots.sort((one, other) => (one.sequence < other.sequence ? 1 : -1))[0]?.record;
+  const [current] = slots.sort((one, other) => (one.sequence < other.sequence ? 1 : -1));
+  return current && { receipts: [], ...current.record };
 }

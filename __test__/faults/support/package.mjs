@@ -12,7 +12,15 @@ const COPY = join(TARGET, "package");
 
 function build() {
   // A target directory of its own: other builds overwrite the library in the common one.
-  const settings = ["--locked", "--features", "binding,faults", "--target-dir", TARGET, "--config", "profile.dev.debug=0"];
+  const settings = [
+    "--locked",
+    "--features",
+    "binding,faults",
+    "--target-dir",
+    TARGET,
+    "--config",
+    "profile.dev.debug=0",
+  ];
   const { status, error, stdout } = spawnSync(
     "cargo",
     ["build", ...settings, "--message-format=json-render-diagnostics"],

@@ -92,17 +92,33 @@ export class AgentProcess {
 /** One call in a process of its own, to its end. */
 export async function oneCall(options, ask) {
   const agent = new AgentProcess(options);
-  agent.ask(ask);
-  const end = await agent.finish();
-  return { ...end, agent, settled: agent.first("settled"), fields: agent.first("answered")?.fields };
+  const called = agent.call(ask).catch(() => {});
+  const ended = agent.finish();
+  const settled = await called;
+  // It would stay for a while and try again.
+  const unsaved = settled?.error?.code === "receipt_unsaved";
+  const end = await (unsaved ? agent.kill() : ended);
+  return { ...end, agent, settled, unsaved, fields: agent.first("answered")?.fields };
 }
 
-/** Does these jobs, `lanes` at a time; each lane has a context of its own. */
+/** Does these jobs, `lanes` at a time; each lane has a context of its own. After a failure no further one is begun. */
 export async function sideBySide(jobs, lanes, createContext, work) {
-  const queue = [...jobs];
+  const queue = jobs[Symbol.iterator]();
+  let failed = false;
   const lane = async () => {
-    const context = await createContext();
-    for (let job = queue.shift(); job !== undefined; job = queue.shift()) await work(job, context);
+    try {
+      const context = await createContext();
+      while (!failed) {
+        const { done, value } = queue.next();
+        if (done) return;
+        await work(value, context);
+      }
+    } catch (error) {
+      failed = true;
+      throw error;
+    }
   };
-  await Promise.all(Array.from({ length: lanes }, lane));
+  const ends = await Promise.allSettled(Array.from({ length: lanes }, lane));
+  const failure = ends.find(({ status }) => status === "rejected");
+  if (failure) throw failure.reason;
 }

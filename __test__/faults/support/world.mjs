@@ -3,40 +3,53 @@
  */
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
-import { afterAll, onTestFinished, vi } from "vitest";
+import { onTestFinished, vi } from "vitest";
 import { startProvider } from "../../../storm/provider.mjs";
 import { createRefresh } from "../../../storm/refresh.mjs";
 import { digest } from "../../../storm/witness.mjs";
 import { describeError } from "./errors.mjs";
-import { PROFILE, PROVIDER } from "./host.mjs";
+import { Host, PROFILE, PROVIDER } from "./host.mjs";
 import { faultyPackage } from "./package.mjs";
+import { AgentProcess } from "./processes.mjs";
 
 export async function createWorld() {
   const module = faultyPackage();
   const { withOAuthRefreshLock, resolveOAuthRefreshLockPath } = createRequire(module)(dirname(module));
-  let onRefreshCall;
-  const provider = await startProvider({ onRefreshCall: (call) => onRefreshCall?.(call) });
-  afterAll(() => provider.close());
+  const waits = new Map();
+  const provider = await startProvider({ onRefreshCall: ({ refreshDigest }) => waits.get(refreshDigest)?.() });
+  const neighbour = new AgentProcess({ package: module, timers: false });
   const server = { issuer: provider.issuer, tokenEndpoint: provider.tokenEndpoint, clientId: provider.clientId };
   const key = { provider: PROVIDER, profileId: PROFILE };
 
   return {
     module,
     provider,
+    withOAuthRefreshLock,
+    /** A process of agents that lives as long as the world. No timer of its own ever fires. */
+    neighbour,
 
-    /** Is told each refresh that the server has dealt with; its answer is on hold. */
-    onRefreshCall(listener) {
-      onRefreshCall = listener;
+    async close() {
+      await neighbour.finish();
+      await provider.close();
+      Host.removeAll();
     },
+
+    /** Resolves once the server has dealt with this refresh token, with its answer on hold. */
+    refreshed: (refresh) => new Promise((resolve) => waits.set(digest(refresh), resolve)),
 
     lockPath: (host) => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: host.stateDir }),
 
     /** What an agent's process is asked to do. */
     ask: (host, name, options, more) => ({ ...key, options: host.options(name, options), server, ...more }),
 
-    /** A call in this process: `{ result }` or `{ error }`. */
-    async call(host, name, options) {
-      const refresh = createRefresh(server);
+    /** A call in this process: `{ result }` or `{ error }`. `answered` is called before the refresh function returns. */
+    async call(host, name, options, answered) {
+      const ask = createRefresh(server);
+      const refresh = async (credential, context) => {
+        const fields = await ask(credential, context);
+        answered?.(fields);
+        return fields;
+      };
       try {
         return { result: await withOAuthRefreshLock(PROVIDER, PROFILE, refresh, host.options(name, options)) };
       } catch (error) {

@@ -1,0 +1,99 @@
+/**
+ * A process of agents. Calls the package as its parent asks, tells it every event and every step, and waits for its
+ * word at each. Ends by itself once its parent has gone and no call keeps it.
+ *
+ * @typedef {object} Ask
+ * @property {number} id
+ * @property {"refresh" | "lock" | "path"} ask
+ * @property {string} provider
+ * @property {string} profileId
+ * @property {object} [options]
+ * @property {number} [callers] that many calls, all at once
+ * @property {object} [server] the refresh function asks this server, once the parent gives its word
+ * @property {boolean} [barrier] hold the calls back until the parent says "go"
+ */
+import { subscribe } from "node:diagnostics_channel";
+import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
+import { createRefresh, discover } from "../../storm/refresh.mjs";
+import { CHANNEL, deferred } from "./events.mjs";
+
+/** What the parent says or has said, by request and word. */
+const words = new Map();
+/** Server connections, made before the barrier. */
+const servers = new Map();
+
+const tell = (message) => process.connected && process.send(message);
+function said(id, word) {
+  const key = `${id}:${word}`;
+  if (!words.has(key)) words.set(key, deferred());
+  return words.get(key);
+}
+
+function plain(error) {
+  if (!(error instanceof Error)) return { thrown: error };
+  const { name, message, code, path, lockPath, holder } = error;
+  return { name, message, code, path, lockPath, holder };
+}
+
+async function refreshAt(server) {
+  if (!servers.has(server.issuer)) servers.set(server.issuer, createRefresh(await discover(server)));
+  return servers.get(server.issuer);
+}
+
+const asks = {
+  async refresh({ id, provider, profileId, options, server }) {
+    const ask = server && (await refreshAt(server));
+    return (signal) =>
+      withOAuthRefreshLock(
+        provider,
+        profileId,
+        async (credential, context) => {
+          tell({ id, told: "called", credential });
+          const { fields, failure } = await said(id, "answer").promise;
+          if (failure) throw new Error(failure);
+          return ask ? ask(credential, context) : fields;
+        },
+        { ...options, signal },
+      );
+  },
+  async lock({ id, provider, profileId, options }) {
+    const work = async () => {
+      tell({ id, told: "called" });
+      return (await said(id, "answer").promise).fields;
+    };
+    return (signal) => withOAuthProfileLock(provider, profileId, work, { ...options, signal });
+  },
+  async path({ provider, profileId, options }) {
+    return async () => resolveOAuthRefreshLockPath(provider, profileId, options);
+  },
+};
+
+async function serve(request) {
+  const { id, ask, callers = 1, barrier } = request;
+  const controllers = Array.from({ length: callers }, () => new AbortController());
+  void said(id, "abort").promise.then(({ reason }) => {
+    for (const controller of controllers) controller.abort(reason);
+  });
+  const call = await asks[ask](request);
+  if (barrier) {
+    tell({ id, told: "ready" });
+    await said(id, "go").promise;
+  }
+  const outcomes = await Promise.all(
+    controllers.map(({ signal }) =>
+      call(signal).then(
+        (result) => ({ result }),
+        (error) => ({ error: plain(error) }),
+      ),
+    ),
+  );
+  tell({ id, told: "settled", outcomes });
+}
+
+subscribe(CHANNEL, (event) => tell({ event }));
+process.on("message", (message) => {
+  if (message.ask) void serve(message);
+  else if (message.word === "leave") process.disconnect();
+  else said(message.id, message.word).resolve(message);
+});
+tell({ told: "started" });

@@ -1,0 +1,196 @@
+// How the package is called from an ES module. Compiled, never run.
+import { subscribe } from "node:diagnostics_channel";
+import {
+  type ErrorCode,
+  isRefreshTokenReusedError,
+  isSafeToCopyOAuthIdentity,
+  type LockHolder,
+  type LockOptions,
+  type MirrorReason,
+  type MirrorResult,
+  OAUTH_REFRESH_CALL_TIMEOUT_MS,
+  OAUTH_REFRESH_LOCK_OPTIONS,
+  type OAuthCredential,
+  type OAuthRefreshLockError,
+  type OAuthRefreshLockEvent,
+  type RefreshFunction,
+  type RefreshOptions,
+  type RefreshResult,
+  resolveOAuthRefreshLockPath,
+  shouldMirrorRefreshedOAuthCredential,
+  withOAuthProfileLock,
+  withOAuthRefreshLock,
+} from "oauth-refresh-lock";
+
+/** Exactly this type, neither wider nor narrower. */
+declare function exactly<Expected>(): <Actual>(
+  value: Actual,
+  ...same: (<T>() => T extends Actual ? 1 : 2) extends <T>() => T extends Expected ? 1 : 2 ? [] : [never]
+) => void;
+
+// A refresh, as short as it gets, and with everything.
+
+const refresh: RefreshFunction = async (credential, { signal }) => {
+  exactly<OAuthCredential>()(credential);
+  exactly<AbortSignal>()(signal);
+  const response = await fetch("https://auth.example.test/token", { method: "POST", body: credential.refresh, signal });
+  const tokens = (await response.json()) as { access_token: string; expires_in: number };
+  return { access: tokens.access_token, expires: Date.now() + tokens.expires_in * 1000 };
+};
+
+const result = await withOAuthRefreshLock("acme", "acme:default", refresh);
+exactly<RefreshResult | null>()(result);
+if (result) {
+  exactly<"fresh" | "adopted" | "refreshed">()(result.outcome);
+  exactly<string>()(result.credential.access);
+  exactly<string>()(result.credential.refresh);
+  exactly<number>()(result.credential.expires);
+  exactly<string | undefined>()(result.credential.email);
+  exactly<unknown>()(result.credential.anything);
+  exactly<MirrorResult | undefined>()(result.mirror);
+  exactly<MirrorReason | "store-error" | undefined>()(result.mirror?.reason);
+  exactly<ErrorCode | undefined>()(result.mirror?.error?.code);
+  exactly<ErrorCode | undefined>()(result.notSaved?.code);
+}
+
+const everything: RefreshOptions = {
+  agentDir: "/state/agents/sub/agent",
+  mainAgentDir: "/state/agents/main/agent",
+  stateDir: "/state",
+  lockPath: "/state/locks/mine",
+  signal: AbortSignal.timeout(1_000),
+  timeoutMs: 1_000,
+  callTimeoutMs: 1_000,
+  refreshMarginMs: 0,
+  forceRefresh: true,
+  rejectedAccess: "token",
+};
+await withOAuthRefreshLock("acme", "acme:default", refresh, everything);
+
+// What a refresh function may return.
+
+await withOAuthRefreshLock("acme", "acme:default", () => null);
+await withOAuthRefreshLock("acme", "acme:default", () => undefined);
+await withOAuthRefreshLock("acme", "acme:default", async () => null);
+await withOAuthRefreshLock("acme", "acme:default", () => ({ access: "a", expires: 1 }));
+await withOAuthRefreshLock("acme", "acme:default", async () => ({
+  access: "a",
+  expires: 1,
+  refresh: "r",
+  scope: ["x"],
+}));
+await withOAuthRefreshLock("acme", "acme:default", async ({ refresh }) => ({ access: refresh, expires: 1 }));
+
+// @ts-expect-error: no expiry
+await withOAuthRefreshLock("acme", "acme:default", () => ({ access: "a" }));
+// @ts-expect-error: no access token
+await withOAuthRefreshLock("acme", "acme:default", async () => ({ expires: 1 }));
+// @ts-expect-error: an expiry is a number
+await withOAuthRefreshLock("acme", "acme:default", () => ({ access: "a", expires: new Date() }));
+// @ts-expect-error: a token is text
+await withOAuthRefreshLock("acme", "acme:default", () => ({ access: 1, expires: 1 }));
+// @ts-expect-error: text is no credential
+await withOAuthRefreshLock("acme", "acme:default", async () => "token");
+// @ts-expect-error: no function
+await withOAuthRefreshLock("acme", "acme:default");
+// @ts-expect-error: a profile id is text
+await withOAuthRefreshLock("acme", 1, refresh);
+// @ts-expect-error: no such option
+await withOAuthRefreshLock("acme", "acme:default", refresh, { timeout: 1 });
+// @ts-expect-error: milliseconds are a number
+await withOAuthRefreshLock("acme", "acme:default", refresh, { callTimeoutMs: "1s" });
+// @ts-expect-error: a result may be null
+(await withOAuthRefreshLock("acme", "acme:default", refresh)).credential;
+// @ts-expect-error: no such outcome
+if (result?.outcome === "recovered") throw new Error();
+
+// The lock alone passes results through.
+
+exactly<number>()(await withOAuthProfileLock("acme", "acme:default", () => 1 as number));
+exactly<string[]>()(await withOAuthProfileLock("acme", "acme:default", async () => [""]));
+exactly<void>()(await withOAuthProfileLock("acme", "acme:default", () => {}));
+const lockOptions: LockOptions = { lockPath: "/locks/x", signal: AbortSignal.abort(), timeoutMs: 1, stateDir: "/s" };
+exactly<Promise<boolean>>()(withOAuthProfileLock<boolean>("acme", "acme:default", () => true, lockOptions));
+// @ts-expect-error: refreshes only
+await withOAuthProfileLock("acme", "acme:default", () => {}, { forceRefresh: true });
+// @ts-expect-error: the function gets nothing
+await withOAuthProfileLock("acme", "acme:default", (credential: OAuthCredential) => credential);
+
+// What decides.
+
+exactly<string>()(resolveOAuthRefreshLockPath("acme", "acme:default"));
+exactly<string>()(resolveOAuthRefreshLockPath("acme", "acme:default", { stateDir: "/state" }));
+// @ts-expect-error: no such option
+resolveOAuthRefreshLockPath("acme", "acme:default", { agentDir: "/agent" });
+
+const credential: OAuthCredential = {
+  type: "oauth",
+  provider: "acme",
+  access: "a",
+  refresh: "r",
+  expires: 1,
+  more: [1],
+};
+exactly<boolean>()(isSafeToCopyOAuthIdentity({}, { accountId: "a", email: "e" }));
+exactly<boolean>()(isSafeToCopyOAuthIdentity(credential, credential));
+// @ts-expect-error: null is no identity
+isSafeToCopyOAuthIdentity(null, {});
+
+exactly<{ mirror: boolean; reason: MirrorReason }>()(shouldMirrorRefreshedOAuthCredential(null, credential));
+shouldMirrorRefreshedOAuthCredential(undefined, credential);
+shouldMirrorRefreshedOAuthCredential({ type: "api_key", key: "k" }, credential);
+// @ts-expect-error: an API key is no refreshed credential
+shouldMirrorRefreshedOAuthCredential(credential, { ...credential, type: "api_key" });
+// @ts-expect-error: something was refreshed
+shouldMirrorRefreshedOAuthCredential(credential, null);
+
+exactly<boolean>()(isRefreshTokenReusedError(new Error("refresh_token_reused")));
+isRefreshTokenReusedError("refresh_token_reused");
+
+// Constants.
+
+exactly<120_000>()(OAUTH_REFRESH_CALL_TIMEOUT_MS);
+exactly<180_000>()(OAUTH_REFRESH_LOCK_OPTIONS.stale);
+exactly<20>()(OAUTH_REFRESH_LOCK_OPTIONS.retries.retries);
+// @ts-expect-error: frozen
+OAUTH_REFRESH_LOCK_OPTIONS.stale = 1;
+// @ts-expect-error: frozen through and through
+OAUTH_REFRESH_LOCK_OPTIONS.retries.factor = 1;
+
+// Errors are told by their code.
+
+try {
+  await withOAuthRefreshLock("acme", "acme:default", refresh);
+} catch (caught) {
+  const error = caught as OAuthRefreshLockError;
+  exactly<ErrorCode>()(error.code);
+  exactly<string | undefined>()(error.path);
+  exactly<LockHolder | undefined>()(error.holder);
+  switch (error.code) {
+    case "file_lock_timeout":
+      exactly<string | undefined>()(error.lockPath);
+      exactly<number | undefined>()(error.holder?.pid);
+      exactly<number | undefined>()(error.holder?.heldMs);
+      break;
+    case "caller_aborted":
+      exactly<unknown>()(error.cause);
+      break;
+    // @ts-expect-error: no such code
+    case "timed_out":
+      break;
+  }
+  // @ts-expect-error: an interface, not a class
+  if (caught instanceof OAuthRefreshLockError) throw caught;
+}
+
+// Events.
+
+subscribe("oauth-refresh-lock", (message) => {
+  const event = message as OAuthRefreshLockEvent;
+  exactly<"waiting" | "acquired" | "dispatched" | "refreshed" | "mirrored" | "adopted" | "fresh" | "failed">()(
+    event.type,
+  );
+  exactly<number>()(event.at);
+  exactly<string>()(event.lockPath);
+  exactly<string | undefined>()(event.agentDir);
+});
