@@ -72,7 +72,10 @@ export interface RefreshOptions extends LockOptions {
   refreshMarginMs?: number;
   /** Replace the access token that is stored now although it has not expired. Callers that ask for this at one time share one refresh. */
   forceRefresh?: boolean;
-  /** The access token that the resource server refused: refresh only if it is still the stored one. */
+  /**
+   * The access token that the resource server refused: refresh only if it is still the stored one. With it, `forceRefresh`
+   * adds nothing.
+   */
   rejectedAccess?: string;
   /** When `timeoutMs` runs out: return the stored credential after all if it has not expired yet. Default `false`. */
   serveUnexpired?: boolean;
@@ -281,8 +284,7 @@ export interface OAuthRefreshLockError extends Error {
 
 /** A message on the `node:diagnostics_channel` named `oauth-refresh-lock`. */
 export interface OAuthRefreshLockEvent {
-  type:
-    /** The caller stands in line behind a peer in this process or another. */
+  type: /** The caller stands in line behind a peer in this process or another. */
     | "waiting"
     /** The key's lock is ours. */
     | "acquired"

@@ -1,7 +1,9 @@
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { withOAuthRefreshLock } from "../index.mjs";
-import { startAgent } from "./support/agents.mjs";
-import { answer, createHost, expired, HOUR, PROFILE, PROVIDER, storeText, usable } from "./support/host.mjs";
+import { holdLock, startAgent } from "./support/agents.mjs";
+import { refreshAs } from "./support/calls.mjs";
+import { answer, createHost, expired, HOUR, storeText, usable } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
 import { answering, held, unwanted } from "./support/refresh-functions.mjs";
 import { rejection } from "./support/rejections.mjs";
@@ -31,9 +33,6 @@ const IDENTITIES = [
   { name: "other project", own: { projectId: "p" }, peers: { projectId: "q" }, adopted: false },
 ];
 
-const call = (host, agent, refresh, options) =>
-  withOAuthRefreshLock(PROVIDER, PROFILE, refresh, host.as(agent, options));
-
 /** A refusal costs a refresh of one's own, and leaves both stores to their owners. */
 async function expectOwnRefresh(host, result, { old, fields, main, refresh }) {
   expect(await result).toMatchObject({
@@ -52,7 +51,7 @@ describe("before the lock, main's usable login is", () => {
     const host = createHost({ main: mains, sub: old });
     const log = listen();
     const refresh = unwanted();
-    expect(await call(host, "sub", refresh)).toEqual({ outcome: "adopted", credential: mains });
+    expect(await refreshAs(host, "sub", refresh)).toEqual({ outcome: "adopted", credential: mains });
     expect(refresh).not.toHaveBeenCalled();
     // No lock taken: none needed.
     expect(log.types()).toEqual(["adopted"]);
@@ -67,7 +66,7 @@ describe("before the lock, main's usable login is", () => {
     const main = host.store("main");
     const fields = answer();
     const refresh = answering(fields);
-    await expectOwnRefresh(host, call(host, "sub", refresh), { old, fields, main, refresh });
+    await expectOwnRefresh(host, refreshAs(host, "sub", refresh), { old, fields, main, refresh });
   });
 
   test("not adopted when it is another provider's", async () => {
@@ -76,7 +75,7 @@ describe("before the lock, main's usable login is", () => {
     const main = host.store("main");
     const fields = answer();
     const refresh = answering(fields);
-    await expectOwnRefresh(host, call(host, "sub", refresh), { old, fields, main, refresh });
+    await expectOwnRefresh(host, refreshAs(host, "sub", refresh), { old, fields, main, refresh });
   });
 
   test("not adopted when it is about to expire itself", async () => {
@@ -84,7 +83,7 @@ describe("before the lock, main's usable login is", () => {
     const host = createHost({ main: usable({ expires: Date.now() + HOUR }), sub: old });
     const fields = answer({ expires: Date.now() + 3 * HOUR });
     const refresh = answering(fields);
-    const result = await call(host, "sub", refresh, { refreshMarginMs: 2 * HOUR });
+    const result = await refreshAs(host, "sub", refresh, { refreshMarginMs: 2 * HOUR });
     expect(result).toMatchObject({ outcome: "refreshed", mirror: { written: true, reason: "incoming-fresher" } });
     expect(refresh).toHaveBeenCalledTimes(1);
   });
@@ -96,7 +95,7 @@ describe("before the lock, main's usable login is", () => {
     host.seed("sub", expired());
     host.block("sub");
     const before = host.store("sub");
-    const result = await call(host, "sub", unwanted());
+    const result = await refreshAs(host, "sub", unwanted());
     expect(result).toEqual({
       outcome: "adopted",
       credential: mains,
@@ -115,7 +114,7 @@ describe("under the lock, what a peer got while we waited is", () => {
     const peer = await startAgent();
     const peersCall = peer.refresh({ options: host.as("main") });
     await peersCall.called;
-    const result = call(host, "sub", refresh);
+    const result = refreshAs(host, "sub", refresh);
     await log.seen({ type: "waiting", agentDir: host.agentDir("sub") });
     expect(refresh).not.toHaveBeenCalled();
     const peersFields = answer({ expires: Date.now() + 2 * HOUR });
@@ -143,6 +142,36 @@ describe("under the lock, what a peer got while we waited is", () => {
     expect(log.types()).toEqual(["waiting", "acquired", "dispatched", "refreshed", "mirrored"]);
   });
 
+  test("saved in the own store after the lock has been let go", async () => {
+    const [old, mains] = [expired(), expired()];
+    const host = createHost({ main: usable(), sub: old });
+    const [peer, outsider] = await Promise.all([startAgent(), startAgent()]);
+    // The one file there is the lock that guards the sub-agent's store.
+    await refreshAs(host, "sub", unwanted());
+    const storeLocks = join(host.stateDir, "locks", "auth-store");
+    const [name, ...others] = readdirSync(storeLocks);
+    expect(others).toEqual([]);
+    host.seed("sub", old);
+    host.seed("main", mains);
+
+    const log = listen();
+    const theirs = peer.refresh({ options: host.as("main") });
+    await theirs.called;
+    const result = refreshAs(host, "sub", unwanted());
+    await log.seen({ type: "waiting" });
+    const writing = await holdLock(outsider, { options: { lockPath: join(storeLocks, name) } });
+    const fields = answer();
+    theirs.answer(fields);
+    await log.seen({ type: "acquired" });
+    // The store is not to be written yet, and the lock is free for others all the same.
+    const next = await holdLock(peer, { options: { stateDir: host.stateDir } });
+    expect(host.store("sub")).toBe(storeText(old));
+    await next.release();
+    await writing.release();
+    expect(await result).toEqual({ outcome: "adopted", credential: { ...mains, ...fields } });
+    expect(host.store("sub")).toBe(storeText({ ...old, ...mains, ...fields }));
+  });
+
   test("found in the own store when the peer was the same agent", async () => {
     const old = expired();
     const host = createHost({ main: expired(), sub: old });
@@ -151,7 +180,7 @@ describe("under the lock, what a peer got while we waited is", () => {
     const peersCall = peer.refresh({ options: host.as("sub") });
     await peersCall.called;
     const refresh = unwanted();
-    const result = call(host, "sub", refresh);
+    const result = refreshAs(host, "sub", refresh);
     await log.seen({ type: "waiting" });
     const fields = answer();
     peersCall.answer(fields);
@@ -167,7 +196,7 @@ describe("after a refresh that failed, what a peer got meanwhile is", () => {
     const [old, mains] = [expired(own), usable(peers)];
     const host = createHost({ main: expired(peers), sub: old });
     const { refresh, called, fail } = held();
-    const result = call(host, "sub", refresh);
+    const result = refreshAs(host, "sub", refresh);
     await called;
     host.seed("main", mains);
     const failure = Object.assign(new Error("the provider is out to lunch"), { status: 503 });
@@ -195,7 +224,7 @@ describe("after a refresh that failed, what a peer got meanwhile is", () => {
     const [old, login] = [expired(), usable()];
     const host = createHost({ sub: old });
     const { refresh, called, fail } = held();
-    const result = call(host, "sub", refresh);
+    const result = refreshAs(host, "sub", refresh);
     await called;
     host.seed("sub", login);
     fail(new Error("invalid_grant"));
@@ -211,8 +240,8 @@ describe("in one process, a leader's result is", () => {
     const host = createHost({ leader: leaders, sub: old });
     const log = listen();
     const leader = held();
-    const leading = call(host, "leader", leader.refresh);
-    const result = call(host, "sub", refresh);
+    const leading = refreshAs(host, "leader", leader.refresh);
+    const result = refreshAs(host, "sub", refresh);
     await leader.called;
     // Whoever mirrors to main must not decide what the follower sees.
     host.seed("main", expired({ accountId: "somebody else" }));

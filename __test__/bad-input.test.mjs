@@ -11,6 +11,7 @@ import {
   withOAuthRefreshLock,
 } from "../index.mjs";
 import { startAgent } from "./support/agents.mjs";
+import { refreshAs } from "./support/calls.mjs";
 import {
   answer,
   createHost,
@@ -29,9 +30,6 @@ import { token, toldBy } from "./support/secrets.mjs";
 
 const NOBODY = 65_534;
 const isRoot = process.getuid() === 0;
-
-const call = (host, agent, refresh, options) =>
-  withOAuthRefreshLock(PROVIDER, PROFILE, refresh, host.as(agent, options));
 
 /** Shows any value in a test's name. */
 const shown = (values) => values.map((value) => [inspect(value, { breakLength: Number.POSITIVE_INFINITY }), value]);
@@ -123,7 +121,7 @@ describe("an argument of the wrong kind is refused, and nothing is done", () => 
     const host = createHost({ main: expired() });
     const before = host.tree();
     const refresh = unwanted();
-    const error = await typedRejection(call(host, "main", refresh, { [name]: value }), "invalid_argument");
+    const error = await typedRejection(refreshAs(host, "main", refresh, { [name]: value }), "invalid_argument");
     expect(error.message).toMatch(new RegExp(`^${name} must`));
     expect(refresh).not.toHaveBeenCalled();
     expect(host.tree()).toEqual(before);
@@ -175,7 +173,7 @@ describe("a directory that is missing means no such profile, and is not created"
     const host = createHost();
     const before = host.tree();
     const refresh = unwanted();
-    expect(await call(host, "main", refresh, options(host))).toBeNull();
+    expect(await refreshAs(host, "main", refresh, options(host))).toBeNull();
     expect(refresh).not.toHaveBeenCalled();
     expect(host.tree()).toEqual(before);
   });
@@ -250,7 +248,7 @@ describe("a result of the refresh function that is no credential is refused, and
     const host = createHost(stores);
     const before = host.tree({ locks: false });
     await typedRejection(
-      call(host, "sub", async () => result()),
+      refreshAs(host, "sub", async () => result()),
       "invalid_refresh_result",
     );
     expect(host.tree({ locks: false })).toEqual(before);
@@ -271,7 +269,7 @@ describe("a result of the refresh function that is no credential is refused, and
     const host = createHost({ main: expired(ACCOUNT), sub: expired(ACCOUNT) });
     const before = host.tree({ locks: false });
     await typedRejection(
-      call(host, "sub", async () => answer(fields)),
+      refreshAs(host, "sub", async () => answer(fields)),
       "identity_mismatch",
     );
     expect(host.tree({ locks: false })).toEqual(before);
@@ -281,7 +279,7 @@ describe("a result of the refresh function that is no credential is refused, and
     const host = createHost({ main: expired() });
     const before = host.tree({ locks: false });
     await typedRejection(
-      call(host, "main", async () => answer({ enterpriseUrl: "ghe.example.test" })),
+      refreshAs(host, "main", async () => answer({ enterpriseUrl: "ghe.example.test" })),
       "identity_mismatch",
     );
     expect(host.tree({ locks: false })).toEqual(before);
@@ -310,7 +308,7 @@ describe("what a refresh function throws that is no Error arrives in one", () =>
     for (const refresh of [throwing, () => Promise.reject(thrown)]) {
       const host = createHost({ main: expired() });
       const before = host.tree({ locks: false });
-      const error = await typedRejection(call(host, "main", refresh), "refresh_threw_non_error");
+      const error = await typedRejection(refreshAs(host, "main", refresh), "refresh_threw_non_error");
       expect(error.cause).toBe(thrown);
       expect(host.tree({ locks: false })).toEqual(before);
     }
@@ -320,7 +318,7 @@ describe("what a refresh function throws that is no Error arrives in one", () =>
     const host = createHost({ main: expired() });
     const thrown = token("thrown");
     const error = await typedRejection(
-      call(host, "main", () => Promise.reject(thrown)),
+      refreshAs(host, "main", () => Promise.reject(thrown)),
       "refresh_threw_non_error",
     );
     expect(error.cause).toBe(thrown);
@@ -331,7 +329,7 @@ describe("what a refresh function throws that is no Error arrives in one", () =>
     const { runInNewContext } = await import("node:vm");
     const foreign = runInNewContext(`new TypeError("from elsewhere")`);
     expect(foreign).not.toBeInstanceOf(Error);
-    expect(await rejection(call(host, "main", () => Promise.reject(foreign)))).toBe(foreign);
+    expect(await rejection(refreshAs(host, "main", () => Promise.reject(foreign)))).toBe(foreign);
   });
 });
 
@@ -403,7 +401,7 @@ describe("a store is refused, with the reason, and nothing is changed", () => {
   async function expectRefused(host, code, agent, where) {
     const before = host.tree({ locks: false });
     const refresh = unwanted();
-    const error = await typedRejection(call(host, agent, refresh), code);
+    const error = await typedRejection(refreshAs(host, agent, refresh), code);
     expect(error.path).toBe(where);
     expect(error.message).toContain(where);
     expect(refresh).not.toHaveBeenCalled();
@@ -506,7 +504,7 @@ describe("a store that is not there is none", () => {
     const host = createHost({ main: expired(), sub: expired() });
     replaced(host.storePath("main"), () => link(host.storePath("main")));
     const before = host.tree();
-    expect(await call(host, "main", unwanted())).toBeNull();
+    expect(await refreshAs(host, "main", unwanted())).toBeNull();
     expect(host.tree()).toEqual(before);
   });
 });
@@ -543,7 +541,7 @@ describe("a lock file that cannot be used is told, and the provider is not asked
     const before = host.tree();
     const fn = unwanted();
     for (const start of [
-      () => call(host, "main", fn),
+      () => refreshAs(host, "main", fn),
       () => withOAuthProfileLock(PROVIDER, PROFILE, fn, { stateDir: host.stateDir }),
     ]) {
       const error = await typedRejection(start(), "lock_unavailable");
@@ -560,7 +558,7 @@ test("a store that cannot be written after all is told, without the token", asyn
   const host = createHost({ main: old });
   host.block("main");
   const fields = answer();
-  const { outcome, credential, notSaved } = await call(host, "main", answering(fields));
+  const { outcome, credential, notSaved } = await refreshAs(host, "main", answering(fields));
   expect({ outcome, credential }).toEqual({ outcome: "refreshed", credential: { ...old, ...fields } });
   expect(notSaved).toEqual({ code: "store_unwritable", message: expect.stringContaining(host.storePath("main")) });
   expect(toldBy(new Error(notSaved.message))).toEqual([]);

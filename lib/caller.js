@@ -1,3 +1,4 @@
+const { setMaxListeners } = require("node:events");
 const { OAuthRefreshLockError } = require("./errors.js");
 
 /**
@@ -24,6 +25,8 @@ class Caller {
     this.#deadline = performance.now() + timeoutMs;
     this.#timer = setTimeout(onTimeout, timeoutMs, this);
     this.#signal = signal;
+    // One signal may end any number of callers; that is no leak to warn of.
+    if (signal instanceof AbortSignal) setMaxListeners(0, signal);
     if (signal?.aborted) this.#onAbort();
     else signal?.addEventListener("abort", this.#onAbort, { once: true });
   }

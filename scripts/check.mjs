@@ -14,7 +14,7 @@ function run(command, ...args) {
 const bin = (name) => join(root, "node_modules", ".bin", name);
 run(process.execPath, "scripts/setup.mjs");
 run("cargo", "fmt", "--check");
-run("cargo", "clippy", "--locked", "--all-targets", "--", "--deny", "warnings");
+run("cargo", "clippy", "--locked", "--all-targets", "--features", "faults", "--", "--deny", "warnings");
 run("cargo", "clippy", "--locked", "--features", "binding", "--", "--deny", "warnings");
 run(bin("biome"), "ci", "--error-on-warnings");
 run(bin("tsc"), "--project", "__test__/types");

@@ -49,8 +49,7 @@ const asks = {
         profileId,
         async (credential, context) => {
           tell({ id, told: "called", credential });
-          const { fields, failure } = await said(id, "answer").promise;
-          if (failure) throw new Error(failure);
+          const { fields } = await said(id, "answer").promise;
           return ask ? ask(credential, context) : fields;
         },
         { ...options, signal },

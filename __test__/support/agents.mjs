@@ -91,7 +91,6 @@ export class Agent {
       settled: steps.get("settled").promise,
       go: () => say("go"),
       answer: (fields) => say("answer", { fields }),
-      fail: (failure) => say("answer", { failure }),
       abort: (reason) => say("abort", { reason }),
     };
   }
@@ -124,4 +123,11 @@ export async function holdLock(agent, request) {
     return call.settled;
   };
   return { ...call, release };
+}
+
+/** Has a new process hold the key's lock of this host. */
+export async function heldElsewhere(host, options) {
+  const agent = await startAgent();
+  const { release } = await holdLock(agent, { options: { stateDir: host.stateDir, ...options } });
+  return { agent, release };
 }

@@ -1,0 +1,96 @@
+import { symlinkSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { withOAuthProfileLock } from "../index.mjs";
+import { BOTH_CALLS, expectFree, lockOn, lockPathOn } from "./support/calls.mjs";
+import { deferred } from "./support/events.mjs";
+import { answer, createHost, expired, PROVIDER } from "./support/host.mjs";
+import { unwanted } from "./support/refresh-functions.mjs";
+import { rejection, typedRejection } from "./support/rejections.mjs";
+
+describe("a nested call for the same key", () => {
+  const nestings = BOTH_CALLS.flatMap(([outerName, outside]) =>
+    BOTH_CALLS.map(([innerName, inside]) => [innerName, outerName, inside, outside]),
+  );
+
+  test.each(nestings)("is refused: %s in %s", async (_, __, inside, outside) => {
+    const host = createHost({ main: expired() });
+    const fn = unwanted();
+    const inner = deferred();
+    const fields = answer();
+    const result = outside(host, async () => {
+      // From deep inside, too.
+      await readFile(import.meta.filename);
+      await new Promise((resolve) => setTimeout(resolve, 0));
+      inner.resolve(await rejection(inside(host, fn)));
+      return fields;
+    });
+    const error = await inner.promise;
+    expect(await result).toBeTruthy();
+    await typedRejection(Promise.reject(error), "nested_call");
+    expect(error.path).toBe(lockPathOn(host));
+    expect(fn).not.toHaveBeenCalled();
+    await expectFree(host);
+  });
+
+  test.each([
+    [
+      "a path that is not normalised",
+      ({ stateDir }) => ({ lockPath: join(stateDir, "x") }),
+      ({ stateDir }) => ({ lockPath: `${stateDir}/./y/../x` }),
+    ],
+    [
+      "a link to the state directory",
+      () => ({}),
+      (host) => {
+        symlinkSync(host.stateDir, join(host.root, "link"));
+        return { stateDir: join(host.root, "link") };
+      },
+    ],
+  ])("is refused by whatever name: %s", async (_, outside, inside) => {
+    const host = createHost();
+    const fn = unwanted();
+    const result = await lockOn(
+      host,
+      () => rejection(lockOn(host, fn, { ...inside(host), timeoutMs: 1_000 })),
+      outside(host),
+    );
+    await typedRejection(Promise.reject(result), "nested_call");
+    expect(fn).not.toHaveBeenCalled();
+  });
+
+  test("is refused through another key", async () => {
+    const host = createHost();
+    const other = (fn) => withOAuthProfileLock(PROVIDER, "acme:other", fn, { stateDir: host.stateDir });
+    const error = await lockOn(host, () => other(() => rejection(lockOn(host, unwanted()))));
+    await typedRejection(Promise.reject(error), "nested_call");
+  });
+
+  test("is refused to a caller that had to queue", async () => {
+    const host = createHost();
+    const release = deferred();
+    const first = lockOn(host, () => release.promise);
+    const queued = lockOn(host, () => rejection(lockOn(host, unwanted())));
+    release.resolve();
+    await first;
+    await typedRejection(Promise.reject(await queued), "nested_call");
+  });
+
+  test("is allowed for another key", async () => {
+    const host = createHost({ main: expired() });
+    const other = () => withOAuthProfileLock(PROVIDER, "acme:other", () => "inner", { stateDir: host.stateDir });
+    expect(await lockOn(host, other)).toBe("inner");
+  });
+
+  test("is allowed to what outlives the function", async () => {
+    const host = createHost();
+    const over = deferred();
+    let later;
+    await lockOn(host, () => {
+      later = over.promise.then(() => lockOn(host, () => "later"));
+    });
+    over.resolve();
+    expect(await later).toBe("later");
+  });
+});

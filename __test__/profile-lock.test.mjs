@@ -1,0 +1,71 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test, vi } from "vitest";
+import { heldElsewhere } from "./support/agents.mjs";
+import { lockOn, lockPathOn } from "./support/calls.mjs";
+import { createHost, usable } from "./support/host.mjs";
+import { listen } from "./support/listen.mjs";
+import { rejection } from "./support/rejections.mjs";
+
+describe("the function's result and errors pass through withOAuthProfileLock untouched", () => {
+  const failures = [
+    new TypeError("an error"),
+    Object.freeze(new Error("a frozen error")),
+    Object.assign(new Error("with a code"), { code: "file_lock_timeout" }),
+    "text",
+    "",
+    0,
+    null,
+    undefined,
+    false,
+    Symbol("a symbol"),
+    { code: "nested_call" },
+    Object.create(null),
+  ];
+
+  test("every result", async () => {
+    const host = createHost();
+    const results = [undefined, null, 0, "", false, Symbol("s"), {}, [], () => {}, new Error("as a value"), 1n];
+    for (const result of results) {
+      expect(await lockOn(host, () => result)).toBe(result);
+      expect(await lockOn(host, async () => result)).toBe(result);
+    }
+  });
+
+  test("every error, and every other thing that is thrown", async () => {
+    const host = createHost();
+    for (const failure of failures) {
+      const throwing = () => {
+        throw failure;
+      };
+      expect(await rejection(lockOn(host, throwing))).toBe(failure);
+      expect(await rejection(lockOn(host, () => Promise.reject(failure)))).toBe(failure);
+    }
+  });
+
+  test("the function gets no arguments, and is called once", async () => {
+    const host = createHost();
+    const fn = vi.fn(() => "done");
+    expect(await lockOn(host, fn)).toBe("done");
+    expect(fn.mock.calls).toEqual([[]]);
+  });
+
+  test("it touches no store", async () => {
+    const host = createHost({ main: usable() });
+    const before = host.tree({ locks: false });
+    await lockOn(host, () => {});
+    expect(host.tree({ locks: false })).toEqual(before);
+  });
+
+  test("a given lock path is the one that is locked", async () => {
+    const host = createHost();
+    const given = join(host.root, "locks of the host", "refresh");
+    const { release } = await heldElsewhere(host, { lockPath: given });
+    const log = listen();
+    const waiting = lockOn(host, () => "mine", { lockPath: given });
+    await log.seen({ type: "waiting", lockPath: given });
+    await release();
+    expect(await waiting).toBe("mine");
+    expect(existsSync(lockPathOn(host))).toBe(false);
+  });
+});

@@ -1,0 +1,121 @@
+import { describe, expect, test, vi } from "vitest";
+import { resolveOAuthRefreshLockPath } from "../index.mjs";
+import { startAgent } from "./support/agents.mjs";
+import { refreshAs } from "./support/calls.mjs";
+import { stopClock } from "./support/clock.mjs";
+import { answer, createHost, expired, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
+import { listen } from "./support/listen.mjs";
+import { answering, held, unwanted } from "./support/refresh-functions.mjs";
+import { typedRejection } from "./support/rejections.mjs";
+
+describe("a provider call that is too old", () => {
+  test("is aborted, and the caller told", async () => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const refresh = vi.fn(
+      (_, { signal }) =>
+        new Promise((_resolve, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+    );
+    const error = await typedRejection(refreshAs(host, "main", refresh, { callTimeoutMs: 5 }), "refresh_call_timeout");
+    const [[, { signal }]] = refresh.mock.calls;
+    expect(signal.reason).toBe(error);
+    expect(host.store("main")).toBe(storeText(old));
+    // It has let go: the next caller may try.
+    expect((await refreshAs(host, "main", answering())).outcome).toBe("refreshed");
+  });
+
+  test("is not aborted because its caller left", async () => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const { refresh, called, answer: reply } = held();
+    const controller = new AbortController();
+    const result = refreshAs(host, "main", refresh, { signal: controller.signal });
+    const { signal } = await called;
+    controller.abort();
+    await typedRejection(result, "caller_aborted");
+    expect(signal.aborted).toBe(false);
+    const fields = answer();
+    reply(fields);
+    expect((await refreshAs(host, "main", unwanted())).credential).toEqual({ ...old, ...fields });
+    expect(signal.aborted).toBe(false);
+  });
+
+  test("and ignores its signal keeps the claim, and its late success is saved", async () => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const { refresh, called, answer: reply } = held();
+    const failed = typedRejection(refreshAs(host, "main", refresh, { callTimeoutMs: 5 }), "refresh_call_timeout");
+    const { signal } = await called;
+    await failed;
+    expect(signal.aborted).toBe(true);
+
+    // Neither here nor in another process does anybody ask the provider meanwhile.
+    const agent = await startAgent();
+    const elsewhere = agent.refresh({ options: host.as("main") });
+    const here = unwanted();
+    const next = refreshAs(host, "main", here);
+    await agent.log.seen({ type: "waiting" });
+    expect(host.store("main")).toBe(storeText(old));
+
+    const fields = answer();
+    reply(fields);
+    const credential = { ...old, ...fields };
+    expect(await next).toEqual({ outcome: "fresh", credential });
+    expect(await elsewhere.settled).toEqual([{ result: { outcome: "fresh", credential } }]);
+    expect(here).not.toHaveBeenCalled();
+    expect(elsewhere.calls).toEqual([]);
+    expect(host.store("main")).toBe(storeText(credential));
+  });
+
+  test("and fails late leaves the next caller to try", async () => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const { refresh, called, fail } = held();
+    const failed = typedRejection(refreshAs(host, "main", refresh, { callTimeoutMs: 5 }), "refresh_call_timeout");
+    await called;
+    await failed;
+    const fields = answer();
+    const next = refreshAs(host, "main", answering(fields));
+    fail(new Error("late"));
+    expect(await next).toEqual({ outcome: "refreshed", credential: { ...old, ...fields } });
+  });
+});
+
+describe("a caller whose patience runs out while its refresh is under way", () => {
+  test("is told so; the result is saved, and found by the next caller", async () => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const { refresh, called, answer: reply } = held();
+    const pass = stopClock();
+    const failed = typedRejection(refreshAs(host, "main", refresh, { timeoutMs: 5_000 }), "caller_timeout");
+    const { signal } = await called;
+    pass(5_000);
+    const error = await failed;
+    expect(error.path).toBe(resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: host.stateDir }));
+    expect(signal.aborted).toBe(false);
+    const log = listen();
+    const fields = answer();
+    reply(fields);
+    await log.seen({ type: "refreshed" });
+    const credential = { ...old, ...fields };
+    expect(host.store("main")).toBe(storeText(credential));
+    expect(await refreshAs(host, "main", unwanted())).toEqual({ outcome: "fresh", credential });
+    expect(refresh).toHaveBeenCalledTimes(1);
+  });
+
+  test("in another process leaves its result to us", async () => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const agent = await startAgent();
+    const theirs = agent.refresh({ options: host.as("main") });
+    await theirs.called;
+    theirs.abort("no more time");
+    expect(await theirs.settled).toMatchObject([{ error: { code: "caller_aborted" } }]);
+    const log = listen();
+    const ours = refreshAs(host, "main", unwanted());
+    await log.seen({ type: "waiting" });
+    const fields = answer();
+    theirs.answer(fields);
+    expect(await ours).toEqual({ outcome: "fresh", credential: { ...old, ...fields } });
+  });
+});
