@@ -34,13 +34,15 @@ impl Holder {
         (SystemClock.now_ms() - self.since).max(0.0)
     }
 
-    /// Writes the record into a lock file that is held. A file that begins with something else is left as it is: a lock
-    /// path that was given by mistake must not cost its contents.
+    /// Writes the record into a lock file that is held. A file that is longer than a record and does not begin with one is
+    /// left as it is: a lock path that was given by mistake must not cost its contents.
     pub fn write(&self, mut file: &File) -> io::Result<()> {
-        let mut earlier = Vec::with_capacity(RECORD_BYTES);
-        file.take(RECORD_BYTES as u64).read_to_end(&mut earlier)?;
-        if !earlier.is_empty() && serde_json::from_slice::<Self>(&earlier).is_err() {
-            return Ok(());
+        if file.metadata()?.len() > RECORD_BYTES as u64 {
+            let mut earlier = Vec::with_capacity(RECORD_BYTES);
+            file.take(RECORD_BYTES as u64).read_to_end(&mut earlier)?;
+            if serde_json::from_slice::<Self>(&earlier).is_err() {
+                return Ok(());
+            }
         }
         let mut record = serde_json::to_vec(self)?;
         record.resize(RECORD_BYTES - 1, b' ');

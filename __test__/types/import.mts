@@ -41,7 +41,7 @@ const refresh: RefreshFunction = async (credential, { signal }) => {
 const result = await withOAuthRefreshLock("acme", "acme:default", refresh);
 exactly<RefreshResult | null>()(result);
 if (result) {
-  exactly<"fresh" | "adopted" | "refreshed">()(result.outcome);
+  exactly<"fresh" | "adopted" | "refreshed" | "recovered">()(result.outcome);
   exactly<string>()(result.credential.access);
   exactly<string>()(result.credential.refresh);
   exactly<number>()(result.credential.expires);
@@ -81,7 +81,6 @@ await withOAuthRefreshLock("acme", "acme:default", async () => ({
 }));
 await withOAuthRefreshLock("acme", "acme:default", async ({ refresh }) => ({ access: refresh, expires: 1 }));
 
-// @ts-expect-error: no expiry
 await withOAuthRefreshLock("acme", "acme:default", () => ({ access: "a" }));
 // @ts-expect-error: no access token
 await withOAuthRefreshLock("acme", "acme:default", async () => ({ expires: 1 }));
@@ -102,7 +101,7 @@ await withOAuthRefreshLock("acme", "acme:default", refresh, { callTimeoutMs: "1s
 // @ts-expect-error: a result may be null
 (await withOAuthRefreshLock("acme", "acme:default", refresh)).credential;
 // @ts-expect-error: no such outcome
-if (result?.outcome === "recovered") throw new Error();
+if (result?.outcome === "stolen") throw new Error();
 
 // The lock alone passes results through.
 
@@ -187,9 +186,9 @@ try {
 
 subscribe("oauth-refresh-lock", (message) => {
   const event = message as OAuthRefreshLockEvent;
-  exactly<"waiting" | "acquired" | "dispatched" | "refreshed" | "mirrored" | "adopted" | "fresh" | "failed">()(
-    event.type,
-  );
+  exactly<
+    "waiting" | "acquired" | "dispatched" | "refreshed" | "recovered" | "mirrored" | "adopted" | "fresh" | "failed"
+  >()(event.type);
   exactly<number>()(event.at);
   exactly<string>()(event.lockPath);
   exactly<string | undefined>()(event.agentDir);

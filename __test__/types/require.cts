@@ -31,8 +31,8 @@ async function main(): Promise<void> {
     lock.OAUTH_REFRESH_LOCK_OPTIONS.stale,
   );
 
-  // @ts-expect-error: an expiry is needed
-  await lock.withOAuthRefreshLock("acme", "acme:default", () => ({ access: "a" }));
+  // @ts-expect-error: an access token is needed
+  await lock.withOAuthRefreshLock("acme", "acme:default", () => ({ expires: 1 }));
   // @ts-expect-error: the package is no function
   await lock("acme");
   // @ts-expect-error: no default export
