@@ -10,9 +10,10 @@
 use crate::credential::{Credential, Generation};
 use crate::disk;
 use crate::error::{Code, Error, Result};
-use crate::journal::{self, FailureRecord, Journal, Record};
+use crate::journal::{self, Journal};
 use crate::ledger::Ledger;
 use crate::lock::{self, Guard};
+use crate::record::{FailureRecord, Record};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

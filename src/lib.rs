@@ -22,6 +22,7 @@ pub mod key;
 pub mod ledger;
 pub mod lock;
 pub mod mirror;
+pub mod record;
 pub mod refresh;
 pub mod state_dir;
 pub mod store;

@@ -19,6 +19,7 @@ use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::journal::{self, Journal};
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock;
+use oauth_refresh_lock::record::Record;
 use oauth_refresh_lock::refresh::{Call, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain};
 use oauth_refresh_lock::store::{Profile, Store};
 use serde_json::{Map, Value, json};
@@ -783,7 +784,7 @@ fn check_kept(call: &Call, credential: &Credential) {
     });
     let journaled = || {
         let record = Journal::peek(&journal::path_for(&call.lock_base)).ok().flatten();
-        let receipts = record.iter().flat_map(journal::Record::receipts);
+        let receipts = record.iter().flat_map(Record::receipts);
         receipts.filter_map(|receipt| receipt.credential.open()).any(|kept| kept.access() == credential.access())
     };
     assert!(stored || journaled(), "a received credential is lost");

@@ -3,9 +3,10 @@
 use super::{Call, may_replace};
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
-use crate::journal::{Journal, Receipt, Record, State};
+use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::mirror::{self, Reason};
+use crate::record::{Receipt, Record, State};
 use crate::store::{Profile, Store};
 
 /// What became of a received credential in the stores.

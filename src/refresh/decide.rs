@@ -5,11 +5,10 @@ use super::{Call, InFlight, Place, Served, Uncertain, may_replace};
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::grant::{self, Siblings};
-use crate::journal::{
-    ClaimRecord, FailureRecord, Journal, LostWith, MAX_CREDENTIAL_BYTES, Pause, Record, Sealed, State, Verdict,
-};
+use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::ledger::Ledger;
 use crate::lock::Guard;
+use crate::record::{ClaimRecord, FailureRecord, LostWith, Pause, Record, Sealed, State, Verdict};
 use crate::store::{Profile, Store};
 use std::path::{Path, PathBuf};
 

@@ -6,8 +6,9 @@ use super::{Answer, Call, InFlight, Place, Served};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
 use crate::identity::{self, Refusal};
-use crate::journal::{FailureRecord, LostWith, MAX_CREDENTIAL_BYTES, Pause, Receipt, Record, Sealed, State, Verdict};
+use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::mirror::Reason;
+use crate::record::{FailureRecord, LostWith, Pause, Receipt, Record, Sealed, State, Verdict};
 use crate::store::Profile;
 
 /// The first pause after a provider that asked for one without saying how long; doubled each time.

@@ -1,0 +1,288 @@
+//! What a journal says of a key: how far a refresh has come, what was received, what must not be sent.
+
+use crate::credential::{Credential, Generation};
+use crate::digest::Digest;
+use crate::fields::Fields;
+use crate::ledger::Ledger;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// How many received credentials wait for stores that can't take them yet. Together with one more, they fit a slot.
+const MAX_RECEIPTS: usize = 2;
+/// How many stores are remembered as holding what was received.
+const MAX_STORES: usize = 32;
+
+/// How many generations' failures are remembered in full; of older ones only that they must not be sent.
+const MAX_FAILURES: usize = 8;
+
+/// How far a refresh has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing under way.
+    #[default]
+    Idle,
+    /// An owner is about to ask the provider. Nothing was sent.
+    Claimed,
+    /// The provider is being asked, or was when the owner died: whether it has rotated is unknown.
+    Dispatched,
+    /// The provider's answer is in `received`, and not yet in every store.
+    Received,
+    /// The stores hold it.
+    Committed,
+}
+
+impl State {
+    /// The state as people see it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Claimed => "claimed",
+            Self::Dispatched => "dispatched",
+            Self::Received => "received",
+            Self::Committed => "committed",
+        }
+    }
+}
+
+/// Everything that is known about a key.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// How far the refresh has come.
+    pub state: State,
+    /// Counts claims. An owner whose epoch has passed may not dispatch.
+    pub epoch: u64,
+    /// The claim: who sends which generation. Set from `Claimed` on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimRecord>,
+    /// What the provider answered, until the stores hold it. The latest comes last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) receipts: Vec<Receipt>,
+    /// Why the provider can't be asked again, or not yet, by generation: an agent may be logged in by itself under a
+    /// profile id that others share, so there can be several. The latest come last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failures: Vec<FailureRecord>,
+    /// The stores that have taken what was received, where a successor may be found. The latest comes last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) stores: Vec<PathBuf>,
+    /// The spent generations.
+    #[serde(default, skip_serializing_if = "Ledger::is_empty")]
+    pub ledger: Ledger,
+}
+
+/// Who sends which generation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimRecord {
+    /// Digest of provider and profile id: several keys may not share a lock path.
+    pub key: Digest,
+    /// The generation.
+    pub generation: Generation,
+    /// The owner's process id, for people.
+    pub pid: u32,
+    /// When it claimed, in milliseconds since the epoch, for people.
+    pub at: f64,
+    /// The store that held the credential.
+    pub store: PathBuf,
+    /// Whether the main store held the profile too. If it no longer does, it was logged out there, and stays so.
+    pub in_main: bool,
+    /// Whether this is the one repetition that an uncertain outcome allows.
+    pub probe: bool,
+}
+
+/// A received credential, and where it belongs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Receipt {
+    /// The credential.
+    pub credential: Sealed,
+    /// Which of its fields the provider answered.
+    pub answered: Vec<String>,
+    /// The store that held the spent one.
+    pub store: PathBuf,
+    /// See [`ClaimRecord::in_main`].
+    pub in_main: bool,
+}
+
+/// How the last provider call for a generation failed, where that binds the next caller.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureRecord {
+    /// The generation.
+    pub generation: Generation,
+    /// What is known of it.
+    pub verdict: Verdict,
+    /// The process that asked.
+    pub pid: u32,
+    /// When it asked or was answered, in milliseconds since the epoch.
+    pub at: f64,
+    /// The pause that the provider asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+}
+
+/// What is known of a generation after a failed call. The later, the worse.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Verdict {
+    /// The provider has not rotated.
+    Unspent,
+    /// Whether the provider has rotated is unknown. One probe is allowed, unless it was made.
+    Uncertain {
+        /// Whether the probe was made.
+        probed: bool,
+    },
+    /// The provider refused it for good.
+    Dead {
+        /// The owner that died, or whose call was cut off, before the answer arrived; `None` if nobody's was.
+        lost_with: Option<LostWith>,
+    },
+}
+
+/// A pause that the provider asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pause {
+    /// How many in a row.
+    pub attempts: u32,
+    /// When it ends, in milliseconds of [`crate::clock::Clock::boot_ms`].
+    pub until: f64,
+    /// The boot that `until` counts from; in another, the pause is over.
+    pub boot: String,
+}
+
+/// The owner whose call's outcome nobody learned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LostWith {
+    /// Its process id.
+    pub pid: u32,
+    /// When it claimed, in milliseconds since the epoch.
+    pub at: f64,
+}
+
+impl Record {
+    /// Notes how the last call for a generation failed; `None` if nothing is in its way any more.
+    pub fn set_failure(&mut self, generation: Generation, failure: Option<FailureRecord>) {
+        self.failures.retain(|earlier| earlier.generation != generation);
+        self.failures.extend(failure);
+        if self.failures.len() > MAX_FAILURES {
+            let oldest = self.failures.remove(0);
+            if oldest.verdict != Verdict::Unspent {
+                self.ledger.bury(oldest.generation);
+            }
+        }
+    }
+
+    /// The same, with nothing under way.
+    #[must_use]
+    pub fn idle(self) -> Self {
+        Self { state: State::Idle, ..self }
+    }
+
+    /// Ends what a dead owner had under way, before another claim takes its place.
+    pub fn end_claim(&mut self) {
+        if let Some(generation) = self.claim.as_ref().map(|claim| claim.generation) {
+            let failure = self.failure_of(generation);
+            self.state = State::Idle;
+            self.set_failure(generation, failure);
+        }
+    }
+
+    /// What stands in the way of sending this generation: a failure, or an owner that died while it was asking.
+    #[must_use]
+    pub fn failure_of(&self, generation: Generation) -> Option<FailureRecord> {
+        if let Some(claim) = self.claim.as_ref().filter(|_| self.is_sending(generation)) {
+            let (pid, at) = (claim.pid, claim.at);
+            let verdict = Verdict::Uncertain { probed: claim.probe };
+            return Some(FailureRecord { generation, verdict, pid, at, pause: None });
+        }
+        self.failures.iter().find(|failure| failure.generation == generation).cloned()
+    }
+
+    /// Whether an owner is sending this generation, or was when it died.
+    #[must_use]
+    pub fn is_sending(&self, generation: Generation) -> bool {
+        self.state == State::Dispatched && self.claim.as_ref().is_some_and(|claim| claim.generation == generation)
+    }
+
+    /// What the provider answered and the stores don't all hold yet.
+    #[must_use]
+    pub fn receipts(&self) -> &[Receipt] {
+        &self.receipts
+    }
+
+    /// Adds what the provider answered in exchange for `spent`, which is of no use any more.
+    pub fn receive(&mut self, spent: Generation, receipt: Receipt) {
+        let is_of_use = |receipt: &Receipt| receipt.credential.open().is_some_and(|held| held.generation() != spent);
+        self.receipts.retain(is_of_use);
+        self.receipts.push(receipt);
+        let excess = self.receipts.len().saturating_sub(MAX_RECEIPTS);
+        self.receipts.drain(..excess);
+    }
+
+    /// Removes a receipt that the stores hold, and remembers where.
+    pub fn settle_receipt(&mut self, generation: Generation, store: Option<&Path>) {
+        self.receipts.retain(|receipt| receipt.credential.open().is_some_and(|held| held.generation() != generation));
+        if let Some(store) = store {
+            self.stores.retain(|known| known != store);
+            self.stores.push(store.to_owned());
+            let excess = self.stores.len().saturating_sub(MAX_STORES);
+            self.stores.drain(..excess);
+        }
+        if self.receipts.is_empty() && self.state == State::Received {
+            self.state = State::Committed;
+        }
+    }
+
+    /// The stores that may hold a successor.
+    pub fn stores(&self) -> impl Iterator<Item = &Path> {
+        let receipts = self.receipts.iter().map(|receipt| receipt.store.as_path());
+        self.stores.iter().rev().map(PathBuf::as_path).chain(receipts)
+    }
+}
+
+impl FailureRecord {
+    /// How much stands in the way.
+    #[must_use]
+    pub fn severity(&self) -> u8 {
+        match self.verdict {
+            Verdict::Unspent => 0,
+            Verdict::Uncertain { probed: false } => 1,
+            Verdict::Uncertain { probed: true } => 2,
+            Verdict::Dead { .. } => 3,
+        }
+    }
+}
+
+/// A credential as JSON text. Its `Debug` shows nothing, and its memory is wiped on drop.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Sealed(Zeroizing<String>);
+
+impl Sealed {
+    /// Seals a credential.
+    #[must_use]
+    pub fn new(credential: &Credential) -> Self {
+        Self(Zeroizing::new(credential.to_json()))
+    }
+
+    /// How many bytes the journal needs for it.
+    #[must_use]
+    pub fn journaled_bytes(&self) -> usize {
+        serde_json::to_string(self.0.as_str()).map_or(usize::MAX, |text| text.len())
+    }
+
+    /// The credential; `None` if it is none.
+    #[must_use]
+    pub fn open(&self) -> Option<Credential> {
+        Fields::parse(&self.0).and_then(Credential::from_profile)
+    }
+}
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sealed(…)")
+    }
+}
