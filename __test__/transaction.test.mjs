@@ -291,6 +291,18 @@ describe("a result that is no credential", () => {
     expect(server.stats()).toMatchObject({ refreshCalls: 2, refreshed: 2, reuseErrors: 0 });
   });
 
+  test("and that holds no refresh token leaves the old one as it is", async () => {
+    const stored = expired({ expires: Date.now() + MINUTE });
+    const host = createHost({ main: stored });
+    const before = host.store("main");
+    await typedRejection(
+      call(host, "main", async () => ({ access: "new", expires: 1n })),
+      "invalid_refresh_result",
+    );
+    await call(host, "main", unwanted());
+    expect(host.store("main")).toBe(before);
+  });
+
   test("but for its expiry gets the token's own, or half an hour: no refresh loop", async () => {
     const host = createHost({ main: expired() });
     const { expires: _, ...fields } = answer();

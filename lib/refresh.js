@@ -266,8 +266,9 @@ function toJson(fields) {
     // Told below, without the words of an error that may quote the value.
   }
   try {
-    const { access, refresh } = fields;
-    return JSON.stringify({ access: String(access), refresh: String(refresh), expires: "not JSON" });
+    const tokens = { expires: "not JSON" };
+    for (const name of ["access", "refresh"]) if (typeof fields[name] === "string") tokens[name] = fields[name];
+    return JSON.stringify(tokens);
   } catch {
     return "null";
   }

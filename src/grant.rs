@@ -56,12 +56,12 @@ impl Siblings {
         Ok(Self(siblings))
     }
 
-    /// The key under which a living owner is sending this generation. One that has died leaves its lock free.
-    pub fn sending(&self, generation: Generation) -> Result<Option<&Path>> {
-        for Sibling { lock_base, record } in &self.0 {
-            if record.is_sending(generation) && lock::try_acquire(lock_base)?.is_none() {
-                return Ok(Some(lock_base));
-            }
+    /// The key under which a living owner is sending this generation. One that is no longer there leaves its lock free:
+    /// it has died, or it has settled since we looked, so what it left is read again.
+    pub fn sending(&mut self, generation: Generation) -> Result<Option<PathBuf>> {
+        for Sibling { lock_base, record } in self.0.iter_mut().filter(|sibling| sibling.record.is_sending(generation)) {
+            let Some(_lock) = lock::try_acquire(lock_base)? else { return Ok(Some(lock_base.clone())) };
+            *record = Journal::peek(&journal::path_for(lock_base))?.unwrap_or_default();
         }
         Ok(None)
     }

@@ -30,6 +30,9 @@ pub const VERSION: u32 = 1;
 pub const SLOT_BYTES: usize = 128 << 10;
 /// The largest credential that is refreshed, in bytes of its text as the journal spells it.
 pub const MAX_CREDENTIAL_BYTES: usize = 40 << 10;
+/// How often a reader without the lock looks for a record that stands still. It changes some times a minute at most.
+const MAX_LOOKS: u32 = 100;
+
 const MAGIC: &[u8; 4] = b"ORLJ";
 const HEADER_BYTES: usize = 4 + 4 + 8 + 4 + 32;
 
@@ -69,18 +72,20 @@ impl Journal {
     /// Reads a journal without the right to write it. `None` if there is none.
     pub fn peek(path: &Path) -> Result<Option<Record>> {
         let read = || disk::open_regular(path).and_then(|file| disk::read_start(&file, path, 2 * SLOT_BYTES as u64));
-        // A second look, in case the first met both slots while they were being written.
-        for _ in 0..2 {
+        let mut earlier = None;
+        // Until two looks agree: a single one may meet the slots while they are being written.
+        for _ in 0..MAX_LOOKS {
             let bytes = match read() {
                 Ok(bytes) => Zeroizing::new(bytes),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(unusable(path, &error)),
             };
-            if let (1.., record) = current(&bytes, path)? {
-                return Ok(Some(record));
+            let (sequence, record) = current(&bytes, path)?;
+            if earlier.replace(sequence) == Some(sequence) {
+                return Ok((sequence > 0).then_some(record));
             }
         }
-        Ok(None)
+        Err(unusable(path, &io::ErrorKind::ResourceBusy.into()))
     }
 
     /// Its path.

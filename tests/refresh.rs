@@ -6,6 +6,9 @@
 mod support;
 
 use oauth_refresh_lock::error::{Code, Error};
+use oauth_refresh_lock::grant::Siblings;
+use oauth_refresh_lock::key::{self, Key};
+use oauth_refresh_lock::ledger::Ledger;
 use oauth_refresh_lock::lock;
 use oauth_refresh_lock::mirror::Reason;
 use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, Served, Settled};
@@ -18,7 +21,7 @@ use support::child::{Child, hear, play_or_test, say};
 use support::files::{names, put, snapshot, text};
 use support::locks::{self, Waiter};
 use support::world::{
-    Agent, HOUR, MINUTE, NOW, PROFILE, World, answer, claimed, credential, oauth, served, shown, store_with,
+    Agent, HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, claimed, credential, oauth, served, shown, store_with,
     store_without, with,
 };
 use support::{HUNG, assert_names_path_and_no_secret, assert_no_secret};
@@ -1184,4 +1187,80 @@ fn of_many_threads_one_asks_the_provider_and_all_get_its_answer() {
         drop(held);
     });
     assert_eq!(calls.into_inner(), 1);
+}
+
+// The same refresh token under another profile id
+
+/// An agent of its own whose login has the same refresh token under another profile id.
+fn call_under_another_name(world: &World, credential: &serde_json::Value) -> Call {
+    let agent = world.agent("other");
+    let store = json!({ "version": 1, "profiles": { "other": credential } });
+    support::files::put(&agent.path(), store.to_string());
+    Call {
+        key: Key::new(PROVIDER, "other").unwrap(),
+        lock_base: key::lock_base(&world.state(), PROVIDER, "other"),
+        own: agent.store(),
+        ..world.call_of_main()
+    }
+}
+
+#[test]
+fn two_owners_over_what_the_dead_left_do_not_wait_for_each_other() {
+    let world = World::new();
+    let expired = credential("1", EXPIRED);
+    world.main().put(&expired);
+    let (here, there) = (world.call_of_main(), call_under_another_name(&world, &expired));
+    // The first dies while it asks, and so does the one that repeats it under the other name.
+    drop(claimed(here.decide(support::locks::take(&here.lock_base)).unwrap()));
+    drop(claimed(there.decide(support::locks::take(&there.lock_base)).unwrap()));
+    let deciding_there = support::locks::take(&there.lock_base);
+    let busy = here.decide(support::locks::take(&here.lock_base)).unwrap();
+    assert!(matches!(&busy, Decision::Busy { other, .. } if *other == there.lock_base), "{busy:?}");
+    // The first holds its lock and waits for ours: we must not wait for its.
+    let error = there.decide(deciding_there).unwrap_err();
+    assert_eq!(error.code, Code::RefreshUncertain);
+    let Decision::Busy { lock, .. } = busy else { panic!("{busy:?}") };
+    assert_eq!(here.decide(lock).unwrap_err().code, Code::RefreshUncertain);
+}
+
+#[test]
+fn an_owner_that_settles_while_we_look_is_not_taken_for_a_dead_one() {
+    let world = World::new();
+    let expired = credential("1", EXPIRED);
+    world.main().put(&expired);
+    let (here, there) = (world.call_of_main(), call_under_another_name(&world, &expired));
+    let flight = claimed(here.decide(support::locks::take(&here.lock_base)).unwrap());
+    let mut siblings = Siblings::read(&there.lock_base).unwrap();
+    let generation = oauth(&expired).generation();
+    assert_eq!(siblings.sending(generation).unwrap().as_ref(), Some(&here.lock_base));
+    // Between our look at its journal and our look at its lock it comes to its end.
+    settled(world.settle(&here, flight, &answer("2")).unwrap());
+    assert_eq!(siblings.sending(generation).unwrap(), None);
+    assert!(siblings.lineage(&Ledger::default()).is_spent(generation));
+    assert!(siblings.failures(generation).next().is_none());
+}
+
+#[test]
+fn a_successor_from_another_profile_brings_its_tokens_and_nothing_else() {
+    let world = World::new();
+    let expired = with(credential("1", EXPIRED), &json!({ "displayName": "mine", "unknown": 1 }));
+    world.main().put(&with(credential("1", EXPIRED), &json!({ "displayName": "theirs", "unknown": 2 })));
+    let (here, there) = (world.call_of_main(), call_under_another_name(&world, &expired));
+    let flight = claimed(here.decide(support::locks::take(&here.lock_base)).unwrap());
+    settled(world.settle(&here, flight, &answer("2")).unwrap());
+    let took = adopted(Some(served(there.decide(support::locks::take(&there.lock_base)).unwrap())));
+    assert_eq!(took, with(expired, &answer("2")));
+}
+
+#[test]
+fn a_credential_without_a_refresh_token_is_no_way_out_of_a_dead_one() {
+    let world = World::new();
+    let endless = json!({ "expires": null });
+    world.sub().put(&with(credential("1", EXPIRED), &endless));
+    world.main().put(&with(credential("1", EXPIRED), &endless));
+    let call = world.call_of_sub();
+    let claim = world.claim(&call);
+    assert!(world.fail(&call, claim, FailureClass::AnsweredDead).is_none());
+    world.main().put(&with(credential("2", EXPIRED), &json!({ "expires": null, "refresh": null })));
+    assert_eq!(world.decide(&call).unwrap_err().code, Code::GrantDead);
 }

@@ -91,56 +91,76 @@ impl Call {
     }
 
     /// Sees to it that nobody sends or has sent this generation under any name, and puts on record that it is being sent.
-    fn claim(&self, owner: Owner) -> Result<Decision> {
+    fn claim(&self, mut owner: Owner) -> Result<Decision> {
         let generation = owner.held.generation();
+        if owner.journal.record().state == State::Dispatched {
+            // We hold the lock, so that owner is dead. Who finds our lock taken must not take us for the one that sends.
+            let mut record = owner.journal.record().clone();
+            record.end_claim();
+            owner.journal.write(record, true)?;
+        }
+        self.refuse_unsavable(&owner)?;
         let claims = grant::lock_claims(&self.lock_base)?;
-        let siblings = Siblings::read(&self.lock_base)?;
+        if self.held()?.is_none_or(|(_, held)| held.generation() != generation) {
+            // Others were claiming while a login or another program replaced it.
+            drop((claims, owner.journal));
+            return self.decide(owner.lock);
+        }
+        let mut siblings = Siblings::read(&self.lock_base)?;
         if let Some(other) = siblings.sending(generation)? {
-            return Ok(Decision::Busy { lock: owner.lock, other: other.to_owned() });
+            return Ok(Decision::Busy { lock: owner.lock, other });
         }
         let lineage = siblings.lineage(&owner.journal.record().ledger);
         let own_failure = owner.journal.record().failure_of(generation);
         // One key may know that a call was cut off, and another that its repetition was refused: the worst counts.
-        let failure = own_failure.into_iter().chain(siblings.failures(generation)).max_by_key(FailureRecord::severity);
+        let failures: Vec<_> = own_failure.into_iter().chain(siblings.failures(generation)).collect();
+        let paused = failures.iter().filter_map(|failure| self.left_of(failure.pause.as_ref()?)).reduce(f64::max);
+        let failure = failures.into_iter().max_by_key(FailureRecord::severity);
         let is_spent = lineage.is_spent(generation);
         let is_doubtful = is_spent || failure.as_ref().is_some_and(|failure| failure.verdict != Verdict::Unspent);
         if is_doubtful && let Some(newer) = self.newer(&owner, &siblings, &lineage) {
             drop(claims);
             return self.replace(owner, &newer);
         }
-        let Some(FailureRecord { verdict, pid, at, pause, .. }) = failure else {
-            return if is_spent { Err(self.is_spent(&owner)) } else { self.dispatch(owner, None) };
-        };
         let mut probed_for = None;
-        match verdict {
-            Verdict::Dead { lost_with } => return Err(self.grant_is_dead(pid, at, lost_with)),
+        match failure {
+            Some(FailureRecord { verdict: Verdict::Dead { lost_with }, pid, at, .. }) => {
+                return Err(self.grant_is_dead(pid, at, lost_with));
+            }
             _ if is_spent => return Err(self.is_spent(&owner)),
-            Verdict::Unspent => {}
-            Verdict::Uncertain { .. } if self.may_serve_unexpired(&owner.held) => {
-                return Ok(Decision::Served(Served::Fresh(owner.held)));
+            Some(failure @ FailureRecord { verdict: Verdict::Uncertain { probed }, .. }) => {
+                if self.may_serve_unexpired(&owner.held) {
+                    return Ok(Decision::Served(Served::Fresh(owner.held)));
+                }
+                if probed || self.uncertain == Uncertain::Fail {
+                    return Err(self.outcome_is_unknown(failure.pid, failure.at, probed));
+                }
+                probed_for = Some(failure);
             }
-            Verdict::Uncertain { probed } if probed || self.uncertain == Uncertain::Fail => {
-                return Err(self.outcome_is_unknown(pid, at, probed));
-            }
-            Verdict::Uncertain { .. } => probed_for = Some(LostWith { pid, at }),
+            _ => {}
         }
-        match pause.and_then(|pause| self.left_of(&pause)) {
+        match paused {
             Some(left) => Ok(Decision::BackOff(left)),
             None => self.dispatch(owner, probed_for.as_ref()),
         }
     }
 
-    fn dispatch(&self, owner: Owner, probed_for: Option<&LostWith>) -> Result<Decision> {
-        let Owner { lock, mut journal, place, held, mains, .. } = owner;
-        let store = self.store_at(place);
+    /// Refuses what could not be saved, before the provider is asked.
+    fn refuse_unsavable(&self, owner: &Owner) -> Result<()> {
+        let store = self.store_at(owner.place);
         store.refuse_read_only()?;
-        if let Some(main) = self.main.as_ref().filter(|_| place == Place::Own) {
+        if let Some(main) = self.main.as_ref().filter(|_| owner.place == Place::Own) {
             main.refuse_read_only()?;
         }
-        if Sealed::new(&held).journaled_bytes() > MAX_CREDENTIAL_BYTES {
+        if Sealed::new(&owner.held).journaled_bytes() > MAX_CREDENTIAL_BYTES {
             let message = format_args!("the credential is larger than {} KiB", MAX_CREDENTIAL_BYTES >> 10);
             return Err(Error::at(Code::StoreInvalid, store.path(), message));
         }
+        Ok(())
+    }
+
+    fn dispatch(&self, owner: Owner, probed_for: Option<&FailureRecord>) -> Result<Decision> {
+        let Owner { lock, mut journal, place, held, mains, .. } = owner;
         let spent = held.generation();
         let mut record = journal.record().clone();
         record.end_claim();
@@ -151,14 +171,14 @@ impl Call {
             generation: spent,
             pid: std::process::id(),
             at: self.clock.now_ms(),
-            store: store.path().to_owned(),
+            store: self.store_at(place).path().to_owned(),
             in_main: mains.is_none_or(|mains| !mains.is_absent()),
             probe: probed_for.is_some(),
         });
         let set_probe = |record: &mut Record, probed| {
-            if let Some(&LostWith { pid, at }) = probed_for {
+            if let Some(failure) = probed_for {
                 let verdict = Verdict::Uncertain { probed };
-                record.set_failure(spent, Some(FailureRecord { generation: spent, verdict, pid, at, pause: None }));
+                record.set_failure(spent, Some(FailureRecord { verdict, ..failure.clone() }));
             }
         };
         set_probe(&mut record, false);
@@ -184,7 +204,9 @@ impl Call {
         let can_be_sent = |credential: &Credential| {
             let generation = credential.generation();
             let failures = record.failure_of(generation).into_iter().chain(siblings.failures(generation));
-            generation != held.generation()
+            // Without a refresh token it would leave ours in its place.
+            credential.refresh().is_some()
+                && generation != held.generation()
                 && !lineage.is_spent(generation)
                 && failures.into_iter().all(|failure| failure.verdict == Verdict::Unspent)
         };
@@ -215,7 +237,7 @@ impl Call {
         let Owner { lock, journal, place, held, .. } = owner;
         let store = self.store_at(place);
         let replaced = store.lock()?.update(self.key.profile_id(), |now| match now {
-            Profile::Oauth(now) if now.generation() == held.generation() => (Some(now.replaced_by(newer)), true),
+            Profile::Oauth(now) if now.generation() == held.generation() => (Some(take_over(&now, newer)), true),
             _ => (None, false),
         })?;
         drop(journal);
@@ -223,7 +245,7 @@ impl Call {
             return Err(super::superseded(store));
         }
         if self.is_usable(newer) {
-            let credential = held.replaced_by(newer);
+            let credential = take_over(&held, newer);
             return Ok(Decision::Served(Served::Adopted { credential, not_saved: None }));
         }
         self.decide(lock)
@@ -282,6 +304,12 @@ impl Call {
         );
         Error::new(Code::RefreshUncertain, message)
     }
+}
+
+/// Tokens and identity of another profile's credential; what else a profile has is its own.
+fn take_over(held: &Credential, newer: &Credential) -> Credential {
+    let taken = ["access", "refresh", "expires", "idToken", "accountId", "email", "enterpriseUrl", "projectId"];
+    held.updated_by(newer, &taken.map(str::to_owned))
 }
 
 /// How long ago, in words.

@@ -77,7 +77,10 @@ impl Call {
     pub fn settle(&self, mut flight: Box<InFlight>, fields: &str) -> Result<Settled, Unsettled> {
         let answer = match flight.answer.take() {
             Some(answer) => answer,
-            None => self.read(&mut flight, fields)?,
+            None => match self.read(&mut flight, fields)? {
+                Reading::Credential(answer) => answer,
+                Reading::Salvaged(answer, error) => return Self::keep(flight, answer, error),
+            },
         };
         let refreshed = answer.credential.clone();
         let mut record = flight.journal.record().clone();
@@ -87,10 +90,7 @@ impl Call {
         if journaled.is_err() && !recorded && flight.journal.write(record, true).is_err() {
             // Even if a store has it: nobody would know that the old one is spent.
             let why = own.err().map_or_else(String::new, |error| format!(": {}", error.message));
-            let message = format!("the provider answered, but it could not be saved{why}");
-            let error = Error::at(Code::ReceiptUnsaved, flight.journal.path(), message);
-            flight.answer = Some(answer);
-            return Err(Unsettled { error, retry: Some(flight) });
+            return Err(unsaved(flight, answer, &why));
         }
         match own {
             Ok(Swap::Done(credential)) => Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None }),
@@ -105,26 +105,32 @@ impl Call {
 
     /// Makes a credential of the refresh function's result. What is refused still tells that the provider may have
     /// rotated, and may hold the new refresh token: that is kept in the journal for the next owner.
-    fn read(&self, flight: &mut InFlight, fields: &str) -> Result<Answer> {
+    fn read(&self, flight: &mut InFlight, fields: &str) -> Result<Reading> {
         let error = match RefreshedFields::parse(fields, self.clock.now_ms()) {
             Ok(fields) => match self.accept(flight, &fields) {
-                Ok(refreshed) => return Ok(refreshed),
+                Ok(refreshed) => return Ok(Reading::Credential(refreshed)),
                 Err(error) => error,
             },
             Err(refused) => {
                 let kept = refused.salvaged.and_then(|fields| self.accept(flight, &fields).ok());
                 if let Some(kept) = kept.filter(|kept| kept.credential.generation() != flight.spent) {
-                    let mut record = flight.journal.record().clone();
-                    receive(&mut record, flight, &kept)?;
-                    if flight.journal.write(record, true).is_ok() {
-                        return Err(refused.error);
-                    }
+                    return Ok(Reading::Salvaged(kept, refused.error));
                 }
                 refused.error
             }
         };
         self.record_failure(flight, FailureClass::Uncertain)?;
         Err(error)
+    }
+
+    /// Puts a salvaged refresh token on record, for the next owner to bring into the stores and to use.
+    fn keep(mut flight: Box<InFlight>, answer: Answer, error: Error) -> Result<Settled, Unsettled> {
+        let mut record = flight.journal.record().clone();
+        receive(&mut record, &flight, &answer)?;
+        if flight.journal.write(record, true).is_err() {
+            return Err(unsaved(flight, answer, ""));
+        }
+        Err(error.into())
     }
 
     /// Ends a call that failed: puts on record what the next caller may do, and looks whether the stores hold something
@@ -223,6 +229,20 @@ impl Call {
         })?;
         Ok(Answer { credential: refreshed, answered: fields.names() })
     }
+}
+
+/// What a refresh function's result holds.
+enum Reading {
+    Credential(Answer),
+    /// It is none, but the provider's new refresh token is in it.
+    Salvaged(Answer, Error),
+}
+
+fn unsaved(mut flight: Box<InFlight>, answer: Answer, why: &str) -> Unsettled {
+    let message = format!("the provider answered, but it could not be saved{why}");
+    let error = Error::at(Code::ReceiptUnsaved, flight.journal.path(), message);
+    flight.answer = Some(answer);
+    Unsettled { error, retry: Some(flight) }
 }
 
 /// Notes on record what the provider gave in exchange for what was sent.
