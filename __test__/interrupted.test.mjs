@@ -1,0 +1,116 @@
+/**
+ * Owners that are stopped, or come to their end, while they ask the provider.
+ */
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { fileURLToPath } from "node:url";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { withOAuthRefreshLock } from "../index.mjs";
+import { createRefresh } from "../storm/refresh.mjs";
+import { startAgent } from "./support/agents.mjs";
+import { answer, createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
+import { listen } from "./support/listen.mjs";
+import { answering, unwanted } from "./support/refresh-functions.mjs";
+import { rejection } from "./support/rejections.mjs";
+
+const ROUNDS = 20;
+
+const call = (host, agent, refresh) => withOAuthRefreshLock(PROVIDER, PROFILE, refresh, host.as(agent));
+
+describe("an owner that ends while it asks, by", () => {
+  test.each(["SIGTERM", "process.exit", "an uncaught exception"])("%s, hangs nobody", async (how) => {
+    const host = createHost({ main: expired() });
+    const script = fileURLToPath(new URL("support/ends.mjs", import.meta.url));
+    const child = fork(script, [how, PROVIDER, PROFILE, JSON.stringify(host.as("main"))], { stdio: "ignore" });
+    onTestFinished(() => void child.kill("SIGKILL"));
+    const exited = once(child, "exit");
+    await once(child, "message");
+    const log = listen();
+    const next = call(host, "main", answering());
+    await log.seen({ type: "waiting" });
+    if (how === "SIGTERM") child.kill("SIGTERM");
+    else child.send("now");
+    expect((await exited)[0]).not.toBe(0);
+    expect((await next).outcome).toBe("refreshed");
+  });
+});
+
+describe("an owner that is stopped", () => {
+  test("while it asks is waited for, and its answer is the one", async () => {
+    const host = createHost({ main: expired(), agent: expired() });
+    const owner = await startAgent();
+    const asked = owner.refresh({ options: host.as("main") });
+    await asked.called;
+    process.kill(owner.pid, "SIGSTOP");
+    const log = listen();
+    const refresh = unwanted();
+    const waiting = call(host, "main", refresh);
+    await log.seen({ type: "waiting" });
+    const fields = answer();
+    asked.answer(fields);
+    process.kill(owner.pid, "SIGCONT");
+    expect(await waiting).toMatchObject({ outcome: "fresh", credential: fields });
+    expect(refresh).not.toHaveBeenCalled();
+  });
+
+  test(`wherever it is with its answer, saves it when it goes on, ${ROUNDS} times over`, async () => {
+    const owner = await startAgent();
+    for (let round = 0; round < ROUNDS; round++) {
+      const stored = expired();
+      const host = createHost({ main: stored, agent: stored });
+      const asked = owner.refresh({ options: host.as("agent") });
+      await asked.called;
+      const refresh = unwanted();
+      const waiting = call(host, "main", refresh);
+      const fields = answer();
+      asked.answer(fields);
+      process.kill(owner.pid, "SIGSTOP");
+      process.kill(owner.pid, "SIGCONT");
+      expect((await waiting).credential).toMatchObject(fields);
+      expect(refresh).not.toHaveBeenCalled();
+      await asked.settled;
+    }
+  });
+});
+
+describe("an answer that is no token response", () => {
+  test.each([
+    ["HTML", (response) => response.writeHead(200, { "content-type": "text/html" }).end("<html>secret</html>")],
+    ["a megabyte of garbage", (response) => response.writeHead(200).end("x".repeat(1 << 20))],
+    ["another content type", (response) => response.writeHead(200, { "content-type": "text/plain" }).end("{}")],
+    ["no access token", (response) => response.writeHead(200, { "content-type": "application/json" }).end("{}")],
+  ])("(%s) is the client's error, and nothing is stored", async (_what, respond) => {
+    const server = createServer((_request, response) => respond(response));
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    onTestFinished(() => void server.close());
+    const issuer = `http://127.0.0.1:${server.address().port}`;
+    const host = createHost({ main: expired(), agent: expired() });
+    const before = host.tree({ locks: false });
+    const ask = createRefresh({ issuer, tokenEndpoint: `${issuer}/token`, clientId: "c" });
+    const error = await rejection(call(host, "agent", ask));
+    expect(error.refreshFailure).toEqual({ class: "uncertain" });
+    expect(host.tree({ locks: false })).toEqual(before);
+  });
+
+  test("(a redirect) takes the refresh token to no second host", async () => {
+    let reached = 0;
+    const second = createServer((_request, response) => {
+      reached++;
+      response.end();
+    });
+    await new Promise((resolve) => second.listen(0, "127.0.0.1", resolve));
+    const first = createServer((_request, response) =>
+      response.writeHead(307, { location: `http://127.0.0.1:${second.address().port}/token` }).end(),
+    );
+    await new Promise((resolve) => first.listen(0, "127.0.0.1", resolve));
+    onTestFinished(() => void [first, second].map((server) => server.close()));
+    const issuer = `http://127.0.0.1:${first.address().port}`;
+    const host = createHost({ main: expired() });
+    const before = host.store("main");
+    const ask = createRefresh({ issuer, tokenEndpoint: `${issuer}/token`, clientId: "c" });
+    await rejection(call(host, "main", ask));
+    expect(reached).toBe(0);
+    expect(host.store("main")).toBe(before);
+  });
+});
