@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     fn environment(home: &Path) -> Environment {
-        Environment { os_home: home.to_owned(), working_dir: PathBuf::from("/work"), ..Environment::default() }
+        Environment { os_home: home.to_owned(), working_dir: PathBuf::from("/cwd"), ..Environment::default() }
     }
 
     fn string(text: &str) -> String {
@@ -135,7 +135,7 @@ mod tests {
         env.state_dir = Some(string("  ~/state/../s "));
         assert_eq!(env.state_dir(), Path::new("/h/oc/s"));
         env.state_dir = Some(string("relative"));
-        assert_eq!(env.state_dir(), Path::new("/work/relative"));
+        assert_eq!(env.state_dir(), Path::new("/cwd/relative"));
         for unset in ["", "  ", "undefined", "null"] {
             env.state_dir = Some(string(unset));
             assert_eq!(env.state_dir(), Path::new("/h/oc/.openclaw"));
