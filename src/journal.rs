@@ -33,9 +33,6 @@ pub const MAX_CREDENTIAL_BYTES: usize = 40 << 10;
 /// How often a reader without the lock looks for a record that stands still. It changes some times a minute at most.
 const MAX_LOOKS: u32 = 100;
 
-/// What a record grows by besides a credential: its store's path, the names of its fields, a claim, a failure.
-const SPARE_BYTES: usize = 16 << 10;
-
 const MAGIC: &[u8; 4] = b"ORLJ";
 const HEADER_BYTES: usize = 4 + 4 + 8 + 4 + 32;
 
@@ -101,13 +98,6 @@ impl Journal {
     #[must_use]
     pub fn record(&self) -> &Record {
         &self.record
-    }
-
-    /// Whether another credential of [`MAX_CREDENTIAL_BYTES`] can be recorded beside what is on record.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        let used = serde_json::to_vec(&self.record).map_or(usize::MAX, |text| Zeroizing::new(text).len());
-        used.saturating_add(MAX_CREDENTIAL_BYTES + SPARE_BYTES) <= SLOT_BYTES - HEADER_BYTES
     }
 
     /// Writes a new record. With `durable` it survives a power cut when this returns.
@@ -330,23 +320,6 @@ mod tests {
         let refused = Journal::open(&base(&directory)).map(|_| ()).map_err(|error| error.code);
         assert_eq!(refused, Err(Code::JournalVersion));
         assert_eq!(Journal::peek(&path).map(|_| ()).map_err(|error| error.code), Err(Code::JournalVersion));
-    }
-
-    #[test]
-    fn what_waits_for_its_store_is_never_displaced_and_fills_the_journal_at_last() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let mut journal = Journal::open(&base(&directory)).expect("opened");
-        let mut kept = 0;
-        while journal.has_room() {
-            let number = kept.to_string();
-            let large = json!({"type": "oauth", "refresh": number, "access": "x".repeat(MAX_CREDENTIAL_BYTES - 100)});
-            let mut record = journal.record().clone();
-            record.receive(Generation::of("spent"), receipt(&credential(large)));
-            journal.write(record, false).expect("room");
-            kept += 1;
-            assert_eq!(journal.record().receipts().len(), kept);
-        }
-        assert!(kept >= 2, "{kept}");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
+/// How many received credentials wait for stores that can't take them yet. Together with one more, they fit a slot.
+const MAX_RECEIPTS: usize = 2;
 /// How many stores are remembered as holding what was received.
 const MAX_STORES: usize = 32;
 
@@ -216,6 +218,8 @@ impl Record {
         let is_of_use = |receipt: &Receipt| receipt.credential.open().is_some_and(|held| held.generation() != spent);
         self.receipts.retain(is_of_use);
         self.receipts.push(receipt);
+        let excess = self.receipts.len().saturating_sub(MAX_RECEIPTS);
+        self.receipts.drain(..excess);
     }
 
     /// Removes a receipt that the stores hold, and remembers where.
@@ -267,13 +271,7 @@ impl Sealed {
     /// How many bytes the journal needs for it.
     #[must_use]
     pub fn journaled_bytes(&self) -> usize {
-        Self::text_bytes(&self.0)
-    }
-
-    /// How many bytes the journal needs for a text.
-    #[must_use]
-    pub fn text_bytes(text: &str) -> usize {
-        serde_json::to_string(text).map_or(usize::MAX / 2, |text| Zeroizing::new(text).len() + 1)
+        serde_json::to_string(self.0.as_str()).map_or(usize::MAX, |text| text.len())
     }
 
     /// The credential; `None` if it is none.

@@ -152,10 +152,6 @@ impl Call {
         if let Some(main) = self.main.as_ref().filter(|_| owner.place == Place::Own) {
             main.refuse_read_only()?;
         }
-        if !owner.journal.has_room() {
-            let message = "too many credentials wait in the journal for stores that can't take them; repair those";
-            return Err(Error::at(Code::JournalUnusable, owner.journal.path(), message));
-        }
         if Sealed::new(&owner.held).journaled_bytes() > MAX_CREDENTIAL_BYTES {
             let message = format_args!("the credential is larger than {} KiB", MAX_CREDENTIAL_BYTES >> 10);
             return Err(Error::at(Code::StoreInvalid, store.path(), message));

@@ -208,8 +208,7 @@ impl Call {
     /// The credential that the answer makes of the one that was sent.
     fn accept(&self, flight: &InFlight, fields: &RefreshedFields) -> Result<Answer> {
         let refreshed = flight.credential.merged_with(fields);
-        let names: usize = fields.names().iter().map(|name| Sealed::text_bytes(name)).sum();
-        if Sealed::new(&refreshed).journaled_bytes() + names > MAX_CREDENTIAL_BYTES {
+        if Sealed::new(&refreshed).journaled_bytes() > MAX_CREDENTIAL_BYTES {
             let message = format!(
                 "the refresh function's result is larger than {} KiB; nothing was stored",
                 MAX_CREDENTIAL_BYTES >> 10
