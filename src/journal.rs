@@ -33,6 +33,9 @@ pub const MAX_CREDENTIAL_BYTES: usize = 40 << 10;
 /// How often a reader without the lock looks for a record that stands still. It changes some times a minute at most.
 const MAX_LOOKS: u32 = 100;
 
+/// What a record grows by besides a credential: its store's path, the names of its fields, a claim, a failure.
+const SPARE_BYTES: usize = 16 << 10;
+
 const MAGIC: &[u8; 4] = b"ORLJ";
 const HEADER_BYTES: usize = 4 + 4 + 8 + 4 + 32;
 
@@ -98,6 +101,35 @@ impl Journal {
     #[must_use]
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// Makes room for another credential of [`MAX_CREDENTIAL_BYTES`]: what a login has superseded goes, oldest first, and
+    /// nothing else.
+    ///
+    /// # Errors
+    /// [`Code::JournalUnusable`] if that is not enough.
+    pub fn make_room(&mut self) -> Result<()> {
+        let has_room = |record: &Record| {
+            let used = serde_json::to_vec(record).map_or(usize::MAX, |text| Zeroizing::new(text).len());
+            used.saturating_add(MAX_CREDENTIAL_BYTES + SPARE_BYTES) <= SLOT_BYTES - HEADER_BYTES
+        };
+        if has_room(&self.record) {
+            return Ok(());
+        }
+        let mut record = self.record.clone();
+        while record.give_up_superseded() {
+            if has_room(&record) {
+                self.write(record, true)?;
+                return self.wipe_previous();
+            }
+        }
+        let mut stores: Vec<_> = record.receipts().iter().map(|one| one.store.display().to_string()).collect();
+        stores.dedup();
+        let message = format_args!(
+            "credentials wait for stores that can't take them, and there is no room for another; repair {}",
+            stores.join(", ")
+        );
+        Err(Error::at(Code::JournalUnusable, self.path(), message))
     }
 
     /// Writes a new record. With `durable` it survives a power cut when this returns.
@@ -246,7 +278,13 @@ mod tests {
 
     fn receipt(credential: &Credential) -> Receipt {
         let credential = Sealed::new(credential);
-        Receipt { credential, answered: vec!["access".into()], store: PathBuf::from("/store"), in_main: true }
+        Receipt {
+            credential,
+            answered: vec!["access".into()],
+            store: PathBuf::from("/store"),
+            in_main: true,
+            superseded: false,
+        }
     }
 
     fn base(directory: &tempfile::TempDir) -> PathBuf {
@@ -320,6 +358,46 @@ mod tests {
         let refused = Journal::open(&base(&directory)).map(|_| ()).map_err(|error| error.code);
         assert_eq!(refused, Err(Code::JournalVersion));
         assert_eq!(Journal::peek(&path).map(|_| ()).map_err(|error| error.code), Err(Code::JournalVersion));
+    }
+
+    /// Adds receipts until there is room for just one more, which is not added.
+    fn fill(journal: &mut Journal, superseded: bool) -> Vec<Option<Credential>> {
+        loop {
+            let kept = waiting(journal);
+            let large = json!({"type": "oauth", "refresh": kept.len().to_string(), "access": "x".repeat(MAX_CREDENTIAL_BYTES - 100)});
+            let mut record = journal.record().clone();
+            record.receive(Generation::of("spent"), Receipt { superseded, ..receipt(&credential(large)) });
+            journal.write(record, false).expect("room");
+            if !matches!(journal.make_room(), Ok(()) if waiting(journal).len() > kept.len()) {
+                return kept;
+            }
+        }
+    }
+
+    fn waiting(journal: &Journal) -> Vec<Option<Credential>> {
+        journal.record().receipts().iter().map(|one| one.credential.open()).collect()
+    }
+
+    #[test]
+    fn what_waits_for_its_store_is_never_displaced_and_fills_the_journal_at_last() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut journal = Journal::open(&base(&directory)).expect("opened");
+        let kept = fill(&mut journal, false);
+        assert!(!kept.is_empty());
+        assert_eq!(journal.make_room().map_err(|error| error.code), Err(Code::JournalUnusable));
+        assert_eq!(waiting(&journal)[..kept.len()], kept);
+    }
+
+    #[test]
+    fn what_a_login_has_superseded_makes_room_oldest_first() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut journal = Journal::open(&base(&directory)).expect("opened");
+        let kept = fill(&mut journal, true);
+        let left = waiting(&journal);
+        assert_eq!(left[..left.len() - 1], kept[1..]);
+        let bytes = fs::read(path_for(&base(&directory))).expect("read");
+        let on_disk = |refresh| String::from_utf8_lossy(&bytes).contains(&format!(r#"\"refresh\":\"{refresh}\""#));
+        assert!(on_disk(1) && !on_disk(0));
     }
 
     #[test]

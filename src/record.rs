@@ -8,8 +8,6 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// How many received credentials wait for stores that can't take them yet. Together with one more, they fit a slot.
-const MAX_RECEIPTS: usize = 2;
 /// How many stores are remembered as holding what was received.
 const MAX_STORES: usize = 32;
 
@@ -105,6 +103,10 @@ pub struct Receipt {
     pub store: PathBuf,
     /// See [`ClaimRecord::in_main`].
     pub in_main: bool,
+    /// Whether a login took its place in the store that held the spent one, and main is none of it. It waits for another
+    /// agent that may still hold the spent one, and makes room where others need it.
+    #[serde(default)]
+    pub superseded: bool,
 }
 
 /// How the last provider call for a generation failed, where that binds the next caller.
@@ -218,8 +220,19 @@ impl Record {
         let is_of_use = |receipt: &Receipt| receipt.credential.open().is_some_and(|held| held.generation() != spent);
         self.receipts.retain(is_of_use);
         self.receipts.push(receipt);
-        let excess = self.receipts.len().saturating_sub(MAX_RECEIPTS);
-        self.receipts.drain(..excess);
+    }
+
+    /// Notes that a login took a receipt's place.
+    pub fn supersede_receipt(&mut self, generation: Generation) {
+        for receipt in &mut self.receipts {
+            receipt.superseded |= receipt.credential.open().is_some_and(|held| held.generation() == generation);
+        }
+    }
+
+    /// Gives up the oldest receipt that a login has superseded. `false` if there is none.
+    pub fn give_up_superseded(&mut self) -> bool {
+        let oldest = self.receipts.iter().position(|receipt| receipt.superseded);
+        oldest.map(|at| self.receipts.remove(at)).is_some()
     }
 
     /// Removes a receipt that the stores hold, and remembers where.
@@ -271,7 +284,13 @@ impl Sealed {
     /// How many bytes the journal needs for it.
     #[must_use]
     pub fn journaled_bytes(&self) -> usize {
-        serde_json::to_string(self.0.as_str()).map_or(usize::MAX, |text| text.len())
+        Self::text_bytes(&self.0)
+    }
+
+    /// How many bytes the journal needs for a text.
+    #[must_use]
+    pub fn text_bytes(text: &str) -> usize {
+        serde_json::to_string(text).map_or(usize::MAX / 2, |text| Zeroizing::new(text).len() + 1)
     }
 
     /// The credential; `None` if it is none.

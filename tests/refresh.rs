@@ -1189,6 +1189,45 @@ fn of_many_threads_one_asks_the_provider_and_all_get_its_answer() {
     assert_eq!(calls.into_inner(), 1);
 }
 
+#[test]
+fn what_several_agents_received_waits_until_each_store_is_back() {
+    let world = World::new();
+    world.main().put(&json!({ "type": "api_key", "provider": PROVIDER, "key": "SECRET-key" }));
+    let agents: Vec<Agent> = (0..5).map(|number| world.agent(&format!("agent-{number}"))).collect();
+    let call_of = |agent: &Agent| Call { own: agent.store(), ..world.call_of_sub() };
+    for (number, agent) in agents.iter().enumerate() {
+        agent.put(&credential(&format!("old-{number}"), EXPIRED));
+        let call = call_of(agent);
+        let claim = world.claim(&call);
+        std::fs::remove_file(agent.path()).unwrap();
+        let settled = world.settle(&call, claim, &answer(&format!("new-{number}"))).unwrap();
+        assert!(matches!(settled, Settled::Refreshed { not_saved: Some(_), .. }), "{settled:?}");
+    }
+    for (number, agent) in agents.iter().enumerate() {
+        let old = credential(&format!("old-{number}"), EXPIRED);
+        agent.put(&old);
+        served(world.decide(&call_of(agent)).unwrap());
+        agent.assert_holds(&with(old, &answer(&format!("new-{number}"))));
+    }
+    let journal = std::fs::read(oauth_refresh_lock::journal::path_for(&world.lock_base())).unwrap();
+    assert!(!String::from_utf8_lossy(&journal).contains("SECRET"));
+}
+
+#[test]
+fn what_logins_have_superseded_never_locks_the_key_out() {
+    let world = World::new();
+    world.main().put(&json!({ "type": "api_key", "provider": PROVIDER, "key": "SECRET-key" }));
+    let call = world.call_of_sub();
+    let large = json!({ "unknown": "x".repeat(20_000) });
+    for number in 0..20 {
+        world.sub().put(&with(credential(&format!("old-{number}"), EXPIRED), &large));
+        let claim = world.claim(&call);
+        world.sub().put(&credential(&format!("login-{number}"), HOUR));
+        let settled = world.settle(&call, claim, &answer(&format!("new-{number}"))).unwrap();
+        assert!(matches!(settled, Settled::Superseded(_)), "{settled:?}");
+    }
+}
+
 // The same refresh token under another profile id
 
 /// An agent of its own whose login has the same refresh token under another profile id.

@@ -72,6 +72,12 @@ impl Call {
         if recorded {
             let _ = journal.wipe_previous();
         }
+        if wanted && !receipt.superseded {
+            let mut record = record.clone();
+            record.supersede_receipt(received.generation());
+            // Only a hint of what may go first.
+            let _ = journal.write(record, false);
+        }
         Committed { own, main, recorded }
     }
 

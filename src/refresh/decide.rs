@@ -100,6 +100,7 @@ impl Call {
             owner.journal.write(record, true)?;
         }
         self.refuse_unsavable(&owner)?;
+        owner.journal.make_room()?;
         let claims = grant::lock_claims(&self.lock_base)?;
         if self.held()?.is_none_or(|(_, held)| held.generation() != generation) {
             // Others were claiming while a login or another program replaced it.

@@ -208,7 +208,8 @@ impl Call {
     /// The credential that the answer makes of the one that was sent.
     fn accept(&self, flight: &InFlight, fields: &RefreshedFields) -> Result<Answer> {
         let refreshed = flight.credential.merged_with(fields);
-        if Sealed::new(&refreshed).journaled_bytes() > MAX_CREDENTIAL_BYTES {
+        let names: usize = fields.names().iter().map(|name| Sealed::text_bytes(name)).sum();
+        if Sealed::new(&refreshed).journaled_bytes() + names > MAX_CREDENTIAL_BYTES {
             let message = format!(
                 "the refresh function's result is larger than {} KiB; nothing was stored",
                 MAX_CREDENTIAL_BYTES >> 10
@@ -254,6 +255,7 @@ fn receive(record: &mut Record, flight: &InFlight, answer: &Answer) -> Result<Re
         answered: answered.clone(),
         store: claim.store.clone(),
         in_main: claim.in_main,
+        superseded: false,
     };
     record.state = State::Received;
     record.set_failure(flight.spent, None);
