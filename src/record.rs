@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
+/// How many received credentials are kept that a login has superseded.
+const MAX_SUPERSEDED: usize = 2;
 /// How many stores are remembered as holding what was received.
 const MAX_STORES: usize = 32;
 
@@ -222,10 +224,13 @@ impl Record {
         self.receipts.push(receipt);
     }
 
-    /// Notes that a login took a receipt's place.
+    /// Notes that a login took a receipt's place. Of those, the latest are kept.
     pub fn supersede_receipt(&mut self, generation: Generation) {
         for receipt in &mut self.receipts {
             receipt.superseded |= receipt.credential.open().is_some_and(|held| held.generation() == generation);
+        }
+        while self.receipts.iter().filter(|receipt| receipt.superseded).count() > MAX_SUPERSEDED {
+            self.give_up_superseded();
         }
     }
 

@@ -7,6 +7,7 @@ mod support;
 
 use oauth_refresh_lock::error::{Code, Error};
 use oauth_refresh_lock::grant::Siblings;
+use oauth_refresh_lock::journal::{self, Journal};
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::ledger::Ledger;
 use oauth_refresh_lock::lock;
@@ -1209,7 +1210,7 @@ fn what_several_agents_received_waits_until_each_store_is_back() {
         served(world.decide(&call_of(agent)).unwrap());
         agent.assert_holds(&with(old, &answer(&format!("new-{number}"))));
     }
-    let journal = std::fs::read(oauth_refresh_lock::journal::path_for(&world.lock_base())).unwrap();
+    let journal = std::fs::read(journal::path_for(&world.lock_base())).unwrap();
     assert!(!String::from_utf8_lossy(&journal).contains("SECRET"));
 }
 
@@ -1226,6 +1227,9 @@ fn what_logins_have_superseded_never_locks_the_key_out() {
         let settled = world.settle(&call, claim, &answer(&format!("new-{number}"))).unwrap();
         assert!(matches!(settled, Settled::Superseded(_)), "{settled:?}");
     }
+    let record = Journal::peek(&journal::path_for(&world.lock_base())).unwrap().unwrap();
+    let kept: Vec<_> = record.receipts().iter().filter_map(|one| Some(one.credential.open()?.generation())).collect();
+    assert_eq!(kept, ["new-18", "new-19"].map(|name| oauth(&credential(name, HOUR)).generation()));
 }
 
 // The same refresh token under another profile id
