@@ -190,6 +190,59 @@ export const OAUTH_REFRESH_LOCK_OPTIONS: Readonly<{
   stale: 180_000;
 }>;
 
+/**
+ * Looks at every key of a state directory: who holds it, how far it is, what is in its way. Takes no lock, changes nothing,
+ * reads no secret. For people, logs and dashboards; by the time it is read it may have changed.
+ *
+ * @throws `invalid_argument`, `lock_unavailable`
+ */
+export function inspectOAuthRefreshLocks(options?: { stateDir?: string }): Promise<OAuthRefreshLockReport[]>;
+
+/** A key, as {@link inspectOAuthRefreshLocks} found it. */
+export interface OAuthRefreshLockReport {
+  lockPath: string;
+  /** How often a peer has taken over from a stuck owner. */
+  term: number;
+  /** Who holds the lock now. */
+  holder: {
+    pid: number;
+    /** Its command, if it is a process of our PID namespace. */
+    command: string | null;
+    /** For how long, in milliseconds without suspended time; `null` if it was in another boot. */
+    heldMs: number | null;
+    /** Since when, in milliseconds since the epoch by its host's clock. */
+    since: number;
+    /** When the process was started, in clock ticks since the boot. */
+    startTime: number | null;
+    /** The boot's id. */
+    boot: string;
+    /** The inode of its PID namespace. */
+    pidNamespace: number | null;
+  } | null;
+  /** How many wait for it in this kernel; `null` where that can't be told. */
+  waiters: number | null;
+  /** How far the last refresh has come. */
+  state: "idle" | "claimed" | "dispatched" | "received" | "committed";
+  /** Who last set out to ask the provider, and when, in milliseconds since the epoch. */
+  lastClaim: { pid: number; at: number } | null;
+  /** Failed calls that bind the next caller, by generation; `answered_dead` needs a new login. */
+  failures: {
+    outcome: "answered_unspent" | "uncertain" | "answered_dead";
+    pid: number;
+    at: number;
+    /** For how long the provider still wants everyone to wait. */
+    retryAfterMs: number | null;
+  }[];
+  /** How many received credentials wait in the journal for stores that can't take them yet. */
+  waitingCredentials: number;
+  /** Another program's lock file in the way, or a dead one's. */
+  foreign: { pid: number | null; createdAt: number | null; alive: boolean } | null;
+  /** Why the journal can't be read. */
+  problem: { code: ErrorCode; message: string } | null;
+  /** Files that a death has left, which the next owner clears away. */
+  debris: string[];
+}
+
 export type ErrorCode =
   /** An argument or option is of the wrong type or out of range. Nothing was done. */
   | "invalid_argument"
@@ -294,8 +347,14 @@ export interface OAuthRefreshLockEvent {
     | "refreshed"
     /** What a previous owner had received was found in the journal. */
     | "recovered"
-    /** The main store took the credential or, with `written: false`, did not. */
+    /** The main store took the credential. */
     | "mirrored"
+    /** The main store did not take the credential; `reason` says why. */
+    | "refused"
+    /** The lock was reclaimed from an owner that is dead, past the limit, or stuck; `pid` is its process. */
+    | "reclaimed"
+    /** The locks of this file system are not to be relied on. Once per directory; also a Node warning. */
+    | "warned"
     /** A peer's credential was taken over. */
     | "adopted"
     /** The stored credential was usable. */
@@ -308,10 +367,14 @@ export interface OAuthRefreshLockEvent {
   agentDir?: string;
   /** Milliseconds since the epoch, with fractions. */
   at: number;
-  /** With `mirrored`. */
-  written?: boolean;
-  /** With `mirrored`. */
+  /** With `mirrored` and `refused`: a {@link MirrorReason}, or `store-error`. */
   reason?: string;
-  /** With `failed`. */
+  /** With `failed`: the error's. With `warned`: `lock_granted_twice`, `lock_refused` or `file_system_not_local`. */
   code?: string;
+  /** With `reclaimed`. */
+  pid?: number;
+  /** With `warned`. */
+  message?: string;
+  /** With `warned`: the directory. */
+  path?: string;
 }

@@ -1,10 +1,12 @@
 const { withOAuthRefreshLock } = require("./lib/refresh.js");
 const { withOAuthProfileLock } = require("./lib/profile-lock.js");
+const { inspectOAuthRefreshLocks } = require("./lib/inspect.js");
 const policy = require("./lib/policy.js");
 
 module.exports = {
   withOAuthRefreshLock,
   withOAuthProfileLock,
+  inspectOAuthRefreshLocks,
   resolveOAuthRefreshLockPath: policy.resolveOAuthRefreshLockPath,
   isSafeToCopyOAuthIdentity: policy.isSafeToCopyOAuthIdentity,
   shouldMirrorRefreshedOAuthCredential: policy.shouldMirrorRefreshedOAuthCredential,

@@ -4,6 +4,7 @@ import cjs from "./index.js";
 export const {
   withOAuthRefreshLock,
   withOAuthProfileLock,
+  inspectOAuthRefreshLocks,
   resolveOAuthRefreshLockPath,
   isSafeToCopyOAuthIdentity,
   shouldMirrorRefreshedOAuthCredential,

@@ -27,7 +27,7 @@ describe("events", () => {
       { ...subject, type: "acquired" },
       { ...subject, type: "dispatched" },
       { ...subject, type: "refreshed" },
-      { ...subject, type: "mirrored", written: true, reason: "incoming-fresher" },
+      { ...subject, type: "mirrored", reason: "incoming-fresher" },
     ]);
     const times = log.events.map(({ at }) => at);
     expect([from, ...times, until]).toEqual([from, ...times, until].sort((one, other) => one - other));

@@ -48,6 +48,15 @@ function absolutePath(name, value) {
   return path.resolve(value);
 }
 
+/** A lock lies beside its terms, their journals and the lock of all claims: none of these names is free for another. */
+function lockPath(value) {
+  const resolved = absolutePath("lockPath", value);
+  if (resolved !== undefined && /^claims$|\.(?:t\d+|journal)$/.test(path.basename(resolved))) {
+    throw invalid('lockPath must not end in ".journal", in ".t" and a number, or be named "claims"');
+  }
+  return resolved;
+}
+
 function delay(name, value, { fallback, min = 1, max = MAX_DELAY_MS }) {
   if (value === undefined) return fallback;
   if (typeof value !== "number" || !(value >= min && value <= max)) {
@@ -86,7 +95,7 @@ function optionsObject(value) {
 function lockArguments(options) {
   return {
     stateDir: absolutePath("stateDir", options.stateDir),
-    lockPath: absolutePath("lockPath", options.lockPath),
+    lockPath: lockPath(options.lockPath),
     signal: abortSignal(options.signal),
     timeoutMs: delay("timeoutMs", options.timeoutMs, { fallback: DEFAULT_TIMEOUT_MS }),
   };

@@ -6,6 +6,9 @@ const { publish } = require("./events.js");
  * @typedef {object} Turn one caller's place in the line of a key
  * @property {() => Promise<unknown>} run does the work; a value that is not `undefined` is offered to those behind
  * @property {(result: any) => Promise<boolean>} [follow] whether a leader's result serves this caller too
+ * @property {boolean} [isDone] whether its caller has its result
+ * @property {() => void} [onOverdue] set while it runs; to be called when it has taken too long: it keeps the lock, and those
+ *   behind it no longer wait for it but for the lock, which peers may take over
  */
 
 /** This thread's lines, by key: the canonical lock path. */
@@ -23,6 +26,7 @@ const held = new AsyncLocalStorage();
 function enter(subject, turn) {
   const line = lines.get(subject.key);
   if (line) {
+    if (line.leader.isDone) turn.cameAfter = line.leader;
     line.push(turn);
     publish("waiting", subject);
     return;
@@ -34,16 +38,22 @@ function enter(subject, turn) {
 
 async function serve(key, line) {
   while (line.length > 0) {
-    const result = await line.shift().run();
-    if (result !== undefined) await offer(line, result);
+    const turn = line.shift();
+    line.leader = turn;
+    const overdue = new Promise((resolve) => {
+      turn.onOverdue = resolve;
+    });
+    const result = await Promise.race([turn.run(), overdue]);
+    if (result !== undefined) await offer(line, result, turn);
   }
   lines.delete(key);
 }
 
-async function offer(line, result) {
+async function offer(line, result, leader) {
   const served = new Set();
   const follow = async (turn) => {
-    if (await turn.follow?.(result)) served.add(turn);
+    // Who came after the leader was done may know more than it did.
+    if (turn.cameAfter !== leader && (await turn.follow?.(result))) served.add(turn);
   };
   await Promise.all(line.map(follow));
   // In place: others may have joined the line meanwhile.

@@ -4,17 +4,17 @@ const { native } = require("./native.js");
 
 /** The error of a wait for the lock that ran out, with what is known of its holder. */
 function lockTimeout(lockPath) {
-  return fromNative(new (native().NativeLock)(lockPath).timedOut());
+  return fromNative(new (native().NativeLock)(lockPath, false).timedOut());
 }
 
 /**
- * Takes a lock, at once if it is free: the key's, or the one at `path`.
+ * Takes a lock, at once if it is free: the key's, or the one at `path`. Peers may take over from a refresh that is stuck.
  *
  * @returns the native lock, held; `undefined` if the caller gave up first
  */
-async function acquire(subject, caller, path = subject.lockPath) {
+async function acquire(subject, caller, { isRefresh = false, path = subject.lockPath } = {}) {
   if (caller.gone) return undefined;
-  const lock = new (native().NativeLock)(path);
+  const lock = new (native().NativeLock)(path, isRefresh);
   if (!unwrap(lock.acquire())) {
     publish("waiting", subject);
     caller.onGone = () => lock.release();
@@ -24,6 +24,11 @@ async function acquire(subject, caller, path = subject.lockPath) {
   if (caller.gone) {
     lock.release();
     return undefined;
+  }
+  for (const { type, ...details } of JSON.parse(lock.notices() ?? "[]")) {
+    publish(type, subject, details);
+    if (type === "warned")
+      process.emitWarning(details.message, { type: "OAuthRefreshLockWarning", code: details.code });
   }
   publish("acquired", subject);
   return lock;

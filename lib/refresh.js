@@ -11,6 +11,8 @@ const { native } = require("./native.js");
 /** How long to wait before what could be saved nowhere is saved again; doubled each time. */
 const FIRST_SAVE_RETRY_MS = 100;
 const LAST_SAVE_RETRY_MS = 10_000;
+/** A call that is overdue by more than this has had no chance to hear its answer: the event loop stood still. It gets this. */
+const OVERDUE_MS = 500;
 /** For so long an answer that is nowhere but in memory keeps the process from exiting. */
 const SAVE_PATIENCE_MS = 30_000;
 
@@ -47,6 +49,9 @@ class RefreshTurn {
   #looked;
   /** When the refresh function was called, by `performance.now()`. */
   #dispatchedAt;
+  /** See `Turn` in line.js. */
+  onOverdue;
+  isDone = false;
 
   constructor(call, subject, caller, refresh, callTimeoutMs) {
     this.#call = call;
@@ -64,11 +69,15 @@ class RefreshTurn {
   async run() {
     try {
       await this.#looked;
-      const lock = this.#caller.gone ? undefined : await acquire(this.#subject, this.#caller);
-      if (!lock) return undefined;
-      const decision = await this.#decide(lock);
-      if (decision?.kind === "backoff") this.#pause(decision.waitMs);
-      else if (decision) return this.#finish(await this.#carryOut(decision));
+      for (;;) {
+        const lock = this.#caller.gone ? undefined : await acquire(this.#subject, this.#caller, { isRefresh: true });
+        const decision = lock && (await this.#decide(lock));
+        if (!decision) return undefined;
+        if (decision.kind === "backoff") return this.#pause(decision.waitMs);
+        const done = await this.#carryOut(decision);
+        // A peer has taken over from us, before we sent anything or before we were refused: we are its waiters now.
+        if (done.kind !== "takenOver") return this.#finish(done);
+      }
     } catch (error) {
       this.#fail(error);
     }
@@ -123,7 +132,7 @@ class RefreshTurn {
       for (;;) {
         const decision = unwrap(await this.#call.decide(lock));
         if (decision.kind !== "busy") return decision;
-        const other = await acquire(this.#subject, this.#caller, decision.lockPath);
+        const other = await acquire(this.#subject, this.#caller, { isRefresh: true, path: decision.lockPath });
         if (!other) return undefined;
         other.release();
       }
@@ -135,6 +144,10 @@ class RefreshTurn {
 
   async #carryOut(decision) {
     for (let attempt = 0; decision.kind === "dispatched"; attempt++) {
+      if (!this.#call.maySend()) {
+        await this.#call.abandon();
+        return { kind: "takenOver" };
+      }
       let fields;
       try {
         if (!this.#caller.gone) fields = await this.#dispatch(decision.credential);
@@ -192,12 +205,20 @@ class RefreshTurn {
     publish("dispatched", this.#subject);
     this.#dispatchedAt = performance.now();
     const controller = new AbortController();
-    const timer = setTimeout(() => {
+    const due = performance.now() + this.#callTimeoutMs;
+    const abort = () => {
       const error = callTimeout(this.#callTimeoutMs);
       controller.abort(error);
-      // A function that ignores its signal keeps the claim, not the caller; a late success is saved.
+      // A function that ignores its signal keeps the claim, neither the caller nor the line; a late success is saved.
       this.#caller.reject(error);
-    }, this.#callTimeoutMs);
+      this.onOverdue?.();
+    };
+    const atLimit = () => {
+      if (performance.now() < due + OVERDUE_MS) return abort();
+      timer = setTimeout(abort, OVERDUE_MS);
+      if (this.#caller.gone) timer.unref();
+    };
+    let timer = setTimeout(atLimit, this.#callTimeoutMs);
     // While somebody waits the process lives on for it; a call that nobody awaits keeps no process from exiting.
     this.#caller.onGone = () => timer.unref();
     try {
@@ -240,12 +261,13 @@ class RefreshTurn {
 
   /** Tells the caller and the world. What peers may take over is returned. */
   #finish({ kind, credential, spelled, mirror, notSaved }) {
+    this.isDone = true;
     if (kind === "absent") {
       this.#caller.resolve(null);
       return undefined;
     }
     publish(kind, this.#subject);
-    if (mirror) publish("mirrored", this.#subject, { written: mirror.written, reason: mirror.reason });
+    if (mirror) publish(mirror.written ? "mirrored" : "refused", this.#subject, { reason: mirror.reason });
     const result = { outcome: kind, credential };
     if (mirror) result.mirror = mirror;
     if (notSaved) result.notSaved = notSaved;

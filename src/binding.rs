@@ -4,12 +4,14 @@
 
 #![allow(unreachable_pub, reason = "napi exports to JavaScript, not to Rust")]
 
+mod inspect;
 mod lock;
 mod paths;
 mod policy;
 mod refresh;
 mod task;
 
+use crate::clock::SystemClock;
 use crate::error::Error;
 use napi_derive::napi;
 
@@ -48,7 +50,7 @@ impl From<Error> for Failure {
             code: error.code.as_str().to_owned(),
             path: error.path.map(|path| path.to_string_lossy().into_owned()),
             holder_pid: error.holder.as_ref().map(|holder| holder.pid),
-            holder_held_ms: error.holder.as_ref().map(crate::holder::Holder::held_ms),
+            holder_held_ms: error.holder.as_ref().and_then(|holder| holder.held_ms(&SystemClock)),
             holder_state: None,
             message: error.message,
         }

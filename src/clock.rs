@@ -3,7 +3,8 @@
 //! Wall-clock time serves expiry and display. How long ago something was is measured on the boot's monotonic clock, which
 //! does not count suspended time: a laptop that sleeps ages nobody, and a clock that is set ages nothing.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where "now" comes from.
 pub trait Clock: Send + Sync {
@@ -26,20 +27,64 @@ impl Clock for SystemClock {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| (since.as_secs_f64() * 1000.0).floor())
     }
 
-    #[cfg(unix)]
-    #[allow(clippy::cast_precision_loss, reason = "a boot lasts less than 2^52 seconds")]
     fn boot_ms(&self) -> f64 {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        now.tv_sec as f64 * 1000.0 + now.tv_nsec as f64 / 1_000_000.0
-    }
-
-    #[cfg(not(unix))]
-    fn boot_ms(&self) -> f64 {
-        self.now_ms()
+        since_boot().as_secs_f64() * 1000.0 * scale() + ahead_ms().unwrap_or(0.0)
     }
 
     fn boot_id(&self) -> String {
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-            .map_or_else(|_| String::new(), |id| id.trim().to_owned())
+        static BOOT: OnceLock<String> = OnceLock::new();
+        let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        BOOT.get_or_init(|| read().trim().to_owned()).clone()
     }
+}
+
+#[cfg(unix)]
+fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let part = |part| u64::try_from(part).unwrap_or(0);
+    Duration::from_secs(part(now.tv_sec)) + Duration::from_nanos(part(now.tv_nsec))
+}
+
+#[cfg(not(unix))]
+fn since_boot() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// How long a thread has to sleep for so many milliseconds of [`Clock::boot_ms`].
+#[must_use]
+pub fn boot_pause(ms: f64) -> Duration {
+    let pause = Duration::try_from_secs_f64(ms / 1000.0 / scale()).unwrap_or(Duration::ZERO);
+    // A clock that is put forward wakes nobody.
+    if ahead_ms().is_some() { pause.min(LOOK_AGAIN) } else { pause }
+}
+
+/// How often to look at a clock that tests may put forward.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How fast the boot's clock runs: tests of the rules about stuck owners let it run faster, in all their processes.
+#[cfg(feature = "faults")]
+fn scale() -> f64 {
+    static SCALE: OnceLock<f64> = OnceLock::new();
+    let read = || std::env::var("OAUTH_REFRESH_LOCK_CLOCK_SCALE").ok().and_then(|scale| scale.parse().ok());
+    *SCALE.get_or_init(|| read().unwrap_or(1.0))
+}
+
+/// How far the boot's clock is ahead, where tests may put it forward, in all their processes at once: a millisecond for
+/// each byte of a file.
+#[cfg(feature = "faults")]
+fn ahead_ms() -> Option<f64> {
+    static FILE: OnceLock<Option<std::path::PathBuf>> = OnceLock::new();
+    let file = FILE.get_or_init(|| std::env::var_os("OAUTH_REFRESH_LOCK_CLOCK_AHEAD").map(Into::into));
+    let length = std::fs::metadata(file.as_ref()?).map_or(0, |metadata| metadata.len());
+    Some(u32::try_from(length).map_or(f64::INFINITY, f64::from))
+}
+
+#[cfg(not(feature = "faults"))]
+fn scale() -> f64 {
+    1.0
+}
+
+#[cfg(not(feature = "faults"))]
+fn ahead_ms() -> Option<f64> {
+    None
 }

@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub mod exclusive;
 #[cfg(feature = "faults")]
 pub mod fault;
 #[cfg(not(feature = "faults"))]
@@ -21,18 +22,26 @@ mod fault {
     }
 
     #[inline]
+    pub(super) fn lock_lies() -> bool {
+        false
+    }
+
+    #[inline]
     pub(super) fn write(_operation: &str, _path: &std::path::Path, bytes: usize) -> std::io::Result<usize> {
         Ok(bytes)
     }
 }
 use fault::point;
 
+mod permanent;
+pub use permanent::{Sharing, open_lock, open_permanent};
+
 /// How long to wait before a refused rename is tried again; doubled each time, up to a second in all.
 const FIRST_RENAME_PAUSE: Duration = Duration::from_millis(4);
 const LAST_RENAME_PAUSE: Duration = Duration::from_millis(512);
 
 /// As many symbolic links as Linux follows before it says `ELOOP`.
-const MAX_LINKS: usize = 40;
+pub(crate) const MAX_LINKS: usize = 40;
 
 fn options() -> OpenOptions {
     #[allow(unused_mut, reason = "only Unix has flags to add")]
@@ -60,41 +69,28 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     regular(options().read(true).open(path)?)
 }
 
-/// Opens a lock file or a journal, creating it (0600) and its directories (0700) if need be, whatever the umask. Never
-/// truncates, and never follows a symbolic link.
-pub fn open_permanent(path: &Path) -> io::Result<File> {
-    let open = |create: bool| {
-        point("open-permanent", path)?;
-        let mut options = options();
-        options.read(true).write(true).create_new(create).truncate(false);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::OpenOptionsExt;
-            let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
-            options.custom_flags(flags.bits().cast_signed());
-        }
-        regular(options.open(path)?)
-    };
-    match open(false) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        other => return other,
-    }
-    if let Some(parent) = path.parent() {
-        create_private_dirs(parent)?;
-    }
-    match open(true) {
-        Ok(file) => {
-            #[cfg(unix)]
-            {
-                use std::os::unix::fs::PermissionsExt;
-                file.set_permissions(fs::Permissions::from_mode(0o600))?;
-            }
-            Ok(file)
-        }
-        // Somebody was first.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(false),
+/// Whether something is at this path, be it a dangling symbolic link.
+pub fn exists(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Creates an empty file, 0600, unless something is there.
+pub fn create_once(path: &Path) -> io::Result<()> {
+    point("create", path)?;
+    match options().write(true).create_new(true).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Whether tests have the kernel's locks exclude nobody.
+#[must_use]
+pub fn lock_lies() -> bool {
+    fault::lock_lies()
 }
 
 /// Creates the directory and its missing parents, 0700 each, whatever the umask.
@@ -105,19 +101,58 @@ pub fn create_private_dirs(path: &Path) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         create_private_dirs(parent)?;
     }
+    create_private_dir(path)
+}
+
+/// Creates one directory, 0700, whatever the umask. If something is there, it is left alone: it may be a directory that
+/// somebody else was faster to make, and whoever goes on to use it will tell.
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
     point("mkdir", path)?;
-    match fs::create_dir(path) {
+    #[allow(unused_mut, reason = "only Unix has modes to set")]
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        // From the start, so that it is open to nobody for a moment.
+        builder.mode(0o700);
+    }
+    match builder.create(path) {
         Ok(()) => {
             #[cfg(unix)]
             {
                 use std::os::unix::fs::PermissionsExt;
-                fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+                // The umask takes bits away, and a directory above may have given its set-group-id bit.
+                if fs::symlink_metadata(path)?.permissions().mode() & 0o7777 != 0o700 {
+                    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+                }
             }
             Ok(())
         }
-        // Somebody was first, or it is no directory; who opens a file in it will tell.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
+    }
+}
+
+/// What something is that is no file, with its article.
+#[must_use]
+pub fn kind_of(found: fs::FileType) -> &'static str {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::FileTypeExt;
+        if found.is_fifo() {
+            return "a FIFO";
+        } else if found.is_socket() {
+            return "a socket";
+        } else if found.is_block_device() || found.is_char_device() {
+            return "a device";
+        }
+    }
+    if found.is_symlink() {
+        "a symbolic link"
+    } else if found.is_dir() {
+        "a directory"
+    } else {
+        "a file"
     }
 }
 
@@ -159,16 +194,27 @@ pub fn follow_links(path: &Path) -> io::Result<PathBuf> {
 
 /// Replaces the file at `path` in one step: a reader sees the old bytes or the new ones, and a power cut too.
 ///
-/// `path` must not be a symbolic link. The file's mode is kept; a new file gets 0600. The caller holds the lock that
-/// makes it the only writer, so the temporary file beside it has a fixed name, and one left by a death is replaced.
-pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = temporary_beside(path);
-    let written = write_temporary(&temporary, path, bytes).and_then(|()| rename(&temporary, path));
+/// `path` must not be a symbolic link. The file's mode is kept; a new file gets 0600. The caller holds this term of the lock
+/// that makes it the only writer, so the temporary file beside it has a fixed name, and one left by a death is replaced.
+/// Before it takes its place, `may_go_on` is asked whether a later term has begun.
+pub fn replace(path: &Path, term: u32, bytes: &[u8], may_go_on: impl FnOnce() -> bool) -> io::Result<()> {
+    let temporary = temporary_beside(path, term);
+    let written = write_temporary(&temporary, path, bytes).and_then(|()| {
+        if may_go_on() {
+            return rename(&temporary, path);
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "this process was stuck, and another has taken over"))
+    });
     if written.is_err() {
         let _ = remove(&temporary);
     }
     written?;
     sync_parent(path)
+}
+
+/// Sees to it that a replacement that was begun in an earlier term never takes place.
+pub fn abandon_replacement(path: &Path, term: u32) -> io::Result<()> {
+    remove(&temporary_beside(path, term))
 }
 
 /// Renames, again and again for a while where another program that has the file open makes it fail (Windows).
@@ -189,9 +235,13 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-fn temporary_beside(path: &Path) -> PathBuf {
+fn temporary_beside(path: &Path, term: u32) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".oauth-refresh-lock.tmp");
+    name.push(if term == 0 {
+        ".oauth-refresh-lock.tmp".to_owned()
+    } else {
+        format!(".oauth-refresh-lock.t{term}.tmp")
+    });
     path.with_file_name(name)
 }
 
@@ -301,6 +351,12 @@ impl PreallocatedFile {
         point("sync-journal", &self.path)?;
         self.file.sync_data()
     }
+}
+
+/// Empties a file of ours that stays where it is.
+pub fn empty(path: &Path) -> io::Result<()> {
+    point("truncate", path)?;
+    open_permanent(path)?.set_len(0)
 }
 
 /// The regular files of this user in a directory, by extension. What is not there by the time it is looked at is left out.

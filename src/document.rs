@@ -20,6 +20,7 @@ const PROFILE_INDENT: usize = 4;
 pub struct Malformed(pub String);
 
 /// A store's text, known to be well-formed. Wiped on drop.
+#[derive(PartialEq, Eq)]
 pub struct Document {
     text: Zeroizing<String>,
     /// Where the whole object lies.
@@ -29,12 +30,14 @@ pub struct Document {
 }
 
 /// Where an object lies in the text, and its members.
+#[derive(PartialEq, Eq)]
 struct Object {
     span: Range<usize>,
     members: Vec<Member>,
 }
 
 /// Where a member's value lies; the key is `None` where it is no valid text (a lone surrogate).
+#[derive(PartialEq, Eq)]
 struct Member {
     key: Option<String>,
     value: Range<usize>,

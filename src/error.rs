@@ -15,7 +15,7 @@ pub enum Code {
     InvalidArgument,
     /// The wait for a lock ran out.
     FileLockTimeout,
-    /// The lock file cannot be used.
+    /// The lock file or its directory cannot be used; the path is that of what is at fault.
     LockUnavailable,
     /// The refresh function's result is no credential.
     InvalidRefreshResult,
@@ -92,7 +92,7 @@ pub struct Error {
     /// The file or directory concerned.
     pub path: Option<PathBuf>,
     /// With [`Code::FileLockTimeout`]: who holds the lock.
-    pub holder: Option<Holder>,
+    pub holder: Option<Box<Holder>>,
 }
 
 /// Shorthand.

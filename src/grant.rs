@@ -7,61 +7,109 @@
 //! Lock order: key, claims, store. Only an owner that has dispatched is waited for, with no other lock than one's own key's
 //! held, and it waits for nobody; so there is no ring to deadlock in.
 
+use crate::clock::SystemClock;
 use crate::credential::{Credential, Generation};
 use crate::disk;
 use crate::error::{Code, Error, Result};
-use crate::journal::{self, Journal};
+use crate::holder::Holder;
+use crate::journal::Journal;
 use crate::ledger::Ledger;
-use crate::lock::{self, Guard};
+use crate::lock::{self, Guard, Target, term};
 use crate::record::{FailureRecord, Record};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long an owner waits for others to put their claims on record, which takes milliseconds each.
-const CLAIMS_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an owner waits for others to put their claims on record, which takes milliseconds each; longer than it takes
+/// to take over from one that is stuck.
+const CLAIMS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Takes the lock that makes looking and claiming one step for all keys in this directory.
 pub fn lock_claims(lock_base: &Path) -> Result<Guard> {
-    lock::acquire_blocking(&lock_base.with_file_name("claims"), CLAIMS_PATIENCE)
+    lock::acquire_blocking(&Target::short(&lock_base.with_file_name("claims")), CLAIMS_PATIENCE)
 }
 
-/// What the journals of the other keys in a lock directory say.
+/// What the other journals in a lock directory say: those of the other keys, and of one's own key's earlier terms.
 #[derive(Debug)]
-pub struct Siblings(Vec<Sibling>);
+pub struct Siblings {
+    /// One's own journal, which is none of them.
+    own: PathBuf,
+    others: Vec<Sibling>,
+}
 
-/// Another key.
+/// A living owner that is asking the provider.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// It holds this lock.
+    Under(PathBuf),
+    /// It got an outdated term's lock just before its stuck predecessor was taken over from. It is not stuck itself.
+    OutOfTerm,
+}
+
+/// Another key, or an earlier term of one's own.
 #[derive(Debug)]
 struct Sibling {
-    lock_base: PathBuf,
+    journal: PathBuf,
     record: Record,
 }
 
 impl Siblings {
     /// Reads them. The caller holds [`lock_claims`], so that nobody claims meanwhile.
-    pub fn read(lock_base: &Path) -> Result<Self> {
-        let own = journal::path_for(lock_base);
-        let directory = lock_base.parent().unwrap_or(lock_base);
-        let files = match disk::own_files_with_extension(directory, "journal") {
+    pub fn read(lock_base: &Path, own_term: u32) -> Result<Self> {
+        let mut siblings = Self { own: term::journal(lock_base, own_term), others: Vec::new() };
+        siblings.read_again(|_| true)?;
+        Ok(siblings)
+    }
+
+    /// The other journals, earlier terms first: who takes over from them writes down what they know before it empties
+    /// theirs.
+    fn files(&self, is_wanted: &impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+        let directory = self.own.parent().unwrap_or(&self.own);
+        let mut files = match disk::own_files_with_extension(directory, "journal") {
             Ok(files) => files,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(Error::io(Code::JournalUnusable, "list the journals", directory, &error)),
         };
-        let mut siblings = Vec::new();
-        for file in files.iter().filter(|file| **file != own) {
-            if let Some(record) = Journal::peek(file)? {
-                siblings.push(Sibling { lock_base: file.with_extension(""), record });
-            }
-        }
-        Ok(Self(siblings))
+        files.retain(|file| *file != self.own && is_wanted(file));
+        files.sort_by_cached_key(|file| of_journal(file));
+        Ok(files)
     }
 
-    /// The key under which a living owner is sending this generation. One that is no longer there leaves its lock free:
-    /// it has died, or it has settled since we looked, so what it left is read again.
-    pub fn sending(&mut self, generation: Generation) -> Result<Option<PathBuf>> {
-        for Sibling { lock_base, record } in self.0.iter_mut().filter(|sibling| sibling.record.is_sending(generation)) {
-            let Some(_lock) = lock::try_acquire(lock_base)? else { return Ok(Some(lock_base.clone())) };
-            *record = Journal::peek(&journal::path_for(lock_base))?.unwrap_or_default();
+    /// Reads them, or those that are wanted, again.
+    fn read_again(&mut self, is_wanted: impl Fn(&Path) -> bool) -> Result<()> {
+        loop {
+            let files = self.files(&is_wanted)?;
+            self.others.retain(|sibling| !is_wanted(&sibling.journal));
+            for journal in &files {
+                if let Some(record) = Journal::peek(journal)? {
+                    self.others.push(Sibling { journal: journal.clone(), record });
+                }
+            }
+            // A term that has begun meanwhile may have emptied what we were about to read.
+            if self.files(&is_wanted)? == files {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Who is sending this generation. An owner that is no longer there leaves its lock free: it has died, or it has settled
+    /// since we looked, so what it left is read again. One that was stuck and taken over from is not waited for.
+    pub fn sending(&mut self, generation: Generation) -> Result<Option<Sending>> {
+        let sending = self.others.iter().filter(|sibling| sibling.record.is_sending(generation));
+        let journals: Vec<_> = sending.map(|sibling| sibling.journal.clone()).collect();
+        for journal in journals {
+            let lock_file = journal.with_extension("");
+            let (lock_base, term) = of_journal(&journal);
+            if !lock::is_free(&lock_file)? {
+                if !term::has_begun(&lock_base, term + 1)? {
+                    return Ok(Some(Sending::Under(lock_base)));
+                }
+                if Holder::read(&lock_file).is_some_and(|holder| !holder.is_stale(&SystemClock)) {
+                    return Ok(Some(Sending::OutOfTerm));
+                }
+            }
+            // An owner of a later term may have taken it over, and emptied it, since.
+            self.read_again(|journal| of_journal(journal).0 == lock_base)?;
         }
         Ok(None)
     }
@@ -88,6 +136,38 @@ impl Siblings {
     }
 
     fn records(&self) -> impl Iterator<Item = &Record> {
-        self.0.iter().map(|sibling| &sibling.record)
+        self.others.iter().map(|sibling| &sibling.record)
+    }
+}
+
+/// The lock base and term of a journal.
+fn of_journal(journal: &Path) -> (PathBuf, u32) {
+    term::of_lock_file(&journal.with_extension(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::record::{ClaimRecord, State, Verdict};
+
+    #[test]
+    fn what_a_later_term_takes_over_while_others_look_is_not_lost_to_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().canonicalize().expect("a path").join("locks");
+        let (own, other, generation) = (path.join("own"), path.join("other"), Generation::of("1"));
+        let mut record = Record { state: State::Dispatched, ..Record::default() };
+        let key = Digest::of(&[b"key"]);
+        let store = path.join("store");
+        record.claim = Some(ClaimRecord { key, generation, pid: 1, at: 0.0, store, in_main: false, probe: false });
+        Journal::open(&other, 0).and_then(|mut journal| journal.write(record, true)).expect("dispatched");
+
+        let mut siblings = Siblings::read(&own, 0).expect("read");
+        // Its owner has died; the next one is of the next term.
+        Journal::open(&other, 1).and_then(|mut journal| journal.end_earlier_terms(&other, 1)).expect("taken over");
+        assert_eq!(Journal::peek(&term::journal(&other, 0)).expect("read").map(|_| ()), None);
+        assert_eq!(siblings.sending(generation).expect("told"), None);
+        let verdicts: Vec<_> = siblings.failures(generation).map(|failure| failure.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Uncertain { probed: false }]);
     }
 }

@@ -1,37 +1,67 @@
-//! Who holds a lock: a fixed-size record at the start of the lock file, for people to read.
+//! Who holds a lock: a fixed-size record at the start of the lock file.
 //!
-//! Nothing is ever decided by it; the kernel alone knows whether the lock is free. It is written in place and never
-//! truncated, since rewriting a truncated file costs a flush on ext4.
+//! The kernel alone knows whether the lock is free; this tells people who has it, and waiters for how long. It is written
+//! in place and never truncated, since rewriting a truncated file costs a flush on ext4.
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
+use crate::process;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::Duration;
 
 /// Bytes of the record, padded with spaces and ended by a newline.
-const RECORD_BYTES: usize = 128;
+const RECORD_BYTES: usize = 256;
 
 /// The process that took the lock last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Holder {
     /// Its process id, in its own PID namespace.
     pub pid: u32,
     /// When it took the lock, in milliseconds since the epoch by its host's clock.
     pub since: f64,
+    /// The same in milliseconds of [`Clock::boot_ms`].
+    pub boot_ms: f64,
+    /// The boot that `boot_ms` counts from.
+    pub boot: String,
+    /// When the process was started, as `/proc/<pid>/stat` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<u64>,
+    /// Its PID namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid_namespace: Option<u64>,
+    /// From which age on, in milliseconds, a peer may take over from it; `None` if never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_after: Option<f64>,
 }
 
 impl Holder {
     /// This process, now.
     #[must_use]
-    pub fn me() -> Self {
-        Self { pid: std::process::id(), since: SystemClock.now_ms() }
+    pub fn me(clock: &dyn Clock, stale_after: Option<Duration>) -> Self {
+        Self {
+            pid: std::process::id(),
+            since: clock.now_ms(),
+            boot_ms: clock.boot_ms(),
+            boot: clock.boot_id(),
+            start_time: process::own_start_time(),
+            pid_namespace: process::own_pid_namespace(),
+            stale_after: stale_after.map(|age| age.as_secs_f64() * 1000.0),
+        }
     }
 
-    /// How long it has held the lock, in milliseconds; 0 if the clock was set back.
+    /// How long it has held the lock, in milliseconds; `None` if that can't be told, as it was in another boot.
     #[must_use]
-    pub fn held_ms(&self) -> f64 {
-        (SystemClock.now_ms() - self.since).max(0.0)
+    pub fn held_ms(&self, clock: &dyn Clock) -> Option<f64> {
+        (self.boot == clock.boot_id()).then(|| (clock.boot_ms() - self.boot_ms).max(0.0))
+    }
+
+    /// Whether it has held the lock for longer than it may without being taken for stuck.
+    #[must_use]
+    pub fn is_stale(&self, clock: &dyn Clock) -> bool {
+        self.stale_after.is_some_and(|age| self.held_ms(clock).is_none_or(|held| held >= age))
     }
 
     /// Writes the record into a lock file that is held. A file that is longer than a record and does not begin with one is
@@ -39,6 +69,7 @@ impl Holder {
     pub fn write(&self, mut file: &File) -> io::Result<()> {
         if file.metadata()?.len() > RECORD_BYTES as u64 {
             let mut earlier = Vec::with_capacity(RECORD_BYTES);
+            file.seek(SeekFrom::Start(0))?;
             file.take(RECORD_BYTES as u64).read_to_end(&mut earlier)?;
             if serde_json::from_slice::<Self>(&earlier).is_err() {
                 return Ok(());

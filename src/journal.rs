@@ -1,6 +1,6 @@
 //! A key's journal: what a refresh had reached, so that whoever comes next loses nothing and repeats nothing.
 //!
-//! `<base>.journal`, mode 0600, two slots of [`SLOT_BYTES`]. A change writes the whole record into the slot that does not
+//! `<base>.journal` ([`term::journal`]), mode 0600, two slots of [`SLOT_BYTES`]. A change writes the whole record into the slot that does not
 //! hold the current one, in place, so a record that was cut off leaves the one before it standing. The space is written
 //! once, when the file is made: recording a received credential needs no free block.
 //!
@@ -19,9 +19,10 @@
 use crate::digest::Digest;
 use crate::disk::{self, PreallocatedFile};
 use crate::error::{Code, Error, Result};
+use crate::lock::{self, term};
 use crate::record::Record;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use zeroize::Zeroizing;
 
 /// The format this code writes. A newer one is refused, not guessed.
@@ -49,27 +50,48 @@ pub struct Journal {
     record: Record,
 }
 
-/// Where the journal of a lock lies.
-#[must_use]
-pub fn path_for(lock_base: &Path) -> PathBuf {
-    let mut name = lock_base.as_os_str().to_owned();
-    name.push(".journal");
-    name.into()
-}
-
 impl Journal {
-    /// Opens the journal of the key whose lock file is `lock_base`, creating it, with all the space it will need.
+    /// Opens the journal of a term of the key whose lock base is `lock_base`, creating it, with all the space it will need.
+    /// What the owners of earlier terms received is taken over; who is stuck there may still add to it.
     ///
     /// # Errors
     /// [`Code::JournalUnusable`] if it can't be read and written, [`Code::JournalVersion`] if a newer release wrote it.
-    pub fn open(lock_base: &Path) -> Result<Self> {
-        let path = path_for(lock_base);
+    pub fn open(lock_base: &Path, term: u32) -> Result<Self> {
+        let path = term::journal(lock_base, term);
         let unusable = |error: &io::Error| unusable(&path, error);
         let file = PreallocatedFile::open(&path, 2 * SLOT_BYTES).map_err(|error| unusable(&error))?;
         let bytes = Zeroizing::new(file.read().map_err(|error| unusable(&error))?);
         let (sequence, record) = current(&bytes, &path)?;
         let (first, second) = slots(&bytes);
-        Ok(Self { file, sequence, used: [used(first), used(second)], record })
+        let mut journal = Self { file, sequence, used: [used(first), used(second)], record };
+        for earlier in 0..term {
+            if let Some(earlier) = Self::peek(&term::journal(lock_base, earlier))? {
+                let mut record = journal.record.clone();
+                record.take_over(&earlier);
+                journal.write_if_new(record)?;
+            }
+        }
+        Ok(journal)
+    }
+
+    /// Takes over what else there is in the journals of earlier terms whose owners are gone, and empties those. The caller
+    /// holds the claims lock, so that nobody reads them meanwhile and finds it in neither.
+    pub fn end_earlier_terms(&mut self, lock_base: &Path, term: u32) -> Result<()> {
+        for earlier in 0..term {
+            let path = term::journal(lock_base, earlier);
+            let Some(_ended) = lock::Ended::term(&term::lock_file(lock_base, earlier))? else { continue };
+            let Some(earlier) = Self::peek(&path)? else { continue };
+            let mut record = self.record.clone();
+            record.take_over(&earlier);
+            record.take_over_failures(&earlier);
+            self.write_if_new(record)?;
+            disk::empty(&path).map_err(|error| unusable(&path, &error))?;
+        }
+        Ok(())
+    }
+
+    fn write_if_new(&mut self, record: Record) -> Result<()> {
+        if encode(0, &record) == encode(0, &self.record) { Ok(()) } else { self.write(record, true) }
     }
 
     /// Reads a journal without the right to write it. `None` if there is none.
@@ -263,6 +285,7 @@ mod tests {
     use crate::record::{ClaimRecord, FailureRecord, LostWith, Pause, Receipt, Sealed, State, Verdict};
     use serde_json::json;
     use std::fs;
+    use std::path::PathBuf;
 
     fn record(state: State, failure: Option<FailureRecord>) -> Record {
         let generation = Generation::of("r");
@@ -308,8 +331,8 @@ mod tests {
         for failure in failures {
             for state in [State::Idle, State::Claimed, State::Dispatched, State::Received, State::Committed] {
                 let written = record(state, failure.clone());
-                Journal::open(&base(&directory)).expect("opened").write(written.clone(), true).expect("written");
-                let read = Journal::open(&base(&directory)).expect("opened").record().clone();
+                Journal::open(&base(&directory), 0).expect("opened").write(written.clone(), true).expect("written");
+                let read = Journal::open(&base(&directory), 0).expect("opened").record().clone();
                 assert_eq!(serde_json::to_string(&read).expect("json"), serde_json::to_string(&written).expect("json"));
                 assert_eq!(read.failures, Vec::from_iter(failure.clone()));
             }
@@ -319,16 +342,16 @@ mod tests {
     #[test]
     fn a_record_that_was_cut_off_leaves_the_one_before_it() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut journal = Journal::open(&base(&directory)).expect("opened");
+        let mut journal = Journal::open(&base(&directory), 0).expect("opened");
         journal.write(record(State::Claimed, None), false).expect("written");
-        let before = fs::read(path_for(&base(&directory))).expect("read");
+        let before = fs::read(term::journal(&base(&directory), 0)).expect("read");
         journal.write(record(State::Dispatched, None), false).expect("written");
-        let after = fs::read(path_for(&base(&directory))).expect("read");
+        let after = fs::read(term::journal(&base(&directory), 0)).expect("read");
         let changed: Vec<usize> = (0..after.len()).filter(|at| before[*at] != after[*at]).collect();
         for cut in changed.iter().skip(1) {
             let torn: Vec<u8> = after[..*cut].iter().chain(&before[*cut..]).copied().collect();
-            fs::write(path_for(&base(&directory)), torn).expect("written");
-            let read = Journal::open(&base(&directory)).expect("opened");
+            fs::write(term::journal(&base(&directory), 0), torn).expect("written");
+            let read = Journal::open(&base(&directory), 0).expect("opened");
             assert_eq!(read.record().state, State::Claimed, "cut at {cut}");
         }
     }
@@ -336,12 +359,12 @@ mod tests {
     #[test]
     fn no_byte_of_a_credential_outlives_its_commit() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut journal = Journal::open(&base(&directory)).expect("opened");
+        let mut journal = Journal::open(&base(&directory), 0).expect("opened");
         journal.write(record(State::Received, None), true).expect("written");
         let bare = Record { receipts: Vec::new(), ledger: Ledger::default(), ..record(State::Committed, None) };
         journal.write(bare, false).expect("written");
         journal.wipe_previous().expect("wiped");
-        let bytes = fs::read(path_for(&base(&directory))).expect("read");
+        let bytes = fs::read(term::journal(&base(&directory), 0)).expect("read");
         assert!(!String::from_utf8_lossy(&bytes).contains("secret"));
         assert_eq!(bytes.len(), 2 * SLOT_BYTES);
     }
@@ -349,13 +372,13 @@ mod tests {
     #[test]
     fn garbage_is_an_empty_journal_and_a_newer_format_is_refused() {
         let directory = tempfile::tempdir().expect("a directory");
-        let path = path_for(&base(&directory));
+        let path = term::journal(&base(&directory), 0);
         for garbage in [vec![], vec![7; 3], vec![0xFF; 2 * SLOT_BYTES], b"ORLJ\x01\0\0\0".repeat(99)] {
             fs::write(&path, garbage).expect("written");
-            assert_eq!(Journal::open(&base(&directory)).expect("opened").record().state, State::Idle);
+            assert_eq!(Journal::open(&base(&directory), 0).expect("opened").record().state, State::Idle);
         }
         fs::write(&path, b"ORLJ\x02\0\0\0").expect("written");
-        let refused = Journal::open(&base(&directory)).map(|_| ()).map_err(|error| error.code);
+        let refused = Journal::open(&base(&directory), 0).map(|_| ()).map_err(|error| error.code);
         assert_eq!(refused, Err(Code::JournalVersion));
         assert_eq!(Journal::peek(&path).map(|_| ()).map_err(|error| error.code), Err(Code::JournalVersion));
     }
@@ -381,7 +404,7 @@ mod tests {
     #[test]
     fn what_waits_for_its_store_is_never_displaced_and_fills_the_journal_at_last() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut journal = Journal::open(&base(&directory)).expect("opened");
+        let mut journal = Journal::open(&base(&directory), 0).expect("opened");
         let kept = fill(&mut journal, false);
         assert!(!kept.is_empty());
         assert_eq!(journal.make_room().map_err(|error| error.code), Err(Code::JournalUnusable));
@@ -391,11 +414,11 @@ mod tests {
     #[test]
     fn what_a_login_has_superseded_makes_room_oldest_first() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut journal = Journal::open(&base(&directory)).expect("opened");
+        let mut journal = Journal::open(&base(&directory), 0).expect("opened");
         let kept = fill(&mut journal, true);
         let left = waiting(&journal);
         assert_eq!(left[..left.len() - 1], kept[1..]);
-        let bytes = fs::read(path_for(&base(&directory))).expect("read");
+        let bytes = fs::read(term::journal(&base(&directory), 0)).expect("read");
         let on_disk = |refresh| String::from_utf8_lossy(&bytes).contains(&format!(r#"\"refresh\":\"{refresh}\""#));
         assert!(on_disk(1) && !on_disk(0));
     }
@@ -403,7 +426,7 @@ mod tests {
     #[test]
     fn a_record_that_does_not_fit_is_refused() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut journal = Journal::open(&base(&directory)).expect("opened");
+        let mut journal = Journal::open(&base(&directory), 0).expect("opened");
         let large = credential(json!({"type": "oauth", "access": "x".repeat(SLOT_BYTES)}));
         let large = Record { receipts: vec![receipt(&large)], ..Record::default() };
         assert_eq!(journal.write(large, true).map_err(|error| error.code), Err(Code::JournalUnusable));

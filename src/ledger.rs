@@ -24,6 +24,23 @@ impl Ledger {
         self.0.is_empty()
     }
 
+    /// Takes in what an earlier owner knew, as older than what is known here. To do it again changes nothing.
+    pub fn take_in(&mut self, earlier: &Self) {
+        for (spent, successor) in earlier.0.iter().rev().copied() {
+            if let Some((_, known)) = self.0.iter_mut().find(|(known, _)| *known == spent) {
+                *known = known.or(successor);
+            } else if self.0.len() < LEDGER_ENTRIES {
+                self.0.insert(0, (spent, successor));
+            }
+        }
+    }
+
+    /// Whether this generation was got in exchange for another.
+    #[must_use]
+    pub fn is_successor(&self, generation: Generation) -> bool {
+        self.0.iter().any(|(_, successor)| *successor == Some(generation))
+    }
+
     /// Notes that the provider exchanged `spent` for `successor`. One that it keeps is not spent.
     pub fn record(&mut self, spent: Generation, successor: Generation) {
         if spent == successor {
@@ -105,6 +122,25 @@ mod tests {
         ledger.record(generation(2), generation(1));
         assert!(!ledger.is_spent(generation(1)), "it is current again");
         assert!(ledger.is_spent(generation(2)));
+    }
+
+    #[test]
+    fn what_is_taken_in_again_and_again_displaces_nothing_newer() {
+        let of = |numbers: std::ops::Range<usize>| {
+            let mut ledger = Ledger::default();
+            numbers.for_each(|number| ledger.record(generation(number), generation(number + 1)));
+            ledger
+        };
+        let (mut ledger, earlier) = (of(40..80), of(0..40));
+        for number in 80..100 {
+            ledger.take_in(&earlier);
+            let once = ledger.clone();
+            ledger.take_in(&earlier);
+            assert_eq!(ledger, once);
+            ledger.record(generation(number), generation(number + 1));
+        }
+        assert_eq!(ledger.0.len(), LEDGER_ENTRIES);
+        assert!((40..100).all(|number| ledger.is_spent(generation(number))));
     }
 
     #[test]

@@ -1,55 +1,170 @@
-//! The kernel lock on a lock file.
+//! The lock of a key, of a store, or of the claims: one owner at a time, across processes, threads and containers.
 //!
-//! | | |
-//! |---|---|
-//! | Linux, macOS, BSD | `flock(2)`: held by the open file, so threads of one process exclude each other too; released by the kernel when the holder dies |
-//! | Windows | `LockFileEx` on the whole file, released when the handle is closed; at a process's death that may lag |
-//! | NFS, SMB, virtiofs | as good as the file system's own `flock` |
+//! An owner holds two things: the kernel's lock on the current term's lock file ([`term`]), and beside it the
+//! [`Sidecar`] that processes with OpenClaw's own lock respect. Among ourselves the kernel's lock counts: it is waited for
+//! without polling and is free the moment its holder dies. Only a foreign sidecar is polled for.
 //!
-//! The file is created once and never unlinked, truncated or replaced: a lock on a path that can change its file
-//! excludes nobody. It is closed on exec, so no child inherits the lock.
-//!
-//! A free lock is taken on the caller's thread. A taken one is waited for by one thread per lock file, which sleeps in
-//! the kernel and serves this process's waiters in the order they came. No other module takes kernel locks.
+//! A free lock is taken on the caller's thread. A taken one is waited for by one thread per lock ([`line`]), which serves
+//! this process's waiters in the order they came. One more thread, for all locks of the process, sleeps until an owner is
+//! stuck: older than its record in the lock file allows.
 
-#![allow(clippy::disallowed_methods, reason = "this is the place they are disallowed in favour of")]
+mod kernel;
+mod line;
+pub mod term;
 
-use crate::disk;
+pub use line::Ticket;
+
+use crate::clock::SystemClock;
+use crate::disk::Sharing;
 use crate::error::{Code, Error, Result};
+use crate::file_system::Warning;
 use crate::holder::Holder;
-use fs4::{FileExt, TryLockError};
-use std::collections::{HashMap, VecDeque};
-use std::fs::File;
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::sidecar::{self, Foreign, Observer, Sidecar};
+use kernel::KernelLock;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
-/// The lock, held. Dropping it closes the file, and that releases the lock.
+/// From this age on, an owner that refreshes is taken for stuck (OpenClaw's `stale`).
+pub const REFRESH_STALE: Duration = Duration::from_secs(180);
+/// From this age on, who writes a store, or its claim, is: that takes milliseconds.
+pub const WRITE_STALE: Duration = Duration::from_secs(30);
+
+/// What is locked, and how.
+#[derive(Debug, Clone)]
+pub struct Target {
+    base: PathBuf,
+    sidecar: PathBuf,
+    /// From which age on the sidecar of somebody else counts as left behind, where its process does not tell.
+    foreign_stale: Duration,
+    /// From which age on we may be taken for stuck; `None` if never.
+    own_stale: Option<Duration>,
+}
+
+impl Target {
+    /// A key's lock, for a refresh: it looks, before it asks or writes, whether somebody has taken over.
+    #[must_use]
+    pub fn refresh(base: &Path) -> Self {
+        Self { own_stale: Some(REFRESH_STALE), ..Self::alone(base) }
+    }
+
+    /// A key's lock around something that we know nothing of: it is never taken over.
+    #[must_use]
+    pub fn alone(base: &Path) -> Self {
+        let (base, sidecar) = (base.to_owned(), beside(base));
+        Self { base, sidecar, foreign_stale: REFRESH_STALE, own_stale: None }
+    }
+
+    /// A short lock of ours, which nobody else knows.
+    #[must_use]
+    pub fn short(base: &Path) -> Self {
+        Self { foreign_stale: WRITE_STALE, own_stale: Some(WRITE_STALE), ..Self::alone(base) }
+    }
+
+    /// The lock of the store at `store`, with the sidecar that OpenClaw's writers respect.
+    #[must_use]
+    pub fn store(base: &Path, store: &Path) -> Self {
+        Self { sidecar: beside(store), ..Self::short(base) }
+    }
+}
+
+/// Where the sidecar of a key lies.
+#[must_use]
+pub fn sidecar_path(base: &Path) -> PathBuf {
+    beside(base)
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+/// The lock, held. Dropping it releases the sidecar, then the kernel's lock.
 #[derive(Debug)]
 pub struct Guard {
-    _file: File,
-    base: PathBuf,
+    /// `None` if its directory is not there yet, so that nobody else can have one in it either.
+    sidecar: Option<Sidecar>,
+    kernel: KernelLock,
+    target: Target,
+    term: u32,
+    notices: Vec<Notice>,
+}
+
+/// Something that people should know of how a lock was got.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Notice {
+    /// The file system's locks are not to be relied on. Told once.
+    Warned(Warning),
+    /// The lock was reclaimed from an owner that is dead, past the limit, or stuck.
+    Reclaimed(Foreign),
 }
 
 impl Guard {
-    fn new(file: File, base: &Path) -> Self {
-        // For people only; a lock without a record is a lock all the same.
-        let _ = Holder::me().write(&file);
-        Self { _file: file, base: base.to_owned() }
+    /// The caller has signed the lock file, and then seen that the term is still the current one.
+    fn new(target: &Target, term: u32, mut kernel: KernelLock, sidecar: Option<Sidecar>) -> Self {
+        let mut notices: Vec<_> = kernel.take_warning().map(Notice::Warned).into_iter().collect();
+        notices.extend(sidecar.as_ref().and_then(Sidecar::reclaimed).cloned().map(Notice::Reclaimed));
+        Self { sidecar, kernel, target: target.clone(), term, notices }
     }
 
-    /// The lock file.
+    /// The lock base.
     #[must_use]
     pub fn base(&self) -> &Path {
-        &self.base
+        &self.target.base
     }
+
+    /// Its term.
+    #[must_use]
+    pub fn term(&self) -> u32 {
+        self.term
+    }
+
+    /// Whether nobody has taken over from us. In doubt somebody has.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        matches!(term::has_begun(&self.target.base, self.term + 1), Ok(false))
+    }
+
+    /// What people should know of how it was got.
+    #[must_use]
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
+    /// Sees to it that our sidecar is where it belongs: OpenClaw's first releases may delete it while we hold it.
+    pub fn recheck_sidecar(&mut self) -> Result<Recheck> {
+        if let Some(sidecar) = &self.sidecar {
+            match sidecar.check()? {
+                sidecar::State::Ours => return Ok(Recheck::Kept),
+                sidecar::State::Foreign => return Ok(Recheck::Lost),
+                sidecar::State::Gone => {}
+            }
+        }
+        match try_publish(&self.target, self.term, &self.kernel, &mut Observer::default())? {
+            Attempt::Held(sidecar) => {
+                self.sidecar = sidecar;
+                Ok(Recheck::Renewed)
+            }
+            Attempt::InTheWay => Ok(Recheck::Lost),
+        }
+    }
+}
+
+/// What has become of a sidecar that was held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recheck {
+    /// It has been there all the time.
+    Kept,
+    /// It was gone, and is there again. Somebody may have been inside meanwhile.
+    Renewed,
+    /// Somebody else's is there.
+    Lost,
 }
 
 /// What [`acquire`] found.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is moved once")]
 pub enum Acquire {
     /// The lock was free.
     Held(Guard),
@@ -57,142 +172,114 @@ pub enum Acquire {
     Waiting(Ticket),
 }
 
-/// A place in the line for a lock.
-#[derive(Debug)]
-pub struct Ticket {
-    base: PathBuf,
-    number: u64,
-}
-
-type Wake = Box<dyn FnOnce(Result<Guard>) + Send>;
-type Lines = HashMap<PathBuf, VecDeque<(u64, Wake)>>;
-
-/// This process's waiters by lock file. An entry means that a thread is waiting in the kernel on their behalf.
-static LINES: Mutex<Option<Lines>> = Mutex::new(None);
-static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
-
-/// Takes the lock at `base` if it is free and nobody in this process was first, else stands in line: `wake` is then
-/// called with the lock on another thread. Whoever is woken and no longer wants it drops the guard.
-pub fn acquire(base: &Path, wake: impl FnOnce(Result<Guard>) + Send + 'static) -> Result<Acquire> {
-    if let Some(guard) = try_acquire(base)? {
+/// Takes the lock if it is free and nobody in this process was first, else stands in line: `wake` is then called with the
+/// lock on another thread. Whoever is woken and no longer wants it drops the guard.
+pub fn acquire(target: &Target, wake: impl FnOnce(Result<Guard>) + Send + 'static) -> Result<Acquire> {
+    if let Some(guard) = try_acquire(target)? {
         return Ok(Acquire::Held(guard));
     }
-    let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-    let mut lines = lines();
-    let lines = lines.get_or_insert_default();
-    if let Some(line) = lines.get_mut(base) {
-        line.push_back((number, Box::new(wake)));
-    } else {
-        let owned = base.to_owned();
-        std::thread::Builder::new()
-            .name("oauth-lock-wait".to_owned())
-            .spawn(move || serve(&owned))
-            .map_err(|error| unusable(base, &error))?;
-        lines.insert(base.to_owned(), VecDeque::from([(number, Box::new(wake) as Wake)]));
-    }
-    Ok(Acquire::Waiting(Ticket { base: base.to_owned(), number }))
+    line::join(target, Box::new(wake)).map(Acquire::Waiting)
 }
 
-/// Takes the lock at `base` if it is free and nobody in this process was first.
-pub fn try_acquire(base: &Path) -> Result<Option<Guard>> {
-    if lines().as_ref().is_some_and(|lines| lines.contains_key(base)) {
+/// Takes the lock if it is free and nobody in this process was first.
+pub fn try_acquire(target: &Target) -> Result<Option<Guard>> {
+    if line::is_waited_for(&target.base) {
         return Ok(None);
     }
-    let file = open(base)?;
-    match FileExt::try_lock(&file) {
-        Ok(()) => Ok(Some(Guard::new(file, base))),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(unusable(base, &error)),
+    let term = term::current(&target.base)?;
+    let Some(kernel) = KernelLock::try_take(&term::lock_file(&target.base, term))? else { return Ok(None) };
+    sign_while_publishing(target, &kernel);
+    if term::current(&target.base)? != term {
+        return Ok(None);
     }
+    match try_publish(target, term, &kernel, &mut Observer::default())? {
+        // Signed before we look: who begins the next term reads afterwards that we are not stuck, and waits for us.
+        Attempt::Held(sidecar) => Ok(Some(Guard::new(target, term, kernel, sidecar)).filter(Guard::is_current)),
+        Attempt::InTheWay => Ok(None),
+    }
+}
+
+/// Who gets stuck over its sidecar may be taken over from, whatever it wants the lock for; it looks for that afterwards.
+fn sign_while_publishing(target: &Target, kernel: &KernelLock) {
+    kernel.sign(&Holder::me(&SystemClock, Some(target.foreign_stale)));
+}
+
+/// What became of the attempt to publish our sidecar.
+enum Attempt {
+    /// It is there; `None` if its directory is not.
+    Held(Option<Sidecar>),
+    InTheWay,
+}
+
+/// Publishes our sidecar, unless somebody else's is in the way. The caller holds the kernel's lock of this term.
+fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut Observer) -> Result<Attempt> {
+    if target.sidecar.parent().is_some_and(|directory| !directory.exists()) {
+        return Ok(Attempt::Held(None));
+    }
+    // The sidecar of an owner that was taken over from is still there; its process may well be alive. One that got the
+    // lock just before, and is not stuck, is waited for.
+    let is_outdated = |foreign: &Foreign| {
+        (0..term).map(|term| term::lock_file(&target.base, term)).any(|file| {
+            let holder = Holder::read(&file).filter(|holder| foreign.is_of(holder));
+            holder.is_some_and(|holder| holder.is_stale(&SystemClock) || is_free(&file).unwrap_or(false))
+        })
+    };
+    let is_beside = target.sidecar.parent() == target.base.parent();
+    let sharing = if is_beside { kernel.sharing() } else { Sharing::Private };
+    Ok(match Sidecar::try_publish(&target.sidecar, sharing, target.foreign_stale, observer, &is_outdated)? {
+        sidecar::Attempt::Held(sidecar) => Attempt::Held(Some(sidecar)),
+        sidecar::Attempt::InTheWay(_) => Attempt::InTheWay,
+    })
 }
 
 /// Takes the lock, blocking this thread for `patience` at most. For threads of ours only, never for Node's.
-pub fn acquire_blocking(base: &Path, patience: Duration) -> Result<Guard> {
+pub fn acquire_blocking(target: &Target, patience: Duration) -> Result<Guard> {
     let (sender, receiver) = mpsc::channel();
-    let ticket = match acquire(base, move |lock| drop(sender.send(lock)))? {
+    let ticket = match acquire(target, move |lock| drop(sender.send(lock)))? {
         Acquire::Held(guard) => return Ok(guard),
         Acquire::Waiting(ticket) => ticket,
     };
     receiver.recv_timeout(patience).unwrap_or_else(|_| {
-        ticket.cancel();
-        Err(timed_out(base))
+        // If the lock is on its way, the callback's receiver is gone and the guard is dropped there.
+        let _ = ticket.leave();
+        Err(timed_out(&target.base))
     })
+}
+
+/// An earlier term whose owner is gone; while it is held, none can come back to it.
+#[derive(Debug)]
+pub struct Ended(#[allow(dead_code, reason = "held, not used")] KernelLock);
+
+impl Ended {
+    /// `None` if its owner is still there.
+    pub fn term(lock_file: &Path) -> Result<Option<Self>> {
+        Ok(KernelLock::try_take(lock_file)?.filter(|lock| is_alone(lock, lock_file)).map(Self))
+    }
+}
+
+/// Whether nobody holds a term's lock file. What is found may have changed by the time it is told.
+pub fn is_free(lock_file: &Path) -> Result<bool> {
+    Ok(KernelLock::try_take(lock_file)?.is_some_and(|lock| is_alone(&lock, lock_file)))
+}
+
+/// Where the kernel's lock excludes nobody, who holds it is told by the sidecar.
+fn is_alone(lock: &KernelLock, lock_file: &Path) -> bool {
+    lock.excludes() || Foreign::at(&beside(&term::of_lock_file(lock_file).0)).is_none()
 }
 
 /// The error of a wait that ran out, with what is known of the holder.
 #[must_use]
 pub fn timed_out(base: &Path) -> Error {
-    let holder = Holder::read(base);
+    let ours = term::current(base).ok().and_then(|term| Holder::read(&term::lock_file(base, term)));
+    // Who waits for another program's lock file holds the kernel's lock meanwhile.
+    let foreign = Foreign::at(&beside(base)).filter(|foreign| !ours.as_ref().is_some_and(|ours| foreign.is_of(ours)));
+    let holder = foreign.and_then(|foreign| foreign.as_holder(&SystemClock)).or(ours);
     let whom = holder.as_ref().map_or_else(String::new, |holder| {
-        format!(", held by process {} for {:.1} s", holder.pid, holder.held_ms() / 1000.0)
+        let age = holder
+            .held_ms(&SystemClock)
+            .map_or_else(|| " since before the last boot".to_owned(), |held| format!(" for {:.1} s", held / 1000.0));
+        format!(", held by process {}{age}", holder.pid)
     });
     let message = format_args!("timed out waiting for the lock{whom}");
-    Error { holder, ..Error::at(Code::FileLockTimeout, base, message) }
-}
-
-impl Ticket {
-    /// Leaves the line. `false` if the callback has been called or is about to be.
-    #[must_use = "a lock that was granted meanwhile is still on its way to the callback"]
-    pub fn leave(&self) -> bool {
-        let mut lines = lines();
-        let Some(line) = lines.as_mut().and_then(|lines| lines.get_mut(&self.base)) else {
-            return false;
-        };
-        let before = line.len();
-        line.retain(|(number, _)| *number != self.number);
-        line.len() < before
-    }
-
-    fn cancel(&self) {
-        // If the lock is on its way, the callback's receiver is gone and the guard is dropped there.
-        let _ = self.leave();
-    }
-}
-
-/// The waiting thread: gets the lock, hands it to the first in line, and goes on until nobody is left.
-fn serve(base: &Path) {
-    loop {
-        let lock = wait(base);
-        let mut lines = lines();
-        let Some(map) = lines.as_mut() else { return };
-        // A lock that nobody awaits any more is dropped, and with it freed.
-        let Some((_, wake)) = map.get_mut(base).and_then(VecDeque::pop_front) else {
-            map.remove(base);
-            return;
-        };
-        let last = map.get(base).is_none_or(VecDeque::is_empty);
-        if last {
-            map.remove(base);
-        }
-        drop(lines);
-        // A callback that panics must not take the others' thread with it.
-        let _ = catch_unwind(AssertUnwindSafe(|| wake(lock)));
-        if last {
-            return;
-        }
-    }
-}
-
-fn wait(base: &Path) -> Result<Guard> {
-    let file = open(base)?;
-    loop {
-        match FileExt::lock(&file) {
-            Ok(()) => return Ok(Guard::new(file, base)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(unusable(base, &error)),
-        }
-    }
-}
-
-fn open(base: &Path) -> Result<File> {
-    disk::open_permanent(base).map_err(|error| unusable(base, &error))
-}
-
-fn unusable(base: &Path, error: &io::Error) -> Error {
-    Error::io(Code::LockUnavailable, "use the lock file", base, error)
-}
-
-fn lines() -> MutexGuard<'static, Option<Lines>> {
-    // No callback runs while it is locked, so a poisoned line is still in order.
-    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+    Error { holder: holder.map(Box::new), ..Error::at(Code::FileLockTimeout, base, message) }
 }

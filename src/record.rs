@@ -185,6 +185,43 @@ impl Record {
         Self { state: State::Idle, ..self }
     }
 
+    /// Takes over what the owner of an earlier term received and spent. It may be stuck in the middle of a call, and this
+    /// may be done again.
+    pub fn take_over(&mut self, earlier: &Self) {
+        let known = self.ledger.clone();
+        self.ledger.take_in(&earlier.ledger);
+        for receipt in &earlier.receipts {
+            let Some(received) = receipt.credential.open() else { continue };
+            let is_same = |own: &Receipt| own.credential.open().is_some_and(|own| own == received);
+            // One whose exchange is known already was taken over before, and may have gone to its stores since.
+            let is_known = known.is_successor(received.generation()) || self.ledger.is_spent(received.generation());
+            if !is_known && !self.receipts.iter().any(is_same) {
+                self.receipts.push(receipt.clone());
+            }
+        }
+        for store in &earlier.stores {
+            if !self.stores.contains(store) {
+                self.stores.insert(0, store.clone());
+            }
+        }
+        self.epoch = self.epoch.max(earlier.epoch);
+        if self.claim.is_none() {
+            self.claim.clone_from(&earlier.claim);
+        }
+    }
+
+    /// Takes over how the calls of an earlier term's owner ended that is gone, the one included that it was cut off in. What
+    /// a living one was doing may still turn out not to have been sent.
+    pub fn take_over_failures(&mut self, earlier: &Self) {
+        let cut_off = earlier.claim.as_ref().and_then(|claim| earlier.failure_of(claim.generation));
+        for failure in earlier.failures.iter().cloned().chain(cut_off) {
+            let own = self.failure_of(failure.generation).map(|own| own.severity());
+            if !self.ledger.is_spent(failure.generation) && own.is_none_or(|own| own < failure.severity()) {
+                self.set_failure(failure.generation, Some(failure));
+            }
+        }
+    }
+
     /// Ends what a dead owner had under way, before another claim takes its place.
     pub fn end_claim(&mut self) {
         if let Some(generation) = self.claim.as_ref().map(|claim| claim.generation) {
@@ -192,6 +229,12 @@ impl Record {
             self.state = State::Idle;
             self.set_failure(generation, failure);
         }
+    }
+
+    /// How calls failed that bind the next caller. The latest come last.
+    #[must_use]
+    pub fn failures(&self) -> &[FailureRecord] {
+        &self.failures
     }
 
     /// What stands in the way of sending this generation: a failure, or an owner that died while it was asking.

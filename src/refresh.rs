@@ -106,6 +106,12 @@ impl InFlight {
     pub fn credential(&self) -> &Credential {
         &self.credential
     }
+
+    /// Whether nobody has taken over from us since the decision. Otherwise do not send: [`Call::abandon`].
+    #[must_use]
+    pub fn may_send(&self) -> bool {
+        self.lock.is_current()
+    }
 }
 
 /// What the provider answered.
@@ -224,17 +230,15 @@ impl Call {
     /// Takes a credential over into the agent's own store, which is looked at again under its lock.
     fn adopt(&self, offered: &Credential, ledger: &Ledger) -> Result<Served> {
         let adopted = |not_saved| Served::Adopted { credential: offered.clone(), not_saved };
-        let saved = self.own.lock().and_then(|store| {
-            store.update(self.key.profile_id(), |now| match now {
-                Profile::Oauth(now) if self.is_usable(&now) && self.is_of_provider(&now) => {
-                    (None, Some(Served::Fresh(now)))
-                }
-                Profile::Oauth(now) if self.is_adoptable(&now, offered, ledger) => {
-                    (Some(now.replaced_by(offered)), Some(adopted(None)))
-                }
-                Profile::Oauth(_) | Profile::NotOauth => (None, None),
-                Profile::NoStore | Profile::Missing => (None, Some(Served::Absent)),
-            })
+        let saved = self.own.update(self.key.profile_id(), |now| match now {
+            Profile::Oauth(now) if self.is_usable(&now) && self.is_of_provider(&now) => {
+                (None, Some(Served::Fresh(now)))
+            }
+            Profile::Oauth(now) if self.is_adoptable(&now, offered, ledger) => {
+                (Some(now.replaced_by(offered)), Some(adopted(None)))
+            }
+            Profile::Oauth(_) | Profile::NotOauth => (None, None),
+            Profile::NoStore | Profile::Missing => (None, Some(Served::Absent)),
         });
         match saved {
             Ok(Some(served)) => Ok(served),

@@ -6,7 +6,8 @@ use crate::disk;
 use crate::document::{Document, Malformed};
 use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
-use crate::lock::{self, Guard};
+use crate::lock::{self, Guard, Recheck, Target};
+use crate::state_dir::canonical;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,8 +22,9 @@ const STATE_DATABASE: [&str; 2] = ["state", "openclaw.sqlite"];
 /// A larger store is refused: 64 MiB. A thousand profiles take about one.
 pub const MAX_STORE_BYTES: u64 = 64 << 20;
 
-/// How long a writer waits for another that is writing the same store. A write takes milliseconds.
-const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a writer waits for another that is writing the same store. A write takes milliseconds; this is longer than it
+/// takes to take over from a writer that is stuck.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 /// Older builds write in place, so a reader can meet a torn file: how often to look again, and how long to wait for it.
 const TORN_READS: u32 = 4;
 const TORN_PAUSE: Duration = Duration::from_millis(10);
@@ -100,23 +102,37 @@ impl Store {
 
     /// Refuses a store that can't be written, before anything depends on it.
     pub fn refuse_read_only(&self) -> Result<()> {
-        let guard = self.lock()?;
-        disk::probe_replace(&guard.target).map_err(|error| self.unwritable(&error))
+        let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
+        disk::probe_replace(&target).map_err(|error| self.unwritable(&error))?;
+        self.lock().map(drop)
     }
 
     /// Takes the store's lock, for one read-modify-write. Never held across a provider call.
     pub fn lock(&self) -> Result<StoreGuard<'_>> {
         let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
-        let lock = lock::acquire_blocking(&self.lock_base(&target), WRITE_PATIENCE)?;
-        Ok(StoreGuard { store: self, target, _lock: lock })
+        let lock = Target::store(&self.lock_base(&target), &canonical(&self.path));
+        let lock = lock::acquire_blocking(&lock, WRITE_PATIENCE).map_err(|error| self.told(error))?;
+        // What a writer that was stuck has not put in place by now must never get there.
+        for term in 0..lock.term() {
+            disk::abandon_replacement(&target, term).map_err(|error| self.unwritable(&error))?;
+        }
+        Ok(StoreGuard { store: self, target, lock })
+    }
+
+    /// Takes the store's lock for one [`StoreGuard::update`]; who was stuck over it and was taken over from begins anew.
+    pub fn update<T>(&self, profile_id: &str, change: impl Fn(Profile) -> (Option<Credential>, T)) -> Result<T> {
+        loop {
+            let mut guard = self.lock()?;
+            match guard.change(profile_id, &change) {
+                Err(_) if !guard.lock.is_current() => {}
+                done => return done,
+            }
+        }
     }
 
     fn lock_base(&self, target: &Path) -> PathBuf {
         // Two names of one directory must come to one lock.
-        let canonical = target
-            .parent()
-            .and_then(|parent| fs::canonicalize(parent).ok())
-            .map_or_else(|| target.to_owned(), |parent| parent.join(target.file_name().unwrap_or_default()));
+        let canonical = canonical(target);
         let digest = Digest::of(&[canonical.as_os_str().as_encoded_bytes()]);
         self.state_dir.join("locks").join("auth-store").join(format!("sha256-{}", digest.to_hex()))
     }
@@ -166,6 +182,17 @@ impl Store {
             .map_or(Profile::Missing, |map| Credential::from_profile(map).map_or(Profile::NotOauth, Profile::Oauth)))
     }
 
+    /// A lock file that can't be made beside the store means that the store can't be written.
+    fn told(&self, error: Error) -> Error {
+        let is_beside = |path: &PathBuf| canonical(path).parent() == canonical(&self.path).parent();
+        match error.code {
+            Code::LockUnavailable if error.path.as_ref().is_some_and(is_beside) => {
+                Error { code: Code::StoreUnwritable, ..error }
+            }
+            _ => error,
+        }
+    }
+
     fn unreadable(&self, error: &std::io::Error) -> Error {
         Error::io(Code::StoreUnreadable, "read the credential store", &self.path, error)
     }
@@ -185,13 +212,17 @@ impl Store {
 pub struct StoreGuard<'a> {
     store: &'a Store,
     target: PathBuf,
-    _lock: Guard,
+    lock: Guard,
 }
 
 impl StoreGuard<'_> {
     /// Reads one profile, decides with `change` what becomes of it, and writes that, durably, leaving every other byte
     /// of the file as it was; then reads it back. `None` from `change` writes nothing.
-    pub fn update<T>(self, profile_id: &str, change: impl FnOnce(Profile) -> (Option<Credential>, T)) -> Result<T> {
+    pub fn update<T>(mut self, profile_id: &str, change: impl FnOnce(Profile) -> (Option<Credential>, T)) -> Result<T> {
+        self.change(profile_id, change)
+    }
+
+    fn change<T>(&mut self, profile_id: &str, change: impl FnOnce(Profile) -> (Option<Credential>, T)) -> Result<T> {
         let document = self.store.load()?;
         let profile = self.store.profile_in(document.as_ref(), profile_id)?;
         let (new, answer) = change(profile);
@@ -205,14 +236,22 @@ impl StoreGuard<'_> {
         Ok(answer)
     }
 
-    fn write(&self, document: Option<Document>, profile_id: &str, profile: &Fields) -> Result<()> {
-        let text = document.unwrap_or_else(Document::empty).with_profile(profile_id, profile);
-        let written = match self.target.parent() {
-            Some(parent) if !parent.exists() => disk::create_private_dirs(parent),
-            _ => Ok(()),
+    fn write(&mut self, document: Option<Document>, profile_id: &str, profile: &Fields) -> Result<()> {
+        if let Some(parent) = self.target.parent().filter(|parent| !parent.exists()) {
+            disk::create_private_dirs(parent).map_err(|error| self.store.unwritable(&error))?;
+        }
+        let is_untouched = match self.lock.recheck_sidecar().map_err(|error| self.store.told(error))? {
+            Recheck::Kept => true,
+            Recheck::Renewed => self.store.load()? == document,
+            Recheck::Lost => false,
         };
-        written
-            .and_then(|()| disk::replace(&self.target, text.as_bytes()))
-            .map_err(|error| Error::io(Code::StoreUnwritable, "write the credential store", &self.store.path, &error))
+        if !is_untouched {
+            let message = "another program is writing the credential store";
+            return Err(Error::at(Code::StoreUnwritable, &self.store.path, message));
+        }
+        let text = document.unwrap_or_else(Document::empty).with_profile(profile_id, profile);
+        let may_go_on = || self.lock.is_current();
+        disk::replace(&self.target, self.lock.term(), text.as_bytes(), may_go_on)
+            .map_err(|error| self.store.unwritable(&error))
     }
 }

@@ -16,9 +16,9 @@ use oauth_refresh_lock::clock::Clock;
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::disk::fault::{self, Fault};
 use oauth_refresh_lock::error::Code;
-use oauth_refresh_lock::journal::{self, Journal};
+use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::key::{self, Key};
-use oauth_refresh_lock::lock;
+use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::record::Record;
 use oauth_refresh_lock::refresh::{Call, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain};
 use oauth_refresh_lock::store::{Profile, Store};
@@ -280,6 +280,9 @@ impl Drop for History {
     }
 }
 
+/// Longer than anything takes.
+const HUNG: std::time::Duration = std::time::Duration::from_secs(30);
+
 struct History {
     seed: u64,
     random: Random,
@@ -371,7 +374,7 @@ impl History {
                 served => return Some(served.map(|served| served.map(Decision::Served))),
             }
             // Taken means that a peer is asking: this caller would wait.
-            let lock = lock::try_acquire(&call.lock_base).ok()??;
+            let lock = lock::try_acquire(&Target::refresh(&call.lock_base)).ok()??;
             Some(call.decide(lock).map(Some))
         });
         let Some(outcome) = outcome else { return };
@@ -394,6 +397,7 @@ impl History {
                 self.say(format!("back-off {ms}"));
             }
             Decision::Busy { .. } => self.say("busy".to_owned()),
+            Decision::TakenOver => panic!("nobody takes over here"),
             Decision::Dispatched(flight) => {
                 let token = flight.credential().refresh().expect("a refresh token").to_owned();
                 self.say(format!("dispatched {token}"));
@@ -687,8 +691,10 @@ impl History {
         if let Ok(Some(served)) = call.look(None) {
             return self.served(&call, served);
         }
-        let lock = lock::try_acquire(&call.lock_base).expect("a lock file").expect("nobody holds it");
+        // Nobody holds it; what a death left there takes a moment.
+        let lock = lock::acquire_blocking(&Target::refresh(&call.lock_base), HUNG).expect("nobody holds it");
         match call.decide(lock) {
+            Ok(Decision::TakenOver) => panic!("nobody takes over here"),
             Ok(Decision::Dispatched(flight)) => {
                 let token = flight.credential().refresh().expect("a refresh token").to_owned();
                 self.say(format!("dispatched {token} {flight:?}"));
@@ -783,7 +789,7 @@ fn check_kept(call: &Call, credential: &Credential) {
         matches!(store.read(call.key.profile_id()), Ok(Profile::Oauth(held)) if held.access() == credential.access())
     });
     let journaled = || {
-        let record = Journal::peek(&journal::path_for(&call.lock_base)).ok().flatten();
+        let record = Journal::peek(&term::journal(&call.lock_base, 0)).ok().flatten();
         let receipts = record.iter().flat_map(Record::receipts);
         receipts.filter_map(|receipt| receipt.credential.open()).any(|kept| kept.access() == credential.access())
     };

@@ -7,7 +7,7 @@ mod support;
 
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::holder::Holder;
-use oauth_refresh_lock::lock::{self, Acquire};
+use oauth_refresh_lock::lock::{self, Acquire, Target};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -309,7 +309,7 @@ fn stand_in_line(base: &Path, name: usize, told: &mpsc::Sender<usize>) -> lock::
         told.send(name).unwrap();
         drop(guard);
     };
-    match lock::acquire(base, wake).unwrap() {
+    match lock::acquire(&Target::alone(base), wake).unwrap() {
         Acquire::Waiting(ticket) => ticket,
         Acquire::Held(_) => panic!("the lock is free"),
     }
@@ -348,7 +348,7 @@ fn who_comes_while_others_wait_is_served_behind_them_even_if_the_lock_is_free_at
     let (sender, told) = mpsc::channel();
     let held = take(&base);
     let (again, same) = (sender.clone(), base.clone());
-    let first = lock::acquire(&base, move |guard| {
+    let first = lock::acquire(&Target::alone(&base), move |guard| {
         drop(guard.expect("the lock"));
         again.send(0).unwrap();
         // The thread that serves the line is in here, so nobody has the lock.
@@ -420,12 +420,47 @@ fn who_comes_after_all_have_left_is_served() {
     drop(late.lock());
 }
 
+/// Has the lock file say that its holder is stuck.
+fn say_that_it_is_stuck(base: &Path) {
+    let mut holder = Holder::read(base).expect("a record");
+    holder.boot_ms -= 60_000.0;
+    holder.stale_after = Some(1_800.0);
+    holder.write(&fs::File::options().read(true).write(true).open(base).unwrap()).unwrap();
+}
+
+#[test]
+fn who_comes_after_all_have_left_takes_over_from_an_owner_that_is_stuck() {
+    let place = Place::new();
+    let base = place.base("key");
+    let held = take(&base);
+    let first = Waiter::at(&base);
+    // By then its thread sleeps in the kernel, and its line stays when it leaves.
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(first.ticket.leave());
+    say_that_it_is_stuck(&base);
+    assert_eq!(Waiter::at(&base).lock().term(), 1);
+    drop(held);
+}
+
+#[test]
+fn an_owner_that_is_not_stuck_is_waited_for_although_the_next_term_has_begun() {
+    let place = Place::new();
+    let base = place.base("key");
+    let held = take(&base);
+    put(&lock::term::journal(&base, 1), "");
+    let waiter = Waiter::at(&base);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!held.is_current() && lock::try_acquire(&Target::alone(&base)).unwrap().is_none());
+    drop(held);
+    assert_eq!(waiter.lock().term(), 1);
+}
+
 #[test]
 fn a_waiter_whose_callback_panics_takes_nothing_from_the_others() {
     let place = Place::new();
     let base = place.base("key");
     let held = take(&base);
-    let panics = lock::acquire(&base, |_| std::panic::resume_unwind(Box::new("on purpose")));
+    let panics = lock::acquire(&Target::alone(&base), |_| std::panic::resume_unwind(Box::new("on purpose")));
     assert!(matches!(panics, Ok(Acquire::Waiting(_))));
     let next = Waiter::at(&base);
     drop(held);
@@ -451,7 +486,7 @@ fn a_wait_that_runs_out_names_the_holder_and_frees_its_place() {
     let place = Place::new();
     let base = place.base("key");
     let mut holder = holder_of(&base);
-    let error = lock::acquire_blocking(&base, Duration::ZERO).unwrap_err();
+    let error = lock::acquire_blocking(&Target::alone(&base), Duration::ZERO).unwrap_err();
     assert_eq!(error.code, Code::FileLockTimeout);
     assert_names_path_and_no_secret(&error, &base);
     assert_eq!(error.holder.as_ref().map(|holder| holder.pid), Some(holder.id()));
@@ -461,7 +496,7 @@ fn a_wait_that_runs_out_names_the_holder_and_frees_its_place() {
     drop(waiter.lock());
     holder.ends_well();
     // Nothing of the given-up wait is left that could keep the lock.
-    drop(lock::acquire_blocking(&base, HUNG).unwrap());
+    drop(lock::acquire_blocking(&Target::alone(&base), HUNG).unwrap());
 }
 
 // The file
@@ -481,7 +516,8 @@ fn the_lock_file_is_never_replaced_shortened_or_removed() {
         holder.kill();
         assert_eq!((inode(&base), fs::metadata(&base).unwrap().len()), (first, size));
     }
-    assert_eq!(names(base.parent().unwrap()), ["key"]);
+    drop(take(&base));
+    assert_eq!(names(base.parent().unwrap()), ["key", "probe"]);
 }
 
 #[test]
@@ -575,13 +611,14 @@ fn what_is_no_lock_file_is_refused_and_left_alone() {
     for (name, make) in kinds {
         let place = Place::new();
         let base = place.base("key");
-        fs::create_dir(base.parent().unwrap()).unwrap();
+        // What the first lock of a directory leaves in it is there.
+        drop(take(&place.base("another")));
         make(&base);
         let before = snapshot(place.0.path());
         without_hanging(move || {
             for error in [
-                lock::acquire(&base, |_| panic!("called")).map(|_| ()).expect_err(name),
-                lock::acquire_blocking(&base, HUNG).map(|_| ()).expect_err(name),
+                lock::acquire(&Target::alone(&base), |_| panic!("called")).map(|_| ()).expect_err(name),
+                lock::acquire_blocking(&Target::alone(&base), HUNG).map(|_| ()).expect_err(name),
             ] {
                 assert_eq!(error.code, Code::LockUnavailable, "{name}");
                 assert_names_path_and_no_secret(&error, &base);
@@ -596,9 +633,9 @@ fn a_path_through_a_file_is_refused() {
     let place = Place::new();
     put(&place.base("file"), "");
     let base = place.base("file").join("key");
-    let error = lock::acquire(&base, |_| panic!("called")).unwrap_err();
+    let error = lock::acquire(&Target::alone(&base), |_| panic!("called")).unwrap_err();
     assert_eq!(error.code, Code::LockUnavailable);
-    assert_names_path_and_no_secret(&error, &base);
+    assert_names_path_and_no_secret(&error, &place.base("file"));
 }
 
 #[test]
@@ -609,7 +646,7 @@ fn a_waiter_is_told_if_the_lock_file_can_be_used_no_more() {
     let (go, gone) = mpsc::channel::<()>();
     let held = take(&base);
     // The first in line keeps the serving thread until the file has been replaced.
-    let first = lock::acquire(&base, move |guard| {
+    let first = lock::acquire(&Target::alone(&base), move |guard| {
         let guard = guard.expect("the lock");
         inside.send(()).unwrap();
         gone.recv().unwrap();
@@ -655,9 +692,9 @@ fn waits_in_a_crowd(base: &Path) {
             }
         }
         drop(sender);
-        // One thread for each lock, and at most one descriptor.
-        assert_eq!(costs().0, idle.0 + bases.len());
-        assert!(costs().1 <= idle.1 + bases.len());
+        // One thread for each lock, one that watches all, and at most one descriptor each.
+        assert_eq!(costs().0, idle.0 + bases.len() + 1);
+        assert!(costs().1 <= idle.1 + bases.len() + 1);
         eventually("the waiting threads have their names", || waiting_threads() == bases.len());
         if leave {
             assert!(tickets.iter().all(lock::Ticket::leave));

@@ -187,7 +187,18 @@ try {
 subscribe("oauth-refresh-lock", (message) => {
   const event = message as OAuthRefreshLockEvent;
   exactly<
-    "waiting" | "acquired" | "dispatched" | "refreshed" | "recovered" | "mirrored" | "adopted" | "fresh" | "failed"
+    | "waiting"
+    | "acquired"
+    | "dispatched"
+    | "refreshed"
+    | "recovered"
+    | "mirrored"
+    | "refused"
+    | "reclaimed"
+    | "warned"
+    | "adopted"
+    | "fresh"
+    | "failed"
   >()(event.type);
   exactly<number>()(event.at);
   exactly<string>()(event.lockPath);

@@ -1,11 +1,12 @@
 //! A key's lock, for JavaScript: taken at once if free, else by a promise that can be given up.
 
 use super::{Failure, Reply};
-use crate::journal::{self, Journal};
-use crate::lock::{self, Acquire, Guard, Ticket};
+use crate::journal::Journal;
+use crate::lock::{self, Acquire, Guard, Notice, Target, Ticket, term};
 use napi::JsDeferred;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,16 +25,19 @@ enum State {
 #[napi]
 pub struct NativeLock {
     base: PathBuf,
+    target: Target,
     state: Arc<Mutex<State>>,
 }
 
 #[napi]
 impl NativeLock {
-    /// For the lock file at `base`, an absolute path.
+    /// For the lock at `base`, an absolute path. Peers may take over from an owner that is stuck if it is held to refresh.
     #[napi(constructor)]
     #[must_use]
-    pub fn new(base: String) -> Self {
-        Self { base: base.into(), state: Arc::new(Mutex::new(State::Idle)) }
+    pub fn new(base: String, is_refresh: bool) -> Self {
+        let base = PathBuf::from(base);
+        let target = if is_refresh { Target::refresh(&base) } else { Target::alone(&base) };
+        Self { base, target, state: Arc::new(Mutex::new(State::Idle)) }
     }
 
     /// Takes the lock if it is free. Otherwise `null` resolves to a promise: call `wait`.
@@ -41,7 +45,7 @@ impl NativeLock {
     pub fn acquire(&self) -> Reply {
         *self.lock() = State::Waiting(None, None);
         let state = Arc::clone(&self.state);
-        match lock::acquire(&self.base, move |lock| grant(&state, lock)) {
+        match lock::acquire(&self.target, move |lock| grant(&state, lock)) {
             Ok(Acquire::Held(guard)) => {
                 *self.lock() = State::Held(guard);
                 Reply::from(serde_json::Value::Bool(true))
@@ -75,6 +79,16 @@ impl NativeLock {
         Ok(promise)
     }
 
+    /// What people should know of how the lock was got, as JSON.
+    #[napi]
+    #[must_use]
+    pub fn notices(&self) -> Option<String> {
+        let state = self.lock();
+        let State::Held(guard) = &*state else { return None };
+        let notices: Vec<_> = guard.notices().iter().map(shown).collect();
+        (!notices.is_empty()).then(|| serde_json::Value::from(notices).to_string())
+    }
+
     /// Releases the lock, or leaves the line for it.
     #[napi]
     pub fn release(&self) {
@@ -95,7 +109,8 @@ impl NativeLock {
     #[must_use]
     pub fn timed_out(&self) -> Failure {
         let mut failure = Failure::from(lock::timed_out(&self.base));
-        if let Ok(Some(record)) = Journal::peek(&journal::path_for(&self.base)) {
+        let journal = term::current(&self.base).map(|term| term::journal(&self.base, term));
+        if let Ok(Some(record)) = journal.and_then(|journal| Journal::peek(&journal)) {
             failure.message = format!("{} (its refresh: {})", failure.message, record.state.as_str());
             failure.holder_state = Some(record.state.as_str().to_owned());
         }
@@ -122,6 +137,15 @@ impl NativeLock {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn shown(notice: &Notice) -> serde_json::Value {
+    match notice {
+        Notice::Warned(warning) => json!({
+            "type": "warned", "code": warning.code, "message": warning.message, "path": warning.path.to_string_lossy(),
+        }),
+        Notice::Reclaimed(from) => json!({ "type": "reclaimed", "pid": from.pid }),
     }
 }
 

@@ -145,11 +145,18 @@ impl NativeRefresh {
         })
     }
 
+    /// See [`InFlight::may_send`]. To be asked at the last moment before the provider is.
+    #[napi]
+    #[must_use]
+    pub fn may_send(&self) -> bool {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|flight| flight.may_send())
+    }
+
     /// See [`Call::settle`]; `fields` is JSON. With code `receipt_unsaved` it is to be called again.
     #[napi]
     pub fn settle<'env>(&self, env: &'env Env, fields: String) -> napi::Result<Object<'env>> {
         let (call, slot, flight) = (Arc::clone(&self.call), Arc::clone(&self.flight), take(&self.flight));
-        task::promise(env, move || {
+        task::settling(env, move || {
             let fields = Zeroizing::new(fields);
             call.settle(flight?, &fields).map(settled).map_err(|unsettled| {
                 if let Some(flight) = unsettled.retry {
@@ -164,7 +171,7 @@ impl NativeRefresh {
     #[napi]
     pub fn fail<'env>(&self, env: &'env Env, class: String, retry_after_ms: Option<f64>) -> napi::Result<Object<'env>> {
         let (call, slot, flight) = (Arc::clone(&self.call), Arc::clone(&self.flight), take(&self.flight));
-        task::promise(env, move || {
+        task::settling(env, move || {
             let class = match class.as_str() {
                 "not_sent" => FailureClass::NotSent,
                 "answered_unspent" => FailureClass::AnsweredUnspent(retry_after_ms),
@@ -186,7 +193,7 @@ impl NativeRefresh {
     #[napi]
     pub fn abandon<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let (call, flight) = (Arc::clone(&self.call), take(&self.flight));
-        task::promise(env, move || call.abandon(flight?).map(|()| Reply::default()))
+        task::settling(env, move || call.abandon(flight?).map(|()| Reply::default()))
     }
 }
 
@@ -205,6 +212,7 @@ fn decided(decision: Decision, slot: &Slot) -> Reply {
     match decision {
         Decision::Served(by) => served(by),
         Decision::BackOff(wait_ms) => Reply::from(json!({ "kind": "backoff", "waitMs": wait_ms })),
+        Decision::TakenOver => Reply::from(json!({ "kind": "takenOver" })),
         // Handled where the lock can be handed back.
         Decision::Busy { .. } => Reply::default(),
         Decision::Dispatched(flight) => {

@@ -9,18 +9,35 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Files are read and written by this many threads at most.
 const MAX_THREADS: usize = 16;
+/// What ends a provider's call never waits for those, which may all be waiting for some store's lock: an answer is nowhere
+/// but in memory until it runs. There are as many of these at most as there are calls under way.
+const MAX_SETTLING_THREADS: usize = 512;
 
 /// Runs `work` on a thread of ours; the promise settles with its reply. Not libuv's pool: that is the user's.
 pub(super) fn promise(env: &Env, work: impl FnOnce() -> Result<Reply> + Send + 'static) -> napi::Result<Object<'_>> {
+    run(env, work, runtime())
+}
+
+/// The same, for what ends a provider's call.
+pub(super) fn settling(env: &Env, work: impl FnOnce() -> Result<Reply> + Send + 'static) -> napi::Result<Object<'_>> {
+    static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
+    run(env, work, of_threads(&RUNTIME, MAX_SETTLING_THREADS))
+}
+
+fn run<'env>(
+    env: &'env Env,
+    work: impl FnOnce() -> Result<Reply> + Send + 'static,
+    runtime: Option<&'static Runtime>,
+) -> napi::Result<Object<'env>> {
     let (deferred, promise) = env.create_deferred()?;
     let settle = move || {
         let reply = guarded(work);
         deferred.resolve(move |_| Ok(reply));
     };
-    match runtime() {
-        Ok(runtime) => drop(runtime.spawn_blocking(settle)),
+    match runtime {
+        Some(runtime) => drop(runtime.spawn_blocking(settle)),
         // No thread to be had: better late than never.
-        Err(_) => settle(),
+        None => settle(),
     }
     Ok(promise)
 }
@@ -33,8 +50,12 @@ pub(super) fn guarded(work: impl FnOnce() -> Result<Reply>) -> Reply {
 }
 
 /// Never shut down: a thread that writes a credential when the last worker ends must be able to finish.
-fn runtime() -> std::io::Result<&'static Runtime> {
+fn runtime() -> Option<&'static Runtime> {
     static RUNTIME: OnceLock<std::io::Result<Runtime>> = OnceLock::new();
-    let build = || Builder::new_multi_thread().worker_threads(1).max_blocking_threads(MAX_THREADS).build();
-    RUNTIME.get_or_init(build).as_ref().map_err(|error| error.kind().into())
+    of_threads(&RUNTIME, MAX_THREADS)
+}
+
+fn of_threads(runtime: &'static OnceLock<std::io::Result<Runtime>>, threads: usize) -> Option<&'static Runtime> {
+    let build = || Builder::new_multi_thread().worker_threads(1).max_blocking_threads(threads).build();
+    runtime.get_or_init(build).as_ref().ok()
 }

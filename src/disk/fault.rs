@@ -1,19 +1,22 @@
 //! Faults on order: the n-th file operation fails, or the process dies there.
 //!
 //! A process takes its order from `OAUTH_REFRESH_LOCK_FAULT`, a thread from [`on_this_thread`]. An order is
-//! `<n>:<fault>`, counting file operations from 1, or `<operation>#<n>:<fault>`, counting those of that name, where the fault is `kill`, `short` (a write that stops halfway),
-//! `crash` (this and every later operation fails, as if the process were gone), `gone` (the same with `EIO`) or an errno.
+//! `<n>:<fault>`, counting file operations from 1, or `<operation>#<n>:<fault>`, counting those of that name, where the
+//! fault is `kill`, `stop`, `short` (a write that stops halfway), `crash` (this and every later operation fails, as if the
+//! process were gone), `gone` (the same with `EIO`) or an errno.
 
 use std::cell::RefCell;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The process dies, as by `SIGKILL`.
     Kill,
+    /// The process stops there, as by `SIGSTOP`, until somebody has it go on.
+    Stop,
     /// Half of the bytes are written, then the disk is full. At a point that writes nothing: `ENOSPC`.
     Short,
     /// This and every later operation fails, as if the process were gone.
@@ -51,6 +54,12 @@ pub fn seen_by_process() -> usize {
     OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, |plan| plan.seen)
 }
 
+/// Whether the kernel's locks exclude nobody, as on a file system that only pretends.
+pub(super) fn lock_lies() -> bool {
+    static LIES: OnceLock<bool> = OnceLock::new();
+    *LIES.get_or_init(|| std::env::var_os("OAUTH_REFRESH_LOCK_LIES").is_some())
+}
+
 /// Called before each file operation.
 pub(super) fn point(operation: &str, path: &Path) -> io::Result<()> {
     write(operation, path, 0).map(|_| ())
@@ -73,6 +82,15 @@ pub(super) fn write(operation: &str, path: &Path, bytes: usize) -> io::Result<us
         Some(Fault::Errno(errno)) => Err(io::Error::from_raw_os_error(errno)),
         Some(Fault::Gone) => Err(io::Error::from_raw_os_error(5)),
         Some(Fault::Crash) => Err(io::Error::other(format!("died at {operation} {}", path.display()))),
+        Some(Fault::Stop) => {
+            // To the thread, which stops all: the process might have another one take the signal, and this one run on.
+            #[cfg(target_os = "linux")]
+            let whom = rustix::thread::gettid();
+            #[cfg(not(target_os = "linux"))]
+            let whom = rustix::process::getpid();
+            let _ = rustix::process::kill_process(whom, rustix::process::Signal::STOP);
+            Ok(bytes)
+        }
         Some(Fault::Kill) => {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             loop {
@@ -108,6 +126,7 @@ fn parse(order: &str) -> Option<Plan> {
     };
     let fault = match fault {
         "kill" => Fault::Kill,
+        "stop" => Fault::Stop,
         "short" => Fault::Short,
         "crash" => Fault::Crash,
         "gone" => Fault::Gone,

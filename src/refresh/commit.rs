@@ -102,7 +102,7 @@ impl Call {
     }
 
     fn swap(&self, store: &Store, received: &Credential, answered: &[String], ledger: &Ledger) -> Result<Swap> {
-        store.lock()?.update(self.key.profile_id(), |now| match now {
+        store.update(self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if is_same(received, &now) => (None, Ok(Swap::Done(now))),
             Profile::Oauth(now) if is_successor(received, &now, ledger) => {
                 let new = now.updated_by(received, answered);
@@ -128,7 +128,7 @@ impl Call {
         ledger: &Ledger,
         own_has_it: bool,
     ) -> Result<Reason> {
-        main.lock()?.update(self.key.profile_id(), |existing| {
+        main.update(self.key.profile_id(), |existing| {
             let by_table = match &existing {
                 Profile::NoStore if receipt.in_main => return (None, Err(vanished(main))),
                 Profile::Missing if receipt.in_main => Reason::LoggedOut,

@@ -4,16 +4,19 @@ use super::commit::Recovered;
 use super::{Call, InFlight, Place, Served, Uncertain, may_replace};
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
-use crate::grant::{self, Siblings};
+use crate::grant::{self, Sending, Siblings};
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::ledger::Ledger;
-use crate::lock::Guard;
+use crate::lock::{Guard, Recheck};
 use crate::record::{ClaimRecord, FailureRecord, LostWith, Pause, Record, Sealed, State, Verdict};
 use crate::store::{Profile, Store};
 use std::path::{Path, PathBuf};
 
 /// A pause that a provider asked for is honoured up to this long: one hour.
 pub(super) const MAX_BACK_OFF_MS: f64 = 3_600_000.0;
+
+/// How long to let an owner be that has just been taken over from without being stuck.
+const OUT_OF_TERM_PAUSE_MS: f64 = 500.0;
 
 /// What the owner of the lock is to do.
 #[derive(Debug)]
@@ -22,7 +25,7 @@ pub enum Decision {
     Served(Served),
     /// Ask the provider. It is on record that it is being asked.
     Dispatched(Box<InFlight>),
-    /// The provider asked for a pause of this many milliseconds more. The locks are released.
+    /// Decide again in this many milliseconds: the provider asked for a pause. The locks are released.
     BackOff(f64),
     /// The same refresh token is being sent under another name: wait for that key's lock, let it go, then decide again.
     Busy {
@@ -31,6 +34,9 @@ pub enum Decision {
         /// The lock to wait for.
         other: PathBuf,
     },
+    /// We were stuck, and a peer has taken over; or another program has taken what our sidecar should have kept it from.
+    /// Nothing was sent. Take the lock again, then decide again.
+    TakenOver,
 }
 
 /// The holder of a key's lock, about to claim.
@@ -50,7 +56,10 @@ impl Call {
     /// What a previous owner left unfinished is finished first. An adopter releases the lock before it writes its own
     /// store, so that adoptions run side by side.
     pub fn decide(&self, lock: Guard) -> Result<Decision> {
-        let mut journal = Journal::open(&self.lock_base).and_then(|journal| self.refuse_shared(journal));
+        if !lock.is_current() {
+            return Ok(Decision::TakenOver);
+        }
+        let mut journal = Journal::open(&self.lock_base, lock.term()).and_then(|journal| self.refuse_shared(journal));
         let mut recovered = journal.as_mut().map_or_else(|_| Vec::new(), |journal| self.finish(journal));
         let Some((place, held)) = self.held()? else { return Ok(Decision::Served(Served::Absent)) };
         if self.is_usable(&held) {
@@ -107,9 +116,16 @@ impl Call {
             drop((claims, owner.journal));
             return self.decide(owner.lock);
         }
-        let mut siblings = Siblings::read(&self.lock_base)?;
-        if let Some(other) = siblings.sending(generation)? {
-            return Ok(Decision::Busy { lock: owner.lock, other });
+        owner.journal.end_earlier_terms(&self.lock_base, owner.lock.term())?;
+        let mut siblings = Siblings::read(&self.lock_base, owner.lock.term())?;
+        if !owner.lock.is_current() {
+            // What a later term's owner is doing is nothing to judge by.
+            return Ok(Decision::TakenOver);
+        }
+        match siblings.sending(generation)? {
+            None => {}
+            Some(Sending::Under(other)) => return Ok(Decision::Busy { lock: owner.lock, other }),
+            Some(Sending::OutOfTerm) => return Ok(Decision::BackOff(OUT_OF_TERM_PAUSE_MS)),
         }
         let lineage = siblings.lineage(&owner.journal.record().ledger);
         let own_failure = owner.journal.record().failure_of(generation);
@@ -142,7 +158,7 @@ impl Call {
         }
         match paused {
             Some(left) => Ok(Decision::BackOff(left)),
-            None => self.dispatch(owner, probed_for.as_ref()),
+            None => self.dispatch(owner, &claims, probed_for.as_ref()),
         }
     }
 
@@ -160,8 +176,8 @@ impl Call {
         Ok(())
     }
 
-    fn dispatch(&self, owner: Owner, probed_for: Option<&FailureRecord>) -> Result<Decision> {
-        let Owner { lock, mut journal, place, held, mains, .. } = owner;
+    fn dispatch(&self, owner: Owner, claims: &Guard, probed_for: Option<&FailureRecord>) -> Result<Decision> {
+        let Owner { mut lock, mut journal, place, held, mains, .. } = owner;
         let spent = held.generation();
         let mut record = journal.record().clone();
         record.end_claim();
@@ -193,6 +209,12 @@ impl Call {
             // It may have been written and only not synced; nothing was sent.
             let _ = journal.write(claimed.idle(), true);
             return Err(error);
+        }
+        // On record before we look whether somebody has taken over; who takes over looks at the records afterwards.
+        let is_ours = lock.recheck_sidecar();
+        if !(matches!(is_ours, Ok(Recheck::Kept)) && lock.is_current() && claims.is_current()) {
+            journal.write(claimed.idle(), true)?;
+            return is_ours.map(|_| Decision::TakenOver);
         }
         let flight = InFlight { journal, credential: held, spent, answer: None, lock };
         Ok(Decision::Dispatched(Box::new(flight)))
@@ -237,7 +259,7 @@ impl Call {
     fn replace(&self, owner: Owner, newer: &Credential) -> Result<Decision> {
         let Owner { lock, journal, place, held, .. } = owner;
         let store = self.store_at(place);
-        let replaced = store.lock()?.update(self.key.profile_id(), |now| match now {
+        let replaced = store.update(self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if now.generation() == held.generation() => (Some(take_over(&now, newer)), true),
             _ => (None, false),
         })?;

@@ -51,6 +51,7 @@ impl From<Error> for Unsettled {
 
 /// What is left after a failed call.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is moved once")]
 pub enum Failed {
     /// The stores hold something newer.
     Instead(Decision),

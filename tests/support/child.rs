@@ -79,6 +79,15 @@ impl Child {
         Self::start(command)
     }
 
+    /// Starts a child that plays `role` by way of another program, which is given its command line after its own
+    /// arguments.
+    pub fn spawn_through(mut through: Command, role: &str, arguments: &[&str]) -> Self {
+        let direct = command(role, arguments);
+        through.arg(std::env::current_exe().unwrap()).args(direct.get_args());
+        through.envs(direct.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::start(through)
+    }
+
     fn start(mut command: Command) -> Self {
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a child");
         let stdin = process.stdin.take();

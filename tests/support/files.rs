@@ -82,8 +82,9 @@ pub fn snapshot(directory: &Path) -> BTreeMap<PathBuf, Seen> {
             inode: metadata.ino(),
             mode: metadata.mode(),
             owner: metadata.uid(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            len: metadata.len(),
+            // A lock file that came and went shows in its directory's times.
+            modified: if metadata.is_dir() { (0, 0) } else { (metadata.mtime(), metadata.mtime_nsec()) },
+            len: if metadata.is_dir() { 0 } else { metadata.len() },
             target: fs::read_link(&path).ok(),
             bytes: is_small.then(|| fs::read(&path).ok()).flatten(),
         };

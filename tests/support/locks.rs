@@ -2,7 +2,7 @@
 
 use super::HUNG;
 use oauth_refresh_lock::error::Result;
-use oauth_refresh_lock::lock::{self, Acquire, Guard, Ticket};
+use oauth_refresh_lock::lock::{self, Acquire, Guard, Target, Ticket};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -40,7 +40,7 @@ impl Waiter {
 /// Takes the lock if it is free, else stands in line.
 pub fn try_or_wait(base: &Path) -> Result<Result<Guard, Waiter>> {
     let (sender, lock) = channel();
-    Ok(match lock::acquire(base, move |granted| drop(sender.send(granted)))? {
+    Ok(match lock::acquire(&Target::alone(base), move |granted| drop(sender.send(granted)))? {
         Acquire::Held(guard) => Ok(guard),
         Acquire::Waiting(ticket) => Err(Waiter { ticket, lock }),
     })

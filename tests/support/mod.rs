@@ -9,6 +9,7 @@ pub mod child;
 pub mod files;
 pub mod locks;
 pub mod random;
+pub mod sidecars;
 pub mod world;
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -55,6 +56,19 @@ pub fn assert_no_secret(error: &oauth_refresh_lock::error::Error) {
     for shown in [error.to_string(), format!("{error:?}"), format!("{error:#?}")] {
         assert!(!shown.contains(SECRET), "{shown}");
     }
+}
+
+/// Whether this process may do everything.
+#[cfg(unix)]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Says that a test can't be run here, past the harness, which shows nothing of tests that succeed.
+pub fn skipped(why: &str) {
+    use std::io::Write;
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped: {name}: {why}");
 }
 
 /// How many threads of this name a process has.

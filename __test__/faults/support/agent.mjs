@@ -9,10 +9,18 @@
  * @property {object} server whom the refresh function asks
  * @property {string} [holdAt] stop for good, with every thread of JavaScript, once this is told: `acquired` or another
  *   event, `called`, `answered`, `settled`
+ * @property {Linger} [linger] what the refresh function does when it has told this
+ * @property {boolean} [lockOnly] do nothing but hold the key's lock, and linger in it
+ *
+ * @typedef {object} Linger
+ * @property {"acquired" | "called" | "answered" | "inside"} at in `acquired`, while it is being decided what to do
+ * @property {string} until a file: nothing goes on before it is there
+ * @property {"busy" | "deaf"} manner keep the event loop busy, or only ignore the signal
  */
 import { subscribe } from "node:diagnostics_channel";
-import { writeSync } from "node:fs";
+import { existsSync, writeSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
 import { createRefresh } from "../../../storm/refresh.mjs";
 import { describeError } from "./errors.mjs";
 
@@ -22,32 +30,50 @@ if (process.env.TEST_NO_TIMERS) {
   // Whoever waits for a timer waits for ever.
   globalThis.setTimeout = () => ({ ref() {}, unref() {} });
 }
-const { withOAuthRefreshLock } = await import(process.env.TEST_PACKAGE);
+const { withOAuthProfileLock, withOAuthRefreshLock } = await import(process.env.TEST_PACKAGE);
 
 let holdAt;
+let lingerOnceAcquired;
 function tell(told, more) {
   writeSync(TELL_FD, `${JSON.stringify({ told, ...more })}\n`);
   if (told === holdAt) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
 }
 
-async function refresh({ id, provider, profileId, options, server }) {
-  const ask = createRefresh(server);
-  const call = async (credential, context) => {
-    tell("called", { id });
-    const fields = await ask(credential, context);
-    tell("answered", { id, fields });
+async function linger(told, { at, until, manner } = {}) {
+  if (told !== at) return;
+  while (!existsSync(until)) if (manner === "deaf") await delay(5);
+}
+
+async function obey(ask) {
+  const { id, provider, profileId, options } = ask;
+  const tellAndLinger = async (told, more) => {
+    tell(told, { id, ...more });
+    await linger(told, ask.linger);
+  };
+  const askProvider = createRefresh(ask.server);
+  const refresh = async (credential, context) => {
+    await tellAndLinger("called");
+    const fields = await askProvider(credential, ask.linger?.manner === "deaf" ? undefined : context);
+    await tellAndLinger("answered", { fields });
     return fields;
   };
   try {
-    tell("settled", { id, result: await withOAuthRefreshLock(provider, profileId, call, options) });
+    const result = ask.lockOnly
+      ? await withOAuthProfileLock(provider, profileId, () => tellAndLinger("inside"), options)
+      : await withOAuthRefreshLock(provider, profileId, refresh, options);
+    tell("settled", { id, result });
   } catch (error) {
     tell("settled", { id, error: describeError(error) });
   }
 }
 
-subscribe("oauth-refresh-lock", (event) => tell(event.type, { event }));
+subscribe("oauth-refresh-lock", (event) => {
+  tell(event.type, { event });
+  if (event.type === "acquired" && lingerOnceAcquired) setImmediate(linger, "acquired", lingerOnceAcquired);
+});
 for await (const line of createInterface({ input: process.stdin })) {
   const ask = JSON.parse(line);
   holdAt = ask.holdAt;
-  void refresh(ask);
+  lingerOnceAcquired = ask.linger?.at === "acquired" ? ask.linger : undefined;
+  void obey(ask);
 }

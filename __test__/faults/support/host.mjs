@@ -138,9 +138,10 @@ export class Host {
     });
   }
 
-  /** What was left behind beside the stores. */
+  /** What was left behind beside the stores, but for a dead process's lock file: the next writer reclaims that. */
   litter() {
-    return this.otherFiles().filter((file) => file.startsWith(join(this.stateDir, "agents")));
+    const ours = join(this.stateDir, "agents");
+    return this.otherFiles().filter((file) => file.startsWith(ours) && !/\.json\.lock(\.tmp)?$/.test(file));
   }
 
   remove() {

@@ -15,9 +15,9 @@ export class AgentProcess {
   #waits = new Set();
   #asked = 0;
 
-  /** @param {{ package: string, fault?: string, timers?: boolean }} options */
-  constructor({ package: module, fault, timers = true }) {
-    const env = { PATH: process.env.PATH, TEST_PACKAGE: module };
+  /** @param {{ package: string, fault?: string, timers?: boolean, clock?: { env: object } }} options */
+  constructor({ package: module, fault, timers = true, clock }) {
+    const env = { PATH: process.env.PATH, TEST_PACKAGE: module, ...clock?.env };
     if (fault) env.OAUTH_REFRESH_LOCK_FAULT = fault;
     if (!timers) env.TEST_NO_TIMERS = "1";
     this.#child = spawn(process.execPath, [AGENT], { env, stdio: ["pipe", "pipe", "pipe", "pipe"] });
@@ -51,18 +51,23 @@ export class AgentProcess {
 
   /** Resolves with it once it has been told. */
   async heard(told, id) {
-    await new Promise((resolve, reject) => {
+    await this.until(() => this.first(told, id));
+    return this.first(told, id);
+  }
+
+  /** Resolves once what it has told makes this true; fails if it ends before. @param {() => unknown} isTrue */
+  until(isTrue) {
+    return new Promise((resolve, reject) => {
       const check = (ended) => {
-        const heard = this.first(told, id);
-        if (!heard && !ended) return;
+        const holds = isTrue();
+        if (!holds && !ended) return;
         this.#waits.delete(check);
-        if (heard) resolve();
+        if (holds) resolve();
         else reject(new Error(ended));
       };
       this.#waits.add(check);
       check();
     });
-    return this.first(told, id);
   }
 
   /** Asks for a call and goes on. @param {import("./agent.mjs").Ask} ask */

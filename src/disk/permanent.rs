@@ -1,0 +1,133 @@
+//! Files that are made once and stay: lock files and journals.
+//!
+//! Whoever may write to their directory can put something else in their place. What is opened here is a regular file
+//! with one name, of a user that can be trusted; anything else is refused with what it is, and left as it is.
+
+use super::{create_private_dirs, kind_of, options, point};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// Who uses a directory's lock files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// This user, and root: files of mode 0600.
+    Private,
+    /// The group of a directory that was made to be shared: files of mode 0660, whoever of them made them.
+    Shared,
+}
+
+#[cfg(unix)]
+impl Sharing {
+    pub(super) fn mode(self) -> u32 {
+        match self {
+            Self::Private => 0o600,
+            Self::Shared => 0o660,
+        }
+    }
+}
+
+/// Opens a journal, or a lock file that this user alone uses: [`open_lock`], private.
+pub fn open_permanent(path: &Path) -> io::Result<File> {
+    open_lock(path, Sharing::Private)
+}
+
+/// Opens a lock file, creating it (0600, or 0660 if it is shared) and its directories (0700) if need be, whatever the
+/// umask. Never truncates, and never follows a symbolic link.
+pub fn open_lock(path: &Path, sharing: Sharing) -> io::Result<File> {
+    match open(path, false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => return other.and_then(|file| trusted(file, sharing)),
+    }
+    if let Some(parent) = path.parent() {
+        create_private_dirs(parent)?;
+    }
+    match open(path, true) {
+        Ok(file) => {
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                // Set, not only asked for at creation: the umask takes bits away.
+                file.set_permissions(fs::Permissions::from_mode(sharing.mode()))?;
+            }
+            trusted(file, sharing)
+        }
+        // Somebody was first.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            open(path, false).and_then(|file| trusted(file, sharing))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn open(path: &Path, create: bool) -> io::Result<File> {
+    point("open-permanent", path)?;
+    let mut options = options();
+    options.read(true).write(true).create_new(create).truncate(false);
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt;
+        // A terminal must not become ours.
+        let flags = OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::NOCTTY;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    options.open(path).map_err(|error| explained(path, error))
+}
+
+/// Says what stands in a file's place, where the operating system's word for that would puzzle.
+fn explained(path: &Path, error: io::Error) -> io::Error {
+    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) {
+        return error;
+    }
+    let Ok(found) = fs::symlink_metadata(path) else { return error };
+    if !found.is_file() {
+        return misplaced(found.file_type());
+    }
+    #[cfg(unix)]
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        use std::os::unix::fs::MetadataExt;
+        if found.uid() != rustix::process::geteuid().as_raw() {
+            return of_another(found.uid());
+        }
+    }
+    error
+}
+
+/// The file, unless somebody else could have put it there, or it has another name elsewhere.
+fn trusted(file: File, sharing: Sharing) -> io::Result<File> {
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(misplaced(found.file_type()));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        // A second name may have been given to a file that must not be written to.
+        if found.nlink() > 1 {
+            let message = format!("it has {} names (hard links); remove it while nobody uses it", found.nlink());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
+        if sharing == Sharing::Private && owner != 0 && owner != user {
+            return Err(of_another(owner));
+        }
+        // Its maker may have died before the others could use it.
+        if sharing == Sharing::Shared && owner == user && found.mode() & 0o660 != 0o660 {
+            file.set_permissions(fs::Permissions::from_mode(sharing.mode()))?;
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = sharing;
+    Ok(file)
+}
+
+fn misplaced(found: fs::FileType) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("it is {}, not a file; remove it", kind_of(found)))
+}
+
+#[cfg(unix)]
+fn of_another(owner: u32) -> io::Error {
+    let message = format!("it belongs to another user (uid {owner}); remove it, or run as that user");
+    io::Error::new(io::ErrorKind::PermissionDenied, message)
+}

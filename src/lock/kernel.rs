@@ -1,0 +1,108 @@
+//! The kernel lock on a lock file.
+//!
+//! | | |
+//! |---|---|
+//! | Linux, macOS, BSD | `flock(2)`: held by the open file, so threads of one process exclude each other too; released by the kernel when the holder dies |
+//! | Windows | `LockFileEx` on the whole file, released when the handle is closed; at a process's death that may lag |
+//! | NFS, SMB, virtiofs | as good as the file system's own `flock` |
+//!
+//! The file is created once and never unlinked, truncated or replaced: a lock on a path that can change its file
+//! excludes nobody. It is closed on exec, so no child inherits the lock. No other module takes kernel locks.
+
+#![allow(clippy::disallowed_methods, reason = "this is the place they are disallowed in favour of")]
+
+use crate::disk::{self, Sharing};
+use crate::error::{Code, Error, Result};
+use crate::file_system::{self, LockLayer, Trust, Warning};
+use crate::holder::Holder;
+use crate::private_dir;
+use fs4::{FileExt, TryLockError};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+/// The kernel's locks, as this host has them.
+struct Kernel;
+
+impl LockLayer for Kernel {
+    fn try_lock(&self, file: &File) -> io::Result<bool> {
+        if disk::lock_lies() {
+            return Ok(true);
+        }
+        match FileExt::try_lock(file) {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// The kernel lock, held. Dropping it closes the file, and that releases the lock.
+#[derive(Debug)]
+pub(super) struct KernelLock {
+    file: File,
+    sharing: Sharing,
+    excludes: bool,
+    warning: Option<Warning>,
+}
+
+impl KernelLock {
+    /// Takes the lock if it is free. Where the kernel's locks exclude nobody, or there are none, it always is.
+    pub(super) fn try_take(path: &Path) -> Result<Option<Self>> {
+        let lock = Self::open(path)?;
+        if !lock.excludes {
+            return Ok(Some(lock));
+        }
+        let taken = Kernel.try_lock(&lock.file).map_err(|error| unusable(path, &error))?;
+        Ok(taken.then_some(lock))
+    }
+
+    /// Takes the lock, sleeping in the kernel until it is free.
+    pub(super) fn take(path: &Path) -> Result<Self> {
+        let lock = Self::open(path)?;
+        if !lock.excludes {
+            return Ok(lock);
+        }
+        loop {
+            match FileExt::lock(&lock.file) {
+                Ok(()) => return Ok(lock),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(unusable(path, &error)),
+            }
+        }
+    }
+
+    fn open(path: &Path) -> Result<Self> {
+        let parent = path.parent().unwrap_or(path);
+        let directory = private_dir::check(parent)?;
+        let file = private_dir::open(path, directory)?;
+        let probe = file_system::probe(parent, directory, &Kernel)?;
+        let excludes = probe.trust == Trust::Kernel;
+        Ok(Self { file, sharing: directory.sharing, excludes, warning: probe.warning })
+    }
+
+    /// Who uses the lock files of this directory.
+    pub(super) fn sharing(&self) -> Sharing {
+        self.sharing
+    }
+
+    /// Whether it excludes anybody, as far as the probe of its file system could tell.
+    pub(super) fn excludes(&self) -> bool {
+        self.excludes
+    }
+
+    /// What people should know of its file system, told once.
+    pub(super) fn take_warning(&mut self) -> Option<Warning> {
+        self.warning.take()
+    }
+
+    /// Says in the lock file who holds it. For people, and for the age of an owner that is stuck; a lock without a record
+    /// is a lock all the same.
+    pub(super) fn sign(&self, holder: &Holder) {
+        let _ = holder.write(&self.file);
+    }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Error {
+    Error::io(Code::LockUnavailable, "use the lock file", path, error)
+}

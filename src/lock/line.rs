@@ -1,0 +1,323 @@
+//! This process's waiters, one line per lock. A thread per line waits in the kernel for whoever is first; another, for all
+//! lines, sleeps until an owner is stuck, and then has a new thread begin the next term of its lock.
+
+use super::kernel::KernelLock;
+use super::{Attempt, Guard, Target, term};
+use crate::clock::{Clock, SystemClock, boot_pause};
+use crate::error::{Code, Error, Result};
+use crate::holder::Holder;
+use crate::sidecar::{Observer, Sidecar};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How often to look whether a foreign sidecar has gone: at first, and at most.
+const FIRST_POLL: Duration = Duration::from_millis(2);
+const LAST_POLL: Duration = Duration::from_millis(50);
+/// How often who waits for a foreign sidecar says that it is not stuck, in milliseconds of the boot's clock.
+const SIGN_OF_LIFE_MS: f64 = 10_000.0;
+/// An old record is no proof before it has stood still while we looked, for this part of the age that it allows: its writer
+/// may be gone, and the present holder about to write its own.
+const STANDSTILL: f64 = 1.0 / 18.0;
+/// Who wakes up so much too late, in milliseconds of the boot's clock, was stopped.
+const OVERSLEPT_MS: f64 = 5_000.0;
+
+pub(super) type Wake = Box<dyn FnOnce(Result<Guard>) + Send>;
+
+/// A place in the line for a lock.
+#[derive(Debug)]
+pub struct Ticket {
+    base: PathBuf,
+    number: u64,
+}
+
+struct Waiter {
+    number: u64,
+    target: Target,
+    wake: Wake,
+}
+
+struct Line {
+    waiters: VecDeque<Waiter>,
+    /// Which thread serves it. One that is stuck in the kernel behind a stuck owner is replaced, and finds that out here.
+    server: u64,
+    /// The term whose lock file that thread waits for.
+    term: u32,
+}
+
+#[derive(Default)]
+struct Lines {
+    by_base: HashMap<PathBuf, Line>,
+    /// How many lines there have been, counting those anew that all had left.
+    count: u64,
+    is_watched: bool,
+}
+
+static LINES: Mutex<Option<Lines>> = Mutex::new(None);
+static CHANGED: Condvar = Condvar::new();
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// Whether somebody in this process stands in line.
+pub(super) fn is_waited_for(base: &Path) -> bool {
+    lines().as_ref().is_some_and(|lines| lines.by_base.contains_key(base))
+}
+
+/// Stands in line.
+pub(super) fn join(target: &Target, wake: Wake) -> Result<Ticket> {
+    let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+    let waiter = Waiter { number, target: target.clone(), wake };
+    let mut lines = lines();
+    let lines = lines.get_or_insert_default();
+    if let Some(line) = lines.by_base.get_mut(&target.base) {
+        line.waiters.push_back(waiter);
+        // Nobody watches the owner for a line that all have left.
+        if line.waiters.len() == 1 {
+            lines.count += 1;
+            CHANGED.notify_all();
+        }
+    } else {
+        let (server, of_thread) = (number, target.clone());
+        spawn("oauth-lock-wait", &target.base, move || serve(&of_thread, server, None))?;
+        let line = Line { waiters: VecDeque::new(), server, term: 0 };
+        lines.count += 1;
+        lines.by_base.entry(waiter.target.base.clone()).or_insert(line).waiters.push_back(waiter);
+        if !lines.is_watched {
+            // Without it we wait as long as it takes.
+            lines.is_watched = spawn("oauth-lock-watch", &target.base, watch).is_ok();
+        }
+        CHANGED.notify_all();
+    }
+    Ok(Ticket { base: target.base.clone(), number })
+}
+
+impl Ticket {
+    /// Leaves the line. `false` if the callback has been called or is about to be.
+    #[must_use = "a lock that was granted meanwhile is still on its way to the callback"]
+    pub fn leave(&self) -> bool {
+        let mut lines = lines();
+        let Some(line) = lines.as_mut().and_then(|lines| lines.by_base.get_mut(&self.base)) else { return false };
+        let at = line.waiters.iter().position(|waiter| waiter.number == self.number);
+        let waiter = at.and_then(|at| line.waiters.remove(at));
+        drop(lines);
+        waiter.is_some()
+    }
+}
+
+/// What a server has got. The sidecar is released first.
+struct Held {
+    term: u32,
+    sidecar: Option<Sidecar>,
+    kernel: KernelLock,
+    /// The waiter that it was signed for.
+    signed_for: u64,
+}
+
+/// An owner that seems to be stuck.
+struct Stuck {
+    term: u32,
+    holder: Holder,
+}
+
+/// The serving thread: gets the lock, hands it to the first in line, and goes on until nobody is left.
+fn serve(target: &Target, server: u64, mut stuck: Option<Stuck>) {
+    loop {
+        let held = match stuck.take() {
+            Some(stuck) => take_over(target, server, &stuck),
+            None => wait(target, server),
+        };
+        let held = held.transpose();
+        let mut lines = lines();
+        let Some(map) = lines.as_mut().map(|lines| &mut lines.by_base) else { return };
+        let Some(line) = map.get_mut(&target.base).filter(|line| line.server == server) else { return };
+        let is_for_first = match (&held, line.waiters.front()) {
+            (Some(Ok(held)), Some(first)) => first.number == held.signed_for,
+            (held, _) => held.is_some(),
+        };
+        let waiter = if is_for_first { line.waiters.pop_front() } else { None };
+        let is_last = line.waiters.is_empty();
+        if is_last {
+            map.remove(&target.base);
+            CHANGED.notify_all();
+        }
+        drop(lines);
+        // A lock that nobody awaits any more is dropped, and with it freed.
+        let (Some(held), Some(waiter)) = (held, waiter) else {
+            if is_last {
+                return;
+            }
+            continue;
+        };
+        let lock = held.map(|Held { term, kernel, sidecar, .. }| Guard::new(&waiter.target, term, kernel, sidecar));
+        // A callback that panics must not take the others' thread with it.
+        let _ = catch_unwind(AssertUnwindSafe(|| (waiter.wake)(lock)));
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// Waits for the current term's lock. `None` if another thread serves the line by now, or nobody waits any more.
+fn wait(target: &Target, server: u64) -> Result<Option<Held>> {
+    loop {
+        let term = term::current(&target.base)?;
+        if !is_wanted(target, server, Some(term)) {
+            return Ok(None);
+        }
+        let kernel = KernelLock::take(&term::lock_file(&target.base, term))?;
+        if !is_wanted(target, server, None) {
+            return Ok(None);
+        }
+        super::sign_while_publishing(target, &kernel);
+        if term::current(&target.base)? == term {
+            return publish(target, server, term, kernel);
+        }
+    }
+}
+
+/// Begins the term after that of a stuck owner, unless somebody was first or it has come to life, and waits for its lock
+/// like everybody.
+fn take_over(target: &Target, server: u64, stuck: &Stuck) -> Result<Option<Held>> {
+    let file = term::lock_file(&target.base, stuck.term);
+    let is_still_stuck = Holder::read(&file).as_ref() == Some(&stuck.holder) && !super::is_free(&file)?;
+    if is_still_stuck {
+        term::begin(&target.base, stuck.term + 1)?;
+    }
+    wait(target, server)
+}
+
+/// Publishes the sidecar, as soon as no foreign one is in the way.
+fn publish(target: &Target, server: u64, term: u32, kernel: KernelLock) -> Result<Option<Held>> {
+    let mut observer = Observer::default();
+    let mut signed = SystemClock.boot_ms();
+    let mut pause = FIRST_POLL;
+    loop {
+        let now = SystemClock.boot_ms();
+        if now - signed >= SIGN_OF_LIFE_MS {
+            super::sign_while_publishing(target, &kernel);
+            signed = now;
+        }
+        match super::try_publish(target, term, &kernel, &mut observer)? {
+            Attempt::Held(sidecar) => return sign(target, server, term, kernel, sidecar),
+            Attempt::InTheWay if !is_wanted(target, server, None) => return Ok(None),
+            Attempt::InTheWay => {}
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LAST_POLL);
+    }
+}
+
+/// Signs for the first in line. `None` if there is nobody, or if somebody has taken over while we waited for a foreign
+/// sidecar: signed before we look, since who begins a term reads afterwards whether we are stuck, and waits if not.
+fn sign(target: &Target, server: u64, term: u32, kernel: KernelLock, sidecar: Option<Sidecar>) -> Result<Option<Held>> {
+    let first = {
+        let lines = lines();
+        let line = lines.as_ref().and_then(|lines| lines.by_base.get(&target.base));
+        let first = line.filter(|line| line.server == server).and_then(|line| line.waiters.front());
+        first.map(|first| (first.number, first.target.own_stale))
+    };
+    let held = Held { term, sidecar, kernel, signed_for: first.map_or(server, |(number, _)| number) };
+    let Some((_, own_stale)) = first else { return Ok(None) };
+    held.kernel.sign(&Holder::me(&SystemClock, own_stale));
+    Ok(if term::has_begun(&target.base, term + 1)? { None } else { Some(held) })
+}
+
+/// Whether this thread still serves the line and somebody stands in it; if so, notes which term it waits for.
+fn is_wanted(target: &Target, server: u64, term: Option<u32>) -> bool {
+    let mut lines = lines();
+    let line = lines.as_mut().and_then(|lines| lines.by_base.get_mut(&target.base));
+    let Some(line) = line.filter(|line| line.server == server) else { return false };
+    if let Some(term) = term {
+        line.term = term;
+    }
+    !line.waiters.is_empty()
+}
+
+/// The watching thread: sleeps until the first owner that is waited for is older than its record allows. Ends with the
+/// last line.
+fn watch() {
+    // Since when each holder has been seen, by lock file.
+    let mut seen: HashMap<PathBuf, (Holder, f64)> = HashMap::new();
+    loop {
+        let (waiting, count): (Vec<_>, u64) = {
+            let mut lines = lines();
+            let Some(lines) = lines.as_mut() else { return };
+            if lines.by_base.is_empty() {
+                lines.is_watched = false;
+                return;
+            }
+            let first = |line: &Line| Some((line.waiters.front()?.target.clone(), line.server, line.term));
+            (lines.by_base.values().filter_map(first).collect(), lines.count)
+        };
+        seen.retain(|file, _| waiting.iter().any(|(target, _, term)| *file == term::lock_file(&target.base, *term)));
+        let now = SystemClock.boot_ms();
+        let mut next = f64::INFINITY;
+        for (target, server, term) in waiting {
+            let limit = target.foreign_stale.as_secs_f64() * 1000.0;
+            let file = term::lock_file(&target.base, term);
+            let due = Holder::read(&file).and_then(|holder| {
+                let seen = seen.entry(file).or_insert_with(|| (holder.clone(), now));
+                if seen.0 != holder {
+                    *seen = (holder.clone(), now);
+                }
+                let due = due_ms(&holder, seen.1, limit)?;
+                Some((due, holder))
+            });
+            match due {
+                Some((due, holder)) if due <= now => {
+                    start_take_over(target, server, Stuck { term, holder });
+                    next = next.min(now + limit * STANDSTILL);
+                }
+                Some((due, _)) => next = next.min(due),
+                // It may be handed over meanwhile.
+                None => next = next.min(now + limit),
+            }
+        }
+        let lines = lines();
+        if lines.as_ref().is_some_and(|lines| lines.count != count) {
+            continue;
+        }
+        let pause = (next - now).clamp(0.0, 1e9);
+        drop(CHANGED.wait_timeout(lines, boot_pause(pause)));
+        if SystemClock.boot_ms() - now - pause > OVERSLEPT_MS {
+            // We stood still ourselves, and perhaps everybody did: they get the chance to go on that we got.
+            seen.clear();
+        }
+    }
+}
+
+/// When a holder that stands still counts as stuck; `None` if never.
+fn due_ms(holder: &Holder, seen_ms: f64, limit_ms: f64) -> Option<f64> {
+    let age_ms = holder.stale_after?;
+    if holder.boot == SystemClock.boot_id() {
+        return Some((holder.boot_ms + age_ms).max(seen_ms + age_ms * STANDSTILL));
+    }
+    Some(seen_ms + limit_ms)
+}
+
+/// Has a new thread take over in the place of the one that is stuck behind the stuck owner.
+fn start_take_over(target: Target, server: u64, stuck: Stuck) {
+    let mut lines = lines();
+    let line = lines.as_mut().and_then(|lines| lines.by_base.get_mut(&target.base));
+    let Some(line) = line.filter(|line| line.server == server && line.term == stuck.term) else { return };
+    let successor = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
+    let base = target.base.clone();
+    if spawn("oauth-lock-wait", &base, move || serve(&target, successor, Some(stuck))).is_ok() {
+        line.server = successor;
+    }
+}
+
+fn spawn(name: &str, base: &Path, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map(drop).map_err(|error: io::Error| {
+        Error::io(Code::LockUnavailable, "start a thread to wait for the lock", base, &error)
+    })
+}
+
+fn lines() -> MutexGuard<'static, Option<Lines>> {
+    // No callback runs while it is locked, so a poisoned line is still in order.
+    LINES.lock().unwrap_or_else(PoisonError::into_inner)
+}

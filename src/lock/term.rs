@@ -1,0 +1,70 @@
+//! Terms of a lock: how a peer takes over from an owner that is alive but stuck.
+//!
+//! The kernel lock of a stopped process can't be taken from it. So the lock moves on to another file: term 0 is the lock
+//! file itself, term n is `<base>.t<n>`. A term has begun when its journal exists, `<base>.t<n>.journal`; who finds its
+//! predecessor's owner stuck creates it, and then stands in line for the new lock like everybody. The highest term that has
+//! begun is the current one. Each term has its own journal, so a stuck owner that wakes up writes where nobody else does.
+//!
+//! An owner that has written down that it will ask the provider looks here once more before it asks; who begins a term
+//! reads what the earlier ones wrote down after it has begun. So at least one of the two sees the other.
+
+use crate::disk;
+use crate::error::{Code, Error, Result};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The lock file of a term.
+#[must_use]
+pub fn lock_file(base: &Path, term: u32) -> PathBuf {
+    if term == 0 { base.to_owned() } else { with_suffix(base, &format!(".t{term}")) }
+}
+
+/// The journal of a term. Its existence is the term's beginning; term 0 needs none.
+#[must_use]
+pub fn journal(base: &Path, term: u32) -> PathBuf {
+    with_suffix(&lock_file(base, term), ".journal")
+}
+
+/// The current term.
+pub fn current(base: &Path) -> Result<u32> {
+    let mut term = 0;
+    while has_begun(base, term + 1)? {
+        term += 1;
+    }
+    Ok(term)
+}
+
+/// Whether a term has begun.
+pub fn has_begun(base: &Path, term: u32) -> Result<bool> {
+    if term == 0 {
+        return Ok(true);
+    }
+    let journal = journal(base, term);
+    disk::exists(&journal).map_err(|error| unusable(&journal, &error))
+}
+
+/// Begins a term, unless it has begun.
+pub(super) fn begin(base: &Path, term: u32) -> Result<()> {
+    let journal = journal(base, term);
+    disk::create_once(&journal).map_err(|error| unusable(&journal, &error))
+}
+
+/// The lock base and term that a lock file belongs to.
+#[must_use]
+pub fn of_lock_file(lock_file: &Path) -> (PathBuf, u32) {
+    let term = lock_file.extension().and_then(|extension| extension.to_str()?.strip_prefix('t')?.parse().ok());
+    match term {
+        Some(term) => (lock_file.with_extension(""), term),
+        None => (lock_file.to_owned(), 0),
+    }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> Error {
+    Error::io(Code::LockUnavailable, "use the lock's directory", path, error)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

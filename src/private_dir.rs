@@ -1,0 +1,74 @@
+//! The directory that lock files lie in: nobody may decide what lies there but its user, root, and whom these let.
+//!
+//! [`check`] comes before any lock file is opened. On Unix it goes from `/` to the directory step by step, through
+//! every symbolic link, and refuses, with the reason and the path at fault:
+//!
+//! | | |
+//! |---|---|
+//! | the lock directory | that is a symbolic link, or no directory |
+//! | the lock directory, and every directory and link on the way to it | of a user who is neither ours nor root |
+//! | the same | that everyone may write to, unless it is sticky, as `/tmp` is |
+//!
+//! So no hostile user can put another directory, or a link to one, in the place of one that was found good; what is
+//! opened below it later is opened where it was checked. What is missing is made (0700), but only below a good one.
+//!
+//! - **Root is no exception.** The owner of a directory can replace what is in it at any moment, by links to files of
+//!   root's too. In another user's directory root runs as that user, or not at all.
+//! - **Group write is let be**, for it is something that the owner has granted: under a umask of 002 OpenClaw makes
+//!   its directories so, and Kubernetes does it to whole volumes (`fsGroup`). Who may write there can break a lock, as
+//!   anybody can who shares it; no member can read a token by that, nor have us write to a file of their choice.
+//! - **Users can share locks** in a directory of root's with the set-group-id bit, group-writable and not writable for
+//!   everyone: `install -d -o root -g <group> -m 2770`. Lock files in there have mode 0660, and may be any member's.
+//!   Journals stay their writer's own.
+//! - **In a user namespace** that maps only some users, files of all others seem to belong to the overflow user. On the
+//!   way to a lock directory that is taken for root, since `/` and `/home` look like that; for the lock directory and
+//!   its files it is not.
+//! - **Access control lists** count as far as the mode shows them: their mask is its group bits.
+//!
+//! On Windows directories inherit the rights of the user's profile; nothing is checked.
+
+use crate::disk::{self, Sharing};
+use crate::error::{Code, Error, Result};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+#[cfg(unix)]
+mod way;
+
+/// What was found about a directory that can hold locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LockDirectory {
+    /// Who uses the lock files in it.
+    pub sharing: Sharing,
+    /// The device that it lies on; 0 on Windows.
+    pub device: u64,
+}
+
+/// Makes the directory if it is missing, and refuses one that somebody else could play with.
+///
+/// One that was good is looked at in full again only if it is another one by now, or has another mode or owner: that
+/// costs one `lstat`.
+pub fn check(directory: &Path) -> Result<LockDirectory> {
+    #[cfg(unix)]
+    return way::check(directory);
+    #[cfg(not(unix))]
+    {
+        disk::create_private_dirs(directory).map_err(|error| unusable("use the lock directory", directory, &error))?;
+        Ok(LockDirectory { sharing: Sharing::Private, device: 0 })
+    }
+}
+
+/// Opens a lock file in a directory that was checked, creating it if need be.
+pub fn open(base: &Path, directory: LockDirectory) -> Result<File> {
+    disk::open_lock(base, directory.sharing).map_err(|error| unusable("use the lock file", base, &error))
+}
+
+fn unusable(action: &str, path: &Path, error: &io::Error) -> Error {
+    if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        let message =
+            format_args!("cannot {action}: the file system is read-only; locks need a directory that can be written");
+        return Error::at(Code::LockUnavailable, path, message);
+    }
+    Error::io(Code::LockUnavailable, action, path, error)
+}

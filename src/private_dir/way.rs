@@ -1,0 +1,185 @@
+//! The way from `/` to a lock directory, and who could change it.
+
+use super::{LockDirectory, unusable};
+use crate::disk::{self, MAX_LINKS, Sharing};
+use crate::error::{Code, Error, Result};
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+const ROOT: u32 = 0;
+const STICKY: u32 = 0o1000;
+const WRITABLE_FOR_ALL: u32 = 0o002;
+/// Set-group-id and group-writable: what an administrator gives to a directory that a group shares.
+const FOR_A_GROUP: u32 = 0o2020;
+
+/// So many good directories are remembered; no host has that many.
+const MAX_REMEMBERED: usize = 1024;
+
+/// The good ones. All that the verdict rests on and one `lstat` tells.
+static GOOD: LazyLock<Mutex<HashMap<PathBuf, Seen>>> = LazyLock::new(Mutex::default);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    device: u64,
+    inode: u64,
+    mode: u32,
+    owner: u32,
+    user: u32,
+}
+
+impl Seen {
+    fn of(found: &Metadata) -> Self {
+        Self { device: found.dev(), inode: found.ino(), mode: found.mode(), owner: found.uid(), user: user() }
+    }
+
+    fn verdict(self) -> LockDirectory {
+        let is_shared = self.mode & FOR_A_GROUP == FOR_A_GROUP && self.mode & WRITABLE_FOR_ALL == 0;
+        let sharing = if is_shared { Sharing::Shared } else { Sharing::Private };
+        LockDirectory { sharing, device: self.device }
+    }
+}
+
+pub(super) fn check(directory: &Path) -> Result<LockDirectory> {
+    if let Ok(found) = fs::symlink_metadata(directory) {
+        let seen = Seen::of(&found);
+        if good().get(directory) == Some(&seen) {
+            return Ok(seen.verdict());
+        }
+    }
+    let seen = Seen::of(&go(directory)?);
+    let mut good = good();
+    if good.len() >= MAX_REMEMBERED {
+        good.clear();
+    }
+    good.insert(directory.to_owned(), seen);
+    Ok(seen.verdict())
+}
+
+/// Goes to the directory, makes what is missing of it, and refuses to pass where somebody else could change the way.
+fn go(directory: &Path) -> Result<Metadata> {
+    let absolute = std::path::absolute(directory).map_err(|error| unreachable(directory, &error))?;
+    let mut left = steps(&absolute);
+    let mut here = PathBuf::from("/");
+    let mut links = 0;
+    refuse_playground(&here, &look(&here)?)?;
+    while let Some(step) = left.pop() {
+        if step == ".." {
+            here.pop();
+            continue;
+        }
+        let next = here.join(step);
+        let found = look_or_make(&next)?;
+        if !found.is_symlink() {
+            refuse_playground(&next, &found)?;
+            here = next;
+            continue;
+        }
+        if left.is_empty() {
+            return Err(refused(&next, "the lock directory is a symbolic link; give the directory that it names"));
+        }
+        refuse_stranger(&next, found.uid())?;
+        links += 1;
+        // Also refuses a link to nothing, so that nothing is made at its other end.
+        let target =
+            fs::metadata(&next).and_then(|_| fs::read_link(&next)).map_err(|error| unreachable(&next, &error))?;
+        if links > MAX_LINKS {
+            return Err(refused(&next, "too many symbolic links on the way to the lock directory"));
+        }
+        if target.is_absolute() {
+            here = PathBuf::from("/");
+        }
+        left.extend(steps(&target));
+    }
+    let found = look(&here)?;
+    if found.uid() != ROOT && found.uid() != user() {
+        return Err(foreign(&here, found.uid()));
+    }
+    Ok(found)
+}
+
+/// The names on the way, the last one first.
+fn steps(path: &Path) -> Vec<OsString> {
+    let step = |component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    };
+    path.components().rev().filter_map(step).collect()
+}
+
+fn look(path: &Path) -> Result<Metadata> {
+    fs::symlink_metadata(path).map_err(|error| unreachable(path, &error))
+}
+
+fn look_or_make(path: &Path) -> Result<Metadata> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            disk::create_private_dir(path).map_err(|error| unusable("make the lock directory", path, &error))?;
+            look(path)
+        }
+        found => found.map_err(|error| unreachable(path, &error)),
+    }
+}
+
+/// Refuses what others could fill with things of theirs.
+fn refuse_playground(path: &Path, found: &Metadata) -> Result<()> {
+    if !found.is_dir() {
+        let kind = disk::kind_of(found.file_type());
+        return Err(refused(path, format_args!("lock files need a directory, and this is {kind}; remove it")));
+    }
+    refuse_stranger(path, found.uid())?;
+    if found.mode() & WRITABLE_FOR_ALL != 0 && found.mode() & STICKY == 0 {
+        let message = "everyone may replace what is in this directory, so no locks are safe there; run chmod o-w on it";
+        return Err(refused(path, message));
+    }
+    Ok(())
+}
+
+fn refuse_stranger(path: &Path, owner: u32) -> Result<()> {
+    let is_known = owner == ROOT || owner == user() || Some(owner) == user_without_a_number();
+    if is_known { Ok(()) } else { Err(foreign(path, owner)) }
+}
+
+fn foreign(path: &Path, owner: u32) -> Error {
+    let user = user();
+    refused(
+        path,
+        format_args!(
+            "this belongs to another user (uid {owner}, and this process has uid {user}), who could replace the locks; \
+             run as that user, or keep the locks elsewhere"
+        ),
+    )
+}
+
+/// Whom all files seem to belong to whose owner this user namespace has no number for; `None` if it has one for all.
+fn user_without_a_number() -> Option<u32> {
+    static OVERFLOW: LazyLock<Option<u32>> = LazyLock::new(|| {
+        let map = fs::read_to_string("/proc/self/uid_map").ok()?;
+        let has_all = map.split_whitespace().eq(["0", "0", "4294967295"]);
+        let number = || fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?.trim().parse().ok();
+        if has_all { None } else { number() }
+    });
+    *OVERFLOW
+}
+
+fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn refused(path: &Path, message: impl Display) -> Error {
+    Error::at(Code::LockUnavailable, path, message)
+}
+
+fn unreachable(path: &Path, error: &io::Error) -> Error {
+    unusable("get to the lock directory", path, error)
+}
+
+fn good() -> std::sync::MutexGuard<'static, HashMap<PathBuf, Seen>> {
+    GOOD.lock().unwrap_or_else(PoisonError::into_inner)
+}

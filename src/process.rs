@@ -1,0 +1,145 @@
+//! What can be told of a process by its id.
+
+/// What a process id stands for, in our PID namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// No process, or one that is dead and only not buried yet.
+    Dead,
+    /// A process.
+    Alive {
+        /// When it was started, in clock ticks since the boot; `None` where that can't be told.
+        start_time: Option<u64>,
+    },
+}
+
+impl Process {
+    /// Looks a process up.
+    #[must_use]
+    pub fn of(pid: u32) -> Self {
+        match Stat::of_pid(pid) {
+            Some(Stat { state: 'Z' | 'X', .. }) => Self::Dead,
+            Some(Stat { start_time, .. }) => Self::Alive { start_time },
+            // There may be no /proc, or one that hides other users' processes.
+            None if exists(pid) => Self::Alive { start_time: None },
+            None => Self::Dead,
+        }
+    }
+}
+
+/// When this process was started.
+#[must_use]
+pub fn own_start_time() -> Option<u64> {
+    Stat::of("self")?.start_time
+}
+
+/// How long a process has been there that was started then, in milliseconds.
+#[must_use]
+#[cfg(target_os = "linux")]
+#[allow(clippy::cast_precision_loss, reason = "a boot lasts less than 2^52 ticks")]
+pub fn age_ms(start_time: u64) -> f64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // `/proc` counts in hundredths of a second on every architecture.
+    now.tv_sec as f64 * 1000.0 + now.tv_nsec as f64 / 1_000_000.0 - start_time as f64 * 10.0
+}
+
+/// How long a process has been there that was started then: long enough.
+#[must_use]
+#[cfg(not(target_os = "linux"))]
+pub fn age_ms(_start_time: u64) -> f64 {
+    f64::INFINITY
+}
+
+/// This process's PID namespace.
+#[must_use]
+pub fn own_pid_namespace() -> Option<u64> {
+    let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// The command of a process, as the kernel names it.
+#[must_use]
+pub fn command(pid: u32) -> Option<String> {
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(comm.trim_end().to_owned())
+}
+
+/// What of `/proc/<pid>/stat` concerns us.
+struct Stat {
+    state: char,
+    start_time: Option<u64>,
+}
+
+impl Stat {
+    fn of(pid: &str) -> Option<Self> {
+        // The command may be no text, and its 15 bytes may end within a character.
+        Self::parse(&String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/stat")).ok()?))
+    }
+
+    /// `None` also if /proc is another PID namespace's, where the same id is another process.
+    fn of_pid(pid: u32) -> Option<Self> {
+        let own = std::fs::read_link("/proc/self").ok()?;
+        (own.to_str()? == std::process::id().to_string()).then(|| Self::of(&pid.to_string()))?
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        // The second field is the command in parentheses, which may hold anything, also parentheses.
+        let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        // Field 22; the state is field 3.
+        Some(Self { state, start_time: fields.nth(18)?.parse().ok() })
+    }
+}
+
+#[cfg(unix)]
+fn exists(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // One that we may not send signals to is there too.
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+#[cfg(not(unix))]
+fn exists(_pid: u32) -> bool {
+    true
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_process_is_alive_until_it_ends_and_dead_also_as_a_zombie() {
+        let mut child = Command::new("sleep").arg("1000").spawn().expect("a child");
+        let pid = child.id();
+        let Process::Alive { start_time: Some(started) } = Process::of(pid) else { panic!("it is alive") };
+        assert!(own_start_time().is_some_and(|own| own <= started));
+        child.kill().expect("killed");
+        let is_zombie = || Stat::of(&pid.to_string()).is_some_and(|stat| stat.state == 'Z');
+        while !is_zombie() {
+            std::thread::yield_now();
+        }
+        assert_eq!(Process::of(pid), Process::Dead);
+        child.wait().expect("buried");
+        assert_eq!(Process::of(pid), Process::Dead);
+        assert_eq!(Process::of(0), Process::Dead);
+        assert_eq!(Process::of(u32::MAX), Process::Dead);
+    }
+
+    #[test]
+    fn a_command_may_end_within_a_character() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let program = directory.path().join("fourteen-bytesé");
+        std::os::unix::fs::symlink("/bin/sleep", &program).expect("a link");
+        let mut child = Command::new(&program).arg("1000").spawn().expect("a child");
+        let found = Process::of(child.id());
+        child.kill().expect("killed");
+        child.wait().expect("buried");
+        assert!(matches!(found, Process::Alive { start_time: Some(_) }), "{found:?}");
+    }
+
+    #[test]
+    fn a_command_may_look_like_other_fields() {
+        let stat = Stat::parse("7 (a) Z 1 (b) R 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20").expect("parsed");
+        assert_eq!((stat.state, stat.start_time), ('R', Some(4242)));
+    }
+}

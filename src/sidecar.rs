@@ -1,0 +1,357 @@
+//! The lock file that OpenClaw's own lock understands: `<base>.lock`, and `auth-profiles.json.lock` beside a store.
+//!
+//! OpenClaw excludes by the existence of this file. We hold it beside the kernel's lock, in the form of its latest
+//! releases, and wait for theirs:
+//!
+//! ```text
+//! {
+//!   "pid": 4711,
+//!   "createdAt": "2026-11-23T20:15:00.000Z",
+//!   "starttime": 123456
+//! }
+//! <8 tabs, then 128 tabs and spaces: which of its process's locks it is>
+//! ```
+//!
+//! It appears complete, by `link(2)`: the first releases take a file without a valid `createdAt` for stale. It is removed
+//! by its owner only, and reclaimed from an owner that is dead or past the limit, under the `.reclaim` directory by which
+//! OpenClaw's latest releases exclude each other there.
+//!
+//! | the file names | reclaimed |
+//! |---|---|
+//! | a process that is dead, or was started at another time than the file says, or after it was made | at once |
+//! | a living process, and when that was started | never, also where we can't tell when it was started |
+//! | a living process (OpenClaw's first releases) | when it is older than the limit |
+//! | no process | when it is older than the limit; if it says nothing at all, after [`GRACE_MS`] |
+//!
+//! A time to come, or none, counts from when we first saw the file, on the boot's clock.
+
+use crate::clock::{Clock, SystemClock};
+use crate::digest::Digest;
+use crate::disk::{self, Sharing, exclusive};
+use crate::error::{Code, Error, Result};
+use crate::holder::Holder;
+use crate::process::{self, Process};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A file that says nothing may be on its way: OpenClaw's first releases create it, then write it.
+const GRACE_MS: f64 = 300.0;
+/// Reclaiming takes a few file operations; who is at it for longer has died over it.
+const GUARD_GRACE_MS: f64 = 600.0;
+/// More than that no lock file holds.
+const MAX_BYTES: u64 = 64 << 10;
+/// How often others may get in between while we reclaim, before we let the caller wait.
+const MAX_TRIES: u32 = 4;
+/// How exactly two that tell the same time in different ways do so, in milliseconds.
+const SAME_TIME_MS: f64 = 1_000.0;
+
+/// A sidecar of ours, published. Dropping it removes it, if it is still ours.
+#[derive(Debug)]
+pub struct Sidecar {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    reclaimed: Option<Foreign>,
+}
+
+/// A sidecar that is not ours.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Foreign {
+    /// Its process, as far as it says.
+    pub pid: Option<u32>,
+    /// When it was made, in milliseconds since the epoch by its host's clock.
+    pub created_at: Option<f64>,
+    /// When its process was started.
+    pub start_time: Option<u64>,
+}
+
+/// What [`Sidecar::try_publish`] found.
+#[derive(Debug)]
+pub enum Attempt {
+    /// It is there.
+    Held(Sidecar),
+    /// Somebody else's is.
+    InTheWay(Foreign),
+}
+
+/// What has become of a sidecar of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is where we put it.
+    Ours,
+    /// Somebody has removed it.
+    Gone,
+    /// Somebody has put another in its place.
+    Foreign,
+}
+
+/// What somebody who waits for a foreign sidecar has seen so far.
+#[derive(Debug, Default)]
+pub struct Observer {
+    file: Option<Seen>,
+    guard: Option<Seen>,
+}
+
+/// Something that has stood still since we first saw it.
+#[derive(Debug)]
+struct Seen {
+    what: Digest,
+    boot_ms: f64,
+    wall_ms: f64,
+}
+
+impl Seen {
+    fn note(seen: &mut Option<Self>, what: Digest) -> &Self {
+        let earlier = seen.take().filter(|earlier| earlier.what == what);
+        let now = || Self { what, boot_ms: SystemClock.boot_ms(), wall_ms: SystemClock.now_ms() };
+        seen.insert(earlier.unwrap_or_else(now))
+    }
+
+    fn age_ms(&self) -> f64 {
+        SystemClock.boot_ms() - self.boot_ms
+    }
+}
+
+impl Sidecar {
+    /// Publishes a sidecar at `path`, unless somebody else's is in the way that can't be reclaimed: by the rules above, or
+    /// because `is_outdated` knows it.
+    ///
+    /// # Errors
+    /// [`Code::LockUnavailable`] if the directory can't be written, or what is there is no file.
+    pub fn try_publish(
+        path: &Path,
+        sharing: Sharing,
+        limit: Duration,
+        observer: &mut Observer,
+        is_outdated: &dyn Fn(&Foreign) -> bool,
+    ) -> Result<Attempt> {
+        let mut reclaimed = None;
+        for _ in 0..MAX_TRIES {
+            let Some(found) = read(path)? else {
+                // Somebody reclaims, or has died over it; OpenClaw's latest releases wait for such a guard for ever.
+                if disk::exists(&guard_of(path)).map_err(|error| unusable("look for", &guard_of(path), &error))? {
+                    clear_guard(path, observer)?;
+                    return Ok(Attempt::InTheWay(Foreign::default()));
+                }
+                let bytes = content()?;
+                if publish(path, &bytes, sharing)? {
+                    return Ok(Attempt::Held(Self { path: path.to_owned(), bytes, reclaimed }));
+                }
+                continue;
+            };
+            let foreign = Foreign::parse(&found);
+            let seen = Seen::note(&mut observer.file, Digest::of(&[&found]));
+            let may_reclaim = foreign.is_stale(limit, seen) || is_outdated(&foreign) || left_behind().contains(&found);
+            if !may_reclaim || !reclaim(path, &found, observer)? {
+                return Ok(Attempt::InTheWay(foreign));
+            }
+            left_behind().remove(&found);
+            reclaimed = Some(foreign);
+        }
+        Ok(Attempt::InTheWay(Foreign::default()))
+    }
+
+    /// What has become of it.
+    pub fn check(&self) -> Result<State> {
+        Ok(match read(&self.path)? {
+            Some(bytes) if bytes == self.bytes => State::Ours,
+            Some(_) => State::Foreign,
+            None => State::Gone,
+        })
+    }
+
+    /// What it took the place of, if that was reclaimed.
+    #[must_use]
+    pub fn reclaimed(&self) -> Option<&Foreign> {
+        self.reclaimed.as_ref()
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        let removed = match read(&self.path) {
+            Ok(Some(bytes)) if bytes == self.bytes => disk::remove(&self.path).is_ok(),
+            other => other.is_ok(),
+        };
+        if !removed {
+            left_behind().insert(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+/// Sidecars that this process, which is still alive, could not remove. Whoever finds one may reclaim it.
+fn left_behind() -> MutexGuard<'static, BTreeSet<Vec<u8>>> {
+    static LEFT_BEHIND: Mutex<BTreeSet<Vec<u8>>> = Mutex::new(BTreeSet::new());
+    LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Foreign {
+    /// Reads who has published the sidecar at `path`; `None` if there is none to be read.
+    #[must_use]
+    pub fn at(path: &Path) -> Option<Self> {
+        read(path).ok()?.map(|bytes| Self::parse(&bytes))
+    }
+
+    fn parse(bytes: &[u8]) -> Self {
+        let first = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>().next();
+        let Some(Ok(Value::Object(fields))) = first else { return Self::default() };
+        let number = |name: &str| fields.get(name)?.as_u64();
+        let time = |text: &str| humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok();
+        Self {
+            pid: number("pid").and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+            created_at: fields
+                .get("createdAt")
+                .and_then(Value::as_str)
+                .and_then(time)
+                .map(|at| at.as_secs_f64() * 1000.0),
+            start_time: number("starttime"),
+        }
+    }
+
+    /// Its process as the holder that is waited for; `None` if it names none.
+    #[must_use]
+    pub fn as_holder(&self, clock: &dyn Clock) -> Option<Holder> {
+        let since = self.created_at.unwrap_or_else(|| clock.now_ms());
+        Some(Holder {
+            pid: self.pid?,
+            since,
+            boot_ms: clock.boot_ms() - (clock.now_ms() - since),
+            boot: clock.boot_id(),
+            start_time: self.start_time,
+            pid_namespace: None,
+            stale_after: None,
+        })
+    }
+
+    /// Whether it was published by this holder of our lock. One that its process has published much later is another's:
+    /// OpenClaw's own lock runs in the same processes.
+    #[must_use]
+    pub fn is_of(&self, holder: &Holder) -> bool {
+        let latest = holder.stale_after.map_or(f64::INFINITY, |age| holder.since + age);
+        self.pid == Some(holder.pid)
+            && self.start_time == holder.start_time
+            && self.created_at.is_some_and(|at| (holder.since - SAME_TIME_MS..=latest).contains(&at))
+    }
+
+    fn is_stale(&self, limit: Duration, seen: &Seen) -> bool {
+        let limit_ms = limit.as_secs_f64() * 1000.0;
+        let is_old = || match self.created_at {
+            // By the clock as it was when we first saw it: one that is set while we wait ages nobody.
+            Some(at) if at <= seen.wall_ms => seen.wall_ms - at + seen.age_ms() > limit_ms,
+            _ => seen.age_ms() > limit_ms,
+        };
+        match (self.pid.map(Process::of), self.start_time) {
+            (Some(Process::Dead), _) => true,
+            (Some(Process::Alive { start_time }), Some(then)) => start_time.is_some_and(|now| now != then),
+            // Process ids come back soon, in containers at every start.
+            (Some(Process::Alive { start_time: Some(start_time) }), None)
+                if self.created_at.is_some_and(|at| process::age_ms(start_time) + SAME_TIME_MS < seen.wall_ms - at) =>
+            {
+                true
+            }
+            (Some(Process::Alive { .. }), None) => is_old(),
+            (None, _) if self.created_at.is_some() => is_old(),
+            (None, _) => seen.age_ms() > GRACE_MS,
+        }
+    }
+}
+
+fn content() -> Result<Vec<u8>> {
+    let at = UNIX_EPOCH + Duration::try_from_secs_f64(SystemClock.now_ms() / 1000.0).unwrap_or_default();
+    let mut text = format!("{{\n  \"pid\": {},\n  \"createdAt\": \"{}\"", std::process::id(), iso(at));
+    if let Some(start_time) = process::own_start_time() {
+        // Writing to a string can't fail.
+        let _ = write!(text, ",\n  \"starttime\": {start_time}");
+    }
+    text.push_str("\n}\n\t\t\t\t\t\t\t\t");
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| Error::new(Code::Internal, format!("no randomness: {error}")))?;
+    let bits = random.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
+    text.extend(bits.map(|bit| if bit { '\t' } else { ' ' }));
+    text.push('\n');
+    Ok(text.into_bytes())
+}
+
+/// As `Date.toISOString` has it.
+fn iso(at: SystemTime) -> impl std::fmt::Display {
+    humantime::format_rfc3339_millis(at)
+}
+
+/// Puts a file with these bytes at `path`, unless something is there. The temporary file has a fixed name, as the caller
+/// holds the kernel's lock; should that be a lie, what we find at `path` afterwards tells whose it is.
+fn publish(path: &Path, bytes: &[u8], sharing: Sharing) -> Result<bool> {
+    let temporary = with_suffix(path, ".tmp");
+    let failed = |error: io::Error| unusable("make the lock file", path, &error);
+    let publish = || {
+        if !exclusive::create(&temporary, bytes, sharing).map_err(failed)? {
+            disk::remove(&temporary).map_err(|error| unusable("make way for the lock file at", &temporary, &error))?;
+            exclusive::create(&temporary, bytes, sharing).map_err(failed)?;
+        }
+        let is_linked = exclusive::link(&temporary, path);
+        disk::remove(&temporary).map_err(failed)?;
+        if !is_linked.map_err(failed)? {
+            exclusive::create(path, bytes, sharing).map_err(failed)?;
+        }
+        exclusive::read(path, MAX_BYTES).map_err(failed)
+    };
+    match publish() {
+        Ok(found) => Ok(found.is_some_and(|found| found == bytes)),
+        Err(error) => {
+            // It may be there all the same, and would be in everybody's way for as long as this process lives.
+            drop(Sidecar { path: path.to_owned(), bytes: bytes.to_vec(), reclaimed: None });
+            Err(error)
+        }
+    }
+}
+
+/// Removes a sidecar that holds just these bytes. `false` if somebody else is about it.
+fn reclaim(path: &Path, bytes: &[u8], observer: &mut Observer) -> Result<bool> {
+    let guard = guard_of(path);
+    let failed = |error: io::Error| unusable("reclaim the lock file under", &guard, &error);
+    if !exclusive::make_dir(&guard).map_err(failed)? {
+        clear_guard(path, observer)?;
+        return Ok(false);
+    }
+    observer.guard = None;
+    let removed = match read(path) {
+        Ok(Some(found)) if found == bytes => {
+            disk::remove(path).map_err(|error| unusable("remove the lock file", path, &error))
+        }
+        other => other.map(drop),
+    };
+    let freed = exclusive::remove_dir(&guard).map_err(failed);
+    removed.and(freed).map(|()| true)
+}
+
+fn guard_of(path: &Path) -> PathBuf {
+    with_suffix(path, ".reclaim")
+}
+
+/// Removes a guard that has stood for longer than reclaiming takes: its owner has died over it.
+fn clear_guard(path: &Path, observer: &mut Observer) -> Result<()> {
+    let guard = guard_of(path);
+    if Seen::note(&mut observer.guard, Digest::of(&[b"guard"])).age_ms() > GUARD_GRACE_MS {
+        observer.guard = None;
+        exclusive::remove_dir(&guard)
+            .map_err(|error| unusable("remove what a death has left, the directory", &guard, &error))?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    exclusive::read(path, MAX_BYTES).map_err(|error| unusable("read the lock file", path, &error))
+}
+
+fn unusable(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::io(Code::LockUnavailable, what, path, error)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,163 @@
+//! Sidecars: ours, taken as the lock takes them, and OpenClaw's, in the forms of its releases.
+
+#![cfg(unix)]
+
+use super::files::{self, names, snapshot};
+use oauth_refresh_lock::disk::Sharing;
+use oauth_refresh_lock::error::{Code, Error, Result};
+use oauth_refresh_lock::process::Process;
+use oauth_refresh_lock::sidecar::{Attempt, Foreign, Observer, Sidecar, State};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+use tempfile::TempDir;
+
+/// Time enough to take a lock in, whatever was left there.
+pub const SOON: Duration = Duration::from_secs(1);
+pub const LIMIT: Duration = Duration::from_secs(180);
+
+/// `path` with a suffix.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+pub fn attempt(path: &Path, observer: &mut Observer) -> Result<Attempt> {
+    attempt_within(path, LIMIT, observer, &|_| false)
+}
+
+pub fn attempt_within(
+    path: &Path,
+    limit: Duration,
+    observer: &mut Observer,
+    is_outdated: &dyn Fn(&Foreign) -> bool,
+) -> Result<Attempt> {
+    Sidecar::try_publish(path, Sharing::Private, limit, observer, is_outdated)
+}
+
+/// Publishes a sidecar, polling as a waiter does.
+#[track_caller]
+pub fn past(path: &Path, patience: Duration) -> Sidecar {
+    let started = Instant::now();
+    let mut observer = Observer::default();
+    loop {
+        match attempt(path, &mut observer).unwrap() {
+            Attempt::Held(held) => return held,
+            Attempt::InTheWay(foreign) => assert!(started.elapsed() < patience, "in the way: {foreign:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A process that has ended and is buried.
+pub fn dead_pid() -> u32 {
+    let mut child = Command::new("true").spawn().unwrap();
+    assert!(child.wait().unwrap().success());
+    child.id()
+}
+
+/// Whether a command can be run here.
+pub fn lives(command: &mut Command) -> bool {
+    command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Another process, which lives.
+pub struct Living {
+    process: Child,
+    pub pid: u32,
+    /// 7 where that can't be told: then no start time counts.
+    pub start_time: u64,
+}
+
+impl Living {
+    pub fn start() -> Self {
+        let process = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = process.id();
+        let start_time = match Process::of(pid) {
+            Process::Alive { start_time } => start_time.unwrap_or(7),
+            Process::Dead => panic!("it lives"),
+        };
+        Self { process, pid, start_time }
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// As `Date.toISOString` has it.
+pub fn april_at(ms: f64) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_secs_f64(ms / 1000.0)).to_string()
+}
+
+/// What April's and May's releases write.
+pub fn april(pid: u32, created_ms: f64) -> Vec<u8> {
+    format!("{{\n  \"pid\": {pid},\n  \"createdAt\": \"{}\"\n}}", april_at(created_ms)).into_bytes()
+}
+
+/// What Summer's releases write.
+pub fn summer(pid: u32, created_ms: f64, start_time: u64) -> Vec<u8> {
+    let created = april_at(created_ms);
+    let token = "\t ".repeat(64);
+    format!(
+        "{{\n  \"pid\": {pid},\n  \"createdAt\": \"{created}\",\n  \"starttime\": {start_time}\n}}\n\t\t\t\t\t\t\t\t{token}\n"
+    )
+    .into_bytes()
+}
+
+/// A directory for a sidecar, beside a file that nobody is to touch.
+pub struct Place {
+    _directory: TempDir,
+    pub root: PathBuf,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        fs::create_dir(root.join("locks")).unwrap();
+        files::put(&root.join("elsewhere"), "precious");
+        Self { _directory: directory, root }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.root.join("locks/x.lock")
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        names(&self.root.join("locks"))
+    }
+
+    /// Takes the lock soon, with nothing else beside it and nothing left after it.
+    #[track_caller]
+    pub fn is_got_past(&self) {
+        let held = past(&self.path(), SOON);
+        assert_eq!(held.check().unwrap(), State::Ours);
+        assert_eq!(self.names(), ["x.lock"]);
+        drop(held);
+        assert_eq!(self.names(), [""; 0]);
+        assert_eq!(files::text(&self.root.join("elsewhere")), "precious");
+    }
+
+    /// Refuses at once with an error that names `suffix`'s file, and touches nothing.
+    #[track_caller]
+    pub fn is_refused(&self, suffix: &str) -> Error {
+        let before = snapshot(&self.root);
+        let error = attempt(&self.path(), &mut Observer::default()).unwrap_err();
+        assert_eq!((error.code, error.path.as_deref()), (Code::LockUnavailable, Some(&*beside(&self.path(), suffix))));
+        assert_eq!(snapshot(&self.root), before);
+        error
+    }
+
+    #[track_caller]
+    pub fn is_respected(&self) {
+        let before = snapshot(&self.root);
+        assert!(matches!(attempt(&self.path(), &mut Observer::default()).unwrap(), Attempt::InTheWay(_)));
+        assert_eq!(snapshot(&self.root), before);
+    }
+}

@@ -1,0 +1,338 @@
+//! A key's owners, one refresh token, and what each of them sends.
+
+pub mod promises;
+mod reading;
+
+use crate::check::{Action, Mishaps, is_stuck};
+use crate::journal::{Doubt, Journal, State};
+use crate::tenure::{Begin, LAST, Stage, TERMS, Tenure, Terms, is_out_of_terms};
+use stateright::{Model, Property};
+use std::hash::{Hash, Hasher};
+
+/// A rule, left out or turned round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    LooksForHigherTermBeforeDispatched,
+    ReadsJournalsBeforeMarker,
+    ReadsNoOlderJournals,
+    ReadsStoreBeforeJournals,
+    UndoesToIdle,
+    CommitsWithoutComparing,
+    RecordsNoProbe,
+    ProbesBesideAnyOwner,
+    DropsALateAnswer,
+    CopiesFromTheLiving,
+    EmptiesBeforeItCopies,
+    OverlooksReceived,
+}
+
+/// The model, for `N` callers who all find the credential expired.
+#[derive(Debug, Clone, Copy)]
+pub struct Owners<const N: usize> {
+    pub mishaps: Mishaps,
+    pub begin: Begin,
+    pub broken: Option<Broken>,
+}
+
+/// How a caller's turn ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum End {
+    StartsOver,
+    Served,
+    OutcomeUnknown,
+    GrantDead,
+    Died,
+}
+
+/// What a process does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    Acquire,
+    ReadJournal(usize),
+    /// What an owner that is gone has left; its term's lock is held meanwhile.
+    CopyJournal(usize),
+    EmptyJournal(usize),
+    ReadStore,
+    WriteClaimed,
+    WriteDispatched,
+    LookForHigherTerm,
+    Undo,
+    Send,
+    WriteRefused,
+    WriteReceived,
+    Commit,
+    WriteCommitted,
+    Release(End),
+    Ended(End),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Process {
+    /// For the reader of a history; processes are all alike.
+    id: usize,
+    step: Step,
+    tenure: Tenure,
+    doubt: Doubt,
+    /// What it is moving from an older journal into its own.
+    moved: Journal,
+    /// Whether it has read a received successor.
+    found: bool,
+    /// Whether it has read the older journals before it was to.
+    has_read: bool,
+    stopped: bool,
+}
+
+impl Process {
+    fn key(&self) -> (Step, Tenure, Doubt, Journal, bool, bool, bool) {
+        (self.step, self.tenure, self.doubt, self.moved, self.found, self.has_read, self.stopped)
+    }
+
+    fn can_go(&self) -> bool {
+        !self.stopped && !self.has_ended()
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.step, Step::Ended(_))
+    }
+
+    fn end(&mut self, terms: &mut Terms, end: End) {
+        self.tenure.release(terms);
+        if let Step::CopyJournal(from) | Step::EmptyJournal(from) = self.step {
+            terms.held[from] = false;
+        }
+        let step = if end == End::StartsOver { Step::Acquire } else { Step::Ended(end) };
+        let tenure = Tenure::NONE;
+        let moved = Journal::EMPTY;
+        *self = Self { step, tenure, moved, doubt: Doubt::None, found: false, has_read: false, ..*self };
+    }
+}
+
+impl PartialEq for Process {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Hash for Process {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.key().hash(hasher);
+    }
+}
+
+/// A state of the model.
+#[derive(Debug, Clone, PartialEq, Hash)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct World<const N: usize> {
+    processes: [Process; N],
+    terms: Terms,
+    journals: [Journal; TERMS],
+    /// The generation in the store: 0 is the expired one, 1 its successor, 2 that one's.
+    store: u8,
+    /// Whether the provider has rotated generation 0.
+    rotated: bool,
+    /// How often generation 0 was sent, and how often as a probe.
+    calls: u8,
+    probes: u8,
+    left: Mishaps,
+    // For the proofs.
+    cut_off: bool,
+    received: bool,
+    went_back: bool,
+    hasty: bool,
+}
+
+impl<const N: usize> Owners<N> {
+    fn is(self, broken: Broken) -> bool {
+        self.broken == Some(broken)
+    }
+
+    /// A process's next step; `None` if it has to wait.
+    fn go(self, world: &World<N>, at: usize) -> Option<World<N>> {
+        let mut next = world.clone();
+        let World { terms, journals, .. } = &mut next;
+        let mut me = world.processes[at];
+        let term = me.tenure.term;
+        match me.step {
+            Step::Acquire if me.tenure.stage == Stage::CreateMarker && self.reads_too_early(&me) => {
+                me.step = Step::ReadJournal(0);
+            }
+            Step::Acquire => {
+                let begun = terms.begun;
+                if !me.tenure.go(terms, self.begin) {
+                    return None;
+                }
+                // Who has dispatched by now may send as well.
+                next.cut_off |= begun != terms.begun && journals[..term].iter().any(|one| one.is_dispatched());
+                if me.tenure.is_owner() {
+                    me.step = self.first_reading(&me);
+                }
+            }
+            Step::ReadJournal(from) => {
+                if !self.read_journal(&mut me, terms, journals, from) {
+                    return None;
+                }
+            }
+            Step::CopyJournal(from) | Step::EmptyJournal(from) => self.move_journal(&mut me, terms, journals, from),
+            Step::ReadStore if world.store > 0 => me.end(terms, End::Served),
+            Step::ReadStore if self.is(Broken::ReadsStoreBeforeJournals) => me.step = Step::ReadJournal(0),
+            Step::ReadStore => me.decide(terms),
+            Step::WriteClaimed => {
+                journals[term] = Journal { state: State::Claimed, doubt: me.doubt };
+                me.step = if self.looks_early() { Step::LookForHigherTerm } else { Step::WriteDispatched };
+            }
+            Step::WriteDispatched => {
+                let is_probe = me.doubt == Doubt::Uncertain && !self.is(Broken::RecordsNoProbe);
+                let doubt = if is_probe { Doubt::Probed } else { me.doubt };
+                journals[term] = Journal { state: State::Dispatched, doubt };
+                me.step = if self.looks_early() { Step::Send } else { Step::LookForHigherTerm };
+            }
+            Step::LookForHigherTerm if terms.current() > term => me.step = Step::Undo,
+            Step::LookForHigherTerm => {
+                me.step = if self.looks_early() { Step::WriteDispatched } else { Step::Send };
+            }
+            Step::Undo => {
+                let doubt = if self.is(Broken::UndoesToIdle) { Doubt::None } else { me.doubt };
+                journals[term] = Journal { state: State::Idle, doubt };
+                me.step = Step::Release(End::StartsOver);
+            }
+            Step::Send => {
+                if me.doubt == Doubt::None {
+                    next.calls += 1;
+                } else {
+                    next.probes += 1;
+                    let is_asking = |one: &Process| matches!(one.step, Step::Send | Step::WriteReceived);
+                    let is_well = |one: &Process| !one.stopped && !world.terms.overdue[one.tenure.term];
+                    let others = world.processes.iter().enumerate().filter(|(other, _)| *other != at);
+                    next.hasty |= others.into_iter().any(|(_, one)| is_asking(one) && is_well(one));
+                }
+                me.step = if next.rotated { Step::WriteRefused } else { Step::WriteReceived };
+                next.rotated = true;
+            }
+            Step::WriteRefused => {
+                journals[term] = Journal { state: State::Idle, doubt: Doubt::Dead };
+                me.step = Step::Release(if terms.current() > term { End::StartsOver } else { End::GrantDead });
+            }
+            Step::WriteReceived if self.is(Broken::DropsALateAnswer) && terms.current() > term => {
+                me.step = Step::Release(End::StartsOver);
+            }
+            Step::WriteReceived => {
+                journals[term] = Journal { state: State::Received, doubt: Doubt::None };
+                next.received = true;
+                me.step = Step::Commit;
+            }
+            Step::Commit => {
+                if next.store == 0 || self.is(Broken::CommitsWithoutComparing) {
+                    next.went_back |= next.store > 1;
+                    next.store = 1;
+                }
+                me.step = Step::WriteCommitted;
+            }
+            Step::WriteCommitted => {
+                journals[term] = Journal { state: State::Committed, doubt: Doubt::None };
+                me.step = Step::Release(End::Served);
+            }
+            Step::Release(end) => me.end(terms, end),
+            Step::Ended(_) => return None,
+        }
+        next.processes[at] = me;
+        Some(next)
+    }
+
+    fn looks_early(self) -> bool {
+        self.is(Broken::LooksForHigherTermBeforeDispatched)
+    }
+
+    fn take_over(self, world: &World<N>, at: usize) -> Option<World<N>> {
+        let mut next = world.clone();
+        let can = next.processes[at].tenure.take_over(&next.terms, self.begin);
+        can.then_some(next)
+    }
+
+    /// Whether nobody can ever go on, however long the holders have had their locks.
+    fn is_stuck(self, world: &World<N>) -> bool {
+        let mut late = world.clone();
+        late.terms.all_become_overdue();
+        let left = (0..N).filter(|&at| world.processes[at].can_go());
+        !world.processes.iter().any(|one| is_out_of_terms(one.stopped, one.tenure))
+            && is_stuck(left, |at| self.go(&late, at).is_some() || self.take_over(&late, at).is_some())
+    }
+}
+
+impl<const N: usize> Model for Owners<N> {
+    type State = World<N>;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World<N>> {
+        let process = |id| Process {
+            id,
+            step: Step::Acquire,
+            tenure: Tenure::NONE,
+            doubt: Doubt::None,
+            moved: Journal::EMPTY,
+            found: false,
+            has_read: false,
+            stopped: false,
+        };
+        vec![World {
+            processes: std::array::from_fn(process),
+            terms: Terms::new(),
+            journals: [Journal::EMPTY; TERMS],
+            store: 0,
+            rotated: false,
+            calls: 0,
+            probes: 0,
+            left: self.mishaps,
+            cut_off: false,
+            received: false,
+            went_back: false,
+            hasty: false,
+        }]
+    }
+
+    fn actions(&self, world: &World<N>, actions: &mut Vec<Action>) {
+        for at in (0..N).filter(|&at| world.processes[at].can_go()) {
+            actions.extend([Action::Go(at), Action::TakeOver(at)]);
+            actions.extend((world.left.deaths > 0).then_some(Action::Die(at)));
+            actions.extend((world.left.stops > 0).then_some(Action::Stop(at)));
+        }
+        actions.extend((0..LAST).map(Action::Overdue));
+        actions.extend((world.store == 1).then_some(Action::Outside));
+    }
+
+    fn next_state(&self, world: &World<N>, action: Action) -> Option<World<N>> {
+        let mut next = match action {
+            Action::Go(at) => self.go(world, at)?,
+            Action::TakeOver(at) => self.take_over(world, at)?,
+            _ => world.clone(),
+        };
+        match action {
+            Action::Die(at) => {
+                let me = &mut next.processes[at];
+                next.cut_off |= me.tenure.locked && next.journals[me.tenure.term].is_dispatched();
+                me.end(&mut next.terms, End::Died);
+                next.left.deaths -= 1;
+            }
+            Action::Stop(at) => {
+                next.processes[at].stopped = true;
+                next.left.stops -= 1;
+            }
+            Action::Overdue(term) if !next.terms.become_overdue(term) => return None,
+            Action::Outside => next.store = 2,
+            _ => {}
+        }
+        // Who is who does not matter.
+        next.processes.sort_by_key(Process::key);
+        Some(next)
+    }
+
+    fn format_step(&self, world: &World<N>, action: Action) -> Option<String> {
+        Some(action.in_words(|at| {
+            let Process { id, step, tenure, .. } = &world.processes[at];
+            format!("{id} {step:?}, {:?} {}", tenure.stage, tenure.term)
+        }))
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        promises::all()
+    }
+}
