@@ -1,40 +1,19 @@
 /**
- * Owners that are stopped, or come to their end, while they ask the provider.
+ * Owners that are stopped while they ask the provider, and answers that are none.
  */
-import { fork } from "node:child_process";
-import { once } from "node:events";
 import { createServer } from "node:http";
-import { fileURLToPath } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { withOAuthRefreshLock } from "../index.mjs";
 import { createRefresh } from "../storm/refresh.mjs";
 import { startAgent } from "./support/agents.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
-import { answering, unwanted } from "./support/refresh-functions.mjs";
+import { unwanted } from "./support/refresh-functions.mjs";
 import { rejection } from "./support/rejections.mjs";
 
 const ROUNDS = 20;
 
 const call = (host, agent, refresh) => withOAuthRefreshLock(PROVIDER, PROFILE, refresh, host.as(agent));
-
-describe("an owner that ends while it asks, by", () => {
-  test.each(["SIGTERM", "process.exit", "an uncaught exception"])("%s, hangs nobody", async (how) => {
-    const host = createHost({ main: expired() });
-    const script = fileURLToPath(new URL("support/ends.mjs", import.meta.url));
-    const child = fork(script, [how, PROVIDER, PROFILE, JSON.stringify(host.as("main"))], { stdio: "ignore" });
-    onTestFinished(() => void child.kill("SIGKILL"));
-    const exited = once(child, "exit");
-    await once(child, "message");
-    const log = listen();
-    const next = call(host, "main", answering());
-    await log.seen({ type: "waiting" });
-    if (how === "SIGTERM") child.kill("SIGTERM");
-    else child.send("now");
-    expect((await exited)[0]).not.toBe(0);
-    expect((await next).outcome).toBe("refreshed");
-  });
-});
 
 describe("an owner that is stopped", () => {
   test("while it asks is waited for, and its answer is the one", async () => {

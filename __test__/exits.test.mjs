@@ -1,0 +1,132 @@
+/**
+ * Processes that come to their end in the middle of a call.
+ */
+import { describe, expect, test } from "vitest";
+import { heldElsewhere, startAgent } from "./support/agents.mjs";
+import { expectFree, lockOn, refreshAs } from "./support/calls.mjs";
+import { answer, createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
+import { listen } from "./support/listen.mjs";
+import { startProgram } from "./support/programs.mjs";
+import { answering } from "./support/refresh-functions.mjs";
+
+const ENDS = {
+  SIGTERM: { code: null, signal: "SIGTERM" },
+  "SIGTERM that it handles": { code: 3, signal: null },
+  "process.exit": { code: 3, signal: null },
+  "an uncaught exception": { code: 1, signal: null },
+  "an unhandled rejection": { code: 1, signal: null },
+};
+/** So many turns of the event loop after its answer a process ends. By the last of them all is saved, mostly. */
+const TURNS = [0, 10, 40];
+
+/** A process that will end; see ends.mjs. */
+function startEnding(host, how, work) {
+  const call = { ask: "refresh", key: [PROVIDER, PROFILE], options: host.as("main") };
+  return startProgram("ends", { how, ...call, ...work }, { stderr: "ignore" });
+}
+
+describe.each(["its main thread", "a worker thread"])("a process that calls from %s and ends by", (from) => {
+  const thread = from === "a worker thread";
+
+  describe.each(Object.entries(ENDS))("%s", (how, end) => {
+    test("while it waits leaves the others in line", async () => {
+      const host = createHost({ main: expired() });
+      const { release } = await heldElsewhere(host);
+      const ending = startEnding(host, how, { at: "waiting", thread });
+      await ending.told({ type: "waiting" });
+      const log = listen();
+      const refresh = answering();
+      const next = refreshAs(host, "main", refresh);
+      await log.seen({ type: "waiting" });
+      ending.say("now");
+      expect(await ending.exited).toEqual(end);
+      expect(log.types()).toEqual(["waiting"]);
+      await release();
+      expect((await next).outcome).toBe("refreshed");
+      expect(refresh).toHaveBeenCalledTimes(1);
+    });
+
+    test("while it asks lets the next ask once more, with the same token", async () => {
+      const old = expired();
+      const host = createHost({ main: old });
+      const ending = startEnding(host, how, { at: "inside", thread });
+      await ending.told({ type: "inside" });
+      const log = listen();
+      const refresh = answering();
+      const next = refreshAs(host, "main", refresh);
+      await log.seen({ type: "waiting" });
+      ending.say("now");
+      expect(await ending.exited).toEqual(end);
+      expect((await next).outcome).toBe("refreshed");
+      expect(refresh.mock.calls.map(([{ refresh }]) => refresh)).toEqual([old.refresh]);
+    });
+
+    test("in withOAuthProfileLock frees the lock", async () => {
+      const host = createHost();
+      const ending = startEnding(host, how, { at: "inside", ask: "lock", thread });
+      await ending.told({ type: "inside" });
+      const log = listen();
+      const next = lockOn(host, () => "mine");
+      await log.seen({ type: "waiting" });
+      ending.say("now");
+      expect(await ending.exited).toEqual(end);
+      expect(await next).toBe("mine");
+    });
+  });
+
+  test.each(Object.entries(ENDS))(
+    "%s, at any moment after the answer, loses or keeps it as a whole",
+    async (how, end) => {
+      for (const turns of TURNS) {
+        const fields = answer();
+        const host = createHost({ main: expired() });
+        const ending = startEnding(host, how, { at: "answered", turns, fields, thread });
+        expect(await ending.exited).toEqual(end);
+        const refresh = answering();
+        const { credential } = await refreshAs(host, "main", refresh);
+        const kept = credential.access === fields.access;
+        expect(credential).toMatchObject(kept ? fields : await refresh.mock.results[0].value);
+        expect(refresh).toHaveBeenCalledTimes(kept ? 0 : 1);
+        await expectFree(host);
+      }
+    },
+  );
+});
+
+describe("a process that has nothing else to do", () => {
+  const NOTHING = "having nothing else to do";
+
+  test.each(["refresh", "lock"])("stays while it waits for its turn: %s", async (ask) => {
+    const host = createHost({ main: expired() });
+    const { release } = await heldElsewhere(host);
+    const ending = startEnding(host, NOTHING, { at: "waiting", ask, fields: answer() });
+    await ending.told({ type: "waiting" });
+    ending.say("now");
+    await ending.disconnected;
+    // It would have ended by the time that another one has started.
+    await startAgent();
+    await release();
+    expect(await ending.exited).toEqual({ code: 0, signal: null });
+  });
+
+  test("stays while it asks, until the call is too old", async () => {
+    const host = createHost({ main: expired() });
+    const options = host.as("main", { callTimeoutMs: 1_000 });
+    const ending = startEnding(host, NOTHING, { at: "inside", options });
+    await ending.told({ type: "inside" });
+    ending.say("now");
+    // As its rejection has it.
+    expect(await ending.exited).toEqual({ code: 1, signal: null });
+    expect((await refreshAs(host, "main", answering())).outcome).toBe("refreshed");
+  });
+
+  test("does not stay for a function in withOAuthProfileLock", async () => {
+    const host = createHost();
+    const ending = startEnding(host, NOTHING, { at: "inside", ask: "lock" });
+    await ending.told({ type: "inside" });
+    ending.say("now");
+    // Node's own word for an `await` that can never end.
+    expect(await ending.exited).toEqual({ code: 13, signal: null });
+    await expectFree(host);
+  });
+});
