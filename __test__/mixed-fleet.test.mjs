@@ -1,0 +1,146 @@
+/**
+ * Ours and OpenClaw's own lock on one key, in one host's fleet half way through an upgrade.
+ */
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { canFetchNode, nodeBinary, packageDir } from "../scripts/fetch.mjs";
+import { lockOn } from "./support/calls.mjs";
+import { createPlace, judged, play, startFleet, startIdle } from "./support/fleet/fleet.mjs";
+import { FS_SAFE } from "./support/fleet/fs-safe.mjs";
+import { judge, Witness } from "./support/fleet/witness.mjs";
+import { createHost } from "./support/host.mjs";
+import { owner, SIDECARS, sped } from "./support/openclaw-lock.mjs";
+
+const PROCESSES = 20;
+const ROUNDS = 4;
+/** Theirs wait 5 to 500 ms between two tries instead of 100 to 10,000; 20 tries have to do all the same. */
+const SPEED = 20;
+/** So many more take the lock and die, while the fleet wants it. */
+const DEATHS = 60;
+
+const isNewEnough = Number(process.versions.node.split(".")[0]) >= FS_SAFE.node;
+const canRunFsSafe = isNewEnough || canFetchNode;
+const why = canRunFsSafe
+  ? ""
+  : ` (skipped: needs Node ${FS_SAFE.node} or newer, which is fetched for Linux on x64 only)`;
+
+let fleet;
+let fsSafe;
+beforeAll(async () => {
+  if (canRunFsSafe) fsSafe = packageDir(FS_SAFE.name, FS_SAFE.version);
+  const theirNode = isNewEnough || !canFetchNode ? process.execPath : nodeBinary(24);
+  fleet = await startFleet({ ours: PROCESSES, theirs: PROCESSES, theirNode });
+});
+afterAll(() => fleet?.end());
+
+async function leftByOursAlone(host) {
+  const dir = join(host.root, "alone");
+  await lockOn(host, () => {}, { lockPath: join(dir, "key") });
+  const left = readdirSync(dir).sort();
+  expect(left.filter((name) => /\.(lock|reclaim|tmp)$/.test(name))).toEqual([]);
+  return left;
+}
+
+describe(`${PROCESSES} processes of ours and ${PROCESSES} of theirs`, () => {
+  const fleets = [["fs-safe"], ["April"], ["May"], ["fs-safe", "April", "May"]];
+  const cases = fleets.flatMap((kinds) => ["releases it", "dies, and others after it"].map((end) => [kinds, end]));
+
+  for (const [kinds, end] of cases) {
+    const needsFsSafe = kinds.includes("fs-safe");
+    const name = `by the rules of ${kinds.join(", ")} exclude each other once the holder ${end}`;
+    test.skipIf(needsFsSafe && !canRunFsSafe)(needsFsSafe ? name + why : name, async () => {
+      const host = createHost();
+      const deaths = end === "releases it" ? 0 : DEATHS;
+      const common = { timeoutMs: 60_000, speed: SPEED, rounds: ROUNDS, holdMs: 3, fsSafe };
+      const played = await play(fleet, { dir: host.root, kinds, deaths, ...common });
+      const { holds, atFirst, failed, left, overlaps, notExcused, bare, inside, rates, mostTries, died } = played;
+      console.log(`${kinds.join("+")}: ${JSON.stringify({ died, holds, ...rates, mostTries })}`);
+
+      expect(atFirst).toEqual(atFirst.map(() => "found it taken"));
+      expect({ failed, notExcused, bare, inside }).toEqual({ failed: [], notExcused: [], bare: [], inside: [] });
+      if (deaths > 0) expect(died).toBeGreaterThan(0);
+      expect(holds).toBe(2 * PROCESSES * ROUNDS);
+      // Nobody's live lock is removed here, so there is nothing to excuse.
+      if (kinds.join() === "fs-safe") expect(overlaps).toEqual([]);
+      // What ours leaves when it is alone, and nothing of theirs.
+      expect(left).toEqual(await leftByOursAlone(host));
+    });
+  }
+});
+
+test.skipIf(!canRunFsSafe)(`fs-safe that was about to reclaim does not come in beside ours${why}`, async () => {
+  const host = createHost();
+  const place = createPlace(host.root);
+  const dead = await startIdle();
+  await dead.kill();
+  const sidecar = `${place.lockPath}.lock`;
+  writeFileSync(sidecar, SIDECARS["fs-safe"]({ ...owner(dead.pid), starttime: 1 }), { mode: 0o600 });
+  const once = { ...place, rounds: 1, holdMs: 0, lockOptions: sped(SPEED), fsSafe, pauses: true };
+  const theirs = fleet.theirs[0].play({ kind: "fs-safe", ...once });
+  await theirs.reclaiming;
+
+  const ours = async () => {
+    const witness = new Witness({ kind: "ours", ...place });
+    witness.enter();
+    theirs.goOn();
+    await Promise.race([theirs.taken, theirs.done]);
+    expect(JSON.parse(readFileSync(sidecar, "utf8"))).toMatchObject({ pid: process.pid });
+    witness.leave();
+  };
+  await lockOn(host, ours, { lockPath: place.lockPath, timeoutMs: 1_000 });
+  const { error } = await theirs.done;
+  // It may find that somebody has removed its guard, which it takes for an error.
+  if (error) expect(error).toMatchObject({ code: "ENOENT", message: expect.stringContaining(".lock.reclaim") });
+  expect(judged(place)).toMatchObject({ overlaps: [], bare: [], inside: [], holds: error ? 1 : 2 });
+  expect(existsSync(sidecar)).toBe(false);
+});
+
+describe("the witness", () => {
+  const ours = { kind: "ours", pid: 1 };
+  const theirs = { kind: "April", pid: 2 };
+  const enter = (who, sidecar = `${who.pid} at noon`) => ({ did: "enter", ...who, sidecar });
+  const leave = (who) => ({ did: "leave", ...who });
+  const removed = (who, sidecar) => ({ did: "removed", ...who, sidecar });
+  const third = { kind: "April", pid: 3 };
+
+  test("sees nothing in turns", () => {
+    const lines = [enter(ours), leave(ours), enter(theirs), leave(theirs), removed(theirs, "2 at noon"), enter(ours)];
+    expect(judge(lines)).toMatchObject({ holds: 3, overlaps: [], notExcused: [], bare: [], inside: [1] });
+  });
+
+  test.each([
+    ["theirs beside ours", [enter(ours), enter(theirs)]],
+    ["ours beside theirs", [enter(theirs), enter(ours)]],
+    ["theirs beside theirs", [enter(theirs), enter(third)]],
+    ["ours beside ours", [enter(ours), enter({ ...ours, pid: 3 })]],
+    ["ours beside ours, robbed", [enter(ours), removed(theirs, "1 at noon"), enter({ ...ours, pid: 3 })]],
+    ["theirs beside ours that gave up its own sidecar", [enter(ours, null), enter(theirs)]],
+    ["theirs beside ours whose earlier sidecar was removed", [removed(theirs, "1 at ten"), enter(ours), enter(theirs)]],
+    ["theirs beside ours whose sidecar it released", [enter(theirs), removed(theirs, "2 at noon"), enter(ours)]],
+  ])("does not excuse %s", (_, lines) => {
+    const { overlaps, notExcused } = judge(lines);
+    expect(overlaps).toHaveLength(1);
+    expect(notExcused).toEqual(overlaps);
+  });
+
+  test.each([
+    ["theirs beside ours", [enter(ours), removed(third, "1 at noon"), enter(theirs)]],
+    ["theirs beside ours, told late", [enter(ours), enter(theirs), removed(third, "1 at noon")]],
+    ["ours beside theirs", [enter(theirs), removed(third, "2 at noon"), enter(ours)]],
+    ["ours that came in without", [removed(third, "1 at noon"), enter(ours, null), enter(theirs)]],
+    ["theirs that lost its own before it was written", [removed(third, ""), enter(theirs, null), enter(ours)]],
+    ["theirs that lost its own before it came in", [removed(third, ""), enter(ours), enter(theirs, null)]],
+  ])("excuses %s after a robbery", (_, lines) => {
+    const { overlaps, notExcused } = judge(lines);
+    expect(overlaps).toHaveLength(1);
+    expect(notExcused).toEqual([]);
+  });
+
+  test("tells who of ours holds the lock without a sidecar of its own", () => {
+    expect(judge([enter(ours, null)]).bare).toEqual([1]);
+    expect(judge([removed(third, ""), enter(ours, null)]).bare).toEqual([1]);
+    expect(judge([enter(ours, null), removed(third, "1 at noon")]).bare).toEqual([]);
+    expect(judge([enter(theirs, null)]).bare).toEqual([]);
+  });
+});
