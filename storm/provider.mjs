@@ -97,7 +97,8 @@ function consent(/** @type {any} */ oidc) {
  * @param {number} [options.latencyMs] how long the answer to a refresh takes. The token is spent when the request
  *   arrives, only the answer is late: whoever is gone by then has lost it, as with a real server.
  * @param {number} [options.accessTokenSeconds] lifetime of an access token
- * @param {(call: RefreshCall) => void} [options.onRefreshCall] a refresh has been dealt with; its answer is on hold
+ * @param {(call: RefreshCall) => void | Promise<void>} [options.onRefreshCall] a refresh has been dealt with; its answer
+ *   is on hold, until the promise resolves if there is one
  */
 export async function startProvider({ latencyMs = 0, accessTokenSeconds = 3600, onRefreshCall } = {}) {
   const { default: OidcProvider } = await loadOidcProvider();
@@ -145,7 +146,7 @@ export async function startProvider({ latencyMs = 0, accessTokenSeconds = 3600, 
     call.refreshDigest = digest(String(params.refresh_token));
     calls.push(call);
     if (!body.error) issued.set(body.access_token, digest(body.access_token));
-    onRefreshCall?.(call);
+    await onRefreshCall?.(call);
     if (latencyMs > 0) {
       await delay(latencyMs, undefined, { signal: closing.signal }).catch(() => {});
     }
