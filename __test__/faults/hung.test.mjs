@@ -8,7 +8,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { outcome, tokensOf } from "./support/aftermath.mjs";
 import { readJournal } from "./support/journal.mjs";
 import { outlive, terms } from "./support/outlive.mjs";
-import { createStuckLane, goOn, STUCK_MS } from "./support/stuck.mjs";
+import { createStuckLane, goOn, hasStopped, STUCK_MS } from "./support/stuck.mjs";
 import { createWorld } from "./support/world.mjs";
 
 /** Long enough for a waiter to do what it should not. */
