@@ -88,7 +88,6 @@ pub struct Guard {
     kernel: KernelLock,
     target: Target,
     term: u32,
-    notices: Vec<Notice>,
 }
 
 /// Something that people should know of how a lock was got.
@@ -102,10 +101,8 @@ pub enum Notice {
 
 impl Guard {
     /// The caller has signed the lock file, and then seen that the term is still the current one.
-    fn new(target: &Target, term: u32, mut kernel: KernelLock, sidecar: Option<Sidecar>) -> Self {
-        let mut notices: Vec<_> = kernel.take_warning().map(Notice::Warned).into_iter().collect();
-        notices.extend(sidecar.as_ref().and_then(Sidecar::reclaimed).cloned().map(Notice::Reclaimed));
-        Self { sidecar, kernel, target: target.clone(), term, notices }
+    fn new(target: &Target, term: u32, kernel: KernelLock, sidecar: Option<Sidecar>) -> Self {
+        Self { sidecar, kernel, target: target.clone(), term }
     }
 
     /// The lock base.
@@ -126,10 +123,12 @@ impl Guard {
         matches!(term::has_begun(&self.target.base, self.term + 1), Ok(false))
     }
 
-    /// What people should know of how it was got.
+    /// What people should know of how it was got. A warning is told to the first in this process who asks.
     #[must_use]
-    pub fn notices(&self) -> &[Notice] {
-        &self.notices
+    pub fn notices(&self) -> Vec<Notice> {
+        let warning = self.target.base.parent().and_then(kernel::take_warning).map(Notice::Warned);
+        let reclaimed = self.sidecar.as_ref().and_then(Sidecar::reclaimed).cloned().map(Notice::Reclaimed);
+        warning.into_iter().chain(reclaimed).collect()
     }
 
     /// Sees to it that our sidecar is where it belongs: OpenClaw's first releases may delete it while we hold it.

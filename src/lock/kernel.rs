@@ -20,6 +20,7 @@ use fs4::{FileExt, TryLockError};
 use std::fs::File;
 use std::io;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The kernel's locks, as this host has them.
 struct Kernel;
@@ -43,7 +44,20 @@ pub(super) struct KernelLock {
     file: File,
     sharing: Sharing,
     excludes: bool,
-    warning: Option<Warning>,
+}
+
+/// What nobody has been told of yet. Whoever first used a directory may have had to wait, and held nothing.
+static UNTOLD: Mutex<Vec<Warning>> = Mutex::new(Vec::new());
+
+fn untold() -> MutexGuard<'static, Vec<Warning>> {
+    UNTOLD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What people should know of this directory's file system, told once.
+pub(super) fn take_warning(directory: &Path) -> Option<Warning> {
+    let mut untold = untold();
+    let at = untold.iter().position(|warning| warning.path == directory)?;
+    Some(untold.remove(at))
 }
 
 impl KernelLock {
@@ -78,7 +92,8 @@ impl KernelLock {
         let file = private_dir::open(path, directory)?;
         let probe = file_system::probe(parent, directory, &Kernel)?;
         let excludes = probe.trust == Trust::Kernel;
-        Ok(Self { file, sharing: directory.sharing, excludes, warning: probe.warning })
+        untold().extend(probe.warning);
+        Ok(Self { file, sharing: directory.sharing, excludes })
     }
 
     /// Who uses the lock files of this directory.
@@ -89,11 +104,6 @@ impl KernelLock {
     /// Whether it excludes anybody, as far as the probe of its file system could tell.
     pub(super) fn excludes(&self) -> bool {
         self.excludes
-    }
-
-    /// What people should know of its file system, told once.
-    pub(super) fn take_warning(&mut self) -> Option<Warning> {
-        self.warning.take()
     }
 
     /// Says in the lock file who holds it. For people, and for the age of an owner that is stuck; a lock without a record

@@ -15,10 +15,18 @@ export class AgentProcess {
   #waits = new Set();
   #asked = 0;
 
-  /** @param {{ package: string, fault?: string, timers?: boolean, clock?: { env: object } }} options */
-  constructor({ package: module, fault, timers = true, clock }) {
+  /**
+   * @param {object} options
+   * @param {string} options.package
+   * @param {string} [options.fault]
+   * @param {boolean} [options.timers]
+   * @param {{ env: object }} [options.clock]
+   * @param {boolean} [options.lies] the kernel's locks exclude nobody
+   */
+  constructor({ package: module, fault, timers = true, clock, lies = false }) {
     const env = { PATH: process.env.PATH, TEST_PACKAGE: module, ...clock?.env };
     if (fault) env.OAUTH_REFRESH_LOCK_FAULT = fault;
+    if (lies) env.OAUTH_REFRESH_LOCK_LIES = "1";
     if (!timers) env.TEST_NO_TIMERS = "1";
     this.#child = spawn(process.execPath, [AGENT], { env, stdio: ["pipe", "pipe", "pipe", "pipe"] });
     // One that was killed reads no more.
