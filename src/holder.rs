@@ -52,6 +52,13 @@ impl Holder {
         }
     }
 
+    /// Whether it is in another PID namespace, where another process may have the id that one has here.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        let namespaces = self.pid_namespace.zip(process::own_pid_namespace());
+        namespaces.is_some_and(|(its, ours)| its != ours)
+    }
+
     /// How long it has held the lock, in milliseconds; `None` if that can't be told, as it was in another boot.
     #[must_use]
     pub fn held_ms(&self, clock: &dyn Clock) -> Option<f64> {
@@ -85,8 +92,14 @@ impl Holder {
     /// Reads the record of the lock file at `path`; `None` if there is none to be read.
     #[must_use]
     pub fn read(path: &Path) -> Option<Self> {
+        Self::read_from(&crate::disk::open_regular(path).ok()?)
+    }
+
+    /// Reads the record of an open lock file.
+    #[must_use]
+    pub fn read_from(mut file: &File) -> Option<Self> {
         let mut record = Vec::with_capacity(RECORD_BYTES);
-        let file = crate::disk::open_regular(path).ok()?;
+        file.seek(SeekFrom::Start(0)).ok()?;
         file.take(RECORD_BYTES as u64).read_to_end(&mut record).ok()?;
         serde_json::from_slice(&record).ok()
     }

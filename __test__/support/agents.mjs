@@ -17,11 +17,19 @@ export class Agent {
   #calls = new Map();
   #started = deferred();
 
-  /** @param {{ env?: Record<string, string>, uid?: number, script?: string }} [options] */
-  constructor({ env = {}, uid, script = AGENT } = {}) {
+  /**
+   * @param {object} [options]
+   * @param {Record<string, string>} [options.env]
+   * @param {number} [options.uid]
+   * @param {string} [options.script]
+   * @param {string[]} [options.through] another program, which is given the command line of Node after its arguments
+   */
+  constructor({ env = {}, uid, script = AGENT, through = [] } = {}) {
+    const [execPath, ...execArgv] = [...through, process.execPath];
     this.#child = fork(script, {
       env: { PATH: process.env.PATH, ...env },
-      execArgv: [],
+      execPath,
+      execArgv,
       stdio: ["ignore", "inherit", "inherit", "ipc"],
       uid,
     });

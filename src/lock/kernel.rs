@@ -20,7 +20,7 @@ use fs4::{FileExt, TryLockError};
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The kernel's locks, as this host has them.
 struct Kernel;
@@ -44,6 +44,8 @@ pub(super) struct KernelLock {
     file: File,
     sharing: Sharing,
     excludes: bool,
+    /// Who signed before we did.
+    predecessor: OnceLock<Option<Holder>>,
 }
 
 /// What nobody has been told of yet. Whoever first used a directory may have had to wait, and held nothing.
@@ -93,7 +95,7 @@ impl KernelLock {
         let probe = file_system::probe(parent, directory, &Kernel)?;
         let excludes = probe.trust == Trust::Kernel;
         untold().extend(probe.warning);
-        Ok(Self { file, sharing: directory.sharing, excludes })
+        Ok(Self { file, sharing: directory.sharing, excludes, predecessor: OnceLock::new() })
     }
 
     /// Who uses the lock files of this directory.
@@ -109,7 +111,13 @@ impl KernelLock {
     /// Says in the lock file who holds it. For people, and for the age of an owner that is stuck; a lock without a record
     /// is a lock all the same.
     pub(super) fn sign(&self, holder: &Holder) {
+        self.predecessor.get_or_init(|| Holder::read_from(&self.file));
         let _ = holder.write(&self.file);
+    }
+
+    /// Who held the lock before us, and holds it no more.
+    pub(super) fn predecessor(&self) -> Option<&Holder> {
+        self.predecessor.get()?.as_ref().filter(|_| self.excludes)
     }
 }
 
