@@ -78,6 +78,19 @@ pub fn exists(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Whether there is a regular file without contents.
+#[must_use]
+pub fn is_empty(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
+}
+
+/// Overwrites the start of an open lock file.
+pub fn sign(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    point("sign", Path::new("a lock file"))?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(bytes)
+}
+
 /// Creates an empty file, 0600, unless something is there.
 pub fn create_once(path: &Path) -> io::Result<()> {
     point("create", path)?;

@@ -7,7 +7,7 @@ use crate::clock::Clock;
 use crate::process;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
@@ -85,8 +85,7 @@ impl Holder {
         let mut record = serde_json::to_vec(self)?;
         record.resize(RECORD_BYTES - 1, b' ');
         record.push(b'\n');
-        file.seek(SeekFrom::Start(0))?;
-        file.write_all(&record)
+        crate::disk::sign(file, &record)
     }
 
     /// Reads the record of the lock file at `path`; `None` if there is none to be read.

@@ -193,14 +193,29 @@ pub fn try_acquire(target: &Target) -> Result<Option<Guard>> {
     }
     match try_publish(target, term, &kernel, &mut Observer::default())? {
         // Signed before we look: who begins the next term reads afterwards that we are not stuck, and waits for us.
-        Attempt::Held(sidecar) => Ok(Some(Guard::new(target, term, kernel, sidecar)).filter(Guard::is_current)),
+        Attempt::Held(sidecar) => {
+            sign(target, target.own_stale, &kernel)?;
+            Ok(Some(Guard::new(target, term, kernel, sidecar)).filter(Guard::is_current))
+        }
         Attempt::InTheWay => Ok(None),
     }
 }
 
 /// Who gets stuck over its sidecar may be taken over from, whatever it wants the lock for; it looks for that afterwards.
 fn sign_while_publishing(target: &Target, kernel: &KernelLock) {
-    kernel.sign(&Holder::me(&SystemClock, Some(target.foreign_stale)));
+    // A lock without a record is a lock all the same.
+    let _ = kernel.sign(&Holder::me(&SystemClock, Some(target.foreign_stale)));
+}
+
+/// Says when we may be taken over from, now that we hold everything.
+fn sign(target: &Target, own_stale: Option<Duration>, kernel: &KernelLock) -> Result<()> {
+    match kernel.sign(&Holder::me(&SystemClock, own_stale)) {
+        // The record of our wait for the sidecar, or none, would have us taken over from.
+        Err(error) if own_stale.is_none() => {
+            Err(Error::io(Code::LockUnavailable, "sign the lock file", &target.base, &error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What became of the attempt to publish our sidecar.

@@ -1,8 +1,8 @@
 //! Faults on order: the n-th file operation fails, or the process dies there.
 //!
 //! A process takes its order from `OAUTH_REFRESH_LOCK_FAULT`, a thread from [`on_this_thread`]. An order is
-//! `<n>:<fault>`, counting file operations from 1, or `<operation>#<n>:<fault>`, counting those of that name, where the
-//! fault is `kill`, `stop`, `short` (a write that stops halfway), `crash` (this and every later operation fails, as if the
+//! `<n>:<fault>`, counting file operations from 1, or `<operation>#<n>:<fault>`, counting those of that name, or
+//! `<operation>#<n>-<m>:<fault>` for several in a row, where the fault is `kill`, `stop`, `short` (a write that stops halfway), `crash` (this and every later operation fails, as if the
 //! process were gone), `gone` (the same with `EIO`) or an errno.
 
 use std::cell::RefCell;
@@ -34,6 +34,8 @@ struct Plan {
     operation: Option<String>,
     seen: usize,
     strike: Option<(usize, Fault)>,
+    /// How often it strikes beyond the first time.
+    again: usize,
 }
 
 thread_local! {
@@ -43,7 +45,7 @@ static OF_PROCESS: Mutex<Option<Plan>> = Mutex::new(None);
 
 /// Runs `work` with this order for this thread's operations; returns how many there were.
 pub fn on_this_thread<T>(strike: Option<(usize, Fault)>, work: impl FnOnce() -> T) -> (T, usize) {
-    OF_THREAD.with(|plan| *plan.borrow_mut() = Some(Plan { operation: None, seen: 0, strike }));
+    OF_THREAD.with(|plan| *plan.borrow_mut() = Some(Plan { strike, ..Plan::default() }));
     let result = work();
     let plan = OF_THREAD.with(|plan| plan.borrow_mut().take());
     (result, plan.map_or(0, |plan| plan.seen))
@@ -111,7 +113,7 @@ impl Plan {
         }
         self.seen += 1;
         match self.strike {
-            Some((at, fault)) if at == self.seen => Some(fault),
+            Some((at, fault)) if (at..=at + self.again).contains(&self.seen) => Some(fault),
             Some((at, fault @ (Fault::Crash | Fault::Gone))) if at < self.seen => Some(fault),
             _ => None,
         }
@@ -132,5 +134,8 @@ fn parse(order: &str) -> Option<Plan> {
         "gone" => Fault::Gone,
         errno => Fault::Errno(errno.parse().ok()?),
     };
-    Some(Plan { operation, seen: 0, strike: Some((at.parse().ok()?, fault)) })
+    let (first, last) = at.split_once('-').unwrap_or((at, at));
+    let first: usize = first.parse().ok()?;
+    let again = last.parse::<usize>().ok()?.checked_sub(first)?;
+    Some(Plan { operation, seen: 0, strike: Some((first, fault)), again })
 }

@@ -108,11 +108,10 @@ impl KernelLock {
         self.excludes
     }
 
-    /// Says in the lock file who holds it. For people, and for the age of an owner that is stuck; a lock without a record
-    /// is a lock all the same.
-    pub(super) fn sign(&self, holder: &Holder) {
+    /// Says in the lock file who holds it: for people, and for the age of an owner that is stuck.
+    pub(super) fn sign(&self, holder: &Holder) -> io::Result<()> {
         self.predecessor.get_or_init(|| Holder::read_from(&self.file));
-        let _ = holder.write(&self.file);
+        holder.write(&self.file)
     }
 
     /// Who held the lock before us, and holds it no more.

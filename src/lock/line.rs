@@ -4,6 +4,7 @@
 use super::kernel::KernelLock;
 use super::{Attempt, Guard, Target, term};
 use crate::clock::{Clock, SystemClock, boot_pause};
+use crate::disk;
 use crate::error::{Code, Error, Result};
 use crate::holder::Holder;
 use crate::sidecar::{Observer, Sidecar};
@@ -81,7 +82,7 @@ pub(super) fn join(target: &Target, wake: Wake) -> Result<Ticket> {
         }
     } else {
         let (server, of_thread) = (number, target.clone());
-        spawn("oauth-lock-wait", &target.base, move || serve(&of_thread, server, None))?;
+        spawn("oauth-lock-wait", &target.base, move || serve(&of_thread, server))?;
         let line = Line { waiters: VecDeque::new(), server, term: 0 };
         lines.count += 1;
         lines.by_base.entry(waiter.target.base.clone()).or_insert(line).waiters.push_back(waiter);
@@ -116,20 +117,10 @@ struct Held {
     signed_for: u64,
 }
 
-/// An owner that seems to be stuck.
-struct Stuck {
-    term: u32,
-    holder: Holder,
-}
-
 /// The serving thread: gets the lock, hands it to the first in line, and goes on until nobody is left.
-fn serve(target: &Target, server: u64, mut stuck: Option<Stuck>) {
+fn serve(target: &Target, server: u64) {
     loop {
-        let held = match stuck.take() {
-            Some(stuck) => take_over(target, server, &stuck),
-            None => wait(target, server),
-        };
-        let held = held.transpose();
+        let held = wait(target, server).transpose();
         let mut lines = lines();
         let Some(map) = lines.as_mut().map(|lines| &mut lines.by_base) else { return };
         let Some(line) = map.get_mut(&target.base).filter(|line| line.server == server) else { return };
@@ -178,17 +169,6 @@ fn wait(target: &Target, server: u64) -> Result<Option<Held>> {
     }
 }
 
-/// Begins the term after that of a stuck owner, unless somebody was first or it has come to life, and waits for its lock
-/// like everybody.
-fn take_over(target: &Target, server: u64, stuck: &Stuck) -> Result<Option<Held>> {
-    let file = term::lock_file(&target.base, stuck.term);
-    let is_still_stuck = Holder::read(&file).as_ref() == Some(&stuck.holder) && !super::is_free(&file)?;
-    if is_still_stuck {
-        term::begin(&target.base, stuck.term + 1)?;
-    }
-    wait(target, server)
-}
-
 /// Publishes the sidecar, as soon as no foreign one is in the way.
 fn publish(target: &Target, server: u64, term: u32, kernel: KernelLock) -> Result<Option<Held>> {
     let mut observer = Observer::default();
@@ -221,7 +201,7 @@ fn sign(target: &Target, server: u64, term: u32, kernel: KernelLock, sidecar: Op
     };
     let held = Held { term, sidecar, kernel, signed_for: first.map_or(server, |(number, _)| number) };
     let Some((_, own_stale)) = first else { return Ok(None) };
-    held.kernel.sign(&Holder::me(&SystemClock, own_stale));
+    super::sign(target, own_stale, &held.kernel)?;
     Ok(if term::has_begun(&target.base, term + 1)? { None } else { Some(held) })
 }
 
@@ -239,8 +219,8 @@ fn is_wanted(target: &Target, server: u64, term: Option<u32>) -> bool {
 /// The watching thread: sleeps until the first owner that is waited for is older than its record allows. Ends with the
 /// last line.
 fn watch() {
-    // Since when each holder has been seen, by lock file.
-    let mut seen: HashMap<PathBuf, (Holder, f64)> = HashMap::new();
+    // Since when each holder has been seen, by lock file; or that there is none on record.
+    let mut seen: HashMap<PathBuf, (Option<Holder>, f64)> = HashMap::new();
     loop {
         let (waiting, count): (Vec<_>, u64) = {
             let mut lines = lines();
@@ -258,20 +238,18 @@ fn watch() {
         for (target, server, term) in waiting {
             let limit = target.foreign_stale.as_secs_f64() * 1000.0;
             let file = term::lock_file(&target.base, term);
-            let due = Holder::read(&file).and_then(|holder| {
-                let seen = seen.entry(file).or_insert_with(|| (holder.clone(), now));
-                if seen.0 != holder {
-                    *seen = (holder.clone(), now);
-                }
-                let due = due_ms(&holder, seen.1, limit)?;
-                Some((due, holder))
-            });
-            match due {
-                Some((due, holder)) if due <= now => {
-                    start_take_over(target, server, Stuck { term, holder });
+            let holder = Holder::read(&file);
+            let since = seen.entry(file).or_insert_with(|| (holder.clone(), now));
+            if since.0 != holder {
+                *since = (holder.clone(), now);
+            }
+            match due_ms(holder.as_ref(), since.1, limit) {
+                Some(due) if due <= now => {
+                    // Should it fail, it is tried again as often as we look.
+                    let _ = take_over(&target, server, term, holder.as_ref());
                     next = next.min(now + limit * STANDSTILL);
                 }
-                Some((due, _)) => next = next.min(due),
+                Some(due) => next = next.min(due),
                 // It may be handed over meanwhile.
                 None => next = next.min(now + limit),
             }
@@ -290,7 +268,9 @@ fn watch() {
 }
 
 /// When a holder that stands still counts as stuck; `None` if never.
-fn due_ms(holder: &Holder, seen_ms: f64, limit_ms: f64) -> Option<f64> {
+fn due_ms(holder: Option<&Holder>, seen_ms: f64, limit_ms: f64) -> Option<f64> {
+    // Who has taken a new lock file and not signed it yet will see, once it has, that somebody has taken over.
+    let Some(holder) = holder else { return Some(seen_ms + limit_ms) };
     let age_ms = holder.stale_after?;
     if holder.boot == SystemClock.boot_id() {
         return Some((holder.boot_ms + age_ms).max(seen_ms + age_ms * STANDSTILL));
@@ -298,16 +278,27 @@ fn due_ms(holder: &Holder, seen_ms: f64, limit_ms: f64) -> Option<f64> {
     Some(seen_ms + limit_ms)
 }
 
-/// Has a new thread take over in the place of the one that is stuck behind the stuck owner.
-fn start_take_over(target: Target, server: u64, stuck: Stuck) {
+/// Begins the term after that of a stuck owner, unless it has come to life; then has a new thread wait for its lock, like
+/// everybody, in the place of the one that is stuck behind the stuck owner.
+fn take_over(target: &Target, server: u64, term: u32, holder: Option<&Holder>) -> Result<()> {
+    let file = term::lock_file(&target.base, term);
+    let is_still_stuck = match holder {
+        Some(_) => Holder::read(&file).as_ref() == holder,
+        // A file with other contents is never signed, so nothing tells of its holder.
+        None => disk::is_empty(&file),
+    };
+    if !is_still_stuck || super::is_free(&file)? {
+        return Ok(());
+    }
+    term::begin(&target.base, term + 1)?;
     let mut lines = lines();
     let line = lines.as_mut().and_then(|lines| lines.by_base.get_mut(&target.base));
-    let Some(line) = line.filter(|line| line.server == server && line.term == stuck.term) else { return };
+    let Some(line) = line.filter(|line| line.server == server && line.term == term) else { return Ok(()) };
     let successor = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-    let base = target.base.clone();
-    if spawn("oauth-lock-wait", &base, move || serve(&target, successor, Some(stuck))).is_ok() {
-        line.server = successor;
-    }
+    let of_thread = target.clone();
+    spawn("oauth-lock-wait", &target.base, move || serve(&of_thread, successor))?;
+    line.server = successor;
+    Ok(())
 }
 
 fn spawn(name: &str, base: &Path, work: impl FnOnce() + Send + 'static) -> Result<()> {
