@@ -1,7 +1,8 @@
+import { rmSync, writeFileSync } from "node:fs";
 import { describe, expect, test, vi } from "vitest";
 import { resolveOAuthRefreshLockPath } from "../index.mjs";
 import { startAgent } from "./support/agents.mjs";
-import { refreshAs } from "./support/calls.mjs";
+import { lockPathOn, refreshAs } from "./support/calls.mjs";
 import { stopClock } from "./support/clock.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
@@ -118,4 +119,23 @@ describe("a caller whose patience runs out while its refresh is under way", () =
     theirs.answer(fields);
     expect(await ours).toEqual({ outcome: "fresh", credential: { ...old, ...fields } });
   });
+});
+
+test("a caller that waits for an owner of a term that is over is told that its time is up, and of no provider's pause", async () => {
+  const old = expired();
+  const host = createHost({ main: old });
+  const agent = await startAgent();
+  const theirs = agent.refresh({ options: host.as("main") });
+  await theirs.called;
+  // As if it had got the lock just when its predecessor was taken over from, and OpenClaw had deleted its lock file.
+  rmSync(`${lockPathOn(host)}.lock`);
+  writeFileSync(`${lockPathOn(host)}.t1.journal`, "", { mode: 0o600 });
+  const log = listen();
+  const failed = typedRejection(refreshAs(host, "main", unwanted(), { timeoutMs: 400 }), "file_lock_timeout");
+  const next = refreshAs(host, "main", unwanted());
+  await failed;
+  expect(log.types({ type: "acquired" })).not.toEqual([]);
+  const fields = answer();
+  theirs.answer(fields);
+  expect(await next).toEqual({ outcome: "fresh", credential: { ...old, ...fields } });
 });

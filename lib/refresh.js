@@ -73,7 +73,7 @@ class RefreshTurn {
         const lock = this.#caller.gone ? undefined : await acquire(this.#subject, this.#caller, { isRefresh: true });
         const decision = lock && (await this.#decide(lock));
         if (!decision) return undefined;
-        if (decision.kind === "backoff") return this.#pause(decision.waitMs);
+        if (decision.kind === "backoff" || decision.kind === "later") return this.#pause(decision);
         const done = await this.#carryOut(decision);
         // A peer has taken over from us, before we sent anything or before we were refused: we are its waiters now.
         if (done.kind !== "takenOver") return this.#finish(done);
@@ -183,9 +183,12 @@ class RefreshTurn {
     }
   }
 
-  /** Waits for the end of the pause that the provider asked for, out of line, and then stands in line again. */
-  #pause(ms) {
-    if (ms >= this.#caller.patienceMs) {
+  /**
+   * Waits, out of line, for the end of the pause that the provider asked for, or for an owner that nobody can stand in
+   * line behind; then stands in line again. A caller with less patience is told of the provider's pause at once.
+   */
+  #pause({ kind, waitMs: ms }) {
+    if (kind === "backoff" && ms >= this.#caller.patienceMs) {
       throw new OAuthRefreshLockError(
         "refresh_backoff",
         `the provider asked everyone to wait; try again in ${Math.ceil(ms / 1000)} s`,

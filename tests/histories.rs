@@ -397,7 +397,7 @@ impl History {
                 self.say(format!("back-off {ms}"));
             }
             Decision::Busy { .. } => self.say("busy".to_owned()),
-            Decision::TakenOver => panic!("nobody takes over here"),
+            Decision::TakenOver | Decision::Later(_) => panic!("nobody takes over here"),
             Decision::Dispatched(flight) => {
                 let token = flight.credential().refresh().expect("a refresh token").to_owned();
                 self.say(format!("dispatched {token}"));
@@ -710,7 +710,7 @@ impl History {
             }
             Ok(Decision::Served(served)) => self.served(&call, served),
             Ok(Decision::BackOff(ms)) => panic!("still backing off {ms} ms"),
-            Ok(Decision::Busy { .. }) => panic!("somebody still holds a generation"),
+            Ok(Decision::Busy { .. } | Decision::Later(_)) => panic!("somebody still holds a generation"),
             Err(error) => {
                 assert!(!alive, "{agent} has a living grant and gets {error}");
                 self.refused(error.code, &error.message, None);

@@ -180,9 +180,8 @@ impl NativeRefresh {
             };
             Ok(match call.fail(flight?, class)? {
                 // The next turn meets the other owner; this one has its error.
-                Failed::Instead(Decision::Busy { .. } | Decision::BackOff(_)) | Failed::ForGood(None) => {
-                    Reply::default()
-                }
+                Failed::Instead(Decision::Busy { .. } | Decision::BackOff(_) | Decision::Later(_))
+                | Failed::ForGood(None) => Reply::default(),
                 Failed::Instead(decision) => decided(decision, &slot),
                 Failed::ForGood(Some(error)) => Reply::from(json!({ "kind": "dead", "message": error.message })),
             })
@@ -212,6 +211,7 @@ fn decided(decision: Decision, slot: &Slot) -> Reply {
     match decision {
         Decision::Served(by) => served(by),
         Decision::BackOff(wait_ms) => Reply::from(json!({ "kind": "backoff", "waitMs": wait_ms })),
+        Decision::Later(wait_ms) => Reply::from(json!({ "kind": "later", "waitMs": wait_ms })),
         Decision::TakenOver => Reply::from(json!({ "kind": "takenOver" })),
         // Handled where the lock can be handed back.
         Decision::Busy { .. } => Reply::default(),

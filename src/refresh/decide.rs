@@ -27,6 +27,9 @@ pub enum Decision {
     Dispatched(Box<InFlight>),
     /// Decide again in this many milliseconds: the provider asked for a pause. The locks are released.
     BackOff(f64),
+    /// Decide again in this many milliseconds: an owner that is not stuck, of a term that is over, is asking the provider.
+    /// The locks are released.
+    Later(f64),
     /// The same refresh token is being sent under another name: wait for that key's lock, let it go, then decide again.
     Busy {
         /// The key's lock, to decide with.
@@ -125,7 +128,7 @@ impl Call {
         match siblings.sending(generation)? {
             None => {}
             Some(Sending::Under(other)) => return Ok(Decision::Busy { lock: owner.lock, other }),
-            Some(Sending::OutOfTerm) => return Ok(Decision::BackOff(OUT_OF_TERM_PAUSE_MS)),
+            Some(Sending::OutOfTerm) => return Ok(Decision::Later(OUT_OF_TERM_PAUSE_MS)),
         }
         let lineage = siblings.lineage(&owner.journal.record().ledger);
         let own_failure = owner.journal.record().failure_of(generation);
