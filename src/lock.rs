@@ -258,7 +258,7 @@ pub fn acquire_blocking(target: &Target, patience: Duration) -> Result<Guard> {
     receiver.recv_timeout(patience).unwrap_or_else(|_| {
         // If the lock is on its way, the callback's receiver is gone and the guard is dropped there.
         let _ = ticket.leave();
-        Err(timed_out(&target.base))
+        Err(timed_out_beside(&target.base, &target.sidecar))
     })
 }
 
@@ -283,12 +283,16 @@ fn is_alone(lock: &KernelLock, lock_file: &Path) -> bool {
     lock.excludes() || Foreign::at(&beside(&term::of_lock_file(lock_file).0)).is_none()
 }
 
-/// The error of a wait that ran out, with what is known of the holder.
+/// The error of a wait for a key that ran out, with what is known of the holder.
 #[must_use]
 pub fn timed_out(base: &Path) -> Error {
+    timed_out_beside(base, &beside(base))
+}
+
+fn timed_out_beside(base: &Path, sidecar: &Path) -> Error {
     let ours = term::current(base).ok().and_then(|term| Holder::read(&term::lock_file(base, term)));
     // Who waits for another program's lock file holds the kernel's lock meanwhile.
-    let foreign = Foreign::at(&beside(base)).filter(|foreign| !ours.as_ref().is_some_and(|ours| foreign.is_of(ours)));
+    let foreign = Foreign::at(sidecar).filter(|foreign| !ours.as_ref().is_some_and(|ours| foreign.is_of(ours)));
     let holder = foreign.and_then(|foreign| foreign.as_holder(&SystemClock)).or(ours);
     let whom = holder.as_ref().map_or_else(String::new, |holder| {
         let age = holder

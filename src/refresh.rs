@@ -20,7 +20,7 @@ use crate::journal::Journal;
 use crate::key::Key;
 use crate::ledger::Ledger;
 use crate::lock::Guard;
-use crate::store::{Profile, Store};
+use crate::store::{ADOPTION_PATIENCE, Profile, Store};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
@@ -227,10 +227,11 @@ impl Call {
         self.is_usable(offered) && may_replace(held, offered, descends) && (descends || offered.outlives(held))
     }
 
-    /// Takes a credential over into the agent's own store, which is looked at again under its lock.
+    /// Takes a credential over into the agent's own store, which is looked at again under its lock. That is waited for
+    /// only briefly: the credential is durable where it comes from.
     fn adopt(&self, offered: &Credential, ledger: &Ledger) -> Result<Served> {
         let adopted = |not_saved| Served::Adopted { credential: offered.clone(), not_saved };
-        let saved = self.own.update(self.key.profile_id(), |now| match now {
+        let saved = self.own.update_within(ADOPTION_PATIENCE, self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if self.is_usable(&now) && self.is_of_provider(&now) => {
                 (None, Some(Served::Fresh(now)))
             }

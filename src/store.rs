@@ -25,6 +25,8 @@ pub const MAX_STORE_BYTES: u64 = 64 << 20;
 /// How long a writer waits for another that is writing the same store. A write takes milliseconds; this is longer than it
 /// takes to take over from a writer that is stuck.
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
+/// How long somebody waits who takes over what another store holds already, and can be served without.
+pub const ADOPTION_PATIENCE: Duration = Duration::from_secs(5);
 /// Older builds write in place, so a reader can meet a torn file: how often to look again, and how long to wait for it.
 const TORN_READS: u32 = 4;
 const TORN_PAUSE: Duration = Duration::from_millis(10);
@@ -109,9 +111,13 @@ impl Store {
 
     /// Takes the store's lock, for one read-modify-write. Never held across a provider call.
     pub fn lock(&self) -> Result<StoreGuard<'_>> {
+        self.lock_within(WRITE_PATIENCE)
+    }
+
+    fn lock_within(&self, patience: Duration) -> Result<StoreGuard<'_>> {
         let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
         let lock = Target::store(&self.lock_base(&target), &canonical(&self.path));
-        let lock = lock::acquire_blocking(&lock, WRITE_PATIENCE).map_err(|error| self.told(error))?;
+        let lock = lock::acquire_blocking(&lock, patience).map_err(|error| self.told(error))?;
         // What a writer that was stuck has not put in place by now must never get there.
         for term in 0..lock.term() {
             disk::abandon_replacement(&target, term).map_err(|error| self.unwritable(&error))?;
@@ -121,8 +127,18 @@ impl Store {
 
     /// Takes the store's lock for one [`StoreGuard::update`]; who was stuck over it and was taken over from begins anew.
     pub fn update<T>(&self, profile_id: &str, change: impl Fn(Profile) -> (Option<Credential>, T)) -> Result<T> {
+        self.update_within(WRITE_PATIENCE, profile_id, change)
+    }
+
+    /// The same, with this patience for the lock.
+    pub fn update_within<T>(
+        &self,
+        patience: Duration,
+        profile_id: &str,
+        change: impl Fn(Profile) -> (Option<Credential>, T),
+    ) -> Result<T> {
         loop {
-            let mut guard = self.lock()?;
+            let mut guard = self.lock_within(patience)?;
             match guard.change(profile_id, &change) {
                 Err(_) if !guard.lock.is_current() => {}
                 done => return done,

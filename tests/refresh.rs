@@ -5,6 +5,7 @@
 
 mod support;
 
+use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::{Code, Error};
 use oauth_refresh_lock::grant::{Sending, Siblings};
 use oauth_refresh_lock::journal::Journal;
@@ -13,14 +14,17 @@ use oauth_refresh_lock::ledger::Ledger;
 use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::mirror::Reason;
 use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, Served, Settled};
+use oauth_refresh_lock::store::ADOPTION_PATIENCE;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::mpsc;
+use std::time::Instant;
 use support::child::{Child, hear, play_or_test, say};
 use support::files::{names, put, snapshot, text};
 use support::locks::{self, Waiter};
+use support::sidecars::{Living, beside, summer};
 use support::world::{
     Agent, HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, claimed, credential, oauth, served, shown, store_with,
     store_without, with,
@@ -465,6 +469,29 @@ fn mains_credential_is_adopted_if_and_only_if_it_is_the_same_account_and_says_no
             assert_lock_is_free(&world);
         }
     }
+}
+
+#[test]
+fn who_adopts_is_served_without_saving_if_its_store_stays_locked() {
+    let world = World::new();
+    let (held, offered) = (credential("1", EXPIRED), credential("2", HOUR));
+    world.sub().put(&held);
+    world.main().put(&offered);
+    let other = Living::start();
+    let sidecar = beside(&world.sub().path(), ".lock");
+    put(&sidecar, summer(other.pid, SystemClock.now_ms(), other.start_time));
+    let started = Instant::now();
+    let met = world.call_of_sub().look(None).unwrap();
+    let waited = started.elapsed();
+    let Some(Served::Adopted { credential: served, not_saved: Some(error) }) = met else { panic!("{met:?}") };
+    assert_eq!(shown(&served), offered);
+    assert_eq!(error.code, Code::FileLockTimeout, "{error}");
+    assert_eq!(error.holder.map(|holder| holder.pid), Some(other.pid));
+    assert!(waited >= ADOPTION_PATIENCE && waited < 4 * ADOPTION_PATIENCE, "{waited:?}");
+    world.sub().assert_holds(&held);
+    fs::remove_file(&sidecar).unwrap();
+    assert_eq!(adopted(world.call_of_sub().look(None).unwrap()), offered);
+    world.sub().assert_holds(&offered);
 }
 
 #[test]
