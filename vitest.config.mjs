@@ -5,7 +5,7 @@ export default defineConfig({
     include: ["__test__/**/*.test.mjs"],
     // Real processes and real locks: one file at a time on small machines; time limits are for hangs only.
     fileParallelism: false,
-    testTimeout: 120_000,
+    testTimeout: 600_000,
     hookTimeout: 120_000,
   },
 });
