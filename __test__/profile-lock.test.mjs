@@ -1,7 +1,10 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { describe, expect, test, vi } from "vitest";
-import { heldElsewhere } from "./support/agents.mjs";
+import { heldElsewhere, startAgent } from "./support/agents.mjs";
 import { lockOn, lockPathOn } from "./support/calls.mjs";
 import { createHost, usable } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
@@ -68,4 +71,25 @@ describe("the function's result and errors pass through withOAuthProfileLock unt
     expect(await waiting).toBe("mine");
     expect(existsSync(lockPathOn(host))).toBe(false);
   });
+});
+
+test("the lock is held as long as its function has not returned, also if nobody refers to its promise", async () => {
+  setFlagsFromString("--expose-gc");
+  const collectGarbage = runInNewContext("gc");
+  const host = createHost();
+  const inside = new Promise((resolve) => {
+    void lockOn(host, () => {
+      resolve();
+      return new Promise(() => {});
+    });
+  });
+  await inside;
+  for (let turns = 0; turns < 3; turns++) {
+    await turn();
+    collectGarbage();
+  }
+  const other = await startAgent();
+  const { called } = other.lock({ options: { stateDir: host.stateDir } });
+  await Promise.race([called, other.log.seen({ type: "waiting" })]);
+  expect(other.log.types()).toEqual(["waiting"]);
 });

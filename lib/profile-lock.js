@@ -4,6 +4,12 @@ const { asHolder, enter, refuseNested } = require("./line.js");
 const { acquire, lockTimeout } = require("./lock.js");
 const { native } = require("./native.js");
 
+/**
+ * The locks that are held. A function may return a promise that nobody holds on to and that never settles: nothing would
+ * refer to its lock then, and the garbage collector would release it.
+ */
+const held = new Set();
+
 async function withOAuthProfileLock(provider, profileId, fn, options) {
   args.provider(provider);
   args.id("profileId", profileId);
@@ -29,9 +35,11 @@ async function run(subject, work, caller) {
     if (!lock) return;
     // The limits are those of the wait; what it does takes the time it takes.
     caller.stay();
+    held.add(lock);
     try {
       caller.resolve(await work());
     } finally {
+      held.delete(lock);
       lock.release();
     }
   } catch (error) {
