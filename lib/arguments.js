@@ -85,9 +85,9 @@ function abortSignal(value) {
   return value;
 }
 
-function optionsObject(value) {
+function optionsObject(value, name = "options") {
   if (value === undefined) return {};
-  if (typeof value !== "object" || value === null) throw invalid(`options must be an object, not ${kind(value)}`);
+  if (typeof value !== "object" || value === null) throw invalid(`${name} must be an object, not ${kind(value)}`);
   return value;
 }
 
@@ -98,6 +98,17 @@ function lockArguments(options) {
     lockPath: lockPath(options.lockPath),
     signal: abortSignal(options.signal),
     timeoutMs: delay("timeoutMs", options.timeoutMs, { fallback: DEFAULT_TIMEOUT_MS }),
+  };
+}
+
+/** What a provider call alone takes. */
+function callLimits(options) {
+  return {
+    signal: abortSignal(options.signal),
+    timeoutMs: delay("timeoutMs", options.timeoutMs, {
+      fallback: OAUTH_REFRESH_CALL_TIMEOUT_MS,
+      max: OAUTH_REFRESH_CALL_TIMEOUT_MS,
+    }),
   };
 }
 
@@ -147,10 +158,15 @@ module.exports = {
   OAUTH_REFRESH_LOCK_OPTIONS,
   DEFAULT_TIMEOUT_MS,
   absolutePath,
+  abortSignal,
+  callLimits,
   callback,
+  delay,
   id,
   invalid,
+  kind,
   lockArguments,
+  oneOf,
   optionsObject,
   provider,
   refreshArguments,

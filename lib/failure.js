@@ -1,37 +1,18 @@
+const { OAuthRefreshLockError } = require("./errors.js");
+const { native } = require("./native.js");
+
 /**
  * @typedef {object} RefreshFailure how a provider call failed; the class decides what the next caller may do
  * @property {"not_sent" | "answered_unspent" | "answered_dead" | "uncertain"} class
  * @property {number} [retryAfterMs] for how long the provider asked everyone to wait
  */
 
-/** How providers say that a refresh token was used before (OpenClaw's list). */
+/** How providers say that a refresh token was used before (OpenClaw's list). The core has it too; this needs no addon. */
 const REUSE_PHRASES = [
   "refresh_token_reused",
   "refresh token has already been used",
   "already been used to generate a new access token",
 ];
-
-/** Codes by which providers refuse a refresh token for good: RFC 6749 §5.2, OpenAI's, GitHub's. */
-const DEAD = new Set([
-  "invalid_grant",
-  "refresh_token_reused",
-  "refresh_token_expired",
-  "refresh_token_invalidated",
-  "refresh_token_revoked",
-  "bad_refresh_token",
-  "app_session_terminated",
-]);
-
-/** RFC 6749 §5.2 and RFC 8628 §3.5: the request was refused before the refresh token was looked at. */
-const UNSPENT = new Set([
-  "invalid_request",
-  "invalid_client",
-  "unauthorized_client",
-  "unsupported_grant_type",
-  "invalid_scope",
-  "temporarily_unavailable",
-  "slow_down",
-]);
 
 /** Codes of Node, undici and OpenSSL that only a connection that never came about can have. */
 const NEVER_CONNECTED = new Set([
@@ -76,6 +57,8 @@ const MAX_DEPTH = 8;
  * @returns {RefreshFailure}
  */
 function classify(error) {
+  // A call of ours, made inside a refresh function.
+  if (error instanceof OAuthRefreshLockError && error.refreshFailure) return error.refreshFailure;
   try {
     return classified(causes(error));
   } catch {
@@ -85,23 +68,26 @@ function classify(error) {
 }
 
 function classified(chain) {
-  const codes = new Set(chain.flatMap(codesOf));
   const status = chain.map(statusOf).find((found) => found !== undefined);
-  const refused = status === undefined || status < 500;
-  if (refused && (chain.some(saysReused) || [...DEAD].some((code) => codes.has(code))))
-    return { class: "answered_dead" };
-  const unspent = status === 429 || status === 503 || (status >= 400 && status < 500 && status !== 408);
-  if (unspent || (refused && [...UNSPENT].some((code) => codes.has(code)))) {
+  const failure = {
+    class: native().classifyFailure({
+      status,
+      codes: chain.flatMap(codesOf),
+      words: chain.map(wordsOf).join("\n"),
+      neverConnected: chain.some((one) => neverConnected(one)),
+    }),
+  };
+  if (failure.class === "answered_unspent") {
     const retryAfterMs = chain.map(retryAfter).find((found) => found !== undefined);
-    return { class: "answered_unspent", ...(retryAfterMs !== undefined && { retryAfterMs }) };
+    if (retryAfterMs !== undefined) failure.retryAfterMs = retryAfterMs;
   }
-  if (status === undefined && chain.some((one) => neverConnected(one))) return { class: "not_sent" };
-  return { class: "uncertain" };
+  return failure;
 }
 
 function isRefreshTokenReusedError(error) {
   try {
-    return causes(error).some(saysReused);
+    const words = causes(error).map(wordsOf).join("\n");
+    return REUSE_PHRASES.some((phrase) => words.includes(phrase));
   } catch {
     return false;
   }
@@ -118,11 +104,6 @@ function causes(error) {
     chain.push(one);
   }
   return chain;
-}
-
-function saysReused(one) {
-  const words = wordsOf(one);
-  return REUSE_PHRASES.some((phrase) => words.includes(phrase));
 }
 
 /** The bodies of an answer that an error carries, at the places where clients put them. */

@@ -11,11 +11,16 @@ function lockTimeout(lockPath) {
  * Takes a lock, at once if it is free: the key's, or the one at `path`. Peers may take over from a refresh that is stuck.
  *
  * @returns the native lock, held; `undefined` if the caller gave up first
+ * @throws the error of a wait that ran out, if it is not free and the caller is not `patient`
  */
-async function acquire(subject, caller, { isRefresh = false, path = subject.lockPath } = {}) {
+async function acquire(subject, caller, { isRefresh = false, path = subject.lockPath, patient = true } = {}) {
   if (caller.gone) return undefined;
   const lock = new (native().NativeLock)(path, isRefresh);
   if (!unwrap(lock.acquire())) {
+    if (!patient) {
+      lock.release();
+      throw lockTimeout(path);
+    }
     publish("waiting", subject);
     caller.onGone = () => lock.release();
     unwrap(await lock.wait());
@@ -30,7 +35,7 @@ async function acquire(subject, caller, { isRefresh = false, path = subject.lock
     if (type === "warned")
       process.emitWarning(details.message, { type: "OAuthRefreshLockWarning", code: details.code });
   }
-  publish("acquired", subject);
+  if (path === subject.lockPath) publish("acquired", subject);
   return lock;
 }
 

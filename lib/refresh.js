@@ -7,19 +7,34 @@ const { classify } = require("./failure.js");
 const { asHolder, enter, refuseNested } = require("./line.js");
 const { acquire, lockTimeout } = require("./lock.js");
 const { native } = require("./native.js");
+const { providerError, tokenEndpoint } = require("./token-endpoint.js");
 
-/** How long to wait before what could be saved nowhere is saved again; doubled each time. */
-const FIRST_SAVE_RETRY_MS = 100;
-const LAST_SAVE_RETRY_MS = 10_000;
+/** How often to look whether what could be saved nowhere is saved by now; doubled each time. */
+const FIRST_SAVE_LOOK_MS = 100;
+const LAST_SAVE_LOOK_MS = 10_000;
+/** How long to wait before a provider that was not reached is asked again; doubled each time, give or take a half. */
+const FIRST_RETRY_MS = 500;
+const LAST_RETRY_MS = 10_000;
+/** Who waits for the same pause wakes up to this part of it later than others. */
+const PAUSE_JITTER = 0.1;
 /** A call that is overdue by more than this has had no chance to hear its answer: the event loop stood still. It gets this. */
 const OVERDUE_MS = 500;
 /** For so long an answer that is nowhere but in memory keeps the process from exiting. */
 const SAVE_PATIENCE_MS = 30_000;
 
-async function withOAuthRefreshLock(provider, profileId, refresh, options) {
+function withOAuthRefreshLock(provider, profileId, refresh, options) {
+  return startRefresh(provider, profileId, refresh, options, true);
+}
+
+/** As {@link withOAuthRefreshLock}, for who can come back: waits for no lock and no pause, but fails. */
+function refreshIfFree(provider, profileId, refresh, options) {
+  return startRefresh(provider, profileId, refresh, options, false);
+}
+
+async function startRefresh(provider, profileId, refresh, options, patient) {
   args.provider(provider);
   args.id("profileId", profileId);
-  args.callback("refresh", refresh);
+  const endpoint = typeof refresh === "function" ? undefined : tokenEndpoint("refresh", refresh);
   const { signal, timeoutMs, callTimeoutMs, serveUnexpired, ...request } = args.refreshArguments(
     args.optionsObject(options),
   );
@@ -30,7 +45,8 @@ async function withOAuthRefreshLock(provider, profileId, refresh, options) {
 
   const subject = { provider, profileId, lockPath, agentDir, key };
   const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut(serveUnexpired));
-  const turn = new RefreshTurn(call, subject, caller, asHolder(key, refresh), callTimeoutMs);
+  const ask = { ...(endpoint ?? { refresh: asHolder(key, refresh) }), callTimeoutMs, patient };
+  const turn = new RefreshTurn(call, subject, caller, ask);
   tellFailure(caller, subject);
   if (!caller.gone) {
     turn.start();
@@ -44,21 +60,26 @@ class RefreshTurn {
   #call;
   #subject;
   #caller;
-  #refresh;
-  #callTimeoutMs;
+  /** How to ask the provider: `refresh`, a function, or `at`, a native token endpoint. */
+  #ask;
   #looked;
-  /** When the refresh function was called, by `performance.now()`. */
+  #slot;
+  /** The lock that is being waited for. */
+  #awaited;
+  #retries = 0;
+  /** Why the provider has to be asked again. */
+  #failure;
+  /** When the provider was asked, by `performance.now()`; not set while we wait for a lock, again or for the first time. */
   #dispatchedAt;
   /** See `Turn` in line.js. */
   onOverdue;
   isDone = false;
 
-  constructor(call, subject, caller, refresh, callTimeoutMs) {
+  constructor(call, subject, caller, ask) {
     this.#call = call;
     this.#subject = subject;
     this.#caller = caller;
-    this.#refresh = refresh;
-    this.#callTimeoutMs = callTimeoutMs;
+    this.#ask = ask;
   }
 
   /** Looks at once, whoever is in line before us: who finds a usable credential waits for nobody. */
@@ -70,18 +91,46 @@ class RefreshTurn {
     try {
       await this.#looked;
       for (;;) {
-        const lock = this.#caller.gone ? undefined : await acquire(this.#subject, this.#caller, { isRefresh: true });
+        this.#dispatchedAt = undefined;
+        const lock = await this.#acquire();
         const decision = lock && (await this.#decide(lock));
         if (!decision) return undefined;
         if (decision.kind === "backoff" || decision.kind === "later") return this.#pause(decision);
         const done = await this.#carryOut(decision);
+        if (done.kind === "failed") return this.#tryLater(done);
         // A peer has taken over from us, before we sent anything or before we were refused: we are its waiters now.
         if (done.kind !== "takenOver") return this.#finish(done);
       }
     } catch (error) {
       this.#fail(error);
+    } finally {
+      this.#leaveSlot();
     }
     return undefined;
+  }
+
+  /** Takes the key's lock, or the one at `path`. */
+  async #acquire(path = this.#subject.lockPath) {
+    if (this.#caller.gone) return undefined;
+    this.#awaited = path;
+    const lock = await acquire(this.#subject, this.#caller, { isRefresh: true, path, patient: this.#ask.patient });
+    this.#awaited = undefined;
+    return lock;
+  }
+
+  /** Takes one of the places at the provider, if there are only so many: a lock that keys share, in any process. */
+  async #takeSlot() {
+    const { at, maxParallel } = this.#ask;
+    if (maxParallel === undefined) return true;
+    // Whoever only has to take over what a peer got meanwhile needs none.
+    await this.#look();
+    this.#slot = await this.#acquire(this.#call.slotPath(at, maxParallel));
+    return this.#slot !== undefined;
+  }
+
+  #leaveSlot() {
+    this.#slot?.release();
+    this.#slot = undefined;
   }
 
   /** Takes what the leader got, through the same checks as a peer's. */
@@ -107,7 +156,7 @@ class RefreshTurn {
   }
 
   #timeoutError() {
-    if (this.#dispatchedAt === undefined) return lockTimeout(this.#subject.lockPath);
+    if (this.#dispatchedAt === undefined) return this.#failure ?? lockTimeout(this.#awaited ?? this.#subject.lockPath);
     const seconds = ((performance.now() - this.#dispatchedAt) / 1000).toFixed(1);
     return new OAuthRefreshLockError(
       "caller_timeout",
@@ -130,9 +179,12 @@ class RefreshTurn {
   async #decide(lock) {
     try {
       for (;;) {
+        if (!(await this.#takeSlot())) return undefined;
         const decision = unwrap(await this.#call.decide(lock));
         if (decision.kind !== "busy") return decision;
-        const other = await acquire(this.#subject, this.#caller, { isRefresh: true, path: decision.lockPath });
+        // That one may need a place itself.
+        this.#leaveSlot();
+        const other = await this.#acquire(decision.lockPath);
         if (!other) return undefined;
         other.release();
       }
@@ -148,58 +200,96 @@ class RefreshTurn {
         await this.#call.abandon();
         return { kind: "takenOver" };
       }
-      let fields;
-      try {
-        if (!this.#caller.gone) fields = await this.#dispatch(decision.credential);
-      } catch (error) {
-        const instead = await this.#failed(error);
-        if (instead?.kind === "dispatched" && attempt > 0) await this.#call.abandon();
-        else if (instead) {
-          decision = instead;
-          continue;
-        }
-        throw error;
-      }
-      if (fields == null) {
+      if (this.#caller.gone) return this.#abandon();
+      const done = this.#ask.at ? await this.#exchange() : await this.#callFunction(decision.credential);
+      if (done.kind === "dispatched" && attempt > 0) {
         await this.#call.abandon();
-        return { kind: "absent" };
+        return { ...done, kind: "failed" };
       }
-      return this.#settle(toJson(fields));
+      decision = done;
     }
     return decision;
   }
 
-  async #settle(fields) {
+  async #abandon() {
+    await this.#call.abandon();
+    return { kind: "absent" };
+  }
+
+  async #callFunction(credential) {
+    let fields;
+    try {
+      fields = await this.#dispatch(credential);
+    } catch (error) {
+      const instead = await this.#failed(error);
+      return { kind: "failed", ...instead, error };
+    }
+    return fields == null ? this.#abandon() : this.#saved(await this.#call.settle(toJson(fields)));
+  }
+
+  /** Asks the token endpoint and saves its answer, in one native step that goes on whatever becomes of this thread. */
+  async #exchange() {
+    publish("dispatched", this.#subject);
+    this.#dispatchedAt = performance.now();
+    const done = await this.#saved(await this.#call.exchange(this.#ask.at, this.#ask.callTimeoutMs));
+    this.#dispatchedAt = undefined;
+    const { failure } = done;
+    return failure ? { ...done, error: providerError(failure), isTransient: failure.isTransient } : done;
+  }
+
+  /**
+   * The end of an answer that is saved. Until then the caller knows of it, and we hold the lock, so that nobody sends the
+   * spent token; the native side goes on trying.
+   */
+  async #saved(reply) {
+    if (reply.error?.code !== "receipt_unsaved") return unwrap(reply);
+    this.#fail(fromNative(reply.error));
     const since = performance.now();
-    for (let delay = FIRST_SAVE_RETRY_MS; ; delay = Math.min(delay * 2, LAST_SAVE_RETRY_MS)) {
-      const reply = await this.#call.settle(fields);
-      if (reply.error?.code !== "receipt_unsaved") return unwrap(reply);
-      // The caller learns of it; we hold the lock, so that nobody sends the spent token, until the disk lets us save.
-      this.#fail(fromNative(reply.error));
+    for (let delay = FIRST_SAVE_LOOK_MS; ; delay = Math.min(delay * 2, LAST_SAVE_LOOK_MS)) {
       await new Promise((resolve) => {
         const timer = setTimeout(resolve, delay);
         if (performance.now() - since > SAVE_PATIENCE_MS) timer.unref();
       });
+      const saved = this.#call.saved();
+      if (saved) return unwrap(saved);
     }
+  }
+
+  /** Asks again, in our own time: a refresh function has its own ways, a token endpoint has ours. */
+  #tryLater({ error, isTransient }) {
+    if (!isTransient || this.#caller.gone) throw error;
+    this.#failure = error;
+    const pause = Math.min(FIRST_RETRY_MS * 2 ** this.#retries, LAST_RETRY_MS) * (0.5 + Math.random());
+    this.#retries += 1;
+    // What the provider asked for is on record, for everyone.
+    const isOnRecord = error.refreshFailure.class === "answered_unspent";
+    return this.#pause({ kind: "retry", waitMs: isOnRecord ? 0 : pause });
   }
 
   /**
    * Waits, out of line, for the end of the pause that the provider asked for, or for an owner that nobody can stand in
-   * line behind; then stands in line again. A caller with less patience is told of the provider's pause at once.
+   * line behind; then stands in line again. A caller with less patience is told why at once.
    */
   #pause({ kind, waitMs: ms }) {
-    if (kind === "backoff" && ms >= this.#caller.patienceMs) {
+    const { patienceMs } = this.#caller;
+    const isTooLong = !this.#ask.patient || ms >= patienceMs;
+    if (isTooLong && this.#failure) throw this.#failure;
+    if (kind === "later" && !this.#ask.patient) throw lockTimeout(this.#subject.lockPath);
+    if (kind === "backoff" && isTooLong) {
       throw new OAuthRefreshLockError(
         "refresh_backoff",
         `the provider asked everyone to wait; try again in ${Math.ceil(ms / 1000)} s`,
         { retryAfterMs: Math.ceil(ms) },
       );
     }
-    const timer = setTimeout(() => {
-      this.#caller.onGone = undefined;
-      this.start();
-      enter(this.#subject, this);
-    }, ms);
+    const timer = setTimeout(
+      () => {
+        this.#caller.onGone = undefined;
+        this.start();
+        enter(this.#subject, this);
+      },
+      Math.min(ms * (1 + Math.random() * PAUSE_JITTER), (ms + patienceMs) / 2),
+    );
     this.#caller.onGone = () => clearTimeout(timer);
   }
 
@@ -208,9 +298,9 @@ class RefreshTurn {
     publish("dispatched", this.#subject);
     this.#dispatchedAt = performance.now();
     const controller = new AbortController();
-    const due = performance.now() + this.#callTimeoutMs;
+    const due = performance.now() + this.#ask.callTimeoutMs;
     const abort = () => {
-      const error = callTimeout(this.#callTimeoutMs);
+      const error = callTimeout(this.#ask.callTimeoutMs);
       controller.abort(error);
       // A function that ignores its signal keeps the claim, neither the caller nor the line; a late success is saved.
       this.#caller.reject(error);
@@ -221,11 +311,11 @@ class RefreshTurn {
       timer = setTimeout(abort, OVERDUE_MS);
       if (this.#caller.gone) timer.unref();
     };
-    let timer = setTimeout(atLimit, this.#callTimeoutMs);
+    let timer = setTimeout(atLimit, this.#ask.callTimeoutMs);
     // While somebody waits the process lives on for it; a call that nobody awaits keeps no process from exiting.
     this.#caller.onGone = () => timer.unref();
     try {
-      return await this.#refresh(credential, { signal: controller.signal });
+      return await this.#ask.refresh(credential, { signal: controller.signal });
     } catch (error) {
       if (types.isNativeError(error) || error instanceof Error) throw error;
       throw new OAuthRefreshLockError(
@@ -306,4 +396,4 @@ function callTimeout(ms) {
   );
 }
 
-module.exports = { withOAuthRefreshLock };
+module.exports = { refreshIfFree, withOAuthRefreshLock };

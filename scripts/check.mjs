@@ -16,5 +16,6 @@ run(process.execPath, "scripts/setup.mjs");
 run("cargo", "fmt", "--check");
 run("cargo", "clippy", "--locked", "--all-targets", "--features", "faults", "--", "--deny", "warnings");
 run("cargo", "clippy", "--locked", "--features", "binding", "--", "--deny", "warnings");
+run("cargo", "clippy", "--locked", "--no-default-features", "--features", "binding", "--", "--deny", "warnings");
 run(bin("biome"), "ci", "--error-on-warnings");
 run(bin("tsc"), "--project", "__test__/types");

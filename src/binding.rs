@@ -10,6 +10,8 @@ mod paths;
 mod policy;
 mod refresh;
 mod task;
+#[cfg(feature = "token-endpoint")]
+mod token_endpoint;
 
 use crate::clock::SystemClock;
 use crate::error::Error;

@@ -4,14 +4,16 @@ use crate::digest::Digest;
 use crate::ecma;
 use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use crate::jwt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
 
 /// The largest instant that ECMAScript's `Date` can hold, in milliseconds since the epoch.
 pub const MAX_DATE_MS: f64 = 8.64e15;
+
+/// Fields that say something of the tokens beside them, and nothing of others.
+pub const OF_TOKENS: [&str; 4] = ["idToken", "issuer", "subject", "refreshExpires"];
 
 /// One refresh token of a grant, known by its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -70,7 +72,7 @@ impl RefreshedFields {
         }
         if !fields.0.values().contains_key("expires") {
             let of_token =
-                text(fields.0.values(), "access").and_then(jwt_expiry_ms).filter(|expires| *expires > now_ms);
+                text(fields.0.values(), "access").and_then(jwt::expiry_ms).filter(|expires| *expires > now_ms);
             let expires = of_token.unwrap_or(now_ms + DEFAULT_LIFETIME_MS);
             #[allow(clippy::cast_possible_truncation, reason = "an instant has fewer digits")]
             fields.0.insert("expires", &Value::from(expires as i64));
@@ -112,6 +114,15 @@ impl Credential {
     pub fn from_profile(profile: impl Into<Fields>) -> Option<Self> {
         let profile = profile.into();
         is_oauth(profile.values()).then_some(Self(profile))
+    }
+
+    /// One of which nothing is known but its refresh token.
+    #[must_use]
+    pub fn of_refresh_token(refresh: &str) -> Self {
+        let mut fields = Fields::default();
+        fields.insert("type", &"oauth".into());
+        fields.insert("refresh", &refresh.into());
+        Self(fields)
     }
 
     /// All its fields, as they are understood.
@@ -186,10 +197,18 @@ impl Credential {
         merged
     }
 
-    /// `{...self, ...other}`: what `other` says, and what only `self` has. Blank identity does not replace any.
+    /// `{...self, ...other}`: what `other` says, and what only `self` has, but for what belongs to its tokens. Blank identity
+    /// does not replace any.
     #[must_use]
     pub fn replaced_by(&self, other: &Self) -> Self {
-        self.overlaid(&other.0, |_| true)
+        self.overlaid(&other.0, |_| true).without_others(other)
+    }
+
+    /// Without what it says of tokens that are not those of `of`.
+    #[must_use]
+    pub fn without_others(mut self, of: &Self) -> Self {
+        self.0.retain(|name, _| !OF_TOKENS.contains(&name) || of.fields().contains_key(name));
+        self
     }
 
     /// As [`Credential::replaced_by`], of `other` only the fields of these names: so that what was changed in a store while
@@ -230,19 +249,6 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// `exp` of a JWT (RFC 7519 §4.1.4), in milliseconds since the epoch. Nothing is verified: it is the provider's own answer.
-fn jwt_expiry_ms(token: &str) -> Option<f64> {
-    let mut parts = token.split('.');
-    let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
-        return None;
-    };
-    let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
-    match serde_json::from_slice(&claims).ok()? {
-        Value::Object(claims) => number(&claims, "exp").map(|seconds| seconds * 1000.0),
-        _ => None,
-    }
-}
-
 /// Whether a stored profile is of type `oauth`; older files say `mode` for `type`.
 #[must_use]
 pub fn is_oauth(profile: &Map<String, Value>) -> bool {
@@ -268,6 +274,8 @@ fn instant(map: &Map<String, Value>, name: &str) -> Option<f64> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::json;
 
     pub(crate) fn credential(value: Value) -> Credential {

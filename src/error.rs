@@ -49,6 +49,16 @@ pub enum Code {
     RefreshUncertain,
     /// The provider answered, and the answer could be saved nowhere yet.
     ReceiptUnsaved,
+    /// The token endpoint was not reached; nothing was sent.
+    ProviderUnreachable,
+    /// The token endpoint answered with an error.
+    ProviderRefused,
+    /// The token endpoint answered with something that is neither a token nor an error.
+    ProviderAnswerInvalid,
+    /// The request was sent, and no whole answer came back.
+    ProviderAnswerLost,
+    /// The call took too long.
+    RefreshCallTimeout,
     /// A defect of this package.
     Internal,
 }
@@ -77,6 +87,11 @@ impl Code {
             Self::RefreshTokenSpent => "refresh_token_spent",
             Self::RefreshUncertain => "refresh_uncertain",
             Self::ReceiptUnsaved => "receipt_unsaved",
+            Self::ProviderUnreachable => "provider_unreachable",
+            Self::ProviderRefused => "provider_refused",
+            Self::ProviderAnswerInvalid => "provider_answer_invalid",
+            Self::ProviderAnswerLost => "provider_answer_lost",
+            Self::RefreshCallTimeout => "refresh_call_timeout",
             Self::Internal => "internal",
         }
     }

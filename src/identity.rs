@@ -63,6 +63,16 @@ pub fn is_same_tenant(existing: &Fields, incoming: &Fields) -> bool {
     url(existing) == url(incoming) && keeps(project(existing).as_ref(), project(incoming).as_ref())
 }
 
+/// The host of the tenant that a credential belongs to, in lower case; `None` if it is of no tenant. What can't be read
+/// is a host that does not exist.
+#[must_use]
+pub fn tenant_host(fields: &Fields) -> Option<String> {
+    match evidence(fields, "enterpriseUrl", enterprise_url)? {
+        Evidence::Text(url) => url.split(['/', '?', '#']).next().map(str::to_owned),
+        Evidence::Other(_) => Some(String::new()),
+    }
+}
+
 /// Evidence may be added, not changed or dropped.
 fn keeps(existing: Option<&Evidence>, incoming: Option<&Evidence>) -> bool {
     existing.is_none() || existing == incoming

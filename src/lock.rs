@@ -123,6 +123,11 @@ impl Guard {
         matches!(term::has_begun(&self.target.base, self.term + 1), Ok(false))
     }
 
+    /// Lets the age that others may take us for stuck by begin anew. Where that can't be written, it goes on.
+    pub fn sign_of_life(&self) {
+        let _ = self.kernel.sign(&Holder::me(&SystemClock, self.target.own_stale));
+    }
+
     /// What people should know of how it was got. A warning is told to the first in this process who asks.
     #[must_use]
     pub fn notices(&self) -> Vec<Notice> {

@@ -8,8 +8,9 @@ mod commit;
 mod decide;
 mod settle;
 
+pub use crate::failure::FailureClass;
 pub use decide::Decision;
-pub use settle::{Failed, FailureClass, Settled, Unsettled};
+pub use settle::{Failed, Settled, Unsettled};
 
 use crate::clock::Clock;
 use crate::credential::{Credential, Generation};
@@ -107,10 +108,17 @@ impl InFlight {
         &self.credential
     }
 
-    /// Whether nobody has taken over from us since the decision. Otherwise do not send: [`Call::abandon`].
+    /// Whether nobody has taken over from us since the decision. Otherwise do not send: [`Call::abandon`]. The age that
+    /// others may take us for stuck by begins anew, so that it is that of the call.
     #[must_use]
     pub fn may_send(&self) -> bool {
+        self.lock.sign_of_life();
         self.lock.is_current()
+    }
+
+    /// Tells waiters that we are not stuck: for an owner that keeps trying to save an answer.
+    pub fn sign_of_life(&self) {
+        self.lock.sign_of_life();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The gate and the mirror decision, alone.
 
 use crate::credential::Credential;
+use crate::failure::{self, Evidence};
 use crate::fields::Fields;
 use crate::{identity, mirror};
 use napi_derive::napi;
@@ -26,6 +27,36 @@ pub fn mirror_decision(existing: Option<String>, refreshed: String) -> Option<Mi
     };
     let reason = mirror::decide(existing.as_ref().map(Fields::values), &refreshed);
     Some(MirrorDecision { mirror: reason.writes(), reason: reason.as_str().to_owned() })
+}
+
+/// See `RefreshFailure` in `index.d.ts`: the class of what was seen of a failed call.
+#[napi]
+#[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "napi hands over owned values")]
+pub fn classify_failure(seen: FailureEvidence) -> String {
+    let codes = seen.codes.iter().map(String::as_str).collect();
+    let FailureEvidence { status, words, never_connected, .. } = &seen;
+    let evidence = Evidence {
+        status: status.and_then(|status| u16::try_from(status).ok()),
+        codes,
+        words,
+        retry_after_ms: None,
+        never_connected: *never_connected,
+    };
+    failure::classify(&evidence).as_str().to_owned()
+}
+
+/// See [`Evidence`].
+#[napi(object, object_to_js = false)]
+pub struct FailureEvidence {
+    /// The answer's status.
+    pub status: Option<u32>,
+    /// The codes in it.
+    pub codes: Vec<String>,
+    /// What it says, in lower case.
+    pub words: String,
+    /// Whether there never was a connection.
+    pub never_connected: bool,
 }
 
 /// Whether to write, and why.

@@ -2,6 +2,7 @@
 
 use super::lock::NativeLock;
 use super::paths::{Surroundings, state_dir};
+use super::task::Promise;
 use super::{Reply, task};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
@@ -9,7 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
 use crate::key::{self, Key};
 use crate::refresh::{
-    Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain,
+    Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain, Unsettled,
 };
 use crate::state_dir::normalise;
 use crate::store::Store;
@@ -18,6 +19,7 @@ use napi_derive::napi;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// A call's arguments, validated by JavaScript. Paths are absolute.
@@ -47,13 +49,21 @@ pub struct RefreshRequest {
     pub surroundings: Surroundings,
 }
 
+/// How long to wait before what could be saved nowhere is saved again; doubled each time.
+const FIRST_SAVE_RETRY: Duration = Duration::from_millis(100);
+const LAST_SAVE_RETRY: Duration = Duration::from_secs(10);
+
 /// One caller's refresh.
 #[napi]
 pub struct NativeRefresh {
-    call: Arc<Call>,
-    flight: Arc<Mutex<Option<Box<InFlight>>>>,
+    pub(super) call: Arc<Call>,
+    pub(super) flight: Arc<Slot>,
+    pub(super) saved: Saved,
     agent_dir: PathBuf,
 }
+
+/// What became of an answer that could not be saved at first.
+pub(super) type Saved = Arc<Mutex<Option<Reply>>>;
 
 #[napi]
 impl NativeRefresh {
@@ -89,7 +99,7 @@ impl NativeRefresh {
             state_dir,
             key,
         };
-        Ok(Self { call: Arc::new(call), flight: Arc::default(), agent_dir })
+        Ok(Self { call: Arc::new(call), flight: Arc::default(), saved: Arc::default(), agent_dir })
     }
 
     /// The key's lock base path.
@@ -152,39 +162,45 @@ impl NativeRefresh {
         self.flight.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|flight| flight.may_send())
     }
 
-    /// See [`Call::settle`]; `fields` is JSON. With code `receipt_unsaved` it is to be called again.
+    /// See [`Call::settle`]; `fields` is JSON. With code `receipt_unsaved` it goes on trying: see [`Self::saved`].
     #[napi]
     pub fn settle<'env>(&self, env: &'env Env, fields: String) -> napi::Result<Object<'env>> {
-        let (call, slot, flight) = (Arc::clone(&self.call), Arc::clone(&self.flight), take(&self.flight));
-        task::settling(env, move || {
-            let fields = Zeroizing::new(fields);
-            call.settle(flight?, &fields).map(settled).map_err(|unsettled| {
-                if let Some(flight) = unsettled.retry {
-                    put(&slot, flight);
-                }
-                unsettled.error
-            })
+        let (call, flight, saved) = (Arc::clone(&self.call), take(&self.flight), Arc::clone(&self.saved));
+        task::settling(env, move |promise| match flight {
+            Ok(flight) => save(&call, flight, &Zeroizing::new(fields), promise, &saved),
+            Err(error) => promise.settle(error),
         })
+    }
+
+    /// What became of an answer that could not be saved at first; nothing if that is still so.
+    #[napi]
+    #[must_use]
+    pub fn saved(&self) -> Option<Reply> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// See [`Call::fail`]. `class` is one of `not_sent`, `answered_unspent`, `answered_dead`, `uncertain`.
     #[napi]
     pub fn fail<'env>(&self, env: &'env Env, class: String, retry_after_ms: Option<f64>) -> napi::Result<Object<'env>> {
         let (call, slot, flight) = (Arc::clone(&self.call), Arc::clone(&self.flight), take(&self.flight));
-        task::settling(env, move || {
+        task::settling(env, move |promise| {
             let class = match class.as_str() {
                 "not_sent" => FailureClass::NotSent,
                 "answered_unspent" => FailureClass::AnsweredUnspent(retry_after_ms),
                 "answered_dead" => FailureClass::AnsweredDead,
                 _ => FailureClass::Uncertain,
             };
-            Ok(match call.fail(flight?, class)? {
+            let failed = flight.and_then(|flight| call.fail(flight, class));
+            promise.settle(match failed {
                 // The next turn meets the other owner; this one has its error.
-                Failed::Instead(Decision::Busy { .. } | Decision::BackOff(_) | Decision::Later(_))
-                | Failed::ForGood(None) => Reply::default(),
-                Failed::Instead(decision) => decided(decision, &slot),
-                Failed::ForGood(Some(error)) => Reply::from(json!({ "kind": "dead", "message": error.message })),
-            })
+                Ok(
+                    Failed::Instead(Decision::Busy { .. } | Decision::BackOff(_) | Decision::Later(_))
+                    | Failed::ForGood(None),
+                ) => Reply::default(),
+                Ok(Failed::Instead(decision)) => decided(decision, &slot),
+                Ok(Failed::ForGood(Some(error))) => Reply::from(json!({ "kind": "dead", "message": error.message })),
+                Err(error) => error.into(),
+            });
         })
     }
 
@@ -192,22 +208,51 @@ impl NativeRefresh {
     #[napi]
     pub fn abandon<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let (call, flight) = (Arc::clone(&self.call), take(&self.flight));
-        task::settling(env, move || call.abandon(flight?).map(|()| Reply::default()))
+        task::settling(env, move |promise| {
+            let abandoned = flight.and_then(|flight| call.abandon(flight));
+            promise.settle(abandoned.map_or_else(Reply::from, |()| Reply::default()));
+        })
     }
 }
 
-type Slot = Mutex<Option<Box<InFlight>>>;
+/// Saves an answer, and goes on trying for as long as this process lives: nobody else has it. We hold the lock meanwhile,
+/// so that nobody sends the spent token; the caller is told at once.
+pub(super) fn save(call: &Call, mut flight: Box<InFlight>, fields: &str, promise: Promise, saved: &Saved) {
+    let mut promise = Some(promise);
+    let mut pause = FIRST_SAVE_RETRY;
+    let reply = loop {
+        match call.settle(flight, fields) {
+            Ok(done) => break settled(done),
+            Err(Unsettled { error, retry: None }) => break error.into(),
+            Err(Unsettled { error, retry: Some(again) }) => {
+                if let Some(promise) = promise.take() {
+                    promise.settle(error);
+                }
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(LAST_SAVE_RETRY);
+                again.sign_of_life();
+                flight = again;
+            }
+        }
+    };
+    match promise {
+        Some(promise) => promise.settle(reply),
+        None => *saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply),
+    }
+}
 
-fn take(slot: &Slot) -> Result<Box<InFlight>> {
+pub(super) type Slot = Mutex<Option<Box<InFlight>>>;
+
+pub(super) fn take(slot: &Slot) -> Result<Box<InFlight>> {
     let flight = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
     flight.ok_or_else(|| Error::new(Code::Internal, "settled without a call"))
 }
 
-fn put(slot: &Slot, flight: Box<InFlight>) {
+pub(super) fn put(slot: &Slot, flight: Box<InFlight>) {
     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(flight);
 }
 
-fn decided(decision: Decision, slot: &Slot) -> Reply {
+pub(super) fn decided(decision: Decision, slot: &Slot) -> Reply {
     match decision {
         Decision::Served(by) => served(by),
         Decision::BackOff(wait_ms) => Reply::from(json!({ "kind": "backoff", "waitMs": wait_ms })),

@@ -2,7 +2,7 @@
 
 use super::commit::Recovered;
 use super::{Call, InFlight, Place, Served, Uncertain, may_replace};
-use crate::credential::Credential;
+use crate::credential::{self, Credential};
 use crate::error::{Code, Error, Result};
 use crate::grant::{self, Sending, Siblings};
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
@@ -334,8 +334,9 @@ impl Call {
 
 /// Tokens and identity of another profile's credential; what else a profile has is its own.
 fn take_over(held: &Credential, newer: &Credential) -> Credential {
-    let taken = ["access", "refresh", "expires", "idToken", "accountId", "email", "enterpriseUrl", "projectId"];
-    held.updated_by(newer, &taken.map(str::to_owned))
+    let taken = ["access", "refresh", "expires", "accountId", "email", "enterpriseUrl", "projectId"];
+    let taken: Vec<_> = taken.into_iter().chain(credential::OF_TOKENS).map(str::to_owned).collect();
+    held.updated_by(newer, &taken).without_others(newer)
 }
 
 /// How long ago, in words.

@@ -5,6 +5,7 @@ use super::decide::{Decision, MAX_BACK_OFF_MS};
 use super::{Answer, Call, InFlight, Place, Served};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
+use crate::failure::FailureClass;
 use crate::identity::{self, Refusal};
 use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::mirror::Reason;
@@ -57,19 +58,6 @@ pub enum Failed {
     Instead(Decision),
     /// Nothing; and if the grant is dead, what every later caller will be told.
     ForGood(Option<Error>),
-}
-
-/// How a provider call failed. The class decides what the next caller may do.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum FailureClass {
-    /// The provider was not reached: the next caller may try.
-    NotSent,
-    /// The provider answered and has not rotated: everyone waits, for as long as it asked in milliseconds, if it did.
-    AnsweredUnspent(Option<f64>),
-    /// The provider refused the refresh token for good.
-    AnsweredDead,
-    /// Whether the provider has rotated is unknown.
-    Uncertain,
 }
 
 impl Call {

@@ -1,0 +1,150 @@
+const path = require("node:path");
+const args = require("./arguments.js");
+const { OAuthRefreshLockError, fromNative } = require("./errors.js");
+const { native } = require("./native.js");
+
+const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
+/** A token is answered in far less; so many callers side by side still tell a provider that wants fewer. */
+const MAX_PARALLEL = 1_000;
+
+/** What a request may say, and how it is checked. */
+const MEMBERS = {
+  tokenEndpoint: (name, value) => args.id(name, value),
+  enterpriseTokenEndpoint: optional(args.id),
+  clientId: optional(args.id),
+  clientSecret: optional(args.id),
+  clientAuth: (name, value) => args.oneOf(name, value, ["none", "basic", "post"]),
+  encoding: (name, value) => args.oneOf(name, value, ["form", "json"]),
+  exchange: (name, value) => args.oneOf(name, value, ["refresh_token", "github-copilot"]),
+  scope: optional(args.id),
+  resource: (name, value) => texts(name, typeof value === "string" ? [value] : value),
+  headers,
+  identityClaims,
+  replay: (name, value) => args.oneOf(name, value, ["rotates", "static"]),
+  connectTimeoutMs: (name, value) => args.delay(name, value, { fallback: DEFAULT_CONNECT_TIMEOUT_MS }),
+  maxParallel,
+};
+
+function optional(check) {
+  return (name, value) => (value === undefined ? undefined : check(name, value));
+}
+
+function texts(name, value) {
+  if (value === undefined) return undefined;
+  if (!Array.isArray(value)) throw args.invalid(`${name} must be a string or an array of strings`);
+  return value.map((one) => args.id(name, one));
+}
+
+function headers(name, value) {
+  if (value === undefined) return undefined;
+  const prototype = Object.getPrototypeOf(args.optionsObject(value, name));
+  if (prototype !== Object.prototype && prototype !== null) throw args.invalid(`${name} must be a plain object`);
+  return Object.entries(value).map(([header, content]) => [header, args.text(`${name}["${header}"]`, content)]);
+}
+
+function identityClaims(name, value) {
+  if (value === undefined) return undefined;
+  const { accountId, email, ...rest } = args.optionsObject(value, name);
+  refuseUnknown(name, rest);
+  return { accountId: texts(`${name}.accountId`, accountId), email: texts(`${name}.email`, email) };
+}
+
+function maxParallel(name, value) {
+  if (value === undefined || (Number.isInteger(value) && value >= 1 && value <= MAX_PARALLEL)) return value;
+  throw args.invalid(`${name} must be a whole number from 1 to ${MAX_PARALLEL}`);
+}
+
+function refuseUnknown(name, rest) {
+  const [unknown] = Object.keys(rest);
+  if (unknown !== undefined) throw args.invalid(`${name} has no member "${unknown}"`);
+}
+
+/**
+ * A token endpoint, and the way there from this thread's environment.
+ *
+ * @returns {{ at: object, maxParallel?: number }} `at` is the native endpoint
+ */
+function tokenEndpoint(name, request) {
+  if (typeof request?.tokenEndpoint !== "string") {
+    const either = name === "refresh" ? "a function or " : "";
+    throw args.invalid(`${name} must be ${either}an object with a tokenEndpoint, not ${args.kind(request)}`);
+  }
+  const checked = {};
+  const { ...rest } = request;
+  for (const [member, check] of Object.entries(MEMBERS)) {
+    checked[member] = check(`${name}.${member}`, rest[member]);
+    delete rest[member];
+  }
+  refuseUnknown(name, rest);
+  const { resource = [], headers = [], identityClaims, replay, maxParallel, ...spec } = checked;
+  const { NativeTokenEndpoint } = native();
+  if (!NativeTokenEndpoint) {
+    throw new OAuthRefreshLockError(
+      "addon_unavailable",
+      "this build of the native addon has no HTTP client (Cargo feature `token-endpoint`); pass a refresh function",
+    );
+  }
+  try {
+    const at = new NativeTokenEndpoint({
+      ...spec,
+      resource,
+      headers,
+      accountIdClaim: identityClaims?.accountId,
+      emailClaim: identityClaims?.email,
+      isReplaySafe: replay === "static",
+      ...surroundings(),
+    });
+    return { at, maxParallel };
+  } catch (error) {
+    throw args.invalid(error.message);
+  }
+}
+
+/** Proxy and roots of trust, as this thread's environment names them; lower case first, as curl has it. */
+function surroundings() {
+  const { env } = process;
+  const first = (...names) =>
+    names.map((name) => env[name]).find((value) => value !== undefined && value.trim() !== "");
+  const files = [first("NODE_EXTRA_CA_CERTS"), first("SSL_CERT_FILE")];
+  return {
+    proxy: first("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
+    noProxy: first("no_proxy", "NO_PROXY"),
+    extraRoots: files.filter((file) => file !== undefined).map((file) => path.resolve(file)),
+  };
+}
+
+/** Makes an error of how a call failed. */
+function providerError({ code, message, class: failureClass, retryAfterMs, status, oauthError, dead }) {
+  const retry = retryAfterMs == null ? {} : { retryAfterMs };
+  return new OAuthRefreshLockError(code, message, {
+    status: status ?? undefined,
+    oauthError: oauthError ?? undefined,
+    refreshFailure: { class: failureClass, ...retry, ...(dead && { message: dead }) },
+    ...retry,
+  });
+}
+
+async function refreshOAuthToken(request, options) {
+  const { refreshToken, ...endpoint } = args.optionsObject(request, "request");
+  args.id("refreshToken", refreshToken);
+  const { at } = tokenEndpoint("request", endpoint);
+  const { signal, timeoutMs } = args.callLimits(args.optionsObject(options));
+  if (signal?.aborted) throw aborted(signal.reason, "not_sent");
+  const onAbort = () => at.cancel();
+  signal?.addEventListener("abort", onAbort, { once: true });
+  const reply = await at.ask(refreshToken, timeoutMs);
+  signal?.removeEventListener("abort", onAbort);
+  if (reply.error) throw fromNative(reply.error);
+  const { failure } = JSON.parse(reply.value);
+  // An answer that was there already is one all the same.
+  if (!failure) return { access: "", ...JSON.parse(reply.credential) };
+  throw signal?.aborted ? aborted(signal.reason, failure.class) : providerError(failure);
+}
+
+function aborted(cause, failureClass) {
+  const then = failureClass === "not_sent" ? "nothing was sent" : "whether the refresh token is spent is unknown";
+  const message = `the caller's signal aborted the call to the token endpoint; ${then}`;
+  return new OAuthRefreshLockError("caller_aborted", message, { cause, refreshFailure: { class: failureClass } });
+}
+
+module.exports = { providerError, refreshOAuthToken, tokenEndpoint };

@@ -1,0 +1,241 @@
+//! A token endpoint, for JavaScript: asked alone, or with everything from dispatch to durable receipt in one native step, so
+//! that neither a blocked event loop nor the end of a worker thread costs the answer.
+
+use super::refresh::{NativeRefresh, Slot, decided, put, save, take};
+use super::task::{self, Promise};
+use super::{Failure as Told, Reply};
+use crate::clock::SystemClock;
+use crate::credential::Credential;
+use crate::error::{Code, Error};
+use crate::failure::FailureClass;
+use crate::refresh::{Call, Decision, Failed, InFlight};
+use crate::token_endpoint::answer::NewFields;
+use crate::token_endpoint::{
+    ClientAuth, Encoding, Exchange, Failure, HttpClient, IdentityClaims, Network, Spec, TokenEndpoint,
+};
+use napi::bindgen_prelude::{Env, Object};
+use napi_derive::napi;
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use zeroize::Zeroizing;
+
+/// See `TokenEndpointRequest` in `index.d.ts`. JavaScript has seen to the types.
+#[napi(object, object_to_js = false)]
+pub struct TokenEndpointSpec {
+    /// URL.
+    pub token_endpoint: String,
+    /// URL with `{host}`.
+    pub enterprise_token_endpoint: Option<String>,
+    /// `client_id`.
+    pub client_id: Option<String>,
+    /// `client_secret`.
+    pub client_secret: Option<String>,
+    /// `none`, `basic` or `post`.
+    pub client_auth: Option<String>,
+    /// `form` or `json`.
+    pub encoding: Option<String>,
+    /// `refresh_token` or `github-copilot`.
+    pub exchange: Option<String>,
+    /// `scope`.
+    pub scope: Option<String>,
+    /// `resource`.
+    pub resource: Vec<String>,
+    /// Pairs of name and value.
+    pub headers: Vec<Vec<String>>,
+    /// Path of the account id.
+    pub account_id_claim: Option<Vec<String>>,
+    /// Path of the e-mail address.
+    pub email_claim: Option<Vec<String>>,
+    /// Whether asking again never hurts.
+    pub is_replay_safe: bool,
+    /// `HTTPS_PROXY`, else `ALL_PROXY`.
+    pub proxy: Option<String>,
+    /// `NO_PROXY`.
+    pub no_proxy: Option<String>,
+    /// Absolute paths.
+    pub extra_roots: Vec<String>,
+    /// In milliseconds.
+    pub connect_timeout_ms: f64,
+}
+
+/// A token endpoint and the way there.
+#[napi]
+pub struct NativeTokenEndpoint {
+    place: Arc<Place>,
+}
+
+struct Place {
+    endpoint: TokenEndpoint,
+    network: Network,
+    cancel: Notify,
+}
+
+#[napi]
+impl NativeTokenEndpoint {
+    /// Refuses what can't be sent, or not safely.
+    #[napi(constructor)]
+    pub fn new(spec: TokenEndpointSpec) -> napi::Result<Self> {
+        let network = Network {
+            proxy: spec.proxy,
+            no_proxy: spec.no_proxy,
+            extra_roots: spec.extra_roots.into_iter().map(Into::into).collect(),
+            connect_timeout: milliseconds(spec.connect_timeout_ms),
+        };
+        let header = |pair: Vec<String>| {
+            let mut pair = pair.into_iter();
+            (pair.next().unwrap_or_default(), Zeroizing::new(pair.next().unwrap_or_default()))
+        };
+        let is = |given: &Option<String>, name: &str| given.as_deref() == Some(name);
+        let spec = Spec {
+            token_endpoint: spec.token_endpoint,
+            enterprise_token_endpoint: spec.enterprise_token_endpoint,
+            client_id: spec.client_id,
+            client_secret: spec.client_secret.map(Zeroizing::new),
+            client_auth: spec.client_auth.map(|auth| match auth.as_str() {
+                "basic" => ClientAuth::Basic,
+                "post" => ClientAuth::Post,
+                _ => ClientAuth::None,
+            }),
+            encoding: if is(&spec.encoding, "json") { Encoding::Json } else { Encoding::Form },
+            exchange: if is(&spec.exchange, "github-copilot") {
+                Exchange::GithubCopilot
+            } else {
+                Exchange::RefreshToken
+            },
+            scope: spec.scope,
+            resource: spec.resource,
+            headers: spec.headers.into_iter().map(header).collect(),
+            identity_claims: IdentityClaims { account_id: spec.account_id_claim, email: spec.email_claim },
+            is_replay_safe: spec.is_replay_safe,
+        };
+        let endpoint =
+            TokenEndpoint::new(spec).map_err(|error| napi::Error::new(napi::Status::InvalidArg, error.message))?;
+        Ok(Self { place: Arc::new(Place { endpoint, network, cancel: Notify::new() }) })
+    }
+
+    /// Asks with a refresh token, once. The reply's value is the new fields, or `{ failure }`.
+    #[napi]
+    pub fn ask<'env>(&self, env: &'env Env, refresh_token: String, limit_ms: f64) -> napi::Result<Object<'env>> {
+        let (promise, object) = Promise::new(env)?;
+        let place = Arc::clone(&self.place);
+        let promise = Arc::new(Mutex::new(Some(promise)));
+        let settle = |promise: &Mutex<Option<Promise>>, reply: Reply| {
+            if let Some(promise) = promise.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                promise.settle(reply);
+            }
+        };
+        let theirs = Arc::clone(&promise);
+        let asking = task::on_own_thread(move || {
+            let credential = Credential::of_refresh_token(&Zeroizing::new(refresh_token));
+            let reply = match place.exchange(&credential, limit_ms) {
+                Ok(fields) => Reply { credential: Some(fields.to_string()), ..Reply::from(json!({})) },
+                Err(failure) => Reply::from(json!({ "failure": shown(&failure) })),
+            };
+            settle(&theirs, reply);
+        });
+        if asking.is_err() {
+            settle(&promise, Reply::from(json!({ "failure": shown(&no_thread().into()) })));
+        }
+        Ok(object)
+    }
+
+    /// Ends a call of [`Self::ask`] before its time.
+    #[napi]
+    pub fn cancel(&self) {
+        self.place.cancel.notify_one();
+    }
+}
+
+impl Place {
+    fn exchange(&self, credential: &Credential, limit_ms: f64) -> Result<NewFields, Failure> {
+        let runtime = task::runtime().ok_or_else(no_thread)?;
+        let client = HttpClient::shared(&self.network)?;
+        let limit = milliseconds(limit_ms);
+        runtime.block_on(client.exchange(&self.endpoint, credential, &SystemClock, limit, &self.cancel))
+    }
+}
+
+#[napi]
+impl NativeRefresh {
+    /// The lock of this key's place at the provider, of `count` places that all keys of one client share.
+    #[napi]
+    #[must_use]
+    pub fn slot_path(&self, at: &NativeTokenEndpoint, count: u32) -> String {
+        at.place.endpoint.slot(&self.call.lock_base, self.call.key.digest(), count).to_string_lossy().into_owned()
+    }
+
+    /// Asks the token endpoint for what was dispatched, and settles. The reply is that of `settle`; `takenOver`; `failed`; or
+    /// `dispatched`, if the stores hold another token to ask with. The last two come with `failure`.
+    #[napi]
+    pub fn exchange<'env>(
+        &self,
+        env: &'env Env,
+        at: &NativeTokenEndpoint,
+        limit_ms: f64,
+    ) -> napi::Result<Object<'env>> {
+        let (call, slot, saved) = (Arc::clone(&self.call), Arc::clone(&self.flight), Arc::clone(&self.saved));
+        let place = Arc::clone(&at.place);
+        // The thread that saves the answer is there before the provider is asked.
+        task::settling(env, move |promise| {
+            let flight = match take(&slot) {
+                Ok(flight) => flight,
+                Err(error) => return promise.settle(error),
+            };
+            if !flight.may_send() {
+                return promise.settle(match call.abandon(flight) {
+                    Ok(()) => Reply::from(json!({ "kind": "takenOver" })),
+                    Err(error) => error.into(),
+                });
+            }
+            match place.exchange(flight.credential(), limit_ms) {
+                Ok(fields) => save(&call, flight, &fields, promise, &saved),
+                Err(failure) => promise.settle(failed(&call, flight, &failure, &slot)),
+            }
+        })
+    }
+}
+
+fn failed(call: &Call, flight: Box<InFlight>, failure: &Failure, slot: &Slot) -> Reply {
+    let mut shown = shown(failure);
+    match call.fail(flight, failure.class) {
+        Ok(Failed::Instead(Decision::Dispatched(flight))) => {
+            let reply = Reply::from(json!({ "kind": "dispatched", "failure": shown })).with(flight.credential());
+            put(slot, flight);
+            reply
+        }
+        Ok(Failed::Instead(decision @ (Decision::Served(_) | Decision::TakenOver))) => decided(decision, slot),
+        other => {
+            if let Ok(Failed::ForGood(Some(error))) = other {
+                shown["dead"] = error.message.into();
+            }
+            Reply::from(json!({ "kind": "failed", "failure": shown }))
+        }
+    }
+}
+
+fn no_thread() -> Error {
+    Error::new(Code::ProviderUnreachable, "no thread to ask the provider on could be started; nothing was sent")
+}
+
+fn shown(failure: &Failure) -> Value {
+    let Told { code, message, .. } = Told::from(Error::new(failure.error.code, failure.error.message.clone()));
+    let retry_after_ms = match failure.class {
+        FailureClass::AnsweredUnspent(pause) => pause,
+        _ => None,
+    };
+    json!({
+        "code": code,
+        "message": message,
+        "class": failure.class.as_str(),
+        "retryAfterMs": retry_after_ms,
+        "status": failure.status,
+        "oauthError": failure.oauth_error,
+        "isTransient": failure.is_transient,
+    })
+}
+
+fn milliseconds(ms: f64) -> Duration {
+    Duration::try_from_secs_f64(ms / 1000.0).unwrap_or_default()
+}

@@ -1,0 +1,347 @@
+//! Asking a token endpoint for a new access token: RFC 6749 §6, with resource indicators (RFC 8707), and GitHub Copilot's
+//! exchange of a GitHub token.
+//!
+//! | | |
+//! |---|---|
+//! | what is sent | [`TokenEndpoint::new`] refuses what can't be sent safely, before anything happens |
+//! | how | [`HttpClient`]: HTTPS only but for loopback, no redirect followed, one request per call |
+//! | what it means | [`answer`]: the new fields of the credential, or a [`Failure`] whose class says whether the refresh token may have been spent |
+
+pub mod answer;
+mod client;
+
+pub use client::{HttpClient, Network};
+
+use crate::credential::Credential;
+use crate::digest::Digest;
+use crate::error::{Code, Error, Result};
+use crate::failure::FailureClass;
+use crate::identity;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Url;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use url::form_urlencoded::{Serializer, byte_serialize};
+use zeroize::Zeroizing;
+
+/// How the client says who it is (RFC 6749 §2.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// `client_id` in the body, no secret: a public client.
+    None,
+    /// `Authorization: Basic`.
+    Basic,
+    /// `client_id` and `client_secret` in the body.
+    Post,
+}
+
+/// How the body is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoding {
+    /// `application/x-www-form-urlencoded`, as RFC 6749 has it.
+    Form,
+    /// `application/json`, as some providers want it.
+    Json,
+}
+
+/// What is exchanged for an access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exchange {
+    /// A refresh token, which the provider may rotate.
+    RefreshToken,
+    /// A GitHub token that stays as it is, for a short-lived Copilot token.
+    GithubCopilot,
+}
+
+/// Where an account's id and e-mail address stand: a path of member names, in the claims of the tokens or in the answer.
+#[derive(Debug, Clone, Default)]
+pub struct IdentityClaims {
+    /// Of the account id; without it none is read.
+    pub account_id: Option<Vec<String>>,
+    /// Of the e-mail address; else the claim `email`.
+    pub email: Option<Vec<String>>,
+}
+
+/// What a caller says of a token endpoint.
+///
+/// No `Debug`: it holds secrets.
+#[derive(Clone)]
+pub struct Spec {
+    /// Its URL.
+    pub token_endpoint: String,
+    /// The same for credentials with an `enterpriseUrl`; `{host}` stands for that host.
+    pub enterprise_token_endpoint: Option<String>,
+    /// `client_id`.
+    pub client_id: Option<String>,
+    /// `client_secret`.
+    pub client_secret: Option<Zeroizing<String>>,
+    /// Default: `Basic` if there is a secret.
+    pub client_auth: Option<ClientAuth>,
+    /// How the body is written.
+    pub encoding: Encoding,
+    /// What is exchanged.
+    pub exchange: Exchange,
+    /// `scope`.
+    pub scope: Option<String>,
+    /// `resource`, any number.
+    pub resource: Vec<String>,
+    /// Headers besides ours.
+    pub headers: Vec<(String, Zeroizing<String>)>,
+    /// Where an identity stands in the answer.
+    pub identity_claims: IdentityClaims,
+    /// Whether the provider keeps the refresh token as it is, so that asking again never hurts.
+    pub is_replay_safe: bool,
+}
+
+/// A token endpoint, ready to be asked. Its `Debug` shows no secret.
+pub struct TokenEndpoint {
+    url: Url,
+    spec: Spec,
+    auth: ClientAuth,
+    headers: HeaderMap,
+}
+
+impl fmt::Debug for TokenEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenEndpoint({})", self.url)
+    }
+}
+
+/// Headers that are the request's own.
+const RESERVED: [&str; 8] =
+    ["authorization", "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding"];
+
+impl TokenEndpoint {
+    /// Refuses, with [`Code::InvalidArgument`], what can't be sent, or not safely.
+    pub fn new(spec: Spec) -> Result<Self> {
+        let url = endpoint("tokenEndpoint", &spec.token_endpoint)?;
+        if let Some(template) = &spec.enterprise_token_endpoint {
+            if !template.contains("{host}") {
+                return Err(invalid("enterpriseTokenEndpoint must contain \"{host}\""));
+            }
+            endpoint("enterpriseTokenEndpoint", &template.replace("{host}", "enterprise.example"))?;
+        }
+        for resource in &spec.resource {
+            // RFC 8707 §2.
+            if Url::parse(resource).is_ok_and(|url| url.fragment().is_none()) {
+                continue;
+            }
+            return Err(invalid("resource must be an absolute URI without a fragment"));
+        }
+        let default = if spec.client_secret.is_some() { ClientAuth::Basic } else { ClientAuth::None };
+        let auth = spec.client_auth.unwrap_or(default);
+        match spec.exchange {
+            Exchange::RefreshToken => {
+                if spec.client_id.is_none() && auth != ClientAuth::None {
+                    return Err(invalid("clientAuth needs a clientId"));
+                }
+                if (auth == ClientAuth::None) != spec.client_secret.is_none() {
+                    return Err(invalid("clientAuth \"basic\" and \"post\" need a clientSecret, \"none\" forbids one"));
+                }
+            }
+            Exchange::GithubCopilot => {
+                let has_other = spec.client_id.is_some() || spec.client_secret.is_some() || spec.scope.is_some();
+                if has_other || !spec.resource.is_empty() {
+                    return Err(invalid("exchange \"github-copilot\" sends no client, scope or resource"));
+                }
+            }
+        }
+        let headers = headers(&spec)?;
+        Ok(Self { url, spec, auth, headers })
+    }
+
+    /// The lock of a key's place at the provider, where at most `count` keys of one client ask at a time: the keys are dealt
+    /// out to so many locks, each held by one.
+    #[must_use]
+    pub fn slot(&self, lock_base: &Path, key: Digest, count: u32) -> PathBuf {
+        let client = Digest::of(&[
+            self.url.as_str().as_bytes(),
+            &[0],
+            self.spec.client_id.as_deref().unwrap_or_default().as_bytes(),
+        ]);
+        let [a, b, c, d, ..] = *key.as_bytes();
+        let number = u32::from_be_bytes([a, b, c, d]) % count.max(1);
+        lock_base.with_file_name(format!("slot-{:.16}-{count}-{number}", client.to_hex()))
+    }
+
+    /// Where the credential's refresh token may be sent: never to another host than its tenant's.
+    pub fn url_for(&self, credential: &Credential) -> Result<Url> {
+        let Some(tenant) = identity::tenant_host(credential.fields()) else { return Ok(self.url.clone()) };
+        // As a host, without its port.
+        let tenant = Url::parse(&format!("https://{tenant}/")).ok().filter(|_| !tenant.is_empty());
+        let tenant = tenant
+            .as_ref()
+            .and_then(Url::host_str)
+            .ok_or_else(|| invalid("the credential's enterpriseUrl names no host"))?;
+        let is_tenants = |url: &Url| {
+            let host = url.host_str().unwrap_or_default();
+            host == tenant || host.strip_suffix(tenant).is_some_and(|rest| rest.ends_with('.'))
+        };
+        if is_tenants(&self.url) {
+            return Ok(self.url.clone());
+        }
+        let Some(template) = &self.spec.enterprise_token_endpoint else {
+            let message =
+                format!("the credential is for {tenant}, and tokenEndpoint is not; give an enterpriseTokenEndpoint");
+            return Err(invalid(message));
+        };
+        let url = endpoint("enterpriseTokenEndpoint", &template.replace("{host}", tenant))?;
+        if is_tenants(&url) { Ok(url) } else { Err(invalid(format!("enterpriseTokenEndpoint is not at {tenant}"))) }
+    }
+
+    /// The host that a credential's refresh token goes to, for people.
+    fn host_for(&self, credential: &Credential) -> String {
+        let url = self.url_for(credential).unwrap_or_else(|_| self.url.clone());
+        url.host_str().unwrap_or_default().to_owned()
+    }
+
+    /// The request's body.
+    fn body(&self, refresh_token: &str) -> Zeroizing<Vec<u8>> {
+        let Spec { client_id, client_secret, scope, resource, .. } = &self.spec;
+        let mut pairs: Vec<(&str, &str)> = vec![("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
+        if let (Some(client_id), ClientAuth::None | ClientAuth::Post) = (client_id, self.auth) {
+            pairs.push(("client_id", client_id));
+        }
+        if let (Some(secret), ClientAuth::Post) = (client_secret, self.auth) {
+            pairs.push(("client_secret", secret));
+        }
+        pairs.extend(scope.as_deref().map(|scope| ("scope", scope)));
+        match self.spec.encoding {
+            Encoding::Form => {
+                pairs.extend(resource.iter().map(|resource| ("resource", resource.as_str())));
+                // Room for all, so that no copy is left behind by growing.
+                let room: usize = pairs.iter().map(|(name, value)| 3 * value.len() + name.len() + 2).sum();
+                let mut form = Serializer::new(String::with_capacity(room));
+                form.extend_pairs(pairs);
+                Zeroizing::new(form.finish().into_bytes())
+            }
+            Encoding::Json => {
+                let mut members: Vec<_> = pairs.iter().map(|(name, value)| member(name, value)).collect();
+                match resource.as_slice() {
+                    [] => {}
+                    [one] => members.push(member("resource", one)),
+                    several => {
+                        let several: Vec<_> = several.iter().map(|one| quoted(one)).collect();
+                        members.push(Zeroizing::new(format!("\"resource\":[{}]", several.join(","))));
+                    }
+                }
+                let room: usize = members.iter().map(|member| member.len() + 1).sum();
+                let mut json = Zeroizing::new(Vec::with_capacity(room + 2));
+                for (at, member) in members.iter().enumerate() {
+                    json.push(if at == 0 { b'{' } else { b',' });
+                    json.extend_from_slice(member.as_bytes());
+                }
+                json.push(b'}');
+                json
+            }
+        }
+    }
+
+    fn authorization(&self, refresh_token: &str) -> Result<Option<HeaderValue>> {
+        let credentials = match (self.spec.exchange, self.auth, &self.spec.client_id, &self.spec.client_secret) {
+            (Exchange::GithubCopilot, ..) => Zeroizing::new(format!("token {refresh_token}")),
+            (_, ClientAuth::Basic, Some(id), Some(secret)) => {
+                let encoded = |text: &str| Zeroizing::new(byte_serialize(text.as_bytes()).collect::<String>());
+                let pair = Zeroizing::new(format!("{}:{}", *encoded(id), *encoded(secret)));
+                let pair = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
+                Zeroizing::new(format!("Basic {}", *pair))
+            }
+            _ => return Ok(None),
+        };
+        let mut value = HeaderValue::from_str(&credentials)
+            .map_err(|_| invalid("the refresh token has characters that no header can carry"))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+fn member(name: &str, value: &str) -> Zeroizing<String> {
+    let value = Zeroizing::new(quoted(value));
+    Zeroizing::new(format!("\"{name}\":{}", *value))
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// HTTPS, or plain HTTP that stays on this host. No credentials in it, which would be in every log.
+fn endpoint(name: &str, given: &str) -> Result<Url> {
+    let url = Url::parse(given).map_err(|_| invalid(format!("{name} must be an absolute URL")))?;
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err(invalid(format!("{name} must have neither user name nor fragment")));
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        _ => Err(invalid(format!("{name} must be https (http only on loopback)"))),
+    }
+}
+
+/// Whether the URL names this host.
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+fn headers(spec: &Spec) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("oauth-refresh-lock/", env!("CARGO_PKG_VERSION"))));
+    if spec.exchange == Exchange::RefreshToken {
+        let form = spec.encoding == Encoding::Form;
+        let media_type = if form { "application/x-www-form-urlencoded" } else { "application/json" };
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    }
+    for (name, value) in &spec.headers {
+        let shown = name.escape_debug();
+        if RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(invalid(format!("headers must not set \"{shown}\": the request does")));
+        }
+        let name = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| invalid(format!("headers: \"{shown}\" is no header name")))?;
+        let mut value = HeaderValue::from_str(value)
+            .map_err(|_| invalid(format!("headers: the value of \"{shown}\" can't be sent")))?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+fn invalid(what: impl Into<String>) -> Error {
+    Error::new(Code::InvalidArgument, what)
+}
+
+/// A call that brought no token.
+#[derive(Debug)]
+pub struct Failure {
+    /// What happened. No word of the provider's is in it but its error code.
+    pub error: Error,
+    /// What the next caller may do.
+    pub class: FailureClass,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// RFC 6749's `error`, or what stands for it.
+    pub oauth_error: Option<String>,
+    /// Whether it may work in a moment.
+    pub is_transient: bool,
+}
+
+impl Failure {
+    /// Before anything was sent.
+    fn not_sent(code: Code, message: impl Into<String>, is_transient: bool) -> Self {
+        let error = Error::new(code, message);
+        Self { error, class: FailureClass::NotSent, status: None, oauth_error: None, is_transient }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, class: FailureClass::NotSent, status: None, oauth_error: None, is_transient: false }
+    }
+}

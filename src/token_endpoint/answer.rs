@@ -1,0 +1,327 @@
+//! What a token endpoint answered: the new fields of the credential, or why there are none.
+
+use super::{Exchange, Failure, TokenEndpoint};
+use crate::credential::{Credential, MAX_DATE_MS, text};
+use crate::ecma;
+use crate::error::{Code, Error};
+use crate::failure::{Evidence, FailureClass, classify};
+use crate::fields::Fields;
+use crate::jwt;
+use serde_json::{Map, Value};
+use std::ops::Range;
+use std::time::SystemTime;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Larger answers are not read: 1 MiB.
+pub const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// Of an answer that is neither JSON nor a form, so much is searched for a provider's words.
+const MAX_WORDS_BYTES: usize = 1 << 16;
+
+/// An answer, as it came.
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// `Retry-After` (RFC 9110 §10.2.3).
+    pub retry_after: Option<String>,
+    /// Its body, as far as it came.
+    pub body: Zeroizing<Vec<u8>>,
+    /// Whether that is all of it.
+    pub is_whole: bool,
+}
+
+/// An access token that has expired on its way here lives for another second.
+const SHORTEST_LIFE_MS: f64 = 1_000.0;
+
+/// The new fields of a credential, as [`crate::refresh::Call::settle`] takes them.
+pub type NewFields = Zeroizing<String>;
+
+impl TokenEndpoint {
+    /// Reads an answer to what was asked with `credential`; `call` is when that was sent and when the answer was there.
+    pub fn read(&self, credential: &Credential, call: Range<f64>, answer: &Answer) -> Result<NewFields, Failure> {
+        let body = decoded(&answer.body);
+        // Of what was cut off, a JSON object that is there to its closing brace is whole.
+        let members = Fields::parse(&body).or_else(|| form(&body).filter(|_| answer.is_whole));
+        let given = |name| members.as_ref().and_then(|members| given(members.values(), name));
+        // Even without an access token: the new refresh token is all that is left of the login.
+        let has_token = given(self.token_name()).or_else(|| given("refresh_token")).is_some();
+        match &members {
+            Some(members) if (200..=299).contains(&answer.status) && has_token => {
+                self.accept(credential, call, members.values())
+            }
+            members => Err(self.refused(credential, answer, &body, members.as_ref())),
+        }
+    }
+
+    fn token_name(&self) -> &'static str {
+        match self.spec.exchange {
+            Exchange::RefreshToken => "access_token",
+            Exchange::GithubCopilot => "token",
+        }
+    }
+
+    fn refused(&self, credential: &Credential, answer: &Answer, body: &str, members: Option<&Fields>) -> Failure {
+        let status = answer.status;
+        let words = Zeroizing::new(ecma::to_lower_case(body.get(..MAX_WORDS_BYTES).unwrap_or(body)));
+        let codes = members.map_or_else(Vec::new, |members| codes(members.values()));
+        let retry_after_ms = answer.retry_after.as_deref().and_then(retry_after_ms);
+        let evidence = Evidence {
+            status: Some(status),
+            codes: codes.clone(),
+            words: &words,
+            retry_after_ms,
+            never_connected: false,
+        };
+        let class = match self.spec.exchange {
+            // GitHub's word for a token that is revoked or unknown.
+            Exchange::GithubCopilot if status == 401 => FailureClass::AnsweredDead,
+            _ => self.class_of(classify(&evidence)),
+        };
+        let oauth_error = codes.iter().find(|code| is_code(code)).map(|code| (*code).to_owned());
+        let is_transient = matches!(status, 429 | 503)
+            || codes.iter().any(|code| matches!(*code, "temporarily_unavailable" | "slow_down"));
+        let host = self.host_for(credential);
+        let what = oauth_error.as_ref().map_or_else(String::new, |code| format!(" \"{code}\""));
+        let (code, what) = match (status, answer.is_whole) {
+            (200..=299, false) => (Code::ProviderAnswerLost, "an answer that was cut off or too large".to_owned()),
+            (200..=299, _) if oauth_error.is_none() => {
+                (Code::ProviderAnswerInvalid, format!("status {status} and no {}", self.token_name()))
+            }
+            (300..=399, _) => (
+                Code::ProviderRefused,
+                format!("status {status}, a redirect; a refresh token is sent to no other host, so fix tokenEndpoint"),
+            ),
+            _ => (Code::ProviderRefused, format!("status {status}{what}")),
+        };
+        let then = match class {
+            FailureClass::AnsweredDead => "; log in again",
+            FailureClass::Uncertain => "; whether the refresh token is spent is unknown",
+            _ => "",
+        };
+        let error = Error::new(code, format!("{host} answered with {what}{then}"));
+        Failure { error, class, status: Some(status), oauth_error, is_transient }
+    }
+
+    /// Where asking again never hurts, nothing is uncertain.
+    pub(super) fn class_of(&self, class: FailureClass) -> FailureClass {
+        match class {
+            FailureClass::Uncertain if self.spec.is_replay_safe => FailureClass::NotSent,
+            class => class,
+        }
+    }
+
+    fn accept(
+        &self,
+        credential: &Credential,
+        call: Range<f64>,
+        answer: &Map<String, Value>,
+    ) -> Result<NewFields, Failure> {
+        let mut fields = Fields::default();
+        let mut put = |name: &str, value: Option<Value>| {
+            if let Some(mut value) = value {
+                fields.insert(name, &value);
+                if let Value::String(text) = &mut value {
+                    text.zeroize();
+                }
+            }
+        };
+        let access = given(answer, self.token_name());
+        put("access", access.map(Value::from));
+        let expires = match self.spec.exchange {
+            Exchange::RefreshToken => lifetime_ms(answer, "expires_in").map(|lifetime| call.start + lifetime),
+            Exchange::GithubCopilot => copilot_expiry_ms(answer, call.start),
+        };
+        // One that has expired on its way here is none the less what the old one was exchanged for.
+        put("expires", expires.and_then(|expires| instant(expires.max(call.end + SHORTEST_LIFE_MS))));
+        if self.spec.exchange == Exchange::RefreshToken {
+            put("refresh", given(answer, "refresh_token").map(Value::from));
+            put("idToken", given(answer, "id_token").map(Value::from));
+            let names = ["refresh_token_expires_in", "refresh_expires_in"];
+            let lifetime = names.iter().find_map(|name| lifetime_ms(answer, name));
+            put("refreshExpires", lifetime.and_then(|lifetime| instant(call.start + lifetime)));
+        }
+        self.identify(credential, answer, access, &mut fields)?;
+        Ok(Zeroizing::new(fields.to_json()))
+    }
+
+    /// Fills in who the answer is for, as far as the credential lacks it, and refuses another's. What the gate can tell by
+    /// itself is left to it.
+    fn identify(
+        &self,
+        credential: &Credential,
+        answer: &Map<String, Value>,
+        access: Option<&str>,
+        fields: &mut Fields,
+    ) -> Result<(), Failure> {
+        let held = credential.fields();
+        let new =
+            Claims { id_token: given(answer, "id_token").and_then(jwt::claims), access: access.and_then(jwt::claims) };
+        let old = Claims {
+            id_token: given(held, "idToken").and_then(jwt::claims),
+            access: credential.access().and_then(jwt::claims),
+        };
+        let stored = |name: &str, field: &str| given(held, field).map(|text| (name.to_owned(), Value::from(text)));
+        let stored: Map<_, _> = [stored("iss", "issuer"), stored("sub", "subject")].into_iter().flatten().collect();
+        // The subjects of an id_token and of an access token may differ, so each is compared with its like.
+        let subject = |claims: &Map<String, Value>| claims.get("sub").cloned();
+        let is_of_access = old.id_token.is_none()
+            && old.access.as_ref().and_then(subject).is_some_and(|access| Some(access) == subject(&stored));
+        let like_stored = if is_of_access { &new.access } else { &new.id_token };
+        if differ(old.id_token.as_ref(), new.id_token.as_ref(), true)
+            || differ(old.access.as_ref(), new.access.as_ref(), false)
+            || differ(Some(&stored), like_stored.as_ref(), !is_of_access)
+        {
+            return Err(self.is_anothers(credential));
+        }
+        let claims = new.id_token.as_ref().or(new.access.as_ref().filter(|_| old.id_token.is_none()));
+        let is_better = is_of_access && new.id_token.is_some();
+        for (field, claim) in [("issuer", "iss"), ("subject", "sub")] {
+            if let Some(new) = claims.and_then(|claims| given(claims, claim))
+                && (given(held, field).is_none() || is_better)
+            {
+                fields.insert(field, &new.into());
+            }
+        }
+        let is_known = same(old.id_token.as_ref(), new.id_token.as_ref()) || same(Some(&stored), like_stored.as_ref());
+        let paths = &self.spec.identity_claims;
+        for (field, found) in [
+            ("accountId", new.find(answer, paths.account_id.as_ref(), None)),
+            ("email", new.find(answer, paths.email.as_ref(), Some("email"))),
+        ] {
+            let known = given(held, field);
+            // Spelled as it was, if it is the same. An address may change (OpenID Connect Core §5.7), who it is does not.
+            if let Some(found) = found.filter(|found| !is_same(known, found))
+                && !(field == "email" && is_known && known.is_some())
+            {
+                fields.insert(field, &found.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_anothers(&self, credential: &Credential) -> Failure {
+        let host = self.host_for(credential);
+        let message = format!("{host} answered with a token of another account; nothing was stored");
+        let error = Error::new(Code::IdentityMismatch, message);
+        let class = FailureClass::Uncertain;
+        Failure { error, class, status: None, oauth_error: None, is_transient: false }
+    }
+}
+
+/// What tokens say of whom they are for.
+struct Claims {
+    id_token: Option<Map<String, Value>>,
+    access: Option<Map<String, Value>>,
+}
+
+impl Claims {
+    /// What stands at a path in them or in the answer, else at a name in them.
+    fn find<'a>(
+        &'a self,
+        answer: &'a Map<String, Value>,
+        path: Option<&Vec<String>>,
+        name: Option<&str>,
+    ) -> Option<&'a str> {
+        let claims = || self.id_token.iter().chain(&self.access);
+        let by_path = path.and_then(|path| claims().chain([answer]).find_map(|place| at(place, path)));
+        by_path.or_else(|| name.and_then(|name| claims().find_map(|claims| given(claims, name))))
+    }
+}
+
+/// Whether two tokens are for different people. A refresh changes neither issuer nor subject of an id_token (OpenID Connect
+/// Core §12.2). An access token is for a resource and may change with that; then it proves nothing.
+fn differ(old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>, is_id_token: bool) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return false };
+    let differs = |name: &str| matches!((old.get(name), new.get(name)), (Some(old), Some(new)) if old != new);
+    if is_id_token { differs("iss") || differs("sub") } else { differs("sub") && !differs("iss") && !differs("aud") }
+}
+
+/// Whether two tokens are for the same person of the same issuer.
+fn same(old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return false };
+    ["iss", "sub"].into_iter().all(|name| given(old, name).is_some() && given(old, name) == given(new, name))
+}
+
+/// JSON is UTF-8 (RFC 8259 §8.1), and tokens are ASCII (RFC 6749 appendix A): a wrong charset costs no token.
+fn decoded(body: &[u8]) -> Zeroizing<String> {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    Zeroizing::new(String::from_utf8_lossy(body).into_owned())
+}
+
+/// A form such as GitHub answers with by default. Content types are not relied on: they are often wrong.
+fn form(body: &str) -> Option<Fields> {
+    let mut fields = Fields::default();
+    for (name, value) in url::form_urlencoded::parse(body.trim().as_bytes()) {
+        fields.insert(&name, &Value::from(&*value));
+    }
+    let is_answer =
+        ["access_token", "refresh_token", "error"].into_iter().any(|name| fields.values().contains_key(name));
+    is_answer.then_some(fields)
+}
+
+/// A text that is there and not blank.
+fn given<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    text(map, name).filter(|text| !ecma::is_blank(text))
+}
+
+/// What stands at the end of a path of member names.
+fn at<'a>(map: &'a Map<String, Value>, path: &[String]) -> Option<&'a str> {
+    let (last, parents) = path.split_last()?;
+    let parent = parents.iter().try_fold(map, |map, name| map.get(name)?.as_object())?;
+    given(parent, last)
+}
+
+fn is_same(held: Option<&str>, found: &str) -> bool {
+    let normal = |text: &str| ecma::to_lower_case(ecma::trim(text));
+    held.is_some_and(|held| normal(held) == normal(found))
+}
+
+/// A number, or one in quotes.
+fn number(map: &Map<String, Value>, name: &str) -> Option<f64> {
+    let value = map.get(name)?;
+    let number = value.as_f64().or_else(|| ecma::trim(value.as_str()?).parse().ok())?;
+    Some(number).filter(|number| number.is_finite())
+}
+
+/// A lifetime in milliseconds. None at all, as some providers say of tokens that do not expire, is none given.
+fn lifetime_ms(map: &Map<String, Value>, name: &str) -> Option<f64> {
+    number(map, name).filter(|seconds| *seconds > 0.0).map(|seconds| seconds * 1000.0)
+}
+
+/// `expires_at` is an instant by GitHub's clock; where ours differs, `refresh_in` seconds from now and a minute more.
+fn copilot_expiry_ms(answer: &Map<String, Value>, asked_ms: f64) -> Option<f64> {
+    let by_theirs = number(answer, "expires_at").map(|seconds| seconds * 1000.0).filter(|expires| *expires > asked_ms);
+    let by_ours = lifetime_ms(answer, "refresh_in").map(|lifetime| asked_ms + lifetime + 60_000.0);
+    match (by_theirs, by_ours) {
+        (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
+        (theirs, ours) => theirs.or(ours),
+    }
+}
+
+fn instant(ms: f64) -> Option<Value> {
+    #[allow(clippy::cast_possible_truncation, reason = "an instant has fewer digits")]
+    (ms > 0.0).then(|| Value::from(ms.min(MAX_DATE_MS) as i64))
+}
+
+/// The codes in an error answer: RFC 6749's `error`, and where others put theirs.
+fn codes(answer: &Map<String, Value>) -> Vec<&str> {
+    let error = answer.get("error");
+    let nested = error.and_then(Value::as_object);
+    let nested = [nested.and_then(|error| text(error, "code")), nested.and_then(|error| text(error, "type"))];
+    let flat = [error.and_then(Value::as_str), text(answer, "error_code"), text(answer, "code")];
+    flat.into_iter().chain(nested).flatten().collect()
+}
+
+/// Whether it is short and plain enough to be shown to people.
+fn is_code(code: &str) -> bool {
+    code.len() <= 48 && code.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '-')
+}
+
+/// Seconds, or a date.
+fn retry_after_ms(value: &str) -> Option<f64> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit()) {
+        return value.parse::<f64>().ok().map(|seconds| seconds * 1000.0).filter(|ms| ms.is_finite());
+    }
+    let at = httpdate::parse_http_date(value).ok()?;
+    Some(at.duration_since(SystemTime::now()).map_or(0.0, |left| left.as_secs_f64() * 1000.0))
+}
