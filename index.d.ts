@@ -110,6 +110,107 @@ export interface RefreshResult {
 }
 
 /**
+ * A token endpoint, to be asked by this package itself (RFC 6749 §6): from the request to the durable answer in one native
+ * step, which neither a blocked event loop nor the end of a worker thread interrupts.
+ *
+ * Sent by HTTPS, to this host and no other: redirects are not followed. `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`,
+ * `NODE_EXTRA_CA_CERTS` and `SSL_CERT_FILE` count as they stand in `process.env`.
+ */
+export interface TokenEndpointRequest {
+  /** URL: `https`, or `http` on loopback. */
+  tokenEndpoint: string;
+  /** The same for credentials with an `enterpriseUrl`, with `{host}` for its host. Without it such a token is sent nowhere else. */
+  enterpriseTokenEndpoint?: string;
+  clientId?: string;
+  clientSecret?: string;
+  /** How the client says who it is (RFC 6749 §2.3.1). Default: `"basic"` with a secret, else `"none"`. */
+  clientAuth?: "none" | "basic" | "post";
+  /** How the request's body is written. Default: `"form"`. */
+  encoding?: "form" | "json";
+  /** Default: `"refresh_token"`. `"github-copilot"` exchanges a GitHub token for a Copilot token. */
+  exchange?: "refresh_token" | "github-copilot";
+  scope?: string;
+  /** Resource indicators (RFC 8707). */
+  resource?: string | readonly string[];
+  /** More headers, such as `User-Agent`. */
+  headers?: Readonly<Record<string, string>>;
+  /**
+   * Where the account stands, as a path of member names: in the claims of `id_token`, of a JWT access token, or in the
+   * answer. What the credential lacks is filled in, what contradicts it is refused. The claims `email`, `iss` and `sub`
+   * need no path.
+   */
+  identityClaims?: { accountId?: readonly string[]; email?: readonly string[] };
+  /** `"static"`: the provider keeps the refresh token as it is, so asking again never hurts. Default: `"rotates"`. */
+  replay?: "rotates" | "static";
+  /** How long a connection may take to come about, in milliseconds. Default 10,000. */
+  connectTimeoutMs?: number;
+  /**
+   * At most so many keys of this client are refreshed at a time, by all processes that share the lock directory. Each key
+   * has its place among them. Default: no limit.
+   */
+  maxParallel?: number;
+}
+
+/** Requests for the logins that OpenClaw's users share, by provider; `presets.json` has the source of each fact. Spread to change. */
+export const OAUTH_PRESETS: Readonly<
+  Record<"openai-codex" | "anthropic" | "github-app" | "github-copilot", Readonly<TokenEndpointRequest>>
+>;
+
+/** What a token endpoint gave. */
+export interface ExchangedFields {
+  /** Empty if the endpoint, against RFC 6749 §5.1, gave a new refresh token alone: keep that, and ask again. */
+  access: string;
+  /** Milliseconds since the epoch, if the endpoint says. */
+  expires?: number;
+  /** A new refresh token. */
+  refresh?: string;
+  /** When the new refresh token expires, in milliseconds since the epoch. */
+  refreshExpires?: number;
+  idToken?: string;
+  accountId?: string;
+  email?: string;
+  issuer?: string;
+  subject?: string;
+}
+
+/**
+ * Asks a token endpoint once, with no lock and no store: for a refresh function of your own.
+ *
+ * @param options.signal breaks the call off; whether the refresh token is spent is then unknown
+ * @param options.timeoutMs at most and by default {@link OAUTH_REFRESH_CALL_TIMEOUT_MS}
+ * @throws errors with `refreshFailure`
+ */
+export function refreshOAuthToken(
+  request: TokenEndpointRequest & { refreshToken: string },
+  options?: { signal?: AbortSignal; timeoutMs?: number },
+): Promise<ExchangedFields>;
+
+/** One profile to keep fresh, with what its refresh needs. */
+export interface KeptProfile extends Omit<RefreshOptions, "signal" | "timeoutMs" | "serveUnexpired" | "forceRefresh"> {
+  provider: string;
+  profileId: string;
+  /** Default: that of all profiles. */
+  refresh?: RefreshFunction | TokenEndpointRequest;
+}
+
+/**
+ * Refreshes profiles ahead of their expiry, through the same lock, so that agents rarely meet an expired token. Any number
+ * of processes may do so side by side: one refreshes. Failures are tried again.
+ *
+ * It never waits for a lock and keeps no process from exiting, but for a provider call that it has under way.
+ *
+ * @param options.jitterMs each refresh comes up to so much earlier than the margin asks, at random. Default 60,000.
+ * @param options.signal ends it
+ */
+export function keepOAuthFresh(options: {
+  profiles: readonly KeptProfile[];
+  refresh?: RefreshFunction | TokenEndpointRequest;
+  jitterMs?: number;
+  signal?: AbortSignal;
+  onError?: (error: unknown, profile: { provider: string; profileId: string }) => void;
+}): void;
+
+/**
  * Returns a usable credential for the profile, refreshing it at most once however many callers, processes and agents ask.
  *
  * The credential is on disk before anybody sees it. Errors that `refresh` throws arrive as they are;
@@ -120,7 +221,7 @@ export interface RefreshResult {
 export function withOAuthRefreshLock(
   provider: string,
   profileId: string,
-  refresh: RefreshFunction,
+  refresh: RefreshFunction | TokenEndpointRequest,
   options?: RefreshOptions,
 ): Promise<RefreshResult | null>;
 
@@ -292,6 +393,14 @@ export type ErrorCode =
   | "journal_unusable"
   /** A newer release of this package wrote the journal. */
   | "journal_version"
+  /** The token endpoint was not reached, and nothing was sent. */
+  | "provider_unreachable"
+  /** The token endpoint refused; `status` and `oauthError` say how. */
+  | "provider_refused"
+  /** The token endpoint answered with something that is neither a token nor an error. */
+  | "provider_answer_invalid"
+  /** The request was sent, and no whole answer came back. */
+  | "provider_answer_lost"
   /** The lock file cannot be used. */
   | "lock_unavailable"
   /** No native addon for this platform could be loaded. */
@@ -331,8 +440,14 @@ export interface OAuthRefreshLockError extends Error {
   /** With `file_lock_timeout`: `<base>.lock`, as OpenClaw expects it. */
   lockPath?: string;
   holder?: LockHolder;
-  /** With `refresh_backoff`: milliseconds. */
+  /** With `refresh_backoff` and `provider_refused`: for how long the provider wants everyone to wait, in milliseconds. */
   retryAfterMs?: number;
+  /** Of a token endpoint's answer. */
+  status?: number;
+  /** Its error code, such as `invalid_grant` (RFC 6749 §5.2). */
+  oauthError?: string;
+  /** Of a call to a token endpoint. */
+  refreshFailure?: RefreshFailure;
 }
 
 /** A message on the `node:diagnostics_channel` named `oauth-refresh-lock`. */
@@ -341,7 +456,7 @@ export interface OAuthRefreshLockEvent {
     | "waiting"
     /** The key's lock is ours. */
     | "acquired"
-    /** The refresh function is about to be called. */
+    /** The provider is about to be asked. */
     | "dispatched"
     /** The new credential is in the agent's own store. */
     | "refreshed"

@@ -1,16 +1,22 @@
 const { withOAuthRefreshLock } = require("./lib/refresh.js");
 const { withOAuthProfileLock } = require("./lib/profile-lock.js");
+const { refreshOAuthToken } = require("./lib/token-endpoint.js");
+const { keepOAuthFresh } = require("./lib/keep-fresh.js");
+const { OAUTH_PRESETS } = require("./lib/presets.js");
 const { inspectOAuthRefreshLocks } = require("./lib/inspect.js");
 const policy = require("./lib/policy.js");
 
 module.exports = {
   withOAuthRefreshLock,
   withOAuthProfileLock,
+  refreshOAuthToken,
+  keepOAuthFresh,
   inspectOAuthRefreshLocks,
   resolveOAuthRefreshLockPath: policy.resolveOAuthRefreshLockPath,
   isSafeToCopyOAuthIdentity: policy.isSafeToCopyOAuthIdentity,
   shouldMirrorRefreshedOAuthCredential: policy.shouldMirrorRefreshedOAuthCredential,
   isRefreshTokenReusedError: policy.isRefreshTokenReusedError,
+  OAUTH_PRESETS,
   OAUTH_REFRESH_CALL_TIMEOUT_MS: policy.OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS: policy.OAUTH_REFRESH_LOCK_OPTIONS,
 };

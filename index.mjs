@@ -4,11 +4,14 @@ import cjs from "./index.js";
 export const {
   withOAuthRefreshLock,
   withOAuthProfileLock,
+  refreshOAuthToken,
+  keepOAuthFresh,
   inspectOAuthRefreshLocks,
   resolveOAuthRefreshLockPath,
   isSafeToCopyOAuthIdentity,
   shouldMirrorRefreshedOAuthCredential,
   isRefreshTokenReusedError,
+  OAUTH_PRESETS,
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,
 } = cjs;

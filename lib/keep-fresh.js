@@ -1,0 +1,104 @@
+const args = require("./arguments.js");
+const { refreshIfFree } = require("./refresh.js");
+const { tokenEndpoint } = require("./token-endpoint.js");
+
+/** OpenClaw's margin: a token that expires within it counts as expired. */
+const MARGIN_MS = 300_000;
+const DEFAULT_JITTER_MS = 60_000;
+/** How long to let a peer be that is refreshing, or a failure; doubled with each failure. */
+const FIRST_RETRY_MS = 5_000;
+const LAST_RETRY_MS = 300_000;
+/** How long to sleep at most: looking is cheap, and a login or a suspended host may have changed everything. */
+const LONGEST_SLEEP_MS = 300_000;
+
+function keepOAuthFresh(options) {
+  const { profiles, refresh, jitterMs, signal, onError } = args.optionsObject(options);
+  if (!Array.isArray(profiles) || profiles.length === 0) throw args.invalid("profiles must be an array, not empty");
+  args.abortSignal(signal);
+  const jitter = args.delay("jitterMs", jitterMs, { fallback: DEFAULT_JITTER_MS, min: 0 });
+  if (onError !== undefined) args.callback("onError", onError);
+  const keepers = profiles.map((profile) => new Keeper(profile, { refresh, jitterMs: jitter, onError }));
+  const stop = () => {
+    for (const keeper of keepers) keeper.stop();
+  };
+  if (signal?.aborted) return;
+  signal?.addEventListener("abort", stop, { once: true });
+  for (const keeper of keepers) void keeper.keep();
+}
+
+/** Keeps one profile fresh. */
+class Keeper {
+  #profile;
+  #refresh;
+  #marginMs;
+  #jitterMs;
+  #onError;
+  #timer;
+  #failures = 0;
+  /** How long the last token lived when it came. */
+  #lifetimeMs = Number.POSITIVE_INFINITY;
+  #isStopped = false;
+
+  constructor(profile, { refresh: shared, jitterMs, onError }) {
+    const { provider, profileId, refresh = shared, ...options } = args.optionsObject(profile, "profile");
+    args.provider(provider);
+    args.id("profileId", profileId);
+    args.refreshArguments(options);
+    for (const name of ["signal", "timeoutMs", "forceRefresh", "serveUnexpired"]) {
+      if (options[name] !== undefined) throw args.invalid(`a kept profile has no ${name}`);
+    }
+    if (typeof refresh !== "function") tokenEndpoint("refresh", refresh);
+    this.#profile = { provider, profileId, options };
+    this.#refresh = refresh;
+    this.#marginMs = options.refreshMarginMs ?? MARGIN_MS;
+    this.#jitterMs = jitterMs;
+    this.#onError = onError;
+  }
+
+  stop() {
+    this.#isStopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** Refreshes if it is time, and comes back when it will be. */
+  async keep() {
+    if (this.#isStopped) return;
+    const { provider, profileId, options } = this.#profile;
+    // Everyone at another time; and a token that lives no longer than the margin is not asked for again at once.
+    const margin = Math.min(this.#marginMs + Math.random() * this.#jitterMs, this.#lifetimeMs / 2);
+    try {
+      const refreshMarginMs = Math.floor(margin);
+      const result = await refreshIfFree(provider, profileId, this.#refresh, { ...options, refreshMarginMs });
+      this.#failures = 0;
+      // A profile that is not there may come, by a login.
+      if (!result) return this.#sleep(LONGEST_SLEEP_MS);
+      const left = result.credential.expires - Date.now();
+      if (result.outcome !== "fresh") this.#lifetimeMs = left;
+      this.#sleep(left - margin);
+    } catch (error) {
+      if (error?.code === "file_lock_timeout") return this.#sleep(FIRST_RETRY_MS);
+      this.#tell(error);
+      // A refresh function's own errors have what is known of them beside them, and anything in them.
+      const pause = error?.refreshFailure?.retryAfterMs ?? error?.retryAfterMs;
+      this.#sleep(Math.max(FIRST_RETRY_MS * 2 ** this.#failures, Number.isFinite(pause) ? pause : 0));
+      if (FIRST_RETRY_MS * 2 ** this.#failures < LAST_RETRY_MS) this.#failures += 1;
+    }
+  }
+
+  #sleep(ms) {
+    if (this.#isStopped) return;
+    const delay = Math.min(Math.max(ms, FIRST_RETRY_MS), LONGEST_SLEEP_MS);
+    this.#timer = setTimeout(() => void this.keep(), delay);
+    this.#timer.unref();
+  }
+
+  #tell(error) {
+    const { provider, profileId } = this.#profile;
+    // The next profile's token matters more than what becomes of a report.
+    void Promise.resolve({ provider, profileId })
+      .then((profile) => this.#onError?.(error, profile))
+      .catch(() => {});
+  }
+}
+
+module.exports = { keepOAuthFresh };
