@@ -10,6 +10,7 @@
  * @property {object} [options]
  * @property {number} [callers] that many calls, all at once
  * @property {object} [server] the refresh function asks this server, once the parent gives its word
+ * @property {object} [endpoint] in the refresh function's place: a request to a token endpoint
  * @property {boolean} [barrier] hold the calls back until the parent says "go"
  */
 import { subscribe } from "node:diagnostics_channel";
@@ -41,7 +42,8 @@ async function refreshAt(server) {
 }
 
 const asks = {
-  async refresh({ id, provider, profileId, options, server }) {
+  async refresh({ id, provider, profileId, options, server, endpoint }) {
+    if (endpoint) return (signal) => withOAuthRefreshLock(provider, profileId, endpoint, { ...options, signal });
     const ask = server && (await refreshAt(server));
     return (signal) =>
       withOAuthRefreshLock(

@@ -12,6 +12,15 @@ export function token(kind) {
   return secret;
 }
 
+/** Has a secret's other spelling, such as its Base64, looked for as well. */
+export function remember(spelling) {
+  issued.add(spelling);
+  return spelling;
+}
+
+/** Which of the tokens made so far a text tells. */
+export const toldIn = (text) => [...issued].filter((secret) => text.includes(secret));
+
 /** Which of the tokens made so far an error tells, in any way that logs it. What a user threw is the user's own. */
 export function toldBy(error) {
   const { cause: _, ...fields } = Object.getOwnPropertyDescriptors(error);
@@ -21,5 +30,5 @@ export function toldBy(error) {
     JSON.stringify(error),
     inspect(Object.create(Object.getPrototypeOf(error), fields), { showHidden: true, depth: null }),
   ].join("\n");
-  return [...issued].filter((secret) => told.includes(secret));
+  return toldIn(told);
 }

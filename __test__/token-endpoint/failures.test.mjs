@@ -1,0 +1,122 @@
+/**
+ * Calls to a token endpoint that fail: what the caller is told, what the server saw, and what the next caller may do.
+ */
+import { describe, expect, test } from "vitest";
+import { refreshOAuthToken } from "../../index.mjs";
+import { expectFree, refreshAs } from "../support/calls.mjs";
+import { stopClock } from "../support/clock.mjs";
+import { FAILURES } from "../support/endpoint-failures.mjs";
+import { createHost, expired, storeText } from "../support/host.mjs";
+import { typedRejection } from "../support/rejections.mjs";
+import { token } from "../support/secrets.mjs";
+import { at, http, says, startServer } from "../support/token-server.mjs";
+
+const NAMED = FAILURES.map((failure) => [failure.name, failure]);
+
+/** The way to this failure. */
+async function prepare({ script = () => {}, onConnection, request }) {
+  const server = await startServer(script, { onConnection });
+  return { server, request: at(server, typeof request === "function" ? await request() : request) };
+}
+
+function expectTold(error, { error: { class: failureClass, status, oauthError }, retryAfterMs }) {
+  expect(error.refreshFailure.class).toBe(failureClass);
+  expect({ status: error.status, oauthError: error.oauthError }).toEqual({ status, oauthError });
+  expect(error.refreshFailure.retryAfterMs).toBe(error.retryAfterMs);
+  if (!retryAfterMs) return expect(error).not.toHaveProperty("retryAfterMs");
+  expect(error.retryAfterMs).toBeGreaterThan(retryAfterMs[0]);
+  expect(error.retryAfterMs).toBeLessThanOrEqual(retryAfterMs[1]);
+}
+
+/** What the next caller may do, by class. `good` answers. */
+const nextCall = {
+  async not_sent({ ask, good, old }) {
+    expect((await ask()).outcome).toBe("refreshed");
+    expect(good.presented).toEqual([old.refresh]);
+  },
+  async uncertain({ ask, good, old }) {
+    await typedRejection(ask({ uncertain: "fail" }), "refresh_uncertain");
+    expect(good.requests).toEqual([]);
+    // The one probe.
+    expect((await ask()).outcome).toBe("refreshed");
+    expect(good.presented).toEqual([old.refresh]);
+  },
+  async answered_dead({ ask, good, error }) {
+    const told = await typedRejection(ask(), "grant_dead");
+    expect(error.refreshFailure.message.replace(/ \d+ s ago/, "")).toBe(told.message.replace(/ \d+ s ago/, ""));
+    expect(good.requests).toEqual([]);
+  },
+  async answered_unspent({ ask, good, old, retryAfterMs }) {
+    const patience = retryAfterMs ? 10_000 : 200;
+    const error = await typedRejection(ask({ timeoutMs: patience }), "refresh_backoff");
+    expect(error.retryAfterMs).toBeGreaterThan(patience);
+    expect(good.requests).toEqual([]);
+    if (retryAfterMs) return;
+    // Without a word from the server the pause is short, and who has the patience is served.
+    expect((await ask()).outcome).toBe("refreshed");
+    expect(good.presented).toEqual([old.refresh]);
+  },
+};
+
+describe("a call that fails by", () => {
+  test.each(NAMED)("%s", async (_, failure) => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const good = await startServer();
+    const { server, request } = await prepare(failure);
+    // Whoever was not reached is asked again while the caller has patience: this one has none.
+    const isUnreachable = failure.error.code === "provider_unreachable";
+    if (isUnreachable) stopClock();
+    const timeoutMs = isUnreachable ? 200 : 60_000;
+    const options = { timeoutMs, ...failure.options };
+    const error = await typedRejection(refreshAs(host, "main", request, options), failure.error.code);
+    expectTold(error, failure);
+    expect(server.requests).toHaveLength(failure.requests ?? 1);
+    expect(host.store("main")).toBe(storeText(old));
+    await expectFree(host);
+
+    const ask = (more) => refreshAs(host, "main", at(good), more);
+    await nextCall[failure.error.class]({ ...failure, ask, good, old, error });
+  });
+
+  test.each(NAMED)("%s, made with refreshOAuthToken", async (_, failure) => {
+    const { server, request } = await prepare(failure);
+    const options = failure.options && { timeoutMs: failure.options.callTimeoutMs };
+    const call = refreshOAuthToken({ ...request, refreshToken: token("refresh") }, options);
+    expectTold(await typedRejection(call, failure.error.code), failure);
+    expect(server.requests).toHaveLength(failure.requests ?? 1);
+  });
+
+  test("a connection reset before anything is read is told from one that is reset afterwards, or is uncertain", async () => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const server = await startServer(undefined, { onConnection: (socket) => socket.resetAndDestroy() });
+    stopClock();
+    const error = await refreshAs(host, "main", at(server), { timeoutMs: 200 }).catch((error) => error);
+    // It depends on who is faster; never is it taken for an answer.
+    expect(["not_sent provider_unreachable", "uncertain provider_answer_lost"]).toContain(
+      `${error.refreshFailure.class} ${error.code}`,
+    );
+    expect(host.store("main")).toBe(storeText(old));
+  });
+});
+
+describe("a redirect", () => {
+  test.each([
+    [301, "answered_unspent"],
+    [302, "answered_unspent"],
+    [303, "uncertain"],
+    [307, "answered_unspent"],
+    [308, "answered_unspent"],
+  ])("with status %i is not followed", async (status, failureClass) => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const elsewhere = await startServer();
+    const server = await startServer(says(http(status, "", { location: elsewhere.url })));
+    const error = await typedRejection(refreshAs(host, "main", at(server)), "provider_refused");
+    expect({ status: error.status, class: error.refreshFailure.class }).toEqual({ status, class: failureClass });
+    expect(server.requests).toHaveLength(1);
+    expect(elsewhere.connections).toBe(0);
+    expect(host.store("main")).toBe(storeText(old));
+  });
+});
