@@ -1,14 +1,16 @@
 /**
  * Stores that can't be written: before the provider is asked nothing is spent, afterwards nothing is lost.
  */
-import { mkdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { goOn, outcome, tokensOf } from "./support/aftermath.mjs";
 import { Host } from "./support/host.mjs";
 import { DIRECTORY, OBSTACLES, READ_ONLY_FILES, REFUSED, smallDisk } from "./support/obstacles.mjs";
 import { oneCall } from "./support/processes.mjs";
+import { createStuckLane, holderOf, STUCK_MS } from "./support/stuck.mjs";
 import { createWorld, stopTimers } from "./support/world.mjs";
 
 const EVERYONE = ["two", "one", "main"];
@@ -277,5 +279,38 @@ describe("a full disk", () => {
     const next = await world.call(host, "two");
     expect(["recovered", "adopted"], next.error?.shown).toContain(outcome(next));
     await goOn(world, { host, fields, label: "full disk" }, EVERYONE, true);
+  });
+
+  test("for long: who keeps trying to save an answer is not taken for stuck", async (context) => {
+    const { disk, host } = await createSmallHost();
+    context.skip(!disk);
+    const lane = await createStuckLane(world);
+    onTestFinished(() => lane.close());
+    const lockPath = world.lockPath(host);
+    const journal = `${lockPath}.journal`;
+    const held = world.holdAnswer(host.old.refresh);
+    const owner = lane.startOwner();
+    const id = owner.ask(world.ask(host, "one"));
+    void owner.finish();
+    await held.rotated;
+    expect(disk.punch(journal, statSync(journal).size)).toBe(true);
+    disk.fill();
+    held.release();
+    expect(outcome(await owner.heard("settled", id))).toBe("receipt_unsaved");
+
+    const asked = lane.ask(host);
+    expect(await asked.settledOrWaiting()).toBe(0);
+    const isTakenOver = () => existsSync(`${lockPath}.t1.journal`);
+    for (let rounds = 0; rounds < 3; rounds++) {
+      const signed = holderOf(lockPath);
+      lane.clock.advance(0.6 * STUCK_MS);
+      while (isDeepStrictEqual(holderOf(lockPath), signed) && !isTakenOver()) await delay(1);
+    }
+    expect(isTakenOver()).toBe(false);
+    disk.free();
+    for (const answer of await asked.answers()) {
+      expect(["recovered", "adopted", "fresh"], answer.error?.shown).toContain(outcome(answer));
+    }
+    expect(world.answersTo(host.old.refresh)).toEqual(["refreshed"]);
   });
 });
