@@ -157,7 +157,7 @@ export const OAUTH_PRESETS: Readonly<
 >;
 
 /** What a token endpoint gave. */
-export interface ExchangedFields {
+export type ExchangedFields = {
   /** Empty if the endpoint, against RFC 6749 §5.1, gave a new refresh token alone: keep that, and ask again. */
   access: string;
   /** Milliseconds since the epoch, if the endpoint says. */
@@ -171,7 +171,7 @@ export interface ExchangedFields {
   email?: string;
   issuer?: string;
   subject?: string;
-}
+};
 
 /**
  * Asks a token endpoint once, with no lock and no store: for a refresh function of your own.

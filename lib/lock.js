@@ -16,11 +16,8 @@ function lockTimeout(lockPath) {
 async function acquire(subject, caller, { isRefresh = false, path = subject.lockPath, patient = true } = {}) {
   if (caller.gone) return undefined;
   const lock = new (native().NativeLock)(path, isRefresh);
-  if (!unwrap(lock.acquire())) {
-    if (!patient) {
-      lock.release();
-      throw lockTimeout(path);
-    }
+  if (!unwrap(lock.acquire(patient))) {
+    if (!patient) throw lockTimeout(path);
     publish("waiting", subject);
     caller.onGone = () => lock.release();
     unwrap(await lock.wait());

@@ -300,6 +300,20 @@ fn failure_in_all_its_forms() {
 #[test]
 fn an_answer_without_an_access_token_still_tells_the_new_refresh_token() {
     assert_eq!(fields(r#"{"refresh_token":"r1"}"#), json!({"refresh": "r1"}));
+    // Not of a text that only repeats what was asked with.
+    let echo = "You sent grant_type=refresh_token&refresh_token=r0&client_secret=s.";
+    assert_eq!(failure(200, echo).error.code, Code::ProviderAnswerInvalid);
+}
+
+#[test]
+fn a_code_that_is_the_token_is_told_to_nobody() {
+    let held = credential(&json!({"refresh": "a-token-of-small-letters"}));
+    for code in ["a-token-of-small-letters", "token-of-small", "no-a-token-of-small-letters"] {
+        let refused = read(&endpoint(), &held, &answer(400, format!(r#"{{"error":"{code}"}}"#).as_bytes()));
+        let refused = refused.expect_err(code);
+        assert_eq!(refused.oauth_error, None);
+        assert!(!refused.error.message.contains("small"), "{}", refused.error.message);
+    }
 }
 
 #[test]

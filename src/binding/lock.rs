@@ -40,9 +40,19 @@ impl NativeLock {
         Self { base, target, state: Arc::new(Mutex::new(State::Idle)) }
     }
 
-    /// Takes the lock if it is free. Otherwise `null` resolves to a promise: call `wait`.
+    /// Takes the lock if it is free. Otherwise, if `patient`, it stands in line for it: call `wait`.
     #[napi]
-    pub fn acquire(&self) -> Reply {
+    pub fn acquire(&self, patient: bool) -> Reply {
+        if !patient {
+            return match lock::try_acquire(&self.target) {
+                Ok(guard) => {
+                    let is_held = guard.is_some();
+                    *self.lock() = guard.map_or(State::Idle, State::Held);
+                    Reply::from(serde_json::Value::Bool(is_held))
+                }
+                Err(error) => error.into(),
+            };
+        }
         *self.lock() = State::Waiting(None, None);
         let state = Arc::clone(&self.state);
         match lock::acquire(&self.target, move |lock| grant(&state, lock)) {

@@ -76,7 +76,9 @@ impl TokenEndpoint {
             Exchange::GithubCopilot if status == 401 => FailureClass::AnsweredDead,
             _ => self.class_of(classify(&evidence)),
         };
-        let oauth_error = codes.iter().find(|code| is_code(code)).map(|code| (*code).to_owned());
+        let is_token =
+            |code: &str| credential.refresh().is_some_and(|token| token.contains(code) || code.contains(token));
+        let oauth_error = codes.iter().find(|code| is_code(code) && !is_token(code)).map(|code| (*code).to_owned());
         let is_transient = matches!(status, 429 | 503)
             || codes.iter().any(|code| matches!(*code, "temporarily_unavailable" | "slow_down"));
         let host = self.host_for(credential);
@@ -253,8 +255,8 @@ fn form(body: &str) -> Option<Fields> {
     for (name, value) in url::form_urlencoded::parse(body.trim().as_bytes()) {
         fields.insert(&name, &Value::from(&*value));
     }
-    let is_answer =
-        ["access_token", "refresh_token", "error"].into_iter().any(|name| fields.values().contains_key(name));
+    // Any text is a form, also one that repeats what was asked with.
+    let is_answer = ["access_token", "error"].into_iter().any(|name| fields.values().contains_key(name));
     is_answer.then_some(fields)
 }
 
