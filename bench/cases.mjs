@@ -2,5 +2,6 @@
 import { handoff } from "./cases/handoff.mjs";
 import { killed } from "./cases/killed.mjs";
 import { pair } from "./cases/pair.mjs";
+import { stormCase } from "./cases/storm.mjs";
 
-export const CASES = [pair, handoff, killed];
+export const CASES = [stormCase, pair, handoff, killed];

@@ -1,0 +1,70 @@
+import { join } from "node:path";
+import { plainCall, storm } from "../fleet.mjs";
+import { APRIL, FLOWS } from "../flows.mjs";
+import { withProcesses } from "../processes.mjs";
+import { withProvider } from "../provider.mjs";
+import { createState, EXPIRED_MS, writeStores } from "../stores.mjs";
+
+/** The row of the provider's own answer. */
+export const ANSWER = "the provider's answer";
+const CROWDS = [
+  { agents: 20, processes: 1 },
+  { agents: 200, processes: 1 },
+  { agents: 20, processes: 20 },
+  { agents: 50, processes: 50 },
+];
+const LATENCIES_MS = [0, 50, 200];
+
+/** @param {{ agents: number, processes: number }} crowd @param {number} latencyMs */
+export const situation = ({ agents, processes }, latencyMs) =>
+  `${processes === 1 ? `${agents} agents in one process` : `${processes} processes`}, ${latencyMs} ms provider`;
+
+/** @type {import("../table.mjs").Case} */
+export const stormCase = {
+  name: "storm",
+  title: "The storm: one expired login, many agents",
+  about:
+    "From the first agent's call to the last agent's fresh token. Every agent has a store of its own. Calls: what the provider " +
+    "counted. Wrong: agents that got an error, or another token than the provider's newest.",
+  columns: [
+    { key: "last", title: "last agent fresh", unit: "ms" },
+    { key: "times", title: "provider's answers", unit: "" },
+    { key: "calls", title: "calls", unit: "" },
+    { key: "wrong", title: "wrong", unit: "" },
+  ],
+  async run({ quick, rounds, directory, entrants }, table) {
+    const crowds = quick ? CROWDS.slice(0, 1) : CROWDS;
+    const most = Math.max(...crowds.map(({ processes }) => processes));
+    const missing = new Map([[APRIL, entrants.find(({ name }) => name.startsWith("proper-lockfile"))?.reason]]);
+    await withProvider((provider) =>
+      withProcesses(most, {}, async (processes) => {
+        for (const crowd of crowds) {
+          const state = createState(join(directory, `${crowd.agents}-${crowd.processes}`), crowd.agents);
+          const team = processes.slice(0, crowd.processes);
+          for (const latencyMs of LATENCIES_MS) {
+            const what = situation(crowd, latencyMs);
+            const rules = { count: 1, latencyMs };
+            // The first round opens connections and makes directories.
+            for (let round = -1; round < rounds; round += 1) {
+              const grants = await provider.logIn({ ...rules, count: 2 });
+              const refreshTokens = grants.map(({ refresh }) => refresh);
+              const answer = await plainCall(team[0], { url: provider.url, refreshTokens });
+              if (round >= 0) table.add(what, ANSWER, { last: answer, times: 1, calls: 1 });
+              for (const flow of FLOWS) {
+                const reason = missing.get(flow);
+                if (reason) {
+                  table.miss(what, flow, reason);
+                  continue;
+                }
+                writeStores(state, await provider.logIn(rules), EXPIRED_MS);
+                const args = { processes: team, flow, url: provider.url, state, profiles: 1, provider };
+                const { last, calls, failed, wrong } = await storm(args);
+                if (round >= 0) table.add(what, flow, { last, times: last / answer, calls, wrong: failed + wrong });
+              }
+            }
+          }
+        }
+      }),
+    );
+  },
+};

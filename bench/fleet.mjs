@@ -1,0 +1,93 @@
+/** Agents that find expired logins at once, in any number of processes, and what became of it. */
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { now, until } from "./clock.mjs";
+import { ask, flowOf } from "./flows.mjs";
+import { profileId } from "./stores.mjs";
+
+/** Until all processes are awake. */
+const START_MS = 100;
+
+/**
+ * Lets all agents go at once.
+ *
+ * @param {object} storm
+ * @param {import("./processes.mjs").Process[]} storm.processes the agents are dealt out to them
+ * @param {string} storm.flow
+ * @param {string} storm.url of the provider
+ * @param {import("./stores.mjs").State} storm.state
+ * @param {number} storm.profiles each agent wants so many
+ * @param {{ stats(): Promise<import("./provider.mjs").Stats> }} storm.provider
+ */
+export async function storm({ processes, flow, url, state, profiles, provider }) {
+  const { stateDir, mainAgentDir, agentDirs } = state;
+  const share = (/** @type {number} */ at) => agentDirs.filter((_, index) => index % processes.length === at);
+  const args = { flow, url, stateDir, mainAgentDir, profiles };
+  await Promise.all(processes.map((one) => one.call(import.meta.url, "ready", { flow, url })));
+  const start = now() + START_MS;
+  const calls = processes.map((one, at) => one.call(import.meta.url, "go", { ...args, start, agentDirs: share(at) }));
+  const reports = await Promise.all(calls);
+  const agents = reports.flatMap(({ agents }) => agents);
+  const { calls: made, spent, latest } = await provider.stats();
+  const isWrong = (/** @type {{ profile: number, access: string }} */ { profile, access }) =>
+    access !== latest[profile];
+  return {
+    last: Math.max(...agents.map(({ ended }) => ended)) - Math.min(...agents.map(({ begun }) => begun)),
+    calls: made,
+    spent,
+    failed: agents.filter(({ code }) => code !== undefined).length,
+    wrong: agents.filter((agent) => agent.code === undefined && isWrong(agent)).length,
+    delayP99: Math.max(...reports.map(({ delayP99 }) => delayP99)),
+    delayMax: Math.max(...reports.map(({ delayMax }) => delayMax)),
+  };
+}
+
+/** How long the provider takes to answer one plain call, in milliseconds. */
+export async function plainCall(/** @type {import("./processes.mjs").Process} */ process, /** @type {object} */ args) {
+  return /** @type {Promise<number>} */ (process.call(import.meta.url, "plain", args));
+}
+
+/** @type {Map<string, Awaited<ReturnType<typeof flowOf>>>} */
+const flows = new Map();
+
+export const work = {
+  /** @param {{ url: string, refreshTokens: string[] }} args the first call opens the connection */
+  async plain({ url, refreshTokens: [first, second] }) {
+    await ask(url, first);
+    const begun = now();
+    await ask(url, second);
+    return now() - begun;
+  },
+
+  /** @param {{ flow: string, url: string }} args */
+  async ready({ flow, url }) {
+    const name = `${flow} ${url}`;
+    flows.set(name, flows.get(name) ?? (await flowOf(flow, url)));
+  },
+
+  /**
+   * @param {{ flow: string, url: string, stateDir: string, mainAgentDir: string, agentDirs: string[], profiles: number,
+   *   start: number }} args
+   */
+  async go({ flow, url, stateDir, mainAgentDir, agentDirs, profiles, start }) {
+    const run = /** @type {any} */ (flows.get(`${flow} ${url}`));
+    const subjects = agentDirs.flatMap((agentDir) =>
+      Array.from({ length: profiles }, (_, profile) => ({ agentDir, profile })),
+    );
+    await until(start);
+    const delay = monitorEventLoopDelay({ resolution: 1 });
+    delay.enable();
+    const agents = await Promise.all(
+      subjects.map(async ({ agentDir, profile }) => {
+        const begun = now();
+        try {
+          const access = await run({ stateDir, mainAgentDir, agentDir, profileId: profileId(profile) });
+          return { begun, ended: now(), profile, access };
+        } catch (error) {
+          return { begun, ended: now(), profile, code: /** @type {any} */ (error).code ?? "unknown" };
+        }
+      }),
+    );
+    delay.disable();
+    return { agents, delayP99: delay.percentile(99) / 1e6, delayMax: delay.max / 1e6 };
+  },
+};

@@ -1,0 +1,53 @@
+/** A state directory as OpenClaw lays it out: a main agent and others, all with the same logins. */
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+export const PROVIDER = "bench";
+export const STORE_FILE = "auth-profiles.json";
+export const EXPIRED_MS = -60_000;
+export const HOUR_MS = 3_600_000;
+
+/** @param {number} number */
+export const profileId = (number) => `bench:${number}`;
+
+/** @param {{ access: string, refresh: string }} grant @param {number} expiresIn in milliseconds */
+const credential = ({ access, refresh }, expiresIn) => ({
+  type: "oauth",
+  provider: PROVIDER,
+  access,
+  refresh,
+  expires: Date.now() + expiresIn,
+  email: "owner@example.test",
+});
+
+/** @typedef {{ stateDir: string, mainAgentDir: string, agentDirs: string[] }} State */
+
+/** @param {string} stateDir @param {number} agents besides the main one @returns {State} */
+export function createState(stateDir, agents) {
+  const agentDir = (/** @type {string} */ name) => {
+    const path = join(stateDir, "agents", name, "agent");
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    return path;
+  };
+  const agentDirs = Array.from({ length: agents }, (_, index) => agentDir(`agent-${index + 1}`));
+  return { stateDir, mainAgentDir: agentDir("main"), agentDirs };
+}
+
+/**
+ * Writes every store anew, with a profile for each grant.
+ *
+ * @param {State} state
+ * @param {{ access: string, refresh: string }[]} grants
+ * @param {number} expiresIn in milliseconds
+ */
+export function writeStores({ mainAgentDir, agentDirs }, grants, expiresIn) {
+  const profiles = Object.fromEntries(grants.map((grant, at) => [profileId(at), credential(grant, expiresIn)]));
+  const text = `${JSON.stringify({ version: 1, profiles }, null, 2)}\n`;
+  for (const dir of [mainAgentDir, ...agentDirs]) writeFileSync(join(dir, STORE_FILE), text, { mode: 0o600 });
+}
+
+/** The access tokens that an agent's store holds, by profile. @param {string} agentDir */
+export function storedTokens(agentDir) {
+  const { profiles } = JSON.parse(readFileSync(join(agentDir, STORE_FILE), "utf8"));
+  return new Map(Object.entries(profiles).map(([id, { access }]) => [id, access]));
+}
