@@ -50,7 +50,8 @@ const fsSafe = (retry) => async () => {
       return true;
     }
   };
-  const options = { staleMs: 30_000, payload, shouldReclaim: isDead, staleRecovery: "remove-if-unchanged", retry };
+  const recovery = { shouldReclaim: isDead, staleRecovery: "remove-if-unchanged", shouldRemoveStaleLock: () => true };
+  const options = { staleMs: 30_000, payload, retry, ...recovery };
   return (/** @type {string} */ path, /** @type {() => any} */ fn) =>
     withFileLock(path, { ...options, managerKey: "bench" }, async () => fn());
 };

@@ -6,7 +6,13 @@ import { PROVIDER } from "./stores.mjs";
 export const OURS = "ours, refresh function";
 export const OURS_NATIVE = "ours, token endpoint";
 export const APRIL = "OpenClaw's flow of April";
-export const FLOWS = [OURS, OURS_NATIVE, APRIL];
+
+/** The flows that can be measured. @param {import("./peers.mjs").Entrant[]} entrants */
+export const flowsOf = (entrants) => [
+  { name: OURS },
+  { name: OURS_NATIVE },
+  { name: APRIL, reason: entrants.find(({ name }) => name.startsWith("proper-lockfile"))?.reason },
+];
 
 const CLIENT_ID = "bench";
 const connections = new Agent({ keepAlive: true });

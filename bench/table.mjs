@@ -46,9 +46,25 @@ export class Table {
     }
   }
 
-  /** @param {string} what @param {string} who @param {unknown} reason */
+  /**
+   * Measures a contender in one round, or says why it can't be measured.
+   *
+   * @param {string} what
+   * @param {{ name: string, reason?: string }} entrant
+   * @param {() => Promise<Record<string, number>>} measured
+   */
+  async measure(what, { name, reason }, measured) {
+    if (reason) return this.miss(what, name, reason);
+    try {
+      this.add(what, name, await measured());
+    } catch (error) {
+      this.miss(what, name, /** @type {Error} */ (error).message.split("\n")[0]);
+    }
+  }
+
+  /** @param {string} what @param {string} who @param {string} reason */
   miss(what, who, reason) {
-    this.#row(what, who).reason = reason instanceof Error ? reason.message.split("\n")[0] : String(reason);
+    this.#row(what, who).reason = reason;
   }
 
   /** @param {string} what @param {string} who */

@@ -43,16 +43,14 @@ export const handoff = {
             table.add(what, FLOOR, merged(await Promise.all(Array.from({ length: count }, loop)), ms));
           }
           for (const entrant of entrants) {
-            const { name, reason } = entrant;
-            if (reason) {
-              table.miss(what, name, reason);
-              continue;
-            }
-            const agents = pool(entrant).slice(0, count);
-            await Promise.all(agents.map((agent) => agent.call(import.meta.url, "load", { name })));
-            const args = { name, path: fresh(), start: now() + START_MS, ms };
-            const logs = await Promise.all(agents.map((agent) => agent.call(import.meta.url, "loop", args)));
-            table.add(what, name, merged(logs, ms));
+            const { name } = entrant;
+            await table.measure(what, entrant, async () => {
+              const agents = pool(entrant).slice(0, count);
+              await Promise.all(agents.map((agent) => agent.call(import.meta.url, "load", { name })));
+              const args = { name, path: fresh(), start: now() + START_MS, ms };
+              const logs = await Promise.all(agents.map((agent) => agent.call(import.meta.url, "loop", args)));
+              return merged(logs, ms);
+            });
           }
         }
       }

@@ -29,23 +29,17 @@ export const killed = {
     const slow = new Set();
     let file = 0;
     for (let round = 0; round < rounds; round += 1) {
-      for (const entrant of [...(floor ? [{ name: FLOOR, node: "", reason: undefined }] : []), ...entrants]) {
-        if (entrant.reason) {
-          table.miss(WHAT, entrant.name, entrant.reason);
-          continue;
-        }
-        if (slow.has(entrant.name)) continue;
-        const samples = [];
-        while (samples.length < perRound && !slow.has(entrant.name)) {
-          const path = join(directory, `lock-${file++}`);
-          const ms = await (entrant.name === FLOOR && floor ? ofFloor(floor, path) : ofEntrant(entrant, path));
-          samples.push(ms);
-          if (ms > SLOW_MS) slow.add(entrant.name);
-        }
-        table.add(WHAT, entrant.name, {
-          p50: percentile(samples, 0.5),
-          p99: percentile(samples, 0.99),
-          samples: samples.length,
+      for (const entrant of [...(floor ? [{ name: FLOOR, node: "" }] : []), ...entrants]) {
+        const { name } = entrant;
+        if (slow.has(name)) continue;
+        await table.measure(WHAT, entrant, async () => {
+          const samples = [];
+          while (samples.length < perRound && !slow.has(name)) {
+            const path = join(directory, `lock-${file++}`);
+            samples.push(await (floor && name === FLOOR ? ofFloor(floor, path) : ofEntrant(entrant, path)));
+            if (samples.some((ms) => ms > SLOW_MS)) slow.add(name);
+          }
+          return { p50: percentile(samples, 0.5), p99: percentile(samples, 0.99), samples: samples.length };
         });
       }
     }

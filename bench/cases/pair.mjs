@@ -27,14 +27,8 @@ export const pair = {
           table.add(WHAT, FLOOR, { p50: p50 * 1e3, p99: p99 * 1e3, max: max * 1e3 });
         }
         for (const [index, entrant] of entrants.entries()) {
-          const { name, reason } = entrant;
-          if (reason) {
-            table.miss(WHAT, name, reason);
-            continue;
-          }
-          const [agent] = pool(entrant);
-          const path = join(directory, `lock-${index}`);
-          table.add(WHAT, name, await agent.call(import.meta.url, "pairs", { name, path, ms }));
+          const args = { name: entrant.name, path: join(directory, `lock-${index}`), ms };
+          await table.measure(WHAT, entrant, () => pool(entrant)[0].call(import.meta.url, "pairs", args));
         }
       }
     });

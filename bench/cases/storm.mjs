@@ -1,9 +1,10 @@
 import { join } from "node:path";
 import { plainCall, storm } from "../fleet.mjs";
-import { APRIL, FLOWS } from "../flows.mjs";
+import { flowsOf } from "../flows.mjs";
 import { withProcesses } from "../processes.mjs";
 import { withProvider } from "../provider.mjs";
 import { createState, EXPIRED_MS, writeStores } from "../stores.mjs";
+import { Table } from "../table.mjs";
 
 /** The row of the provider's own answer. */
 export const ANSWER = "the provider's answer";
@@ -35,7 +36,6 @@ export const stormCase = {
   async run({ quick, rounds, directory, entrants }, table) {
     const crowds = quick ? CROWDS.slice(0, 1) : CROWDS;
     const most = Math.max(...crowds.map(({ processes }) => processes));
-    const missing = new Map([[APRIL, entrants.find(({ name }) => name.startsWith("proper-lockfile"))?.reason]]);
     await withProvider((provider) =>
       withProcesses(most, {}, async (processes) => {
         for (const crowd of crowds) {
@@ -49,17 +49,15 @@ export const stormCase = {
               const grants = await provider.logIn({ ...rules, count: 2 });
               const refreshTokens = grants.map(({ refresh }) => refresh);
               const answer = await plainCall(team[0], { url: provider.url, refreshTokens });
-              if (round >= 0) table.add(what, ANSWER, { last: answer, times: 1, calls: 1 });
-              for (const flow of FLOWS) {
-                const reason = missing.get(flow);
-                if (reason) {
-                  table.miss(what, flow, reason);
-                  continue;
-                }
-                writeStores(state, await provider.logIn(rules), EXPIRED_MS);
-                const args = { processes: team, flow, url: provider.url, state, profiles: 1, provider };
-                const { last, calls, failed, wrong } = await storm(args);
-                if (round >= 0) table.add(what, flow, { last, times: last / answer, calls, wrong: failed + wrong });
+              const into = round < 0 ? new Table() : table;
+              into.add(what, ANSWER, { last: answer, times: 1, calls: 1 });
+              for (const flow of flowsOf(entrants)) {
+                await into.measure(what, flow, async () => {
+                  writeStores(state, await provider.logIn(rules), EXPIRED_MS);
+                  const args = { processes: team, flow: flow.name, url: provider.url, state, profiles: 1, provider };
+                  const { last, calls, failed, wrong } = await storm(args);
+                  return { last, times: last / answer, calls, wrong: failed + wrong };
+                });
               }
             }
           }
