@@ -12,8 +12,10 @@ const fromPeers = createRequire(new URL("package.json", pathToFileURL(PEERS)));
 
 /** How programs call a sidecar lock: 10 retries, 100 ms to 10 s apart. */
 const AS_APPS_DO = { retries: 10, factor: 2, minTimeout: 100, maxTimeout: 10_000, randomize: true };
-/** The quickest that a sidecar lock can be asked to poll, for as long as it takes. */
-const BEST = { retries: 1_000_000, factor: 1, minTimeout: 1, maxTimeout: 1 };
+/** The quickest that a sidecar lock can be asked to poll. */
+const BEST = { factor: 1, minTimeout: 1, maxTimeout: 1 };
+/** For as long as it takes. */
+const MANY = 1_000_000;
 
 /**
  * @typedef {<T>(path: string, fn: () => Promise<T> | T) => Promise<T>} Hold
@@ -144,15 +146,16 @@ export const CONTENDERS = [
   {
     name: "proper-lockfile, best options",
     package: "proper-lockfile",
-    load: properLockfile({ retries: BEST, stale: 2_000 }),
+    // It draws up a list of all its retries, for each lock that it takes.
+    load: properLockfile({ retries: { ...BEST, retries: 1, forever: true }, stale: 2_000 }),
   },
   { name: "fs-safe", package: "@openclaw/fs-safe", node: 24, load: fsSafe(AS_APPS_DO) },
-  { name: "fs-safe, best options", package: "@openclaw/fs-safe", node: 24, load: fsSafe(BEST) },
+  { name: "fs-safe, best options", package: "@openclaw/fs-safe", node: 24, load: fsSafe({ ...BEST, retries: MANY }) },
   { name: "msal-node-extensions", package: "@azure/msal-node-extensions", load: msal() },
   {
     name: "msal-node-extensions, best options",
     package: "@azure/msal-node-extensions",
-    load: msal({ retryNumber: 1_000_000, retryDelay: 1 }),
+    load: msal({ retryNumber: MANY, retryDelay: 1 }),
   },
 ];
 
@@ -167,3 +170,17 @@ export function holdOf(name) {
   loaded.set(name, hold);
   return hold;
 }
+
+/** What holds the locks that are kept: what nobody refers to is collected. */
+const kept = new Set();
+
+/** Takes a lock and never releases it. @param {Hold} hold @param {string} path @returns {Promise<void>} */
+export const keep = (hold, path) =>
+  new Promise((resolve, reject) => {
+    const forever = () =>
+      new Promise((release) => {
+        kept.add(release);
+        resolve();
+      });
+    hold(path, forever).catch(reject);
+  });

@@ -42,15 +42,16 @@ function drawCase({ columns }, rows) {
   const whats = [...new Set(rows.map(({ what }) => what))];
   return whats.flatMap((what) => {
     const shown = rows.filter((row) => row.what === what);
-    const base = (/** @type {string} */ who) => shown.find((row) => row.who === who && !row.reason);
-    const bases = [FLOOR, OURS].filter((who) => base(who) && shown.length > 1);
+    const bases = [FLOOR, OURS].flatMap(
+      (name) => shown.find(({ who, reason }) => who.startsWith(name) && !reason) ?? [],
+    );
     const head = ["", ...columns.map(({ title, unit }) => (unit ? `${title}, ${unit}` : title))];
     const body = shown.map((row) => {
       if (row.reason) return [row.who, `not available: ${row.reason}`];
-      const times = bases.map((who) => `${short(ratio(row.figures[first.key], base(who)?.figures[first.key]))} ×`);
+      const times = bases.map((base) => `${short(ratio(row.figures[first.key], base.figures[first.key]))} ×`);
       return [row.who, ...columns.map(({ key }) => range(row.figures[key])), ...times];
     });
-    return [`**${what}**`, table([...head, ...bases.map((who) => `to ${who}`)], body)];
+    return [`**${what}**`, table([...head, ...bases.map(({ who }) => `to ${who}`)], body)];
   });
 }
 

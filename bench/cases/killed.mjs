@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { join } from "node:path";
 import { now, sleep, within } from "../clock.mjs";
-import { holdOf } from "../contenders.mjs";
+import { holdOf, keep } from "../contenders.mjs";
 import { withProcesses } from "../processes.mjs";
 import { percentile } from "../stats.mjs";
 import { FLOOR } from "../table.mjs";
@@ -83,9 +83,7 @@ export const work = {
   /** Takes the lock and keeps it. @param {{ name: string, path: string }} args */
   async keep({ name, path }) {
     const hold = await holdOf(name);
-    await new Promise((resolve, reject) => {
-      hold(path, () => new Promise(() => resolve(undefined))).catch(reject);
-    });
+    await keep(hold, path);
   },
 
   /** @param {{ name: string, path: string }} args @returns {Promise<number>} when the lock came */

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { now, sleep, within } from "../clock.mjs";
-import { holdOf } from "../contenders.mjs";
+import { holdOf, keep } from "../contenders.mjs";
 import { withProcesses } from "../processes.mjs";
 import { percentile } from "../stats.mjs";
 
@@ -63,9 +63,7 @@ export const work = {
   async keep({ name, paths }) {
     const hold = await holdOf(name);
     for (const path of paths) {
-      await new Promise((resolve, reject) => {
-        hold(path, () => new Promise(() => resolve(undefined))).catch(reject);
-      });
+      await keep(hold, path);
     }
   },
 
