@@ -40,3 +40,6 @@ export function rowOf(results, name, what, who) {
 
 /** The median round. @param {import("./table.mjs").Row | undefined} row @param {string} key */
 export const middle = (row, key) => (row ? median((row.figures[key] ?? []).filter(Number.isFinite)) : Number.NaN);
+
+/** The worst round. @param {import("./table.mjs").Row | undefined} row @param {string} key */
+export const worst = (row, key) => (row?.figures[key]?.length ? Math.max(...row.figures[key]) : Number.NaN);

@@ -18,7 +18,8 @@ export const handoff = {
     "Processes that want the lock again as soon as they had it. Hand-off: from an owner's end to the next owner's start, where " +
     "the next is another process that was waiting. Fair share: how long everybody would wait if all took turns; the longest " +
     "wait is told in fair shares too. Least served: the holds of the process that got fewest, as a part of the mean. " +
-    "Overlaps: holds that began before another had ended; of a lock there are none.",
+    "Overlaps: holds that began before another had ended; of a lock there are none. The floor keeps the lock for 0.1 ms and then pauses, so that " +
+    "the others sleep in the kernel; who holds it for no time at all also meets processes that are just about to ask.",
   columns: [
     { key: "p50", title: "hand-off p50", unit: "µs" },
     { key: "p99", title: "p99", unit: "µs" },
@@ -40,7 +41,9 @@ export const handoff = {
           if (floor) {
             const [path, start] = [fresh(), now() + START_MS];
             const loop = () => floor.run("loop", path, String(start), String(ms));
-            table.add(what, FLOOR, merged(await Promise.all(Array.from({ length: count }, loop)), ms));
+            // It holds the lock for a while, so its waits and its number of holds are no measure for the others.
+            const { p50, p99, overlaps } = merged(await Promise.all(Array.from({ length: count }, loop)), ms);
+            table.add(what, FLOOR, { p50, p99, overlaps });
           }
           for (const entrant of entrants) {
             const { name } = entrant;
