@@ -66,7 +66,8 @@ async function offer(line, result, leader) {
  */
 function asHolder(key, fn) {
   const holding = { key, outer: held.getStore(), active: false };
-  const inContext = AsyncResource.bind((...given) => held.run(holding, fn, ...given));
+  const context = new AsyncResource("oauth-refresh-lock");
+  const inContext = (...given) => context.runInAsyncScope(() => held.run(holding, fn, ...given));
   return async (...given) => {
     holding.active = true;
     try {

@@ -56,11 +56,11 @@ fn options() -> OpenOptions {
 }
 
 fn regular(file: File) -> io::Result<File> {
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
-    }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
+}
+
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }
 
 /// Opens a regular file for reading, following symbolic links.
@@ -84,11 +84,21 @@ pub fn is_empty(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
 }
 
-/// Overwrites the start of an open lock file.
-pub fn sign(mut file: &File, bytes: &[u8]) -> io::Result<()> {
-    point("sign", Path::new("a lock file"))?;
-    file.seek(SeekFrom::Start(0))?;
+#[cfg(unix)]
+fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(not(unix))]
+fn write_at(mut file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file.seek(SeekFrom::Start(offset))?;
     file.write_all(bytes)
+}
+
+/// Overwrites the start of an open lock file.
+pub fn sign(file: &File, bytes: &[u8]) -> io::Result<()> {
+    point("sign", Path::new("a lock file"))?;
+    write_at(file, bytes, 0)
 }
 
 /// Creates an empty file, 0600, unless something is there.
@@ -181,11 +191,13 @@ pub fn read(file: &File, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>>
     Ok((bytes.len() as u64 <= limit).then_some(bytes))
 }
 
-/// Reads the first bytes of an open file, `limit` at most.
-pub fn read_start(file: &File, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+/// Reads bytes of an open file, fewer at its end.
+pub fn read_at(file: &File, path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     point("read", path)?;
-    let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes)?;
+    let mut file = file;
+    file.seek(SeekFrom::Start(offset))?;
+    let mut bytes = Vec::with_capacity(length);
+    file.take(length as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -307,13 +319,12 @@ pub fn probe_replace(path: &Path) -> io::Result<()> {
 pub struct PreallocatedFile {
     file: File,
     path: PathBuf,
-    bytes: usize,
 }
 
 impl PreallocatedFile {
     /// Opens the file, making it `bytes` long if it is shorter.
     pub fn open(path: &Path, bytes: usize) -> io::Result<Self> {
-        let this = Self { file: open_permanent(path)?, path: path.to_owned(), bytes };
+        let this = Self { file: open_permanent(path)?, path: path.to_owned() };
         let metadata = this.file.metadata()?;
         #[cfg(unix)]
         {
@@ -340,22 +351,15 @@ impl PreallocatedFile {
         &self.path
     }
 
-    /// All its bytes.
-    pub fn read(&self) -> io::Result<Vec<u8>> {
-        point("read", &self.path)?;
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(0))?;
-        let mut bytes = Vec::with_capacity(self.bytes + 1);
-        file.take(self.bytes as u64).read_to_end(&mut bytes)?;
-        Ok(bytes)
+    /// Some of its bytes.
+    pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        read_at(&self.file, &self.path, offset, length)
     }
 
     /// Overwrites bytes in place.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let allowed = fault::write("write-journal", &self.path, bytes.len())?;
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(offset))?;
-        file.write_all(&bytes[..allowed])?;
+        write_at(&self.file, &bytes[..allowed], offset)?;
         if allowed < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 

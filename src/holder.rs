@@ -71,17 +71,8 @@ impl Holder {
         self.stale_after.is_some_and(|age| self.held_ms(clock).is_none_or(|held| held >= age))
     }
 
-    /// Writes the record into a lock file that is held. A file that is longer than a record and does not begin with one is
-    /// left as it is: a lock path that was given by mistake must not cost its contents.
-    pub fn write(&self, mut file: &File) -> io::Result<()> {
-        if file.metadata()?.len() > RECORD_BYTES as u64 {
-            let mut earlier = Vec::with_capacity(RECORD_BYTES);
-            file.seek(SeekFrom::Start(0))?;
-            file.take(RECORD_BYTES as u64).read_to_end(&mut earlier)?;
-            if serde_json::from_slice::<Self>(&earlier).is_err() {
-                return Ok(());
-            }
-        }
+    /// Writes the record into a lock file that is held.
+    pub fn write(&self, file: &File) -> io::Result<()> {
         let mut record = serde_json::to_vec(self)?;
         record.resize(RECORD_BYTES - 1, b' ');
         record.push(b'\n');
@@ -96,10 +87,35 @@ impl Holder {
 
     /// Reads the record of an open lock file.
     #[must_use]
-    pub fn read_from(mut file: &File) -> Option<Self> {
-        let mut record = Vec::with_capacity(RECORD_BYTES);
-        file.seek(SeekFrom::Start(0)).ok()?;
-        file.take(RECORD_BYTES as u64).read_to_end(&mut record).ok()?;
-        serde_json::from_slice(&record).ok()
+    pub fn read_from(file: &File) -> Option<Self> {
+        match Found::in_file(file) {
+            Found::Record(holder) => Some(*holder),
+            Found::Nothing | Found::Contents => None,
+        }
+    }
+}
+
+/// What a lock file holds.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing, or nothing that is worth keeping.
+    Nothing,
+    /// Who took the lock last.
+    Record(Box<Holder>),
+    /// More than a record, and no record at its start: a lock path that was given by mistake must not cost its contents.
+    Contents,
+}
+
+impl Found {
+    /// Looks into an open lock file.
+    #[must_use]
+    pub fn in_file(mut file: &File) -> Self {
+        let mut bytes = Vec::with_capacity(RECORD_BYTES + 1);
+        let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(RECORD_BYTES as u64 + 1).read_to_end(&mut bytes));
+        match serde_json::from_slice(&bytes[..bytes.len().min(RECORD_BYTES)]) {
+            Ok(holder) => Self::Record(Box::new(holder)),
+            Err(_) if read.is_ok() && bytes.len() <= RECORD_BYTES => Self::Nothing,
+            Err(_) => Self::Contents,
+        }
     }
 }

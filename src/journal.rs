@@ -39,6 +39,8 @@ const SPARE_BYTES: usize = 16 << 10;
 
 const MAGIC: &[u8; 4] = b"ORLJ";
 const HEADER_BYTES: usize = 4 + 4 + 8 + 4 + 32;
+/// So much of a slot is read at first: most records are no longer.
+const FIRST_BYTES: usize = 4 << 10;
 
 /// A key's journal, open for writing. Its opener holds the key's lock.
 #[derive(Debug)]
@@ -60,10 +62,19 @@ impl Journal {
         let path = term::journal(lock_base, term);
         let unusable = |error: &io::Error| unusable(&path, error);
         let file = PreallocatedFile::open(&path, 2 * SLOT_BYTES).map_err(|error| unusable(&error))?;
-        let bytes = Zeroizing::new(file.read().map_err(|error| unusable(&error))?);
-        let (sequence, record) = current(&bytes, &path)?;
-        let (first, second) = slots(&bytes);
-        let mut journal = Self { file, sequence, used: [used(first), used(second)], record };
+        let read = |at, length| file.read_at(at, length);
+        let found = look(read).map_err(|error| unusable(&error))?;
+        let mut used = [0; 2];
+        for (at, (_, known)) in found.iter().enumerate() {
+            used[at] = if let Some(used) = known {
+                *used
+            } else {
+                let all = Zeroizing::new(read(start(at), SLOT_BYTES).map_err(|error| unusable(&error))?);
+                all.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+            };
+        }
+        let (sequence, record) = current(found, &path)?;
+        let mut journal = Self { file, sequence, used, record };
         for earlier in 0..term {
             if let Some(earlier) = Self::peek(&term::journal(lock_base, earlier))? {
                 let mut record = journal.record.clone();
@@ -96,16 +107,16 @@ impl Journal {
 
     /// Reads a journal without the right to write it. `None` if there is none.
     pub fn peek(path: &Path) -> Result<Option<Record>> {
-        let read = || disk::open_regular(path).and_then(|file| disk::read_start(&file, path, 2 * SLOT_BYTES as u64));
+        let file = match disk::open_regular(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unusable(path, &error)),
+        };
         let mut earlier = None;
         // Until two looks agree: a single one may meet the slots while they are being written.
         for _ in 0..MAX_LOOKS {
-            let bytes = match read() {
-                Ok(bytes) => Zeroizing::new(bytes),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                Err(error) => return Err(unusable(path, &error)),
-            };
-            let (sequence, record) = current(&bytes, path)?;
+            let found = look(|at, length| disk::read_at(&file, path, at, length));
+            let (sequence, record) = current(found.map_err(|error| unusable(path, &error))?, path)?;
             if earlier.replace(sequence) == Some(sequence) {
                 return Ok((sequence > 0).then_some(record));
             }
@@ -158,19 +169,16 @@ impl Journal {
     pub fn write(&mut self, record: Record, durable: bool) -> Result<()> {
         let path = self.file.path().to_owned();
         let sequence = self.sequence + 1;
-        let mut slot = encode(sequence, &record).ok_or_else(|| {
+        let slot = encode(sequence, &record).ok_or_else(|| {
             Error::at(Code::JournalUnusable, &path, "the record does not fit the journal; the credential is too large")
         })?;
         // Nothing of a longer record is left behind.
-        let used = &mut self.used[index(sequence)];
-        let length = slot.len();
-        slot.resize(length.max(*used), 0);
-        *used = slot.len();
+        self.wipe(index(sequence), slot.len())?;
+        self.used[index(sequence)] = slot.len();
         self.file
-            .write_at(&slot, offset(sequence))
+            .write_at(&slot, start(index(sequence)))
             .and_then(|()| if durable { self.file.sync() } else { Ok(()) })
             .map_err(|error| unusable(&path, &error))?;
-        self.used[index(sequence)] = length;
         self.sequence = sequence;
         self.record = record;
         Ok(())
@@ -178,12 +186,19 @@ impl Journal {
 
     /// Wipes the record before the current one, which may hold a credential.
     pub fn wipe_previous(&mut self) -> Result<()> {
-        let previous = self.sequence + 1;
-        let used = self.used[index(previous)];
-        if used > 0 {
-            let written = self.file.write_at(&vec![0; used], offset(previous));
+        let previous = index(self.sequence + 1);
+        // The header last: as long as it is there it tells how much there is to wipe.
+        self.wipe(previous, HEADER_BYTES)?;
+        self.wipe(previous, 0)
+    }
+
+    /// Wipes what a slot holds after its first bytes.
+    fn wipe(&mut self, slot: usize, from: usize) -> Result<()> {
+        let used = self.used[slot];
+        if used > from {
+            let written = self.file.write_at(&vec![0; used - from], start(slot) + from as u64);
             written.map_err(|error| unusable(self.file.path(), &error))?;
-            self.used[index(previous)] = 0;
+            self.used[slot] = from;
         }
         Ok(())
     }
@@ -194,16 +209,35 @@ fn index(sequence: u64) -> usize {
     usize::from(sequence % 2 == 1)
 }
 
-fn offset(sequence: u64) -> u64 {
-    (index(sequence) * SLOT_BYTES) as u64
+/// Where a slot starts.
+fn start(slot: usize) -> u64 {
+    (slot * SLOT_BYTES) as u64
 }
 
-fn slots(bytes: &[u8]) -> (&[u8], &[u8]) {
-    bytes.split_at(bytes.len().min(SLOT_BYTES))
+/// What is found in a slot, and how many of its bytes may be set; `None` if that takes another look.
+type Look = (Slot, Option<usize>);
+
+fn look(read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> io::Result<[Look; 2]> {
+    let look = |at: usize| -> io::Result<Look> {
+        let first = Zeroizing::new(read(start(at), FIRST_BYTES)?);
+        let length = length(&first);
+        // A record that is cut off at the file's end is told by its checksum.
+        let bytes = if length > FIRST_BYTES { Zeroizing::new(read(start(at), length)?) } else { first };
+        let slot = decode(&bytes);
+        let used = match &slot {
+            Slot::Record(..) => Some(length),
+            Slot::Nothing => bytes.iter().take(HEADER_BYTES).all(|byte| *byte == 0).then_some(0),
+            Slot::Newer(_) => None,
+        };
+        Ok((slot, used))
+    };
+    Ok([look(0)?, look(1)?])
 }
 
-fn used(slot: &[u8]) -> usize {
-    slot.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+/// How long a slot's record says it is, with its header.
+fn length(slot: &[u8]) -> usize {
+    let length = slot.get(16..20).and_then(|word| word.try_into().ok()).map_or(0, u32::from_le_bytes);
+    (HEADER_BYTES + length as usize).min(SLOT_BYTES)
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Error {
@@ -239,9 +273,8 @@ enum Slot {
 }
 
 /// Sequence number and record that count.
-fn current(bytes: &[u8], path: &Path) -> Result<(u64, Record)> {
-    let (first, second) = slots(bytes);
-    match (decode(first), decode(second)) {
+fn current([(first, _), (second, _)]: [Look; 2], path: &Path) -> Result<(u64, Record)> {
+    match (first, second) {
         (Slot::Newer(version), _) | (_, Slot::Newer(version)) => {
             let message = format_args!(
                 "another release wrote the journal (format {version}, this one knows {VERSION}); use the newest release in every process"

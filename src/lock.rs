@@ -192,16 +192,10 @@ pub fn try_acquire(target: &Target) -> Result<Option<Guard>> {
     }
     let term = term::current(&target.base)?;
     let Some(kernel) = KernelLock::try_take(&term::lock_file(&target.base, term))? else { return Ok(None) };
-    sign_while_publishing(target, &kernel);
-    if term::current(&target.base)? != term {
-        return Ok(None);
-    }
+    // Before we look: who begins the next term reads afterwards that we are not stuck, and waits for us.
+    sign(target, target.own_stale, &kernel)?;
     match try_publish(target, term, &kernel, &mut Observer::default())? {
-        // Signed before we look: who begins the next term reads afterwards that we are not stuck, and waits for us.
-        Attempt::Held(sidecar) => {
-            sign(target, target.own_stale, &kernel)?;
-            Ok(Some(Guard::new(target, term, kernel, sidecar)).filter(Guard::is_current))
-        }
+        Attempt::Held(sidecar) => Ok(Some(Guard::new(target, term, kernel, sidecar)).filter(Guard::is_current)),
         Attempt::InTheWay => Ok(None),
     }
 }
@@ -232,7 +226,8 @@ enum Attempt {
 
 /// Publishes our sidecar, unless somebody else's is in the way. The caller holds the kernel's lock of this term.
 fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut Observer) -> Result<Attempt> {
-    if target.sidecar.parent().is_some_and(|directory| !directory.exists()) {
+    let is_beside = target.sidecar.parent() == target.base.parent();
+    if !is_beside && target.sidecar.parent().is_some_and(|directory| !directory.exists()) {
         return Ok(Attempt::Held(None));
     }
     // The sidecar of an owner that was taken over from is still there; its process may well be alive. One that got the
@@ -245,7 +240,6 @@ fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut O
             holder.is_some_and(|holder| holder.is_stale(&SystemClock) || is_free(&file).unwrap_or(false))
         })
     };
-    let is_beside = target.sidecar.parent() == target.base.parent();
     let sharing = if is_beside { kernel.sharing() } else { Sharing::Private };
     Ok(match Sidecar::try_publish(&target.sidecar, sharing, target.foreign_stale, observer, &is_outdated)? {
         sidecar::Attempt::Held(sidecar) => Attempt::Held(Some(sidecar)),

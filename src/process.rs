@@ -1,5 +1,7 @@
 //! What can be told of a process by its id.
 
+use std::sync::OnceLock;
+
 /// What a process id stands for, in our PID namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Process {
@@ -29,7 +31,7 @@ impl Process {
 /// When this process was started.
 #[must_use]
 pub fn own_start_time() -> Option<u64> {
-    Stat::of("self")?.start_time
+    myself().start_time
 }
 
 /// How long a process has been there that was started then, in milliseconds.
@@ -52,6 +54,26 @@ pub fn age_ms(_start_time: u64) -> f64 {
 /// This process's PID namespace.
 #[must_use]
 pub fn own_pid_namespace() -> Option<u64> {
+    myself().pid_namespace
+}
+
+/// What does not change while a process lives.
+#[derive(Clone, Copy)]
+struct Myself {
+    pid: u32,
+    start_time: Option<u64>,
+    pid_namespace: Option<u64>,
+}
+
+fn myself() -> Myself {
+    static KNOWN: OnceLock<Myself> = OnceLock::new();
+    let pid = std::process::id();
+    let look = || Myself { pid, start_time: Stat::of("self").and_then(|stat| stat.start_time), pid_namespace: pid_namespace() };
+    // A fork is another process with what its parent knew.
+    Some(*KNOWN.get_or_init(look)).filter(|known| known.pid == pid).unwrap_or_else(look)
+}
+
+fn pid_namespace() -> Option<u64> {
     let link = std::fs::read_link("/proc/self/ns/pid").ok()?;
     link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
 }

@@ -12,7 +12,7 @@
 //! <8 tabs, then 128 tabs and spaces: which of its process's locks it is>
 //! ```
 //!
-//! It appears complete, by `link(2)`: the first releases take a file without a valid `createdAt` for stale. It is removed
+//! It appears complete, by `renameat2(2)` or `link(2)`: the first releases take a file without a valid `createdAt` for stale. It is removed
 //! by its owner only, and reclaimed from an owner that is dead or past the limit, under the `.reclaim` directory by which
 //! OpenClaw's latest releases exclude each other there.
 //!
@@ -173,9 +173,9 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
-        let removed = match read(&self.path) {
-            Ok(Some(bytes)) if bytes == self.bytes => disk::remove(&self.path).is_ok(),
-            other => other.is_ok(),
+        let removed = match exclusive::holds(&self.path, &self.bytes) {
+            Ok(true) => disk::remove(&self.path).is_ok(),
+            is_anothers => is_anothers.is_ok(),
         };
         if !removed {
             left_behind().insert(std::mem::take(&mut self.bytes));
@@ -291,15 +291,15 @@ fn publish(path: &Path, bytes: &[u8], sharing: Sharing) -> Result<bool> {
             disk::remove(&temporary).map_err(|error| unusable("make way for the lock file at", &temporary, &error))?;
             exclusive::create(&temporary, bytes, sharing).map_err(failed)?;
         }
-        let is_linked = exclusive::link(&temporary, path);
+        let is_placed = exclusive::place(&temporary, path);
         disk::remove(&temporary).map_err(failed)?;
-        if !is_linked.map_err(failed)? {
+        if !is_placed.map_err(failed)? {
             exclusive::create(path, bytes, sharing).map_err(failed)?;
         }
-        exclusive::read(path, MAX_BYTES).map_err(failed)
+        exclusive::holds(path, bytes).map_err(failed)
     };
     match publish() {
-        Ok(found) => Ok(found.is_some_and(|found| found == bytes)),
+        Ok(is_ours) => Ok(is_ours),
         Err(error) => {
             // It may be there all the same, and would be in everybody's way for as long as this process lives.
             drop(Sidecar { path: path.to_owned(), bytes: bytes.to_vec(), reclaimed: None });

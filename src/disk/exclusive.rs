@@ -3,7 +3,7 @@
 use super::Sharing;
 use super::fault::{self, point};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 /// Creates a file, 0600 (0660 if it is shared) whatever the umask, with these bytes. `false` if something is there. One that
@@ -34,16 +34,31 @@ fn fill(mut file: File, path: &Path, bytes: &[u8], sharing: Sharing) -> io::Resu
     if allowed < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
-/// Gives the file at `from` a second name, in one step, unless something has that name. `false` if this file system knows
-/// no second names.
-pub fn link(from: &Path, to: &Path) -> io::Result<bool> {
-    match point("link", to).and_then(|()| fs::hard_link(from, to)) {
+/// Gives the file at `from` the name `to`, in one step, unless something has it; it may keep the first one as well. `false` if
+/// this file system has no such step.
+pub fn place(from: &Path, to: &Path) -> io::Result<bool> {
+    match point("link", to).and_then(|()| rename(from, to)).or_else(|error| {
+        let is_unknown = is_unsupported(&error) || error.kind() == io::ErrorKind::InvalidInput;
+        if is_unknown { fs::hard_link(from, to) } else { Err(error) }
+    }) {
         Ok(()) => Ok(true),
         // Somebody has that name, or has removed the first one: the caller looks whose file it is.
         Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(true),
         Err(error) if is_unsupported(&error) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Half the price of a second name and the removal of the first.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn rename(_from: &Path, _to: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 #[cfg(unix)]
@@ -62,22 +77,44 @@ fn is_unsupported(error: &io::Error) -> bool {
 /// Reads the first bytes of a regular file, `limit` at most; a symbolic link is not followed. `None` if nothing is there.
 pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     point("open", path)?;
-    match open(path) {
-        Ok(file) => super::read_start(&file, path, limit).map(Some),
+    let opened = refuse_others(path).and_then(|()| open(path));
+    match opened {
+        Ok((file, length)) => contents(&file, path, length.min(limit)).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    // Told by what it is, since opening a link or a device says little, or does something.
+/// Told by what it is, since opening a link or a device says little, or does something.
+fn refuse_others(path: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?.file_type();
-    if !found.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("it is {}, not a file; remove it", super::kind_of(found)),
-        ));
+    if found.is_file() {
+        return Ok(());
     }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {}, not a file; remove it", super::kind_of(found))))
+}
+
+/// Whether a file that was just seen to be one still has these bytes.
+pub fn holds(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    point("open", path)?;
+    match open(path) {
+        Ok((file, length)) if length == bytes.len() as u64 => Ok(contents(&file, path, length)? == bytes),
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// So many bytes of a file, or all if it has become shorter.
+fn contents(file: &File, path: &Path, length: u64) -> io::Result<Vec<u8>> {
+    point("read", path)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+    file.take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The file, and how long it is.
+fn open(path: &Path) -> io::Result<(File, u64)> {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     {
@@ -85,7 +122,9 @@ fn open(path: &Path) -> io::Result<File> {
         let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
         options.custom_flags(flags.bits().cast_signed());
     }
-    super::regular(options.read(true).open(path)?)
+    let file = options.read(true).open(path)?;
+    let found = file.metadata()?;
+    if found.is_file() { Ok((file, found.len())) } else { Err(super::not_regular()) }
 }
 
 /// Makes a directory, which stands for a short right. `false` if something is there.

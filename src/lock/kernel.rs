@@ -14,7 +14,7 @@
 use crate::disk::{self, Sharing};
 use crate::error::{Code, Error, Result};
 use crate::file_system::{self, LockLayer, Trust, Warning};
-use crate::holder::Holder;
+use crate::holder::{Found, Holder};
 use crate::private_dir;
 use fs4::{FileExt, TryLockError};
 use std::fs::File;
@@ -44,8 +44,8 @@ pub(super) struct KernelLock {
     file: File,
     sharing: Sharing,
     excludes: bool,
-    /// Who signed before we did.
-    predecessor: OnceLock<Option<Holder>>,
+    /// What was in the file before we signed it.
+    found: OnceLock<Found>,
 }
 
 /// What nobody has been told of yet. Whoever first used a directory may have had to wait, and held nothing.
@@ -95,7 +95,7 @@ impl KernelLock {
         let probe = file_system::probe(parent, directory, &Kernel)?;
         let excludes = probe.trust == Trust::Kernel;
         untold().extend(probe.warning);
-        Ok(Self { file, sharing: directory.sharing, excludes, predecessor: OnceLock::new() })
+        Ok(Self { file, sharing: directory.sharing, excludes, found: OnceLock::new() })
     }
 
     /// Who uses the lock files of this directory.
@@ -110,13 +110,18 @@ impl KernelLock {
 
     /// Says in the lock file who holds it: for people, and for the age of an owner that is stuck.
     pub(super) fn sign(&self, holder: &Holder) -> io::Result<()> {
-        self.predecessor.get_or_init(|| Holder::read_from(&self.file));
-        holder.write(&self.file)
+        match self.found.get_or_init(|| Found::in_file(&self.file)) {
+            Found::Contents => Ok(()),
+            Found::Nothing | Found::Record(_) => holder.write(&self.file),
+        }
     }
 
     /// Who held the lock before us, and holds it no more.
     pub(super) fn predecessor(&self) -> Option<&Holder> {
-        self.predecessor.get()?.as_ref().filter(|_| self.excludes)
+        match self.found.get()? {
+            Found::Record(holder) if self.excludes => Some(holder),
+            _ => None,
+        }
     }
 }
 
