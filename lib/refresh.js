@@ -44,6 +44,11 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   refuseNested(key);
 
   const subject = { provider, profileId, lockPath, agentDir, key };
+  const glimpse = signal?.aborted ? null : call.glance();
+  if (glimpse !== null) {
+    publish("fresh", subject);
+    return { outcome: "fresh", credential: JSON.parse(glimpse) };
+  }
   const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut(serveUnexpired));
   const ask = { ...(endpoint ?? { refresh: asHolder(key, refresh) }), callTimeoutMs, patient };
   const turn = new RefreshTurn(call, subject, caller, ask);

@@ -21,7 +21,7 @@ use crate::journal::Journal;
 use crate::key::Key;
 use crate::ledger::Ledger;
 use crate::lock::Guard;
-use crate::store::{ADOPTION_PATIENCE, Profile, Store};
+use crate::store::{ADOPTION_PATIENCE, Profile, Recent, Store};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
@@ -144,6 +144,24 @@ impl Call {
     pub fn refuse_sqlite_era(&self) -> Result<()> {
         self.own.refuse_sqlite_era()?;
         self.main.as_ref().map_or(Ok(()), Store::refuse_sqlite_era)
+    }
+
+    /// What [`Self::look`] would find, if nothing needs to be read for it: a usable credential, in a store that shows no change
+    /// since this process read it.
+    #[must_use]
+    pub fn glance(&self) -> Option<Arc<Recent>> {
+        if self.force || self.refuse_sqlite_era().is_err() {
+            return None;
+        }
+        let profile_id = self.key.profile_id();
+        let recent = match (self.own.recent(profile_id), &self.main) {
+            (Some(own), Some(main)) if own.profile.is_absent() => main.recent(profile_id)?,
+            (Some(own), _) => own,
+            (None, Some(main)) if self.own.is_missing() => main.recent(profile_id)?,
+            (None, _) => return None,
+        };
+        let Profile::Oauth(held) = &recent.profile else { return None };
+        (self.is_of_provider(held) && self.is_usable(held)).then_some(recent)
     }
 
     /// Tries without the lock: the stored credential, then what a peer in this process just got, then main's.

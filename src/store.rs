@@ -10,7 +10,12 @@ use crate::lock::{self, Guard, Recheck, Target};
 use crate::state_dir::canonical;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+mod recent;
+pub use recent::Recent;
+use recent::Stamp;
 
 /// The file's name in an agent's directory.
 pub const STORE_FILE: &str = "auth-profiles.json";
@@ -93,7 +98,24 @@ impl Store {
 
     /// Reads one profile. A hint, unless the lock that matters is held.
     pub fn read(&self, profile_id: &str) -> Result<Profile> {
-        self.profile_in(self.load()?.as_ref(), profile_id)
+        let (document, stamp) = self.load_stamped()?.unzip();
+        let profile = self.profile_in(document.as_ref(), profile_id)?;
+        if let Some(stamp) = stamp.flatten() {
+            recent::remember(&self.path, profile_id, stamp, &profile);
+        }
+        Ok(profile)
+    }
+
+    /// Whether there is no file.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        fs::metadata(&self.path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    }
+
+    /// What this process last read of a profile, if the file shows no change since. Costs one `stat`.
+    #[must_use]
+    pub fn recent(&self, profile_id: &str) -> Option<Arc<Recent>> {
+        recent::recall(&self.path, profile_id)
     }
 
     /// All OAuth credentials in it, whatever their profile ids.
@@ -154,11 +176,15 @@ impl Store {
     }
 
     fn load(&self) -> Result<Option<Document>> {
+        Ok(self.load_stamped()?.map(|(document, _)| document))
+    }
+
+    fn load_stamped(&self) -> Result<Option<(Document, Option<Stamp>)>> {
         let mut reads = 1;
         loop {
-            let Some(bytes) = self.bytes()? else { return Ok(None) };
+            let Some((bytes, stamp)) = self.bytes()? else { return Ok(None) };
             match Document::parse(bytes) {
-                Ok(document) => return Ok(Some(document)),
+                Ok(document) => return Ok(Some((document, stamp))),
                 Err(_) if reads < TORN_READS => {
                     reads += 1;
                     std::thread::sleep(TORN_PAUSE);
@@ -168,24 +194,27 @@ impl Store {
         }
     }
 
-    fn bytes(&self) -> Result<Option<Vec<u8>>> {
+    fn bytes(&self) -> Result<Option<(Vec<u8>, Option<Stamp>)>> {
         let file = match disk::open_regular(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.unreadable(&error)),
         };
+        let found = file.metadata().map_err(|error| self.unreadable(&error))?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
-            let owner = file.metadata().map_err(|error| self.unreadable(&error))?.uid();
+            let owner = found.uid();
             if owner != rustix::process::geteuid().as_raw() {
                 let message =
                     format_args!("the credential store belongs to another user (uid {owner}); run as that user");
                 return Err(Error::at(Code::StoreUnreadable, &self.path, message));
             }
         }
+        // Both before it is read: a change since then shows.
+        let stamp = Stamp::of(&found, SystemTime::now());
         let bytes = disk::read(&file, &self.path, MAX_STORE_BYTES).map_err(|error| self.unreadable(&error))?;
-        bytes.map(Some).ok_or_else(|| {
+        bytes.map(|bytes| Some((bytes, stamp))).ok_or_else(|| {
             let limit = MAX_STORE_BYTES >> 20;
             Error::at(Code::StoreTooLarge, &self.path, format_args!("the credential store is larger than {limit} MiB"))
         })

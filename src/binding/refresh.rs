@@ -116,6 +116,13 @@ impl NativeRefresh {
         self.agent_dir.to_string_lossy().into_owned()
     }
 
+    /// See [`Call::glance`]: the credential's JSON text.
+    #[napi]
+    #[must_use]
+    pub fn glance(&self) -> Option<String> {
+        self.call.glance()?.json.as_deref().cloned()
+    }
+
     /// See [`Call::look`]; `peers` is JSON. The reply is empty if the lock is needed.
     #[napi]
     pub fn look<'env>(&self, env: &'env Env, peers: Option<String>) -> napi::Result<Object<'env>> {

@@ -1,0 +1,96 @@
+//! What this process last read of stores, for callers who need nothing newer than the file as it is.
+//!
+//! A file that was replaced has another inode, one that was written in place another `ctime`. That has steps of some
+//! milliseconds, so a file that had just been changed when it was read is not remembered: a second change in the same step
+//! would not show.
+
+use super::Profile;
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use zeroize::Zeroizing;
+
+/// So many profiles are remembered. Few processes serve more.
+const MAX_REMEMBERED: usize = 256;
+/// Longer than any step of a file system's timestamps that could hide a change.
+#[cfg(unix)]
+const STEP: Duration = Duration::from_millis(100);
+
+/// A profile as it was read.
+pub struct Recent {
+    stamp: Stamp,
+    /// What the store held.
+    pub profile: Profile,
+    /// The credential's text, if it is one.
+    pub json: Option<Zeroizing<String>>,
+}
+
+type Remembered = HashMap<PathBuf, HashMap<String, Arc<Recent>>>;
+
+static REMEMBERED: LazyLock<Mutex<Remembered>> = LazyLock::new(Mutex::default);
+
+pub(super) fn remember(path: &Path, profile_id: &str, stamp: Stamp, profile: &Profile) {
+    let json = match profile {
+        Profile::Oauth(credential) => Some(Zeroizing::new(credential.to_json())),
+        _ => None,
+    };
+    let recent = Arc::new(Recent { stamp, profile: profile.clone(), json });
+    let mut remembered = remembered();
+    if remembered.values().map(HashMap::len).sum::<usize>() >= MAX_REMEMBERED {
+        remembered.clear();
+    }
+    remembered.entry(path.to_owned()).or_default().insert(profile_id.to_owned(), recent);
+}
+
+pub(super) fn recall(path: &Path, profile_id: &str) -> Option<Arc<Recent>> {
+    let recent = Arc::clone(remembered().get(path)?.get(profile_id)?);
+    let found = std::fs::metadata(path).ok()?;
+    (Stamp::new(&found) == Some(recent.stamp)).then_some(recent)
+}
+
+fn remembered() -> MutexGuard<'static, Remembered> {
+    REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All of a file's metadata that tells of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    file: (u64, u64, u64),
+    changed: (i64, i64),
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// `None` if a change after `now` might not show.
+    #[cfg(unix)]
+    pub(super) fn of(found: &Metadata, now: SystemTime) -> Option<Self> {
+        let stamp = Self::new(found)?;
+        let (seconds, nanoseconds) = stamp.changed;
+        let since_epoch = Duration::new(u64::try_from(seconds).ok()?, u32::try_from(nanoseconds).ok()?);
+        let age = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.checked_sub(since_epoch)?;
+        (age >= STEP).then_some(stamp)
+    }
+
+    #[cfg(unix)]
+    #[allow(clippy::unnecessary_wraps, reason = "there is none elsewhere")]
+    fn new(found: &Metadata) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        Some(Self {
+            file: (found.dev(), found.ino(), found.size()),
+            changed: (found.ctime(), found.ctime_nsec()),
+            modified: (found.mtime(), found.mtime_nsec()),
+        })
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn of(_found: &Metadata, _now: SystemTime) -> Option<Self> {
+        None
+    }
+
+    #[cfg(not(unix))]
+    fn new(_found: &Metadata) -> Option<Self> {
+        None
+    }
+}
