@@ -133,8 +133,12 @@ function refreshArguments(options) {
   };
 }
 
-/** What default paths are resolved in. Read at each call; a worker thread has its own `process.env`. */
-function surroundings() {
+/**
+ * What default paths are resolved in; nothing if all of these are given. Read at each call: a worker thread has its own
+ * `process.env`.
+ */
+function surroundings(...given) {
+  if (given.length > 0 && given.every((path) => path !== undefined)) return undefined;
   const { env } = process;
   return {
     openclawStateDir: env.OPENCLAW_STATE_DIR,

@@ -1,6 +1,7 @@
 const { AsyncLocalStorage, AsyncResource } = require("node:async_hooks");
 const { OAuthRefreshLockError } = require("./errors.js");
 const { publish } = require("./events.js");
+const { native } = require("./native.js");
 
 /**
  * @typedef {object} Turn one caller's place in the line of a key
@@ -78,8 +79,10 @@ function asHolder(key, fn) {
   };
 }
 
-/** Refuses a call from inside the function that holds the same key. */
-function refuseNested(key) {
+/** Refuses a call from inside the function that holds the same key, whose lock is at `lockPath`. */
+function refuseNested(lockPath) {
+  if (!held.getStore()) return;
+  const key = native().canonicalPath(lockPath);
   for (let holding = held.getStore(); holding; holding = holding.outer) {
     if (holding.active && holding.key === key) {
       throw new OAuthRefreshLockError(

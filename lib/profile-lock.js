@@ -15,10 +15,10 @@ async function withOAuthProfileLock(provider, profileId, fn, options) {
   args.id("profileId", profileId);
   args.callback("fn", fn);
   const { stateDir, lockPath: given, ...limits } = args.lockArguments(args.optionsObject(options));
-  const lockPath = given ?? native().lockPath(provider, profileId, stateDir, args.surroundings());
-  const key = native().canonicalPath(lockPath);
-  refuseNested(key);
+  const lockPath = given ?? native().lockPath(provider, profileId, stateDir, args.surroundings(stateDir));
+  refuseNested(lockPath);
 
+  const key = native().canonicalPath(lockPath);
   const subject = { provider, profileId, lockPath, key };
   const caller = new Caller(limits, (caller) => caller.reject(lockTimeout(lockPath)));
   if (!caller.gone) {

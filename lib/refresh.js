@@ -38,17 +38,19 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   const { signal, timeoutMs, callTimeoutMs, serveUnexpired, ...request } = args.refreshArguments(
     args.optionsObject(options),
   );
-  const call = new (native().NativeRefresh)({ provider, profileId, ...request, surroundings: args.surroundings() });
+  const { stateDir, agentDir: own, mainAgentDir } = request;
+  const surroundings = args.surroundings(stateDir, own, mainAgentDir);
+  const call = new (native().NativeRefresh)({ provider, profileId, ...request, surroundings });
   const { lockPath, agentDir } = call;
-  const key = native().canonicalPath(lockPath);
-  refuseNested(key);
-
-  const subject = { provider, profileId, lockPath, agentDir, key };
+  refuseNested(lockPath);
   const glimpse = signal?.aborted ? null : call.glance();
   if (glimpse !== null) {
-    publish("fresh", subject);
+    publish("fresh", { provider, profileId, lockPath, agentDir });
     return { outcome: "fresh", credential: JSON.parse(glimpse) };
   }
+
+  const key = native().canonicalPath(lockPath);
+  const subject = { provider, profileId, lockPath, agentDir, key };
   const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut(serveUnexpired));
   const ask = { ...(endpoint ?? { refresh: asHolder(key, refresh) }), callTimeoutMs, patient };
   const turn = new RefreshTurn(call, subject, caller, ask);

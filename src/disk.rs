@@ -78,6 +78,19 @@ pub fn exists(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Whether both paths lead to one thing that is there.
+#[must_use]
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let id = |path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+        matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
+    }
+    #[cfg(not(unix))]
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
 /// Whether there is a regular file without contents.
 #[must_use]
 pub fn is_empty(path: &Path) -> bool {

@@ -50,8 +50,13 @@ pub(super) fn state_dir(given: Option<String>, environment: &Environment) -> Pat
 #[napi]
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
-pub fn lock_path(provider: String, profile_id: String, given: Option<String>, surroundings: Surroundings) -> String {
-    let state_dir = state_dir(given, &surroundings.into());
+pub fn lock_path(
+    provider: String,
+    profile_id: String,
+    given: Option<String>,
+    surroundings: Option<Surroundings>,
+) -> String {
+    let state_dir = state_dir(given, &surroundings.map_or_else(Default::default, Into::into));
     key::lock_base(&state_dir, &provider, &profile_id).to_string_lossy().into_owned()
 }
 

@@ -46,7 +46,7 @@ pub struct RefreshRequest {
     /// `probe` or `fail`.
     pub uncertain: Option<String>,
     /// For the defaults.
-    pub surroundings: Surroundings,
+    pub surroundings: Option<Surroundings>,
 }
 
 /// How long to wait before what could be saved nowhere is saved again; doubled each time.
@@ -72,7 +72,7 @@ impl NativeRefresh {
     pub fn new(request: RefreshRequest) -> napi::Result<Self> {
         let invalid = |error: Error| napi::Error::new(napi::Status::InvalidArg, error.message);
         let key = Key::new(&request.provider, &request.profile_id).map_err(invalid)?;
-        let environment = request.surroundings.into();
+        let environment = request.surroundings.map_or_else(Default::default, Into::into);
         let state_dir = state_dir(request.state_dir, &environment);
         let main_dir = request
             .main_agent_dir
@@ -309,5 +309,5 @@ fn words(error: &Error) -> Value {
 
 /// Whether two directories are one, by whatever names.
 fn is_same_dir(one: &Path, other: &Path) -> bool {
-    one == other || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+    one == other || crate::disk::is_same(one, other)
 }
