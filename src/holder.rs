@@ -111,7 +111,8 @@ impl Found {
     #[must_use]
     pub fn in_file(mut file: &File) -> Self {
         let mut bytes = Vec::with_capacity(RECORD_BYTES + 1);
-        let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(RECORD_BYTES as u64 + 1).read_to_end(&mut bytes));
+        let read =
+            file.seek(SeekFrom::Start(0)).and_then(|_| file.take(RECORD_BYTES as u64 + 1).read_to_end(&mut bytes));
         match serde_json::from_slice(&bytes[..bytes.len().min(RECORD_BYTES)]) {
             Ok(holder) => Self::Record(Box::new(holder)),
             Err(_) if read.is_ok() && bytes.len() <= RECORD_BYTES => Self::Nothing,

@@ -68,7 +68,11 @@ struct Myself {
 fn myself() -> Myself {
     static KNOWN: OnceLock<Myself> = OnceLock::new();
     let pid = std::process::id();
-    let look = || Myself { pid, start_time: Stat::of("self").and_then(|stat| stat.start_time), pid_namespace: pid_namespace() };
+    let look = || Myself {
+        pid,
+        start_time: Stat::of("self").and_then(|stat| stat.start_time),
+        pid_namespace: pid_namespace(),
+    };
     // A fork is another process with what its parent knew.
     Some(*KNOWN.get_or_init(look)).filter(|known| known.pid == pid).unwrap_or_else(look)
 }

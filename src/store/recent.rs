@@ -94,3 +94,44 @@ impl Stamp {
         None
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    #![allow(clippy::disallowed_methods, reason = "files are made by hand")]
+
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_file_that_may_change_without_a_trace_is_not_remembered() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store");
+        fs::write(&path, "1").expect("written");
+        let found = fs::metadata(&path).expect("there");
+        let (seconds, nanoseconds) = (found.ctime().cast_unsigned(), found.ctime_nsec());
+        let changed = SystemTime::UNIX_EPOCH + Duration::new(seconds, u32::try_from(nanoseconds).expect("a part"));
+        let just_before = Duration::from_nanos(1);
+        assert_eq!(Stamp::of(&found, changed), None);
+        assert_eq!(Stamp::of(&found, changed - STEP), None);
+        assert_eq!(Stamp::of(&found, changed + STEP - just_before), None);
+        assert_eq!(Stamp::of(&found, changed + STEP), Stamp::new(&found));
+        assert!(Stamp::new(&found).is_some());
+    }
+
+    #[test]
+    fn so_many_are_remembered_and_no_more() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store");
+        fs::write(&path, "{}").expect("written");
+        let stamp = Stamp::new(&fs::metadata(&path).expect("there")).expect("a stamp");
+        for number in 0..=MAX_REMEMBERED {
+            remember(&path, &number.to_string(), stamp, &Profile::Missing);
+            assert!(recall(&path, &number.to_string()).is_some());
+        }
+        let left = (0..=MAX_REMEMBERED).filter(|number| recall(&path, &number.to_string()).is_some()).count();
+        assert!(left <= MAX_REMEMBERED);
+        fs::write(&path, "{ }").expect("written");
+        assert!(recall(&path, &MAX_REMEMBERED.to_string()).is_none());
+    }
+}
