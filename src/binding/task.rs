@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::runtime::{Builder, Runtime};
 
 /// Files are read and written by this many threads at most.
-const MAX_THREADS: usize = 16;
+const MAX_THREADS: usize = 8;
 
 type Deferred = JsDeferred<Reply, Box<dyn FnOnce(Env) -> napi::Result<Reply>>>;
 
