@@ -2,27 +2,32 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { now, until } from "./clock.mjs";
 import { ask, flowOf } from "./flows.mjs";
-import { profileId } from "./stores.mjs";
+import { EXPIRED_MS, HOUR_MS, profileId, writeStores } from "./stores.mjs";
 
 /** Until all processes are awake. */
 const START_MS = 100;
 
 /**
- * Lets all agents go at once.
+ * Lets all agents go at once. Each has been served once before, as agents have that run for hours: what is loaded at the
+ * first call is loaded.
  *
  * @param {object} storm
  * @param {import("./processes.mjs").Process[]} storm.processes the agents are dealt out to them
  * @param {string} storm.flow
  * @param {string} storm.url of the provider
  * @param {import("./stores.mjs").State} storm.state
- * @param {number} storm.profiles each agent wants so many
+ * @param {{ access: string, refresh: string }[]} storm.grants each agent wants them all
  * @param {{ stats(): Promise<import("./provider.mjs").Stats> }} storm.provider
  */
-export async function storm({ processes, flow, url, state, profiles, provider }) {
+export async function storm({ processes, flow, url, state, grants, provider }) {
   const { stateDir, mainAgentDir, agentDirs } = state;
   const share = (/** @type {number} */ at) => agentDirs.filter((_, index) => index % processes.length === at);
-  const args = { flow, url, stateDir, mainAgentDir, profiles };
-  await Promise.all(processes.map((one) => one.call(import.meta.url, "ready", { flow, url })));
+  const args = { flow, url, stateDir, mainAgentDir, profiles: grants.length };
+  writeStores(state, grants, HOUR_MS);
+  await Promise.all(
+    processes.map((one, at) => one.call(import.meta.url, "ready", { ...args, agentDirs: share(at).slice(0, 1) })),
+  );
+  writeStores(state, grants, EXPIRED_MS);
   const start = now() + START_MS;
   const calls = processes.map((one, at) => one.call(import.meta.url, "go", { ...args, start, agentDirs: share(at) }));
   const reports = await Promise.all(calls);
@@ -58,10 +63,12 @@ export const work = {
     return now() - begun;
   },
 
-  /** @param {{ flow: string, url: string }} args */
-  async ready({ flow, url }) {
+  /** @param {{ flow: string, url: string, stateDir: string, mainAgentDir: string, agentDirs: string[] }} args */
+  async ready({ flow, url, stateDir, mainAgentDir, agentDirs }) {
     const name = `${flow} ${url}`;
-    flows.set(name, flows.get(name) ?? (await flowOf(flow, url)));
+    const run = flows.get(name) ?? (await flowOf(flow, url));
+    flows.set(name, run);
+    for (const agentDir of agentDirs) await run({ stateDir, mainAgentDir, agentDir, profileId: profileId(0) });
   },
 
   /**

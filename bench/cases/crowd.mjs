@@ -3,7 +3,7 @@ import { storm } from "../fleet.mjs";
 import { OURS, OURS_NATIVE } from "../flows.mjs";
 import { withProcesses } from "../processes.mjs";
 import { withProvider } from "../provider.mjs";
-import { createState, EXPIRED_MS, writeStores } from "../stores.mjs";
+import { createState } from "../stores.mjs";
 
 const LATENCY_MS = 200;
 
@@ -34,9 +34,9 @@ export const crowd = {
           const agentDirs = Array.from({ length: callers }, (_, at) => state.agentDirs[at % state.agentDirs.length]);
           for (let round = -1; round < rounds; round += 1) {
             for (const flow of [OURS, OURS_NATIVE]) {
-              writeStores(state, await provider.logIn({ count: 1, latencyMs: LATENCY_MS }), EXPIRED_MS);
+              const grants = await provider.logIn({ count: 1, latencyMs: LATENCY_MS });
               const crowd = { ...state, agentDirs };
-              const args = { processes, flow, url: provider.url, state: crowd, profiles: 1, provider };
+              const args = { processes, flow, url: provider.url, state: crowd, grants, provider };
               const { last, delayP99, delayMax, calls, failed, wrong } = await storm(args);
               if (round >= 0) table.add(what, flow, { last, delayP99, delayMax, calls, wrong: failed + wrong });
             }

@@ -3,7 +3,7 @@ import { storm } from "../fleet.mjs";
 import { flowsOf } from "../flows.mjs";
 import { withProcesses } from "../processes.mjs";
 import { withProvider } from "../provider.mjs";
-import { createState, EXPIRED_MS, writeStores } from "../stores.mjs";
+import { createState } from "../stores.mjs";
 
 const LATENCY_MS = 50;
 
@@ -32,8 +32,8 @@ export const failing = {
           for (let round = 0; round < rounds; round += 1) {
             for (const flow of flowsOf(entrants)) {
               await table.measure(what, flow, async () => {
-                writeStores(state, await provider.logIn({ count: 1, latencyMs: LATENCY_MS, ...rules }), EXPIRED_MS);
-                const args = { processes, flow: flow.name, url: provider.url, state, profiles: 1, provider };
+                const grants = await provider.logIn({ count: 1, latencyMs: LATENCY_MS, ...rules });
+                const args = { processes, flow: flow.name, url: provider.url, state, grants, provider };
                 const { last, calls, failed } = await storm(args);
                 return { last, calls, failed };
               });

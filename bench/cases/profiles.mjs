@@ -3,7 +3,7 @@ import { storm } from "../fleet.mjs";
 import { APRIL, flowsOf } from "../flows.mjs";
 import { withProcesses } from "../processes.mjs";
 import { withProvider } from "../provider.mjs";
-import { createState, EXPIRED_MS, writeStores } from "../stores.mjs";
+import { createState } from "../stores.mjs";
 
 const LATENCY_MS = 50;
 
@@ -34,8 +34,8 @@ export const profiles = {
             for (const flow of flowsOf(entrants)) {
               if (flow.name === APRIL && round > 0) continue;
               await table.measure(what, flow, async () => {
-                writeStores(state, await provider.logIn({ count, latencyMs: LATENCY_MS }), EXPIRED_MS);
-                const args = { processes, flow: flow.name, url: provider.url, state, profiles: count, provider };
+                const grants = await provider.logIn({ count, latencyMs: LATENCY_MS });
+                const args = { processes, flow: flow.name, url: provider.url, state, grants, provider };
                 const { last, calls, failed, wrong } = await storm(args);
                 return { last, perLogin: last / count, calls, wrong: failed + wrong };
               });
