@@ -16,7 +16,10 @@ export function drawPage({ results, versions, hasChart }) {
   const parts = ["# Benchmarks", intro(versions)];
   if (hasChart) parts.push("![The main figures as bars](benchmarks.svg)");
   const aims = judge(results);
-  if (aims.length > 0) parts.push("## What we aim at", table(["Aim", "Found", ""], aims));
+  if (aims.length > 0) {
+    const why = "[performance.md](performance.md) says why some are missed, with profiles.";
+    parts.push("## What we aim at", why, table(["Aim", "Found", ""], aims));
+  }
   for (const { case: one, rows } of results) parts.push(`## ${one.title}`, one.about, ...drawCase(one, rows));
   return `${parts.join("\n\n")}\n`;
 }
