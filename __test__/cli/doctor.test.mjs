@@ -1,0 +1,190 @@
+/** Every finding of `doctor`, provoked by what causes it; and that it repairs file modes and nothing else. */
+import { chmodSync, mkdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
+import { expect, test } from "vitest";
+import { startAgent } from "../support/agents.mjs";
+import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "../support/host.mjs";
+import { cli, cliJson, widest } from "./cli.mjs";
+
+const on = (host) => ["--state-dir", host.stateDir];
+const lockPath = (host) => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: host.stateDir });
+
+/** What is found, without words. */
+function found(host, ...options) {
+  const { status, findings } = cliJson(["doctor", ...on(host), ...options]);
+  for (const { meaning, advice } of findings) for (const text of [meaning, advice]) expect(text).toMatch(/\.$/);
+  return { status, findings: findings.map(({ level, code, path }) => ({ level, code, path })) };
+}
+
+const only = (level, code, path) => ({ status: level === "error" ? 1 : 0, findings: [{ level, code, path }] });
+
+const fail = (host, fields) => {
+  const refresh = () => Promise.reject(Object.assign(new Error("failed"), fields));
+  return withOAuthRefreshLock(PROVIDER, PROFILE, refresh, host.as("main")).catch(() => {});
+};
+
+test("a state directory in which all is well has no findings", async () => {
+  const host = createHost({ main: expired(), sub: expired() });
+  await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), host.as("main"));
+  expect(found(host)).toEqual({ status: 0, findings: [] });
+  expect(cli(["doctor", ...on(host)])).toEqual({
+    stdout: `ok ${host.stateDir}: nothing is in the way.\n`,
+    stderr: "",
+    status: 0,
+  });
+});
+
+test("no state directory", () => {
+  const host = createHost();
+  const stateDir = join(host.root, "none");
+  expect(found({ stateDir })).toEqual(only("warning", "no_state_directory", stateDir));
+});
+
+test("modes that let others look are repaired by --fix, and nothing else is touched", async () => {
+  const host = createHost({ main: expired() });
+  await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), host.as("main"));
+  const well = host.tree();
+  const loose = [
+    [host.agentDir("main"), 0o755],
+    [host.storePath("main"), 0o644],
+    [dirname(lockPath(host)), 0o750],
+    [lockPath(host), 0o640],
+  ];
+  for (const [path, mode] of loose) chmodSync(path, mode);
+  const before = host.tree();
+  const expected = loose.map(([path]) => ({ level: "warning", code: "mode", path }));
+  expect(found(host)).toEqual({ status: 0, findings: expected });
+  expect(host.tree()).toEqual(before);
+  expect(cliJson(["doctor", ...on(host), "--fix"]).findings.map(({ fixed }) => fixed)).toEqual(
+    loose.map(() => "repaired"),
+  );
+  expect(host.tree()).toEqual(well);
+  expect(found(host)).toEqual({ status: 0, findings: [] });
+});
+
+test.runIf(process.geteuid() === 0)("another user's store", () => {
+  const host = createHost({ main: usable() });
+  const directory = host.agentDir("main");
+  for (const path of [host.root, dirname(dirname(directory)), dirname(directory), directory]) chmodSync(path, 0o755);
+  const { status, findings } = cliJson(["doctor", ...on(host)], {}, 12345);
+  expect({ status, codes: findings.map(({ code, path }) => ({ code, path })) }).toEqual({
+    status: 1,
+    codes: [
+      { code: "owner", path: host.agentDir("main") },
+      { code: "owner", path: host.storePath("main") },
+      { code: "store_invalid", path: host.storePath("main") },
+    ],
+  });
+});
+
+test("stores of the SQLite era", () => {
+  const host = createHost({ main: usable() });
+  const files = [join(host.stateDir, "state", "openclaw.sqlite"), join(host.agentDir("main"), "openclaw-agent.sqlite")];
+  for (const path of files) {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, "");
+  }
+  expect(found(host)).toEqual({
+    status: 0,
+    findings: files.map((path) => ({ level: "warning", code: "sqlite_store", path })),
+  });
+});
+
+test("a store that is damaged, and no word of what is in it", () => {
+  const host = createHost({ main: usable() });
+  const text = host.store("main").slice(0, -20);
+  writeFileSync(host.storePath("main"), text);
+  expect(found(host)).toEqual(only("error", "store_invalid", host.storePath("main")));
+  const { stdout, stderr } = cli(["doctor", ...on(host)]);
+  expect(stdout + stderr).not.toContain("bystander");
+});
+
+test("clocks: a store from the future, and an expiry that is none", () => {
+  const host = createHost({ main: usable({ expires: Date.now() * 1000 }) });
+  const path = host.storePath("main");
+  const { atimeMs } = statSync(path);
+  utimesSync(path, atimeMs / 1000, Date.now() / 1000 + 7200);
+  expect(found(host)).toEqual({
+    status: 0,
+    findings: [
+      { level: "warning", code: "clock", path },
+      { level: "warning", code: "expiry", path },
+    ],
+  });
+});
+
+test("a grant that is dead", async () => {
+  const host = createHost({ main: expired() });
+  await fail(host, { error: "invalid_grant" });
+  expect(found(host)).toEqual(only("error", "grant_dead", lockPath(host)));
+});
+
+test("a pause that the provider asked for", async () => {
+  const host = createHost({ main: expired() });
+  await fail(host, { status: 503, headers: { "retry-after": "600" } });
+  const { findings } = found(host);
+  expect(findings).toContainEqual({ level: "warning", code: "refresh_backoff", path: lockPath(host) });
+});
+
+test("an owner that was cut off while it asked", async () => {
+  const host = createHost({ main: expired() });
+  const owner = await startAgent();
+  const theirs = owner.refresh({ options: host.as("main") });
+  await theirs.called;
+  await owner.kill();
+  const [{ lastRefresh }] = cliJson(["status", ...on(host)]).keys;
+  expect(lastRefresh).toBe("cut off");
+  const { status, findings } = found(host);
+  expect(status).toBe(0);
+  expect(new Set(findings.map(({ code }) => code))).toEqual(new Set(["debris"]));
+});
+
+test("a credential that no store can take", async () => {
+  const host = createHost({ main: expired(), sub: expired() });
+  host.block("main");
+  const result = await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), {
+    ...host.as("sub"),
+    mainAgentDir: host.agentDir("main"),
+  }).catch((error) => error);
+  const { findings } = found(host);
+  expect(findings, String(result)).toContainEqual({ level: "error", code: "receipt_unsaved", path: lockPath(host) });
+});
+
+test("OpenClaw's own lock: of a living process, and of a dead one", async () => {
+  const host = createHost({ main: expired() });
+  await withOAuthProfileLock(PROVIDER, PROFILE, () => {}, { stateDir: host.stateDir });
+  const write = (pid) => {
+    const lock = JSON.stringify({ pid, createdAt: new Date().toISOString() }, null, 2);
+    writeFileSync(`${lockPath(host)}.lock`, lock, { mode: 0o644 });
+  };
+  write(process.pid);
+  expect(found(host)).toEqual(only("warning", "foreign_lock", lockPath(host)));
+  // No process has this id.
+  write(2 ** 22 + 1);
+  expect(found(host).findings).toContainEqual({ level: "warning", code: "debris", path: lockPath(host) });
+});
+
+test("a journal that can't be read", async () => {
+  const host = createHost({ main: expired() });
+  await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), host.as("main"));
+  const journal = `${lockPath(host)}.journal`;
+  rmSync(journal);
+  mkdirSync(journal);
+  const { status, findings } = found(host);
+  expect({ status, findings }).toEqual({
+    status: 1,
+    findings: [{ level: "error", code: expect.stringMatching(/^journal_/), path: lockPath(host) }],
+  });
+});
+
+test("it is readable at 80 columns, and colours nothing that is no terminal", async () => {
+  const host = createHost({ main: expired() });
+  await fail(host, { error: "invalid_grant" });
+  const { stdout, status } = cli(["doctor", ...on(host)]);
+  expect(status).toBe(1);
+  expect(stdout).not.toContain("\u001b");
+  const words = stdout.split("\n").filter((line) => !line.includes(host.root));
+  expect(widest(words.join("\n"))).toBeLessThanOrEqual(80);
+  expect(stdout).toContain("Log in again");
+});

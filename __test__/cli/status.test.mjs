@@ -1,0 +1,154 @@
+/** `status`, `watch` and `path`, on keys that are held, waited for and refreshed by real processes. */
+import { once } from "node:events";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "oauth-refresh-lock";
+import { expect, onTestFinished, test } from "vitest";
+import { startAgent } from "../support/agents.mjs";
+import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "../support/host.mjs";
+import { listen } from "../support/listen.mjs";
+import { cli, cliJson, startCli, widest } from "./cli.mjs";
+
+const on = (host) => ["--state-dir", host.stateDir];
+const lockPath = (host) => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: host.stateDir });
+
+test("an empty state directory has nothing to show, and is left as it is", () => {
+  const host = createHost();
+  const before = host.tree();
+  expect(cliJson(["status", ...on(host)])).toEqual({ status: 0, stateDir: host.stateDir, keys: [] });
+  expect(cli(["status", ...on(host)])).toEqual({
+    stdout: `No OAuth logins and no locks in ${host.stateDir}.\n`,
+    stderr: "",
+    status: 0,
+  });
+  expect(host.tree()).toEqual(before);
+});
+
+test("a login is named, with the latest expiry of its agents and its next refresh", () => {
+  const host = createHost();
+  const [sooner, later] = [usable(), usable({ expires: Date.now() + 2 * 3_600_000 })];
+  host.seed("main", sooner);
+  host.seed("sub", later);
+  expect(cliJson(["status", ...on(host)]).keys).toEqual([
+    {
+      provider: PROVIDER,
+      profileId: PROFILE,
+      lockPath: lockPath(host),
+      agents: 2,
+      expires: later.expires,
+      nextRefresh: later.expires - 300_000,
+      lock: null,
+      lastRefresh: "none yet",
+    },
+  ]);
+  const { stdout } = cli(["status", ...on(host)]);
+  expect(stdout).toMatch(/^acme:owner .* none yet +in 1 h +in 1 h$/m);
+});
+
+test("a holder and its waiters are shown while it asks the provider, and what came of it afterwards", async () => {
+  const host = createHost({ main: expired() });
+  const owner = await startAgent();
+  const theirs = owner.refresh({ options: host.as("main") });
+  await theirs.called;
+  const log = listen();
+  const ours = withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), host.as("main"));
+  await log.seen({ type: "waiting" });
+
+  const [during] = cliJson(["status", ...on(host)]).keys;
+  expect(during).toMatchObject({ profileId: PROFILE, lastRefresh: "asking now", lock: { holder: { pid: owner.pid } } });
+  const { stdout } = cli(["status", ...on(host)]);
+  expect(stdout).toMatch(new RegExp(`^acme:owner +${owner.pid} .* asking now .* now due$`, "m"));
+  expect(widest(stdout)).toBeLessThanOrEqual(80);
+
+  const fields = answer();
+  theirs.answer(fields);
+  await ours;
+  const [afterwards] = cliJson(["status", ...on(host)]).keys;
+  expect(afterwards).toMatchObject({ lastRefresh: expect.stringMatching(/^done .* ago$/), expires: fields.expires });
+  expect(afterwards.lock.holder).toBeNull();
+});
+
+test("a grant that is dead is to be logged in again, and a lock that no store names shows its hash", async () => {
+  const host = createHost({ main: expired() });
+  const refuse = () => Promise.reject(Object.assign(new Error("refused"), { error: "invalid_grant" }));
+  await withOAuthRefreshLock(PROVIDER, PROFILE, refuse, host.as("main")).catch(() => {});
+  expect(cliJson(["status", ...on(host)]).keys).toMatchObject([{ profileId: PROFILE, lastRefresh: "log in again" }]);
+  host.seed("main", '{"version":1,"profiles":{}}');
+  expect(cliJson(["status", ...on(host)]).keys).toMatchObject([{ provider: null, profileId: null, agents: 0 }]);
+  expect(cli(["status", ...on(host)]).stdout).toMatch(/^sha256-[0-9a-f]{8}… /m);
+});
+
+test("control characters of a name don't reach the terminal, and long names keep the table within 80 columns", () => {
+  const host = createHost();
+  const nasty = `acme:\u001b[31m${"long".repeat(40)}`;
+  host.seed("main", JSON.stringify({ version: 1, profiles: { [nasty]: usable(), "not a profile": null } }));
+  const { stdout } = cli(["status", ...on(host)]);
+  expect(stdout).not.toContain("\u001b");
+  expect(stdout).toContain("acme:\uFFFD[31mlong");
+  expect(widest(stdout)).toBeLessThanOrEqual(80);
+});
+
+test("watch tells each change as a line of JSON, and ends well when it is interrupted", async () => {
+  const host = createHost({ main: expired() });
+  const watching = startCli(["watch", ...on(host), "--json", "--interval", "50"]);
+  onTestFinished(() => void watching.kill("SIGKILL"));
+  const exited = once(watching, "exit");
+  const lines = createInterface({ input: watching.stdout })[Symbol.asyncIterator]();
+  const next = async () => JSON.parse((await lines.next()).value);
+  expect((await next()).keys).toMatchObject([{ profileId: PROFILE, lock: null }]);
+  const owner = await startAgent();
+  const theirs = owner.refresh({ options: host.as("main") });
+  await theirs.called;
+  let seen = await next();
+  while (seen.keys[0].lastRefresh !== "asking now") seen = await next();
+  expect(seen).toMatchObject({ at: expect.any(Number), keys: [{ lock: { holder: { pid: owner.pid } } }] });
+  theirs.answer(answer());
+  while (!seen.keys[0].lastRefresh.startsWith("done")) seen = await next();
+  watching.kill("SIGINT");
+  expect(await exited).toEqual([0, null]);
+});
+
+test("path prints where the lock lies", () => {
+  const host = createHost();
+  expect(cli(["path", PROVIDER, PROFILE, ...on(host)])).toEqual({
+    stdout: `${lockPath(host)}\n`,
+    stderr: "",
+    status: 0,
+  });
+  expect(cliJson(["path", PROVIDER, PROFILE, ...on(host)])).toEqual({
+    status: 0,
+    provider: PROVIDER,
+    profileId: PROFILE,
+    lockPath: lockPath(host),
+  });
+  expect(cli(["path", PROVIDER, PROFILE], { OPENCLAW_STATE_DIR: host.stateDir }).stdout).toBe(`${lockPath(host)}\n`);
+});
+
+test.each([
+  ["no command", []],
+  ["an unknown command", ["refresh"]],
+  ["an unknown option", ["status", "--verbose"]],
+  ["a missing argument", ["path", "acme"]],
+  ["a number out of range", ["storm", "--processes", "0"]],
+  ["no number", ["watch", "--interval", "often"]],
+])("%s is a usage error", (_, args) => {
+  const { stdout, stderr, status } = cli(args);
+  expect({ stdout, status }).toEqual({ stdout: "", status: 2 });
+  expect(stderr).not.toBe("");
+});
+
+test("what is in the way of a command is told in one line", () => {
+  const host = createHost({ main: usable() });
+  mkdirSync(join(host.stateDir, "locks"));
+  writeFileSync(join(host.stateDir, "locks", "oauth-refresh"), "");
+  const { stdout, stderr, status } = cli(["status", ...on(host)]);
+  expect({ stdout, status }).toEqual({ stdout: "", status: 1 });
+  expect(stderr).toMatch(/^error: .*oauth-refresh.*\n$/);
+});
+
+test.each(["--help", "--version"])("%s is no error", (option) => {
+  const { stdout, stderr, status } = cli([option]);
+  expect({ stderr, status }).toEqual({ stderr: "", status: 0 });
+  expect(widest(stdout)).toBeLessThanOrEqual(110);
+});

@@ -1,0 +1,54 @@
+/** `storm`: what it shows is what happens. And that no command shows a token. */
+import { readdirSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { expect, test } from "vitest";
+import { createHost, expired, usable } from "../support/host.mjs";
+import { cli, cliJson, widest } from "./cli.mjs";
+
+const left = () => readdirSync(tmpdir()).filter((name) => name.startsWith("oauth-refresh-lock-storm-"));
+
+test("with us, one call serves everyone, and nothing is left behind", () => {
+  const before = left();
+  const report = cliJson(["storm", "--processes", "6", "--latency", "20"]);
+  expect(report).toMatchObject({
+    status: 0,
+    processes: 6,
+    lock: true,
+    calls: 1,
+    reused: 0,
+    revoked: false,
+    fresh: 6,
+    stored: 6,
+  });
+  expect(report.agents.filter(({ outcome }) => outcome === "refreshed")).toHaveLength(1);
+  expect(report.agents.every(({ isFresh }) => isFresh)).toBe(true);
+  expect(left()).toEqual(before);
+});
+
+test("without us, everyone calls, and the login is revoked", () => {
+  const report = cliJson(["storm", "--processes", "4", "--latency", "20", "--no-lock"]);
+  expect(report).toMatchObject({ status: 1, lock: false, calls: 4, reused: 3, revoked: true, fresh: 1, stored: 1 });
+  expect(report.agents.filter(({ code }) => code === "invalid_grant")).toHaveLength(3);
+});
+
+test("as text it fits 80 columns and says how it ended", () => {
+  const { stdout, stderr, status } = cli(["storm", "--processes", "3", "--latency", "0"]);
+  expect({ stderr, status }).toEqual({ stderr: "", status: 0 });
+  expect(stdout).toMatch(/^1 call to the provider$/m);
+  expect(stdout).toMatch(/^3 of 3 agents have its newest token, 3 have it in their store$/m);
+  expect(widest(stdout)).toBeLessThanOrEqual(80);
+});
+
+test("no command shows a secret", () => {
+  const credentials = [expired({ idToken: "the id token" }), usable()];
+  const host = createHost({ main: credentials[0], sub: credentials[1] });
+  const secrets = [...credentials.flatMap(({ access, refresh }) => [access, refresh]), "the id token", "kept"];
+  const dir = ["--state-dir", host.stateDir];
+  for (const args of [["status"], ["doctor"], ["doctor", "--fix"], ["path", "acme", "acme:owner"]]) {
+    for (const more of [[], ["--json"]]) {
+      const { stdout, stderr } = cli([...args, ...dir, ...more]);
+      expect(stdout).not.toBe("");
+      for (const secret of secrets) expect(stdout + stderr, args.join(" ")).not.toContain(secret);
+    }
+  }
+});

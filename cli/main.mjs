@@ -1,0 +1,85 @@
+#!/usr/bin/env node
+/** `npx oauth-refresh-lock`. */
+import { readFileSync } from "node:fs";
+import { Command, InvalidArgumentError } from "commander";
+import { resolveOAuthRefreshLockPath } from "../index.mjs";
+import { doctor } from "./doctor.mjs";
+import { stateDirectory } from "./state.mjs";
+import { status, watch } from "./status.mjs";
+import { storm } from "./storm.mjs";
+import { paint, say, sayJson } from "./terminal.mjs";
+
+const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
+const FAILED = 1;
+const USAGE = 2;
+
+const integer = (least, most) => (text) => {
+  const number = Number(text);
+  if (!Number.isInteger(number) || number < least || number > most)
+    throw new InvalidArgumentError(`A whole number from ${least} to ${most} is needed.`);
+  return number;
+};
+
+const program = new Command("oauth-refresh-lock")
+  .description("One OAuth login, any number of agents, one provider call.")
+  .version(version)
+  .showHelpAfterError("(--help shows what there is)")
+  .exitOverride()
+  .addHelpText(
+    "after",
+    `
+Exit codes: 0 well; 1 something is wrong: an error, or what \`doctor\` or \`storm\`
+found; 2 the command line makes no sense.
+Nothing here prints a token.`,
+  );
+
+/** @param {string} name @param {string} description @param {string} what of the state directory */
+const command = (name, description) =>
+  program.command(name).description(description).option("--json", "print JSON").exitOverride();
+
+const onState = (name, description) =>
+  command(name, description).option("--state-dir <dir>", "state directory (default: OPENCLAW_STATE_DIR, ~/.openclaw)");
+
+onState("status", "who holds which login's lock, and when it is refreshed next").action(({ stateDir, json }) =>
+  status({ stateDir: stateDirectory(stateDir), json }),
+);
+
+onState("watch", "the same, live; Ctrl-C ends")
+  .option("--interval <ms>", "how often to look", integer(50, 3_600_000), 1000)
+  .action(({ stateDir, ...options }) => watch({ stateDir: stateDirectory(stateDir), ...options }));
+
+onState("doctor", "looks for what is in the way, and says what to do")
+  .option("--fix", "repair what is safe to: file modes")
+  .action(async ({ stateDir, ...options }) => {
+    const isWell = await doctor({ stateDir: stateDirectory(stateDir), ...options });
+    if (!isWell) process.exitCode = FAILED;
+  });
+
+command("storm", "one expired login and many processes, in a temporary directory")
+  .option("--processes <n>", "how many", integer(1, 200), 20)
+  .option("--latency <ms>", "how long the provider takes", integer(0, 60_000), 200)
+  .option("--no-lock", "without this package: the storm")
+  .action(async (options) => {
+    const isWell = await storm(options);
+    if (!isWell) process.exitCode = FAILED;
+  });
+
+onState("path", "the path of a login's lock")
+  .argument("<provider>", "such as openai-codex")
+  .argument("<profileId>", "such as openai-codex:default")
+  .action((provider, profileId, { stateDir, json }) => {
+    const path = resolveOAuthRefreshLockPath(provider, profileId, { stateDir: stateDirectory(stateDir) });
+    if (json) sayJson({ provider, profileId, lockPath: path });
+    else say(path);
+  });
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  // Of commander's, which has told it.
+  if (typeof error.exitCode === "number") process.exitCode = error.exitCode === 0 ? 0 : USAGE;
+  else {
+    process.stderr.write(`${paint("red", "error:", process.stderr)} ${error.message}\n`);
+    process.exitCode = FAILED;
+  }
+}

@@ -1,0 +1,92 @@
+/** `status` and `watch`: a table of keys. */
+import { basename } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import { keysOf } from "./state.mjs";
+import { duration, paint, relative, say, sayJson, table } from "./terminal.mjs";
+
+const HEAD = ["LOGIN", "HOLDER", "HELD", "WAIT", "LAST REFRESH", "EXPIRES", "NEXT"];
+const WIDTHS = [17, 9, 7, 4, 17, 9, 9];
+const SHORT_HASH = 15;
+const CLEAR = "\u001b[H\u001b[J";
+
+/** What became of the last refresh, in few words. @param {import("./state.mjs").Key} key */
+export function outcome({ lock }, now) {
+  if (!lock) return "none yet";
+  const { problem, failures, state, holder, lastClaim, waitingCredentials } = lock;
+  if (problem) return "unreadable";
+  const classes = failures.map(({ outcome }) => outcome);
+  if (classes.includes("answered_dead")) return "log in again";
+  if (holder && state === "dispatched") return "asking now";
+  if (waitingCredentials > 0) return "not saved yet";
+  if (state === "dispatched") return "cut off";
+  if (classes.includes("uncertain")) return "unknown";
+  if (classes.length > 0) return "failed, later";
+  if (state === "committed" && lastClaim) return `done ${relative(lastClaim.at, now)}`;
+  return "none yet";
+}
+
+/** @param {import("./state.mjs").Key} key */
+function row(key, now) {
+  const { provider, profileId, lockPath, lock, expires, nextRefresh } = key;
+  const holder = lock?.holder;
+  const named = profileId?.startsWith(`${provider}:`) ? profileId : `${provider} ${profileId}`;
+  return [
+    profileId === null ? `${basename(lockPath).slice(0, SHORT_HASH)}…` : named,
+    holder ? `${holder.pid}` : "-",
+    holder && holder.heldMs !== null ? duration(holder.heldMs) : "-",
+    lock?.waiters ? `${lock.waiters}` : "-",
+    outcome(key, now),
+    expires === null ? "-" : relative(expires, now),
+    nextRefresh === null ? "-" : nextRefresh <= now ? "now due" : relative(nextRefresh, now),
+  ];
+}
+
+function draw(keys, stateDir) {
+  if (keys.length === 0) return `No OAuth logins and no locks in ${stateDir}.`;
+  const now = Date.now();
+  return table(
+    HEAD,
+    keys.map((key) => row(key, now)),
+    WIDTHS,
+  );
+}
+
+const forJson = (keys) => keys.map((key) => ({ ...key, lastRefresh: outcome(key, Date.now()) }));
+
+export async function status({ stateDir, json }) {
+  const keys = await keysOf(stateDir);
+  if (json) sayJson({ stateDir, keys: forJson(keys) });
+  else say(draw(keys, stateDir));
+}
+
+/** Without what only time changes. */
+const changing = (keys) =>
+  JSON.stringify(
+    keys.map(({ lock, ...key }) => ({
+      ...key,
+      lock: lock && { ...lock, holder: lock.holder && { pid: lock.holder.pid } },
+    })),
+  );
+
+/** Draws again and again on a terminal; elsewhere tells each change, until it is interrupted. */
+export async function watch({ stateDir, json, interval }) {
+  const ended = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => ended.abort());
+  const isLive = process.stdout.isTTY && !json;
+  let before;
+  while (!ended.signal.aborted) {
+    const keys = await keysOf(stateDir);
+    const now = changing(keys);
+    if (isLive) say(`${CLEAR}${draw(keys, stateDir)}\n\n${paint("dim", `${stateDir} · Ctrl-C ends`)}`);
+    else if (now !== before) {
+      const at = new Date();
+      say(
+        json
+          ? JSON.stringify({ at: at.getTime(), keys: forJson(keys) })
+          : `${at.toISOString()}\n${draw(keys, stateDir)}\n`,
+      );
+    }
+    before = now;
+    await pause(interval, undefined, { signal: ended.signal }).catch(() => {});
+  }
+}

@@ -1,0 +1,35 @@
+/** A process of `storm`: an agent that wants a usable token. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { refreshOAuthToken, resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "../index.mjs";
+import { STORE_FILE } from "./state.mjs";
+
+async function withLock({ provider, profileId, url, ...options }) {
+  const request = { tokenEndpoint: url, clientId: "storm" };
+  const { stateDir, agentDir, mainAgentDir } = options;
+  const result = await withOAuthRefreshLock(provider, profileId, request, { stateDir, agentDir, mainAgentDir });
+  return { outcome: result.outcome, access: result.credential.access };
+}
+
+/** What happens without us: everyone asks, and saves what comes. */
+async function withoutLock({ profileId, url, agentDir }) {
+  const path = join(agentDir, STORE_FILE);
+  const store = JSON.parse(readFileSync(path, "utf8"));
+  const credential = store.profiles[profileId];
+  const request = { tokenEndpoint: url, clientId: "storm", refreshToken: credential.refresh };
+  Object.assign(credential, await refreshOAuthToken(request));
+  writeFileSync(path, `${JSON.stringify(store, null, 2)}\n`);
+  return { outcome: "refreshed", access: credential.access };
+}
+
+process.once("disconnect", () => process.exit());
+process.once("message", async (/** @type {any} */ work) => {
+  try {
+    process.send(await (work.lock ? withLock(work) : withoutLock(work)));
+  } catch ({ code, oauthError }) {
+    process.send({ outcome: "failed", code: oauthError ?? code });
+  }
+});
+// Loads the addon.
+resolveOAuthRefreshLockPath("any", "any");
+process.send({ ready: true });
