@@ -73,6 +73,12 @@ onState("path", "the path of a login's lock")
     else say(path);
   });
 
+// Who reads no further, as `head` does, ends us.
+process.stdout.on("error", (error) => {
+  if (error.code !== "EPIPE") throw error;
+  process.exit();
+});
+
 try {
   await program.parseAsync();
 } catch (error) {

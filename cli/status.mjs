@@ -5,7 +5,7 @@ import { keysOf } from "./state.mjs";
 import { duration, paint, relative, say, sayJson, table } from "./terminal.mjs";
 
 const HEAD = ["LOGIN", "HOLDER", "HELD", "WAIT", "LAST REFRESH", "EXPIRES", "NEXT"];
-const WIDTHS = [17, 9, 7, 4, 17, 9, 9];
+const WIDTHS = [21, 8, 6, 4, 15, 9, 9];
 const SHORT_HASH = 15;
 const CLEAR = "\u001b[H\u001b[J";
 

@@ -94,9 +94,8 @@ function start(name) {
 }
 
 function tell({ processes, lock, latencyMs, calls, reused, revoked, fresh, stored, lastMs }, agents) {
-  say(
-    `${processes} processes, one expired login, a provider that takes ${latencyMs} ms${lock ? "" : ", without this package"}`,
-  );
+  say(`${processes} processes, one expired login, a provider that takes ${latencyMs} ms`);
+  if (!lock) say("and without this package");
   say("");
   const scale = BAR / lastMs;
   const rows = agents
