@@ -62,8 +62,8 @@ export interface LockOptions {
 }
 
 /**
- * Where a host keeps credentials, if that is not OpenClaw's `auth-profiles.json`; see docs/stores.md. Both functions may be
- * called at any time until the call has settled, on this thread, and have 30 s each.
+ * Where a host keeps credentials, if that is not OpenClaw's `auth-profiles.json`; see docs/stores.md. Both functions are called
+ * on this thread, for as long as the refresh goes on, and have 30 s each.
  *
  * What `load` throws is `store_unreadable`, what `compareAndSwap` throws `store_unwritable`; `cause` is what was thrown.
  */

@@ -125,7 +125,7 @@ describe("load", () => {
 
   test("that throws what it should not tell: the words are the cause's alone", async () => {
     const store = memoryStore("own", expired());
-    const thrown = new Error(`cannot parse ${store.held.refresh}`);
+    const thrown = Object.assign(new Error(`cannot parse ${store.held.refresh}`), { row: store.held });
     store.load.mockRejectedValue(thrown);
     const error = await typedRejection(call(createHost(), unwanted(), { store }), "store_unreadable");
     expect(error.cause).toBe(thrown);
@@ -142,6 +142,7 @@ describe("load", () => {
     ["an object of a type that is no text", { ...expired(), type: 1 }],
     ["what is no JSON", circular],
     ["what is a number too large for JSON", { ...expired(), expires: 1n }],
+    ["what JSON leaves out", { toJSON: () => undefined }],
     ["a function", () => expired()],
   ])("that returns nonsense (%s) keeps the provider from being asked", async (_, nonsense) => {
     const store = memoryStore("own");

@@ -11,6 +11,7 @@ import { typedRejection } from "./support/rejections.mjs";
 import { at, gives, startServer } from "./support/token-server.mjs";
 
 const CALLERS = 20;
+const LOGINS = 64;
 
 const call = (host, refresh, options) =>
   withOAuthRefreshLock(PROVIDER, PROFILE, refresh, { stateDir: host.stateDir, ...options });
@@ -35,6 +36,21 @@ describe("a host's own stores", () => {
     for (const store of [mainStore, ...stores]) expect(store.held, store.name).toEqual({ ...old, ...fields });
     expect(Object.keys(host.tree({ locks: false }))).toEqual(["state"]);
     for (const [profileId] of stores[7].load.mock.calls) expect(profileId).toBe(PROFILE);
+  });
+
+  test(`${LOGINS} logins are refreshed at a time, more than there are threads to ask their stores`, async () => {
+    const host = createHost();
+    const stores = Array.from({ length: LOGINS }, (_, number) => memoryStore(`store ${number}`, expired()));
+    for (const store of stores) before(store, "load", () => new Promise(setImmediate));
+    const refresh = answering();
+    refresh.mockImplementation(async () => answer());
+    const calls = stores.map((store) =>
+      withOAuthRefreshLock(PROVIDER, store.name, refresh, { stateDir: host.stateDir, store }),
+    );
+    const results = await Promise.all(calls);
+    expect(new Set(results.map(({ outcome }) => outcome))).toEqual(new Set(["refreshed"]));
+    expect(results.map(({ credential }) => credential)).toEqual(stores.map((store) => store.held));
+    expect(refresh).toHaveBeenCalledTimes(LOGINS);
   });
 
   test("a usable credential is served, and nothing is written", async () => {

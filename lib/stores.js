@@ -29,7 +29,9 @@ class HostStore {
   /** Adds to an error of ours that comes from this store the host's own, which may say anything. */
   explain(error) {
     const { path, failed } = this.#functions;
-    if (failed && error?.path === path && error.cause === undefined) error.cause = failed.error;
+    if (!failed || error?.path !== path || error.cause !== undefined) return;
+    // As the constructor sets it: what writes errors out as JSON does not get to see it.
+    Object.defineProperty(error, "cause", { value: failed.error, writable: true, configurable: true });
   }
 }
 
@@ -56,7 +58,7 @@ function toNative(name, functions) {
 function loaded(credential) {
   if (credential == null) return "null";
   try {
-    return typeof credential === "object" ? JSON.stringify(credential) : NONSENSE;
+    return (typeof credential === "object" && JSON.stringify(credential)) || NONSENSE;
   } catch {
     // Not with the words of an error that may quote the value.
     return NONSENSE;
