@@ -61,11 +61,40 @@ export interface LockOptions {
   timeoutMs?: number;
 }
 
+/**
+ * Where a host keeps credentials, if that is not OpenClaw's `auth-profiles.json`; see docs/stores.md. Both functions are called
+ * on this thread, for as long as the refresh goes on, and have 30 s each.
+ *
+ * What `load` throws is `store_unreadable`, what `compareAndSwap` throws `store_unwritable`; `cause` is what was thrown.
+ */
+export interface CredentialStore {
+  /**
+   * Names the store, the same in every process, and no other: what was received for it waits under this name. Written to the
+   * journal and into errors, so no secret. At most 128 characters, none of them a slash or a control character.
+   */
+  name: string;
+  /** What the store holds for the profile now, the whole credential; `null` or `undefined`: nothing. */
+  load(profileId: string): Promise<OAuthCredential | null | undefined> | OAuthCredential | null | undefined;
+  /**
+   * In one step, which no other writer comes between: if the store still holds what equals `expected` (`null`: nothing), puts
+   * `next` in its place, all fields of it, durably, and returns `true`; else changes nothing and returns `false`.
+   */
+  compareAndSwap(
+    profileId: string,
+    expected: OAuthCredential | null,
+    next: OAuthCredential,
+  ): Promise<boolean> | boolean;
+}
+
 export interface RefreshOptions extends LockOptions {
   /** The calling agent's directory, which holds its `auth-profiles.json`. Default: the main agent's. */
   agentDir?: string;
   /** The main agent's directory. Default: `OPENCLAW_AGENT_DIR`, `PI_CODING_AGENT_DIR`, else `<stateDir>/agents/main/agent`. */
   mainAgentDir?: string;
+  /** The calling agent's store, in the place of `agentDir`: the host keeps credentials by itself. */
+  store?: CredentialStore;
+  /** The main agent's store, in the place of `mainAgentDir`. Default, with `store`: that one, unless `mainAgentDir` is given. */
+  mainStore?: CredentialStore;
   /** Age at which the provider call is aborted, in milliseconds; at most and by default {@link OAUTH_REFRESH_CALL_TIMEOUT_MS}. */
   callTimeoutMs?: number;
   /** A token that expires within this many milliseconds counts as expired. Default 300,000. */
@@ -365,13 +394,13 @@ export type ErrorCode =
   | "identity_mismatch"
   /** The stored profile belongs to another provider than the call. */
   | "provider_mismatch"
-  /** A store could not be read. */
+  /** A store could not be read. Of a host's: `load` threw (`cause`) or did not return within 30 s. */
   | "store_unreadable"
   /** A store is torn, no JSON, or not of the known shape. */
   | "store_invalid"
   /** A store is larger than 64 MiB. */
   | "store_too_large"
-  /** A store could not be written. */
+  /** A store could not be written. Of a host's: `compareAndSwap` threw (`cause`), did not return, or did not do what it must. */
   | "store_unwritable"
   /** A store was there when its refresh began, and is gone. What was received is kept in the journal until it is back. */
   | "store_vanished"
@@ -435,7 +464,7 @@ export interface RefreshFailure {
 /** Every error that this package itself raises. No message or field holds a secret. */
 export interface OAuthRefreshLockError extends Error {
   code: ErrorCode;
-  /** The file or directory concerned. */
+  /** The file or directory concerned; `host:` and the name of a {@link CredentialStore}. */
   path?: string;
   /** With `file_lock_timeout`: `<base>.lock`, as OpenClaw expects it. */
   lockPath?: string;
@@ -479,6 +508,7 @@ export interface OAuthRefreshLockEvent {
   provider: string;
   profileId: string;
   lockPath: string;
+  /** The calling agent's directory; `host:` and the name of its {@link CredentialStore}. */
   agentDir?: string;
   /** Milliseconds since the epoch, with fractions. */
   at: number;

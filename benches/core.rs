@@ -10,7 +10,7 @@ use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::key::{Key, lock_base};
 use oauth_refresh_lock::lock::{self, Target};
 use oauth_refresh_lock::refresh::{Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Served, Uncertain};
-use oauth_refresh_lock::store::Store;
+use oauth_refresh_lock::store::FileStore;
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
 use std::io::Write;
@@ -47,8 +47,8 @@ impl World {
         self.root.join("agents/main/agent")
     }
 
-    fn store(&self) -> Store {
-        Store::new(&self.agent(), &self.root)
+    fn store(&self) -> FileStore {
+        FileStore::new(&self.agent(), &self.root)
     }
 
     fn lock_base(&self, profile: usize) -> PathBuf {
@@ -60,7 +60,7 @@ impl World {
             key: Key::new(PROVIDER, &id(profile)).unwrap(),
             lock_base: self.lock_base(profile),
             state_dir: self.root.clone(),
-            own: self.store(),
+            own: self.store().into(),
             main: None,
             margin_ms: DEFAULT_REFRESH_MARGIN_MS,
             force: false,

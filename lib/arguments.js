@@ -91,6 +91,46 @@ function optionsObject(value, name = "options") {
   return value;
 }
 
+/** A longer name would crowd what the journal has room for. */
+const MAX_STORE_NAME_LENGTH = 128;
+
+/**
+ * A host's store, each member of it read once.
+ *
+ * @typedef {object} HostStore
+ * @property {string} name
+ * @property {(profileId: string) => unknown} load
+ * @property {(profileId: string, expected: object | null, next: object) => unknown} compareAndSwap
+ */
+function hostStore(name, value) {
+  if (value === undefined) return undefined;
+  const { name: given, load, compareAndSwap } = optionsObject(value, name);
+  if (id(`${name}.name`, given).length > MAX_STORE_NAME_LENGTH) {
+    throw invalid(`${name}.name must have at most ${MAX_STORE_NAME_LENGTH} characters`);
+  }
+  // It stands where a file's path would.
+  if (/[/\\\p{Cc}]/u.test(given)) throw invalid(`${name}.name must contain no slash and no control character`);
+  return {
+    name: given,
+    load: callback(`${name}.load`, load).bind(value),
+    compareAndSwap: callback(`${name}.compareAndSwap`, compareAndSwap).bind(value),
+  };
+}
+
+/** Where credentials are: directories of OpenClaw's agents, or stores of the host's. */
+function storeArguments({ agentDir, mainAgentDir, store, mainStore }) {
+  if (store !== undefined && agentDir !== undefined) throw invalid("store takes the place of agentDir; give one");
+  if (mainStore !== undefined && mainAgentDir !== undefined) {
+    throw invalid("mainStore takes the place of mainAgentDir; give one");
+  }
+  if (mainStore !== undefined && store === undefined) throw invalid("mainStore needs a store beside it");
+  return {
+    agentDir: absolutePath("agentDir", agentDir),
+    mainAgentDir: absolutePath("mainAgentDir", mainAgentDir),
+    stores: [hostStore("store", store), hostStore("mainStore", mainStore)].filter((given) => given !== undefined),
+  };
+}
+
 /** What both calls share. */
 function lockArguments(options) {
   return {
@@ -119,8 +159,7 @@ function refreshArguments(options) {
   }
   return {
     ...lockArguments(options),
-    agentDir: absolutePath("agentDir", options.agentDir),
-    mainAgentDir: absolutePath("mainAgentDir", options.mainAgentDir),
+    ...storeArguments(options),
     callTimeoutMs: delay("callTimeoutMs", options.callTimeoutMs, {
       fallback: OAUTH_REFRESH_CALL_TIMEOUT_MS,
       max: OAUTH_REFRESH_CALL_TIMEOUT_MS,

@@ -7,6 +7,7 @@ const { classify } = require("./failure.js");
 const { asHolder, enter, refuseNested } = require("./line.js");
 const { acquire, lockTimeout } = require("./lock.js");
 const { native } = require("./native.js");
+const { HostStore } = require("./stores.js");
 const { providerError, tokenEndpoint } = require("./token-endpoint.js");
 
 /** How often to look whether what could be saved nowhere is saved by now; doubled each time. */
@@ -35,12 +36,14 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   args.provider(provider);
   args.id("profileId", profileId);
   const endpoint = typeof refresh === "function" ? undefined : tokenEndpoint("refresh", refresh);
-  const { signal, timeoutMs, callTimeoutMs, serveUnexpired, ...request } = args.refreshArguments(
+  const { signal, timeoutMs, callTimeoutMs, serveUnexpired, stores, ...request } = args.refreshArguments(
     args.optionsObject(options),
   );
   const { stateDir, agentDir: own, mainAgentDir } = request;
-  const surroundings = args.surroundings(stateDir, own, mainAgentDir);
-  const call = new (native().NativeRefresh)({ provider, profileId, ...request, surroundings });
+  const surroundings = stores.length > 0 ? args.surroundings(stateDir) : args.surroundings(stateDir, own, mainAgentDir);
+  const hosts = stores.map((store) => new HostStore(store));
+  const given = hosts.map((host) => host.native);
+  const call = new (native().NativeRefresh)({ provider, profileId, ...request, surroundings }, ...given);
   const { lockPath, agentDir } = call;
   refuseNested(lockPath);
   const glimpse = signal?.aborted ? null : call.glance();
@@ -50,9 +53,10 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   }
 
   const key = native().canonicalPath(lockPath);
+  for (const host of hosts) host.callFor(key);
   const subject = { provider, profileId, lockPath, agentDir, key };
   const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut(serveUnexpired));
-  const ask = { ...(endpoint ?? { refresh: asHolder(key, refresh) }), callTimeoutMs, patient };
+  const ask = { ...(endpoint ?? { refresh: asHolder(key, refresh) }), callTimeoutMs, patient, hosts };
   const turn = new RefreshTurn(call, subject, caller, ask);
   tellFailure(caller, subject);
   if (!caller.gone) {
@@ -67,7 +71,7 @@ class RefreshTurn {
   #call;
   #subject;
   #caller;
-  /** How to ask the provider: `refresh`, a function, or `at`, a native token endpoint. */
+  /** How to ask the provider: `refresh`, a function, or `at`, a native token endpoint; and `hosts`, the host's stores. */
   #ask;
   #looked;
   #slot;
@@ -356,6 +360,7 @@ class RefreshTurn {
   }
 
   #fail(error) {
+    for (const host of this.#ask.hosts) host.explain(error);
     this.#caller.reject(error);
   }
 

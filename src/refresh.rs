@@ -22,7 +22,7 @@ use crate::key::Key;
 use crate::ledger::Ledger;
 use crate::lock::Guard;
 use crate::store::{ADOPTION_PATIENCE, Profile, Recent, Store};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
@@ -225,6 +225,12 @@ impl Call {
             (Place::Main, Some(main)) => main,
             _ => &self.own,
         }
+    }
+
+    /// The store that goes by this path in a journal.
+    fn store_of(&self, path: &Path) -> Store {
+        let given = std::iter::once(&self.own).chain(&self.main).find(|given| given.path() == path);
+        given.cloned().unwrap_or_else(|| Store::at(path, &self.state_dir))
     }
 
     fn main_store(&self) -> &Store {

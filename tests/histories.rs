@@ -21,7 +21,7 @@ use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::record::Record;
 use oauth_refresh_lock::refresh::{Call, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain};
-use oauth_refresh_lock::store::{Profile, Store};
+use oauth_refresh_lock::store::{FileStore, Profile};
 use serde_json::{Map, Value, json};
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -745,8 +745,8 @@ impl History {
             key: Key::new(PROVIDER, profile).expect("a key"),
             lock_base: key::lock_base(state_dir, PROVIDER, profile),
             state_dir: state_dir.to_owned(),
-            own: self.store(agent),
-            main: (agent != "main").then(|| self.store("main")),
+            own: self.store(agent).into(),
+            main: (agent != "main").then(|| self.store("main").into()),
             margin_ms: 300_000.0,
             force: false,
             rejected: OnceLock::new(),
@@ -756,9 +756,9 @@ impl History {
         }
     }
 
-    fn store(&self, agent: &str) -> Store {
+    fn store(&self, agent: &str) -> FileStore {
         let state_dir = self.state_dir.path();
-        Store::new(&state_dir.join("agents").join(agent).join("agent"), state_dir)
+        FileStore::new(&state_dir.join("agents").join(agent).join("agent"), state_dir)
     }
 
     fn write_login(&self, agent: &str, profile: &str, grant: usize) {

@@ -1135,7 +1135,7 @@ const AGENTS: usize = 8;
 
 /// One of many agents with a store each: looks, waits for the lock, decides, and asks the "provider" if it must.
 fn is_one_of_many_agents(world: &World, name: &str) {
-    let call = Call { own: world.agent(name).store(), ..world.call_of_sub() };
+    let call = Call { own: world.agent(name).store().into(), ..world.call_of_sub() };
     assert!(call.look(None).unwrap().is_none());
     let waiter = Waiter::at(&world.lock_base());
     say("waiting");
@@ -1223,7 +1223,7 @@ fn what_several_agents_received_waits_until_each_store_is_back() {
     let world = World::new();
     world.main().put(&json!({ "type": "api_key", "provider": PROVIDER, "key": "SECRET-key" }));
     let agents: Vec<Agent> = (0..5).map(|number| world.agent(&format!("agent-{number}"))).collect();
-    let call_of = |agent: &Agent| Call { own: agent.store(), ..world.call_of_sub() };
+    let call_of = |agent: &Agent| Call { own: agent.store().into(), ..world.call_of_sub() };
     for (number, agent) in agents.iter().enumerate() {
         agent.put(&credential(&format!("old-{number}"), EXPIRED));
         let call = call_of(agent);
@@ -1270,7 +1270,7 @@ fn call_under_another_name(world: &World, credential: &serde_json::Value) -> Cal
     Call {
         key: Key::new(PROVIDER, "other").unwrap(),
         lock_base: key::lock_base(&world.state(), PROVIDER, "other"),
-        own: agent.store(),
+        own: agent.store().into(),
         ..world.call_of_main()
     }
 }

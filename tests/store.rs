@@ -8,7 +8,7 @@ mod support;
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::document::Document;
 use oauth_refresh_lock::error::{Code, Error, Result};
-use oauth_refresh_lock::store::{MAX_STORE_BYTES, Profile, STORE_FILE, Store};
+use oauth_refresh_lock::store::{FileStore, MAX_STORE_BYTES, Profile, STORE_FILE};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -26,11 +26,11 @@ fn is_root() -> bool {
 }
 
 /// Writes this profile, whatever is there.
-fn write(store: &Store, id: &str, profile: &Value) -> Result<()> {
+fn write(store: &FileStore, id: &str, profile: &Value) -> Result<()> {
     store.lock()?.update(id, |_| (Some(oauth(profile)), ()))
 }
 
-fn read(store: &Store) -> Value {
+fn read(store: &FileStore) -> Value {
     match store.read(PROFILE).unwrap() {
         Profile::Oauth(credential) => shown(&credential),
         other => panic!("{other:?}"),
@@ -40,7 +40,7 @@ fn read(store: &Store) -> Value {
 /// Asserts that reading and writing are refused with this code, and that nothing whatsoever has changed in the agents'
 /// directories; in the state directory a write may have left its lock file.
 #[track_caller]
-fn assert_refused(name: &str, world: &World, store: &Store, code: Code) {
+fn assert_refused(name: &str, world: &World, store: &FileStore, code: Code) {
     let before = snapshot(&world.state().join("agents"));
     let asked = std::cell::Cell::new(false);
     let updated = store.lock().and_then(|guard| {
@@ -629,7 +629,7 @@ const WRITERS: usize = 6;
 const ROUNDS: usize = 12;
 
 /// Counts this profile up. Each round sees what the one before it wrote, unless another writer has undone it.
-fn count_up(store: &Store, id: &str) {
+fn count_up(store: &FileStore, id: &str) {
     for round in 0..ROUNDS {
         let updated = store.lock().unwrap().update(id, |profile| {
             let mut fields = match &profile {

@@ -11,6 +11,8 @@
  * @property {number} [callers] that many calls, all at once
  * @property {object} [server] the refresh function asks this server, once the parent gives its word
  * @property {object} [endpoint] in the refresh function's place: a request to a token endpoint
+ * @property {{ path: string, own: string, main?: string, isStuck?: boolean }} [sqlite] credentials are in this database; a stuck
+ *   store never ends a swap
  * @property {boolean} [barrier] hold the calls back until the parent says "go"
  */
 import { subscribe } from "node:diagnostics_channel";
@@ -36,13 +38,24 @@ function plain(error) {
   return { name, message, code, path, lockPath, holder };
 }
 
+async function storesIn({ path, own, main, isStuck }, id) {
+  const { sqliteStore } = await import("../../examples/sqlite-store.mjs");
+  const compareAndSwap = () => {
+    tell({ id, told: "swapping" });
+    return new Promise(() => {});
+  };
+  const open = (agent) => ({ ...sqliteStore(path, agent), ...(isStuck && { compareAndSwap }) });
+  return { store: open(own), ...(main && { mainStore: open(main) }) };
+}
+
 async function refreshAt(server) {
   if (!servers.has(server.issuer)) servers.set(server.issuer, createRefresh(await discover(server)));
   return servers.get(server.issuer);
 }
 
 const asks = {
-  async refresh({ id, provider, profileId, options, server, endpoint }) {
+  async refresh({ id, provider, profileId, options: given, server, endpoint, sqlite }) {
+    const options = { ...given, ...(sqlite && (await storesIn(sqlite, id))) };
     if (endpoint) return (signal) => withOAuthRefreshLock(provider, profileId, endpoint, { ...options, signal });
     const ask = server && (await refreshAt(server));
     return (signal) =>

@@ -22,10 +22,11 @@ export class Agent {
    * @param {Record<string, string>} [options.env]
    * @param {number} [options.uid]
    * @param {string} [options.script]
+   * @param {string} [options.node] the Node to run it with
    * @param {string[]} [options.through] another program, which is given the command line of Node after its arguments
    */
-  constructor({ env = {}, uid, script = AGENT, through = [] } = {}) {
-    const [execPath, ...execArgv] = [...through, process.execPath];
+  constructor({ env = {}, uid, script = AGENT, node = process.execPath, through = [] } = {}) {
+    const [execPath, ...execArgv] = [...through, node];
     this.#child = fork(script, {
       env: { PATH: process.env.PATH, ...env },
       execPath,
@@ -82,7 +83,7 @@ export class Agent {
 
   #ask(ask, request) {
     const id = this.#calls.size;
-    const steps = new Map(["ready", "called", "settled"].map((step) => [step, deferred()]));
+    const steps = new Map(["ready", "called", "swapping", "settled"].map((step) => [step, deferred()]));
     for (const { promise } of steps.values()) promise.catch(() => {});
     const calls = [];
     this.#calls.set(id, { steps, calls });
@@ -95,6 +96,8 @@ export class Agent {
       ready: steps.get("ready").promise,
       /** The function was called; resolves to the credential it was given. */
       called: steps.get("called").promise,
+      /** A swap has begun that never ends. */
+      swapping: steps.get("swapping").promise,
       /** All callers have their outcome: `{ result }` or `{ error }`. */
       settled: steps.get("settled").promise,
       go: () => say("go"),

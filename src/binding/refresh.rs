@@ -1,5 +1,6 @@
 //! A refresh, for JavaScript: look, decide under the lock, settle.
 
+use super::host_store::NativeHostStore;
 use super::lock::NativeLock;
 use super::paths::{Surroundings, state_dir};
 use super::task::Promise;
@@ -13,7 +14,7 @@ use crate::refresh::{
     Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain, Unsettled,
 };
 use crate::state_dir::normalise;
-use crate::store::Store;
+use crate::store::{FileStore, Store};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
 use serde_json::{Value, json};
@@ -33,9 +34,9 @@ pub struct RefreshRequest {
     pub state_dir: Option<String>,
     /// Default: from state directory and key.
     pub lock_path: Option<String>,
-    /// Default: main's.
+    /// Default: main's. Not with a host's own store.
     pub agent_dir: Option<String>,
-    /// Default: from the surroundings.
+    /// Default: from the surroundings; with a host's own store, none.
     pub main_agent_dir: Option<String>,
     /// In milliseconds.
     pub refresh_margin_ms: Option<f64>,
@@ -67,17 +68,31 @@ pub(super) type Saved = Arc<Mutex<Option<Reply>>>;
 
 #[napi]
 impl NativeRefresh {
-    /// Resolves the paths. Touches no file but to see which state directory exists.
+    /// Resolves the paths. Touches no file but to see which state directory exists. `own` and `main` are a host's stores.
     #[napi(constructor)]
-    pub fn new(request: RefreshRequest) -> napi::Result<Self> {
+    pub fn new(
+        request: RefreshRequest,
+        own: Option<&NativeHostStore>,
+        main: Option<&NativeHostStore>,
+    ) -> napi::Result<Self> {
         let invalid = |error: Error| napi::Error::new(napi::Status::InvalidArg, error.message);
         let key = Key::new(&request.provider, &request.profile_id).map_err(invalid)?;
         let environment = request.surroundings.map_or_else(Default::default, Into::into);
         let state_dir = state_dir(request.state_dir, &environment);
-        let main_dir = request
-            .main_agent_dir
-            .map_or_else(|| environment.main_agent_dir(&state_dir), |given| normalise(Path::new(&given)));
-        let agent_dir = request.agent_dir.map_or_else(|| main_dir.clone(), |given| normalise(Path::new(&given)));
+        let main_dir = request.main_agent_dir.map(|given| normalise(Path::new(&given)));
+        let (own, main, agent_dir) = if let Some(own) = own {
+            let own = own.store();
+            let main_file = main_dir.map(|dir| FileStore::new(&dir, &state_dir).into());
+            let main = main.map(|main| Store::from(main.store())).or(main_file);
+            let agent_dir = own.path().to_owned();
+            // Two stores of one name are one.
+            (Store::from(own), main.filter(|main| main.path() != agent_dir), agent_dir)
+        } else {
+            let main_dir = main_dir.unwrap_or_else(|| environment.main_agent_dir(&state_dir));
+            let agent_dir = request.agent_dir.map_or_else(|| main_dir.clone(), |given| normalise(Path::new(&given)));
+            let main = (!is_same_dir(&agent_dir, &main_dir)).then(|| FileStore::new(&main_dir, &state_dir).into());
+            (FileStore::new(&agent_dir, &state_dir).into(), main, agent_dir)
+        };
         let lock_base = request.lock_path.map_or_else(
             || key::lock_base(&state_dir, key.provider(), key.profile_id()),
             |given| normalise(Path::new(&given)),
@@ -88,8 +103,8 @@ impl NativeRefresh {
         }
         let call = Call {
             lock_base,
-            own: Store::new(&agent_dir, &state_dir),
-            main: (!is_same_dir(&agent_dir, &main_dir)).then(|| Store::new(&main_dir, &state_dir)),
+            own,
+            main,
             margin_ms: request.refresh_margin_ms.unwrap_or(DEFAULT_REFRESH_MARGIN_MS),
             force: request.force_refresh,
             rejected,
@@ -109,7 +124,7 @@ impl NativeRefresh {
         self.call.lock_base.to_string_lossy().into_owned()
     }
 
-    /// The calling agent's directory.
+    /// The calling agent's directory, or what a host's store goes by.
     #[napi(getter)]
     #[must_use]
     pub fn agent_dir(&self) -> String {

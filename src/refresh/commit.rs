@@ -46,7 +46,7 @@ impl Call {
         receipt: &Receipt,
         received: &Credential,
     ) -> Committed {
-        let store = Store::at(&receipt.store, &self.state_dir);
+        let store = self.store_of(&receipt.store);
         let own = self.swap(&store, received, &receipt.answered, &record.ledger);
         let main = self.main_store();
         let main = (main.path() != store.path())
@@ -92,10 +92,9 @@ impl Call {
             let credential = receipt.credential.open()?;
             let record = journal.record().clone();
             let committed = self.commit(journal, &record, receipt, &credential);
-            let not_saved = match (committed.own, committed.main) {
-                (Err(error), _) | (_, Some(Err(error))) => Some(error),
-                _ => None,
-            };
+            // A host's store that this caller was not given is none of its concern; the receipt waits for one that was.
+            let is_ours = !matches!(self.store_of(&receipt.store), Store::Elsewhere(_));
+            let not_saved = committed.own.err().filter(|_| is_ours).or(committed.main.and_then(Result::err));
             Some(Recovered { credential, not_saved })
         };
         receipts.iter().filter_map(finish).collect()

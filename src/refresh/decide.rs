@@ -9,7 +9,7 @@ use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::ledger::Ledger;
 use crate::lock::{Guard, Recheck};
 use crate::record::{ClaimRecord, FailureRecord, LostWith, Pause, Record, Sealed, State, Verdict};
-use crate::store::{Profile, Store};
+use crate::store::Profile;
 use std::path::{Path, PathBuf};
 
 /// A pause that a provider asked for is honoured up to this long: one hour.
@@ -239,9 +239,10 @@ impl Call {
         let descends = |credential: &Credential| {
             lineage.descends(credential.generation(), held.generation()) && may_replace(held, credential, true)
         };
-        let elsewhere = |path: &Path| Store::at(path, &self.state_dir).credentials();
+        let profile_id = self.key.profile_id();
+        let elsewhere = |path: &Path| self.store_of(path).credentials(profile_id);
         // A store that can't be read holds nothing for us.
-        let stored = [self.own.credentials(), self.main_store().credentials()]
+        let stored = [self.own.credentials(profile_id), self.main_store().credentials(profile_id)]
             .into_iter()
             .chain(record.stores().chain(siblings.stores()).map(elsewhere))
             .filter_map(Result::ok)

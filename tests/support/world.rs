@@ -12,7 +12,7 @@ use oauth_refresh_lock::lock::Guard;
 use oauth_refresh_lock::refresh::{
     Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain,
 };
-use oauth_refresh_lock::store::{STORE_FILE, Store};
+use oauth_refresh_lock::store::{FileStore, STORE_FILE};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -101,13 +101,13 @@ impl World {
         self.call(self.sub().store(), Some(self.main().store()))
     }
 
-    fn call(&self, own: Store, main: Option<Store>) -> Call {
+    fn call(&self, own: FileStore, main: Option<FileStore>) -> Call {
         Call {
             key: Key::new(PROVIDER, PROFILE).unwrap(),
             lock_base: self.lock_base(),
             state_dir: self.state(),
-            own,
-            main,
+            own: own.into(),
+            main: main.map(Into::into),
             margin_ms: DEFAULT_REFRESH_MARGIN_MS,
             force: false,
             rejected: OnceLock::new(),
@@ -167,8 +167,8 @@ impl Agent {
         self.directory.join(STORE_FILE)
     }
 
-    pub fn store(&self) -> Store {
-        Store::new(&self.directory, &self.state)
+    pub fn store(&self) -> FileStore {
+        FileStore::new(&self.directory, &self.state)
     }
 
     /// Puts a store with this profile and what others keep there.

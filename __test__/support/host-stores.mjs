@@ -1,0 +1,34 @@
+/**
+ * Stores that a host keeps by itself: in memory, with whatever goes wrong in them.
+ */
+import { isDeepStrictEqual } from "node:util";
+import { vi } from "vitest";
+
+/**
+ * A store that holds one credential, as `held`. `load` and `compareAndSwap` count their calls and can be replaced.
+ *
+ * @param {string} name
+ * @param {object | null} [credential]
+ */
+export function memoryStore(name, credential = null) {
+  const store = {
+    name,
+    held: credential,
+    load: vi.fn(async () => structuredClone(store.held)),
+    compareAndSwap: vi.fn(async (_profileId, expected, next) => {
+      if (!isDeepStrictEqual(store.held, expected)) return false;
+      store.held = next;
+      return true;
+    }),
+  };
+  return store;
+}
+
+/** Lets the host's own function do this once before it does its work. */
+export function before(store, name, hindrance) {
+  const usual = store[name].getMockImplementation();
+  store[name].mockImplementationOnce(async (...given) => {
+    await hindrance(...given);
+    return usual(...given);
+  });
+}

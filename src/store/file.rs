@@ -1,0 +1,273 @@
+//! An agent's `auth-profiles.json`: read by anyone, written one profile at a time by whoever holds its lock.
+
+use crate::credential::Credential;
+use crate::digest::Digest;
+use crate::disk;
+use crate::document::{Document, Malformed};
+use crate::error::{Code, Error, Result};
+use crate::fields::Fields;
+use crate::lock::{self, Guard, Recheck, Target};
+use crate::state_dir::canonical;
+use crate::store::recent::{self, Recent, Stamp};
+use crate::store::{Profile, WRITE_PATIENCE};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// The file's name in an agent's directory.
+pub const STORE_FILE: &str = "auth-profiles.json";
+/// Where OpenClaw 2026.6 and later keeps an agent's credentials instead.
+const AGENT_DATABASE: &str = "openclaw-agent.sqlite";
+/// And a state directory's.
+const STATE_DATABASE: [&str; 2] = ["state", "openclaw.sqlite"];
+
+/// A larger store is refused: 64 MiB. A thousand profiles take about one.
+pub const MAX_STORE_BYTES: u64 = 64 << 20;
+
+/// Older builds write in place, so a reader can meet a torn file: how often to look again, and how long to wait for it.
+const TORN_READS: u32 = 4;
+const TORN_PAUSE: Duration = Duration::from_millis(10);
+
+/// One agent's store, as a file.
+#[derive(Debug, Clone)]
+pub struct FileStore {
+    path: PathBuf,
+    state_dir: PathBuf,
+}
+
+impl FileStore {
+    /// The store in `agent_dir`. Its lock lies in the state directory, so that agents' directories stay clean.
+    #[must_use]
+    pub fn new(agent_dir: &Path, state_dir: &Path) -> Self {
+        Self { path: agent_dir.join(STORE_FILE), state_dir: state_dir.to_owned() }
+    }
+
+    /// The store whose file is `path`.
+    #[must_use]
+    pub fn at(path: &Path, state_dir: &Path) -> Self {
+        Self { path: path.to_owned(), state_dir: state_dir.to_owned() }
+    }
+
+    /// The path of its file, symbolic links not followed.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Refuses where OpenClaw keeps credentials in SQLite: a JSON store would block them.
+    pub fn refuse_sqlite_era(&self) -> Result<()> {
+        let state = STATE_DATABASE.iter().fold(self.state_dir.clone(), |path, part| path.join(part));
+        for database in [self.path.with_file_name(AGENT_DATABASE), state] {
+            if fs::symlink_metadata(&database).is_ok() {
+                let message =
+                    "this OpenClaw keeps its credentials in SQLite; use withOAuthProfileLock with its lockPath";
+                return Err(Error::at(Code::SqliteStore, &database, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one profile. A hint, unless the lock that matters is held.
+    pub fn read(&self, profile_id: &str) -> Result<Profile> {
+        let (document, stamp) = self.load_stamped()?.unzip();
+        let profile = self.profile_in(document.as_ref(), profile_id)?;
+        if let Some(stamp) = stamp.flatten() {
+            recent::remember(&self.path, profile_id, stamp, &profile);
+        }
+        Ok(profile)
+    }
+
+    /// Whether there is no file.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        fs::metadata(&self.path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    }
+
+    /// What this process last read of a profile, if the file shows no change since. Costs one `stat`.
+    #[must_use]
+    pub fn recent(&self, profile_id: &str) -> Option<Arc<Recent>> {
+        recent::recall(&self.path, profile_id)
+    }
+
+    /// All OAuth credentials in it, whatever their profile ids.
+    pub fn credentials(&self) -> Result<Vec<Credential>> {
+        let document = self.load()?;
+        Ok(document.iter().flat_map(Document::profiles).filter_map(Credential::from_profile).collect())
+    }
+
+    /// Refuses a store that can't be written, before anything depends on it.
+    pub fn refuse_read_only(&self) -> Result<()> {
+        let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
+        disk::probe_replace(&target).map_err(|error| self.unwritable(&error))?;
+        self.lock().map(drop)
+    }
+
+    /// Takes the store's lock, for one read-modify-write. Never held across a provider call.
+    pub fn lock(&self) -> Result<StoreGuard<'_>> {
+        self.lock_within(WRITE_PATIENCE)
+    }
+
+    fn lock_within(&self, patience: Duration) -> Result<StoreGuard<'_>> {
+        let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
+        let lock = Target::store(&self.lock_base(&target), &canonical(&self.path));
+        let lock = lock::acquire_blocking(&lock, patience).map_err(|error| self.told(error))?;
+        // What a writer that was stuck has not put in place by now must never get there.
+        for term in 0..lock.term() {
+            disk::abandon_replacement(&target, term).map_err(|error| self.unwritable(&error))?;
+        }
+        Ok(StoreGuard { store: self, target, lock })
+    }
+
+    /// Takes the store's lock for one [`StoreGuard::update`]; who was stuck over it and was taken over from begins anew.
+    pub fn update<T>(&self, profile_id: &str, change: impl Fn(Profile) -> (Option<Credential>, T)) -> Result<T> {
+        self.update_within(WRITE_PATIENCE, profile_id, change)
+    }
+
+    /// The same, with this patience for the lock.
+    pub fn update_within<T>(
+        &self,
+        patience: Duration,
+        profile_id: &str,
+        change: impl Fn(Profile) -> (Option<Credential>, T),
+    ) -> Result<T> {
+        loop {
+            let mut guard = self.lock_within(patience)?;
+            match guard.change(profile_id, &change) {
+                Err(_) if !guard.lock.is_current() => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn lock_base(&self, target: &Path) -> PathBuf {
+        // Two names of one directory must come to one lock.
+        let canonical = canonical(target);
+        let digest = Digest::of(&[canonical.as_os_str().as_encoded_bytes()]);
+        self.state_dir.join("locks").join("auth-store").join(format!("sha256-{}", digest.to_hex()))
+    }
+
+    fn load(&self) -> Result<Option<Document>> {
+        Ok(self.load_stamped()?.map(|(document, _)| document))
+    }
+
+    fn load_stamped(&self) -> Result<Option<(Document, Option<Stamp>)>> {
+        let mut reads = 1;
+        loop {
+            let Some((bytes, stamp)) = self.bytes()? else { return Ok(None) };
+            match Document::parse(bytes) {
+                Ok(document) => return Ok(Some((document, stamp))),
+                Err(_) if reads < TORN_READS => {
+                    reads += 1;
+                    std::thread::sleep(TORN_PAUSE);
+                }
+                Err(malformed) => return Err(self.invalid(&malformed)),
+            }
+        }
+    }
+
+    fn bytes(&self) -> Result<Option<(Vec<u8>, Option<Stamp>)>> {
+        let file = match disk::open_regular(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.unreadable(&error)),
+        };
+        let found = file.metadata().map_err(|error| self.unreadable(&error))?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let owner = found.uid();
+            if owner != rustix::process::geteuid().as_raw() {
+                let message =
+                    format_args!("the credential store belongs to another user (uid {owner}); run as that user");
+                return Err(Error::at(Code::StoreUnreadable, &self.path, message));
+            }
+        }
+        // Both before it is read: a change since then shows.
+        let stamp = Stamp::of(&found, SystemTime::now());
+        let bytes = disk::read(&file, &self.path, MAX_STORE_BYTES).map_err(|error| self.unreadable(&error))?;
+        bytes.map(|bytes| Some((bytes, stamp))).ok_or_else(|| {
+            let limit = MAX_STORE_BYTES >> 20;
+            Error::at(Code::StoreTooLarge, &self.path, format_args!("the credential store is larger than {limit} MiB"))
+        })
+    }
+
+    fn profile_in(&self, document: Option<&Document>, profile_id: &str) -> Result<Profile> {
+        let Some(document) = document else { return Ok(Profile::NoStore) };
+        let profile = document.profile(profile_id).map_err(|malformed| self.invalid(&malformed))?;
+        Ok(Profile::of(profile))
+    }
+
+    /// A lock file that can't be made beside the store means that the store can't be written.
+    fn told(&self, error: Error) -> Error {
+        let is_beside = |path: &PathBuf| canonical(path).parent() == canonical(&self.path).parent();
+        match error.code {
+            Code::LockUnavailable if error.path.as_ref().is_some_and(is_beside) => {
+                Error { code: Code::StoreUnwritable, ..error }
+            }
+            _ => error,
+        }
+    }
+
+    fn unreadable(&self, error: &std::io::Error) -> Error {
+        Error::io(Code::StoreUnreadable, "read the credential store", &self.path, error)
+    }
+
+    fn unwritable(&self, error: &std::io::Error) -> Error {
+        Error::io(Code::StoreUnwritable, "write the credential store", &self.path, error)
+    }
+
+    fn invalid(&self, Malformed(why): &Malformed) -> Error {
+        let message = format_args!("the credential store is damaged ({why}); repair it or log in again");
+        Error::at(Code::StoreInvalid, &self.path, message)
+    }
+}
+
+/// The right to write a store.
+#[derive(Debug)]
+pub struct StoreGuard<'a> {
+    store: &'a FileStore,
+    target: PathBuf,
+    lock: Guard,
+}
+
+impl StoreGuard<'_> {
+    /// Reads one profile, decides with `change` what becomes of it, and writes that, durably, leaving every other byte
+    /// of the file as it was; then reads it back. `None` from `change` writes nothing.
+    pub fn update<T>(mut self, profile_id: &str, change: impl FnOnce(Profile) -> (Option<Credential>, T)) -> Result<T> {
+        self.change(profile_id, change)
+    }
+
+    fn change<T>(&mut self, profile_id: &str, change: impl FnOnce(Profile) -> (Option<Credential>, T)) -> Result<T> {
+        let document = self.store.load()?;
+        let profile = self.store.profile_in(document.as_ref(), profile_id)?;
+        let (new, answer) = change(profile);
+        if let Some(new) = new {
+            self.write(document, profile_id, new.members())?;
+            if self.store.read(profile_id)? != Profile::Oauth(new) {
+                let message = "the credential store did not keep what was written; is another program writing it?";
+                return Err(Error::at(Code::StoreUnwritable, &self.store.path, message));
+            }
+        }
+        Ok(answer)
+    }
+
+    fn write(&mut self, document: Option<Document>, profile_id: &str, profile: &Fields) -> Result<()> {
+        if let Some(parent) = self.target.parent().filter(|parent| !parent.exists()) {
+            disk::create_private_dirs(parent).map_err(|error| self.store.unwritable(&error))?;
+        }
+        let is_untouched = match self.lock.recheck_sidecar().map_err(|error| self.store.told(error))? {
+            Recheck::Kept => true,
+            Recheck::Renewed => self.store.load()? == document,
+            Recheck::Lost => false,
+        };
+        if !is_untouched {
+            let message = "another program is writing the credential store";
+            return Err(Error::at(Code::StoreUnwritable, &self.store.path, message));
+        }
+        let text = document.unwrap_or_else(Document::empty).with_profile(profile_id, profile);
+        let may_go_on = || self.lock.is_current();
+        disk::replace(&self.target, self.lock.term(), text.as_bytes(), may_go_on)
+            .map_err(|error| self.store.unwritable(&error))
+    }
+}

@@ -1,0 +1,237 @@
+//! A store that a host keeps by itself, in a database or a keychain. It is reached through two functions of the host's; that
+//! the second one compares and writes in one step stands in for a lock of ours.
+
+use super::Profile;
+use crate::credential::Credential;
+use crate::error::{Code, Error, Result};
+use crate::fields::Fields;
+use serde_json::Value;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Host stores go by this and their name, where a file goes by its path: in journals, in errors. Files' paths are absolute.
+const PREFIX: &str = "host:";
+/// How often a swap is tried that others come before. Profiles are written some times an hour.
+const MAX_SWAPS: u32 = 16;
+
+/// The host's side. Both functions may be called from any thread, and block it.
+pub trait HostStore: Send + Sync {
+    /// The same in every process, and no other store's.
+    fn name(&self) -> &str;
+
+    /// What it holds for a profile now.
+    fn load(&self, profile_id: &str) -> Result<Option<Fields>, NoAnswer>;
+
+    /// Durably puts `next` in the place of `expected` if that is what it holds; `false` if it holds something else.
+    fn compare_and_swap(&self, profile_id: &str, expected: Option<&Fields>, next: &Fields) -> Result<bool, NoAnswer>;
+}
+
+/// Why a host's function gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// It failed, in its own words, which may hold anything.
+    Failed,
+    /// It answered with something else.
+    Nonsense,
+    /// It has not answered for too long. Whether it still does something is unknown.
+    Late,
+    /// There is nobody to ask any more: the thread that the host's functions live on has ended.
+    Gone,
+}
+
+/// A host's store.
+#[derive(Clone)]
+pub struct Hosted {
+    host: Arc<dyn HostStore>,
+    path: PathBuf,
+}
+
+impl fmt::Debug for Hosted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hosted").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Hosted {
+    /// The store behind these functions.
+    #[must_use]
+    pub fn new(host: Arc<dyn HostStore>) -> Self {
+        let path = PathBuf::from(format!("{PREFIX}{}", host.name()));
+        Self { host, path }
+    }
+
+    /// What it goes by where a file's path would stand: `host:` and its name.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn read(&self, profile_id: &str) -> Result<Profile> {
+        self.load(profile_id).map(Profile::of)
+    }
+
+    /// As `Store::update`.
+    pub(super) fn update<T>(&self, profile_id: &str, change: impl Fn(Profile) -> (Option<Credential>, T)) -> Result<T> {
+        for _ in 0..MAX_SWAPS {
+            let held = self.load(profile_id)?;
+            let (new, answer) = change(Profile::of(held.clone()));
+            let Some(new) = new else { return Ok(answer) };
+            let swapped = self.host.compare_and_swap(profile_id, held.as_ref(), new.members());
+            if !swapped.map_err(|why| self.unwritable(why))? {
+                continue;
+            }
+            let kept = self.load(profile_id)?;
+            if is_same(kept.as_ref(), Some(new.members())) {
+                return Ok(answer);
+            }
+            if is_same(kept.as_ref(), held.as_ref()) || kept.is_some_and(|kept| has_tokens_of(&kept, new.members())) {
+                let message = "the credential store did not keep what was written; is another program writing it?";
+                return Err(Error::at(Code::StoreUnwritable, &self.path, message));
+            }
+            // There is no lock: somebody has written since, and what is to be done now depends on what.
+        }
+        let message = "the credential store keeps changing while it is written; does its `compareAndSwap` compare with what its `load` returns?";
+        Err(Error::at(Code::StoreUnwritable, &self.path, message))
+    }
+
+    fn load(&self, profile_id: &str) -> Result<Option<Fields>> {
+        let loaded = self.host.load(profile_id).map_err(|why| self.unreadable(why))?;
+        match &loaded {
+            Some(fields) if !fields.values().get("type").is_some_and(Value::is_string) => {
+                Err(self.unreadable(NoAnswer::Nonsense))
+            }
+            _ => Ok(loaded),
+        }
+    }
+
+    fn unreadable(&self, why: NoAnswer) -> Error {
+        let (code, what) = match why {
+            NoAnswer::Failed => (Code::StoreUnreadable, "the credential store's `load` failed"),
+            NoAnswer::Nonsense => {
+                (Code::StoreInvalid, "the credential store's `load` returned neither a credential nor null")
+            }
+            NoAnswer::Late => (Code::StoreUnreadable, "the credential store's `load` does not return"),
+            NoAnswer::Gone => (Code::StoreUnreadable, GONE),
+        };
+        Error::at(code, &self.path, what)
+    }
+
+    fn unwritable(&self, why: NoAnswer) -> Error {
+        let what = match why {
+            NoAnswer::Failed => "the credential store's `compareAndSwap` failed",
+            NoAnswer::Nonsense => "the credential store's `compareAndSwap` returned no boolean",
+            NoAnswer::Late => "the credential store's `compareAndSwap` does not return",
+            NoAnswer::Gone => GONE,
+        };
+        Error::at(Code::StoreUnwritable, &self.path, what)
+    }
+}
+
+const GONE: &str = "the credential store can't be reached any more; the thread that it was given on has ended";
+
+/// Whether a path in a journal is a host store's.
+pub(super) fn is_path(path: &Path) -> bool {
+    path.to_str().is_some_and(|path| path.starts_with(PREFIX))
+}
+
+/// Told who would write a store that it was not given.
+pub(super) fn elsewhere(path: &Path) -> Error {
+    Error::at(Code::StoreVanished, path, "this call was not given the credential store")
+}
+
+/// Whether a host keeps these as one, who need not keep how a number is spelled.
+fn is_same(one: Option<&Fields>, other: Option<&Fields>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => are_same(one.values(), other.values()),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn are_same(one: &serde_json::Map<String, Value>, other: &serde_json::Map<String, Value>) -> bool {
+    one.len() == other.len()
+        && one.iter().all(|(name, value)| other.get(name).is_some_and(|other| is_same_value(value, other)))
+}
+
+fn is_same_value(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(a), Value::Number(b)) => a == b || (a.as_f64().is_some() && a.as_f64() == b.as_f64()),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same_value(a, b)),
+        (Value::Object(a), Value::Object(b)) => are_same(a, b),
+        _ => one == other,
+    }
+}
+
+fn has_tokens_of(kept: &Fields, written: &Fields) -> bool {
+    ["access", "refresh"].iter().all(|name| kept.values().get(*name) == written.values().get(*name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::sync::Mutex;
+
+    /// Keeps values, not their spelling, as JavaScript does.
+    struct Memory(Mutex<Option<Value>>);
+
+    impl HostStore for Memory {
+        fn name(&self) -> &'static str {
+            "memory"
+        }
+
+        fn load(&self, _: &str) -> Result<Option<Fields>, NoAnswer> {
+            Ok(self.0.lock().unwrap().as_ref().and_then(|held| Fields::parse(&held.to_string())))
+        }
+
+        fn compare_and_swap(&self, _: &str, expected: Option<&Fields>, next: &Fields) -> Result<bool, NoAnswer> {
+            if !is_same(self.load("")?.as_ref(), expected) {
+                return Ok(false);
+            }
+            let text = next.to_json().replace("1.50", "1.5").replace("1E3", "1000");
+            *self.0.lock().unwrap() = serde_json::from_str(&text).ok();
+            Ok(true)
+        }
+    }
+
+    fn credential(json: &str) -> Credential {
+        Credential::from_profile(Fields::parse(json).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_host_need_not_keep_how_numbers_are_spelled() {
+        let store = Hosted::new(Arc::new(Memory(Mutex::new(None))));
+        let new = credential(r#"{"type":"oauth","access":"a","expires":1E3,"x":[{"y":1.50}]}"#);
+        store.update("p", |_| (Some(new.clone()), ())).unwrap();
+        let kept = credential(r#"{"type":"oauth","access":"a","expires":1000,"x":[{"y":1.5}]}"#);
+        assert_eq!(store.read("p").unwrap(), Profile::Oauth(kept));
+    }
+
+    #[test]
+    fn a_change_is_decided_on_again_when_another_has_come_before() {
+        let memory = Arc::new(Memory(Mutex::new(Some(json!({"type":"oauth","access":"old"})))));
+        let store = Hosted::new(memory.clone());
+        let seen = Mutex::new(Vec::new());
+        let change = |now: Profile| {
+            let mut seen = seen.lock().unwrap();
+            if seen.is_empty() {
+                *memory.0.lock().unwrap() = Some(json!({"type":"oauth","access":"login"}));
+            }
+            seen.push(now);
+            (Some(credential(r#"{"type":"oauth","access":"new"}"#)), seen.len())
+        };
+        assert_eq!(store.update("p", change).unwrap(), 2);
+        let held = ["old", "login"]
+            .map(|access| Profile::Oauth(credential(&json!({"type":"oauth","access":access}).to_string())));
+        assert_eq!(*seen.lock().unwrap(), held);
+    }
+
+    #[test]
+    fn debug_and_errors_show_a_name_and_no_more() {
+        let store = Hosted::new(Arc::new(Memory(Mutex::new(Some(json!({"access":"SECRET"}))))));
+        let error = store.read("p").unwrap_err();
+        assert_eq!((error.code, error.path.as_deref()), (Code::StoreInvalid, Some(Path::new("host:memory"))));
+        assert!(!format!("{store:?} {error:?} {error}").contains("SECRET"));
+    }
+}
