@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFil
 import { dirname, join, relative } from "node:path";
 import { expect, test } from "vitest";
 import { nodeBinary } from "../scripts/fetch.mjs";
+import { RELEASES } from "../scripts/openclaw/releases.mjs";
 import { cli } from "./cli/cli.mjs";
 import { createHost } from "./support/host.mjs";
 
@@ -22,7 +23,7 @@ const of = (language) => blocks.filter((block) => block.language === language).m
 
 test("the documents are there, and every code block says what it is", () => {
   expect(DOCUMENTS).toEqual(expect.arrayContaining(["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]));
-  expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(["js", "sh", "text"]));
+  expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(["diff", "js", "sh", "text"]));
 });
 
 /** What examples leave to their reader. */
