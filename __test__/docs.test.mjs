@@ -85,6 +85,18 @@ test.each(
   else expect(scripts).toHaveProperty(verb === "run" ? script : verb);
 });
 
+test.each(of("diff"))("what the diff in $document adds is what is applied to the release ($at)", ({ code }) => {
+  const squeeze = (given) => given.replaceAll(/\s+/g, " ").trim();
+  const variants = Object.values(RELEASES).flatMap(({ variants }) => Object.values(variants));
+  const added = code.split("\n").filter((line) => line.startsWith("+"));
+  expect(added.length).toBeGreaterThan(1);
+  const isApplied = (changes) => {
+    const text = squeeze(changes.map(({ to }) => to).join("\n"));
+    return added.every((line) => text.includes(squeeze(line.slice(1))));
+  };
+  expect(variants.some(isApplied)).toBe(true);
+});
+
 test.each(DOCUMENTS.map((document) => ({ document })))(
   "the links of $document lead to files and headings",
   ({ document }) => {

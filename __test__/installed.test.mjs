@@ -121,7 +121,7 @@ test("every platform has its package, in the same version", () => {
 
 test("imported and required, across processes, it works", async () => {
   cpSync(join(ROOT, "smoke"), join(project, "smoke"), { recursive: true });
-  const said = await run(process.execPath, ["smoke/smoke.mjs"]);
+  const said = await run(process.execPath, ["--test-reporter=tap", "smoke/smoke.mjs"]);
   expect(said).toMatch(/^# pass 6$/m);
   expect(said).toMatch(/^# fail 0$/m);
 });
