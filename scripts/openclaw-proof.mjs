@@ -17,13 +17,15 @@ const HELP = `Usage: npm run openclaw -- [options]
   --processes N    agents, a process each (default 20)
   --rounds N       of each variant (default 5)
   --latency MS     how long the provider takes (default 200)
-  --node MAJOR     may be repeated (default 22 and 24)
+  --release V      may be repeated (default all)
+  --node MAJOR     may be repeated (default all that a release takes)
 `;
 const { values } = parseArgs({
   options: {
     processes: { type: "string", default: "20" },
     rounds: { type: "string", default: "5" },
     latency: { type: "string", default: "200" },
+    release: { type: "string", multiple: true, default: RELEASES.map(({ version }) => version) },
     node: { type: "string", multiple: true, default: ["22", "24"] },
     help: { type: "boolean" },
   },
@@ -36,7 +38,6 @@ const [processes, rounds, latency] = [values.processes, values.rounds, values.la
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const AGENT = join(root, "scripts", "openclaw", "agent.mjs");
-const PROFILE = "openai-codex:default";
 
 const tell = (text) => process.stderr.write(`${text}\n`);
 
@@ -71,7 +72,7 @@ function bundle(openclaw, mark) {
       text: readFileSync(join(kept, "text"), "utf8"),
     };
   const found = readdirSync(dist).filter(
-    (name) => name.endsWith(".js") && readFileSync(join(dist, name), "utf8").includes(mark),
+    (name) => /\.m?js$/.test(name) && readFileSync(join(dist, name), "utf8").includes(mark),
   );
   if (found.length !== 1) throw new Error(`${found.length} files of ${dist} have: ${mark}`);
   const path = join(dist, found[0]);
@@ -113,50 +114,66 @@ async function startProvider() {
   return { stats, url: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
 }
 
-function writeStore(agentDir) {
-  mkdirSync(agentDir, { recursive: true, mode: 0o700 });
-  const credential = {
-    type: "oauth",
-    provider: "openai-codex",
-    access: accessToken("old"),
-    refresh: "r0",
-    expires: Date.now() - 60_000,
+/** Processes of a release, all ready to be told what to do. */
+async function fleet({ release, openclaw, node, home, url }, agentDirs) {
+  const module = join(openclaw, "dist", "plugin-sdk", "agent-runtime.js");
+  const children = agentDirs.map((agentDir) => {
+    const profileId = `${release.provider}:default`;
+    const env = {
+      PATH: process.env.PATH,
+      HOME: home,
+      OPENCLAW_STATE_DIR: join(home, "state"),
+      ...release.env,
+      PROOF: JSON.stringify({ module, provider: url, agentDir, profileId }),
+    };
+    return fork(AGENT, { env, cwd: openclaw, execPath: node, execArgv: [], stdio: ["ignore", "ignore", 2, "ipc"] });
+  });
+  const kill = () => Promise.all(children.map((child) => child.kill("SIGKILL") && once(child, "exit")));
+  await Promise.all(children.map((child) => once(child, "message")));
+  const tell = async (child, order) => {
+    const heard = once(child, "message");
+    child.send(order);
+    return (await heard)[0];
   };
-  const store = { version: 1, profiles: { [PROFILE]: { ...credential, accountId: "account" } } };
-  writeFileSync(join(agentDir, "auth-profiles.json"), `${JSON.stringify(store, null, 2)}\n`, { mode: 0o600 });
+  return { children, tell, kill };
 }
 
-async function round(openclaw, node) {
+/** The main agent's login and a copy of it in each agent's store, written by the release itself; it lives `ms` from now. */
+async function writeStores(host, agentDirs, ms) {
+  const credential = {
+    type: "oauth",
+    provider: host.release.provider,
+    access: accessToken("old"),
+    refresh: "r0",
+    expires: Date.now() + ms,
+    accountId: "account",
+  };
+  const writer = await fleet(host, [null]);
+  const { error } = await writer.tell(writer.children[0], { write: { agentDirs: [null, ...agentDirs], credential } });
+  await writer.kill();
+  if (error) throw new Error(error);
+}
+
+async function round(release, openclaw, node) {
   const home = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-openclaw-"));
-  const stateDir = join(home, "state");
   const provider = await startProvider();
-  const children = [];
+  const host = { release, openclaw, node, home, url: provider.url };
+  const agentDirs = Array.from({ length: processes }, (_, at) =>
+    join(home, "state", "agents", `agent-${at + 1}`, "agent"),
+  );
+  let agents;
   try {
-    const agentDir = (name) => join(stateDir, "agents", name, "agent");
-    const names = Array.from({ length: processes }, (_, at) => `agent-${at + 1}`);
-    for (const name of ["main", ...names]) writeStore(agentDir(name));
-    const module = join(openclaw, "dist", "plugin-sdk", "agent-runtime.js");
-    for (const name of names) {
-      const proof = JSON.stringify({ module, provider: provider.url, agentDir: agentDir(name), profileId: PROFILE });
-      // A plugin would first install what it needs.
-      const env = {
-        PATH: process.env.PATH,
-        HOME: home,
-        OPENCLAW_STATE_DIR: stateDir,
-        OPENCLAW_DISABLE_BUNDLED_PLUGINS: "1",
-        PROOF: proof,
-      };
-      children.push(
-        fork(AGENT, { env, cwd: openclaw, execPath: node, execArgv: [], stdio: ["ignore", "ignore", 2, "ipc"] }),
-      );
-    }
-    await Promise.all(children.map((child) => once(child, "message")));
+    // An agent has long been at work when its token expires.
+    await writeStores(host, agentDirs, 3_600_000);
+    agents = await fleet(host, agentDirs);
+    const served = await Promise.all(agents.children.map((child) => agents.tell(child, {})));
+    const early = served.find(({ apiKey }) => apiKey !== accessToken("old"));
+    if (early) throw new Error(`not served before expiry: ${early.error ?? early.apiKey}`);
+    await writeStores(host, agentDirs, -60_000);
     const begun = performance.now();
     const settled = await Promise.all(
-      children.map(async (child) => {
-        const heard = once(child, "message");
-        child.send({ go: true });
-        const [{ apiKey, error }] = await heard;
+      agents.children.map(async (child) => {
+        const { apiKey, error } = await agents.tell(child, {});
         return { ms: performance.now() - begun, error, isFresh: Boolean(apiKey) && apiKey === provider.stats.access };
       }),
     );
@@ -165,7 +182,7 @@ async function round(openclaw, node) {
     const { calls, reused } = provider.stats;
     return { calls, reused, failed: failed.length, last: Math.max(...settled.map(({ ms }) => ms)) };
   } finally {
-    for (const child of children) child.kill("SIGKILL");
+    await agents?.kill();
     provider.close();
     rmSync(home, { recursive: true, force: true, maxRetries: 10 });
   }
@@ -181,17 +198,17 @@ const lines = [
   "| release | variant | Node | provider calls | agents failed | last agent fresh, ms |",
   "| --- | --- | --- | --: | --: | --: |",
 ];
-for (const release of Object.values(RELEASES)) {
+for (const release of RELEASES.filter(({ version }) => values.release.includes(version))) {
   const openclaw = install(release);
   const { path, text } = bundle(openclaw, release.file);
   try {
-    for (const major of values.node) {
+    for (const major of release.nodes.filter((major) => values.node.includes(major))) {
       const node = nodeBinary(major);
       for (const [variant, changes] of Object.entries(release.variants)) {
         tell(`openclaw@${release.version}, ${variant}, Node ${major}`);
         writeFileSync(path, apply(text, changes));
         const results = [];
-        for (let at = 0; at < rounds; at += 1) results.push(await round(openclaw, node));
+        for (let at = 0; at < rounds; at += 1) results.push(await round(release, openclaw, node));
         const column = (name) => range(results.map((result) => result[name]));
         lines.push(
           `| ${release.version} | ${variant} | ${major} | ${column("calls")} | ${column("failed")} | ${column("last")} |`,

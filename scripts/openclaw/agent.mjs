@@ -1,5 +1,5 @@
-// One agent of OpenClaw's own: imports the installed release, says `ready`, and asks for its key when told to.
-// The release asks a fixed URL; that call goes to the provider on loopback instead.
+// One agent of OpenClaw's own: imports the installed release, says `ready`, and then asks for its key whenever told to, or writes
+// stores, each with one login. The release asks a fixed URL; that call goes to the provider on loopback instead.
 import { pathToFileURL } from "node:url";
 
 const { module, provider, agentDir, profileId } = JSON.parse(process.env.PROOF);
@@ -10,14 +10,28 @@ globalThis.fetch = (input, init) => {
     ? fetch(provider, init)
     : Promise.reject(new Error(`no call to ${url}`));
 };
+// With this a release takes the fetch it finds, instead of one of its own that asks the name server first.
+globalThis.fetch.mock = {};
 
 const openclaw = await import(pathToFileURL(module));
+
+async function ask() {
+  const store = openclaw.ensureAuthProfileStore(agentDir);
+  const resolved = await openclaw.resolveApiKeyForProfile({ store, profileId, agentDir });
+  return { apiKey: resolved?.apiKey ?? null };
+}
+
+function write({ agentDirs, credential }) {
+  for (const directory of agentDirs) {
+    openclaw.saveAuthProfileStore({ version: 1, profiles: { [profileId]: credential } }, directory ?? undefined);
+  }
+  return { written: agentDirs.length };
+}
+
 process.once("disconnect", () => process.exit());
-process.once("message", async () => {
+process.on("message", async (order) => {
   try {
-    const store = openclaw.ensureAuthProfileStore(agentDir);
-    const resolved = await openclaw.resolveApiKeyForProfile({ store, profileId, agentDir });
-    process.send({ apiKey: resolved?.apiKey ?? null });
+    process.send(order.write ? write(order.write) : await ask());
   } catch (error) {
     process.send({ error: String(error?.message ?? error).slice(0, 200) });
   }
