@@ -139,6 +139,36 @@ export interface RefreshResult {
 }
 
 /**
+ * Returns a usable credential for the profile, refreshing it at most once however many callers, processes and agents ask.
+ *
+ * The credential is on disk before anybody sees it. Errors that `refresh` throws arrive as they are;
+ * ours are {@link OAuthRefreshLockError}s.
+ *
+ * @param provider the provider's id, such as `openai-codex`; with `profileId` it is the key
+ * @param profileId names the login in the stores, such as `openai-codex:default`
+ * @param refresh asks the provider: a function, or a token endpoint for us to ask
+ * @returns `null` when there is no such profile, it is no OAuth profile, or `refresh` returned nothing
+ */
+export function withOAuthRefreshLock(
+  provider: string,
+  profileId: string,
+  refresh: RefreshFunction | TokenEndpointRequest,
+  options?: RefreshOptions,
+): Promise<RefreshResult | null>;
+
+/**
+ * Runs `fn` while this process alone, on this host, holds the key's lock. Its result and its errors pass through untouched.
+ *
+ * A wait that runs out rejects with `code: "file_lock_timeout"` and `lockPath: "<base>.lock"`.
+ */
+export function withOAuthProfileLock<T>(
+  provider: string,
+  profileId: string,
+  fn: () => Promise<T> | T,
+  options?: LockOptions,
+): Promise<T>;
+
+/**
  * A token endpoint, to be asked by this package itself (RFC 6749 §6): from the request to the durable answer in one native
  * step, which neither a blocked event loop nor the end of a worker thread interrupts.
  *
@@ -239,33 +269,6 @@ export function keepOAuthFresh(options: {
   onError?: (error: unknown, profile: { provider: string; profileId: string }) => void;
 }): void;
 
-/**
- * Returns a usable credential for the profile, refreshing it at most once however many callers, processes and agents ask.
- *
- * The credential is on disk before anybody sees it. Errors that `refresh` throws arrive as they are;
- * ours are {@link OAuthRefreshLockError}s.
- *
- * @returns `null` when there is no such profile, it is no OAuth profile, or `refresh` returned nothing
- */
-export function withOAuthRefreshLock(
-  provider: string,
-  profileId: string,
-  refresh: RefreshFunction | TokenEndpointRequest,
-  options?: RefreshOptions,
-): Promise<RefreshResult | null>;
-
-/**
- * Runs `fn` while this process alone, on this host, holds the key's lock. Its result and its errors pass through untouched.
- *
- * A wait that runs out rejects with `code: "file_lock_timeout"` and `lockPath: "<base>.lock"`.
- */
-export function withOAuthProfileLock<T>(
-  provider: string,
-  profileId: string,
-  fn: () => Promise<T> | T,
-  options?: LockOptions,
-): Promise<T>;
-
 /** The key's lock base path: `<stateDir>/locks/oauth-refresh/sha256-<64 hex>`. Creates nothing. */
 export function resolveOAuthRefreshLockPath(
   provider: string,
@@ -286,6 +289,13 @@ export interface OAuthIdentity {
  */
 export function isSafeToCopyOAuthIdentity(existing: OAuthIdentity, incoming: OAuthIdentity): boolean;
 
+/**
+ * Why a refreshed credential was or was not written to the main agent's store. Only a refresh, which knows more than the two
+ * credentials, gives the last three:
+ * - `same-grant-successor`: main held an ancestor of the credential, which the provider has exchanged for it.
+ * - `superseded`: a login or logout has replaced the agent's own credential meanwhile.
+ * - `logged-out`: main's profile was logged out meanwhile.
+ */
 export type MirrorReason =
   | "no-existing-credential"
   | "non-oauth-existing-credential"
@@ -295,11 +305,8 @@ export type MirrorReason =
   | "invalid-incoming-expiry"
   | "incoming-not-fresher"
   | "incoming-fresher"
-  /** Only of a refresh: main held an ancestor of the credential, which the provider has exchanged for it. */
   | "same-grant-successor"
-  /** Only of a refresh: a login or logout has replaced the agent's own credential meanwhile. */
   | "superseded"
-  /** Only of a refresh: main's profile was logged out meanwhile. */
   | "logged-out";
 
 /** Whether a refreshed credential may replace what the main store holds, and why. */
@@ -373,6 +380,7 @@ export interface OAuthRefreshLockReport {
   debris: string[];
 }
 
+/** What each means and what to do about it: [errors by code](errors.md). */
 export type ErrorCode =
   /** An argument or option is of the wrong type or out of range. Nothing was done. */
   | "invalid_argument"
@@ -481,29 +489,32 @@ export interface OAuthRefreshLockError extends Error {
 
 /** A message on the `node:diagnostics_channel` named `oauth-refresh-lock`. */
 export interface OAuthRefreshLockEvent {
-  type: /** The caller stands in line behind a peer in this process or another. */
+  /**
+   * - `waiting`: the caller stands in line behind a peer in this process or another.
+   * - `acquired`: the key's lock is ours.
+   * - `dispatched`: the provider is about to be asked.
+   * - `refreshed`: the new credential is in the agent's own store.
+   * - `recovered`: what a previous owner had received was found in the journal.
+   * - `mirrored`: the main store took the credential.
+   * - `refused`: the main store did not take the credential; `reason` says why.
+   * - `reclaimed`: the lock was reclaimed from an owner that is dead, past the limit, or stuck; `pid` is its process.
+   * - `warned`: the locks of this file system are not to be relied on. Once per directory; also a Node warning.
+   * - `adopted`: a peer's credential was taken over.
+   * - `fresh`: the stored credential was usable.
+   * - `failed`: the call failed; `code` says how, where known.
+   */
+  type:
     | "waiting"
-    /** The key's lock is ours. */
     | "acquired"
-    /** The provider is about to be asked. */
     | "dispatched"
-    /** The new credential is in the agent's own store. */
     | "refreshed"
-    /** What a previous owner had received was found in the journal. */
     | "recovered"
-    /** The main store took the credential. */
     | "mirrored"
-    /** The main store did not take the credential; `reason` says why. */
     | "refused"
-    /** The lock was reclaimed from an owner that is dead, past the limit, or stuck; `pid` is its process. */
     | "reclaimed"
-    /** The locks of this file system are not to be relied on. Once per directory; also a Node warning. */
     | "warned"
-    /** A peer's credential was taken over. */
     | "adopted"
-    /** The stored credential was usable. */
     | "fresh"
-    /** The call failed; `code` says how, where known. */
     | "failed";
   provider: string;
   profileId: string;

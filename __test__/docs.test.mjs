@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { expect, test } from "vitest";
+import { apiReference } from "../scripts/api-reference.mjs";
 import { nodeBinary } from "../scripts/fetch.mjs";
 import { RELEASES } from "../scripts/openclaw/releases.mjs";
 import { cli } from "./cli/cli.mjs";
@@ -16,7 +17,9 @@ const DOCUMENTS = [
   ...readdirSync(join(ROOT, "docs")).flatMap((name) => (name.endsWith(".md") ? [join("docs", name)] : [])),
 ];
 const text = (document) => readFileSync(join(ROOT, document), "utf8");
-const blocks = DOCUMENTS.flatMap((document) =>
+/** The generated reference is compared as a whole. */
+const WRITTEN = DOCUMENTS.filter((document) => document !== join("docs", "api.md"));
+const blocks = WRITTEN.flatMap((document) =>
   [...text(document).matchAll(/^```(\w*)\n(.*?)^```$/gms)].map(([, language, code]) => ({ document, language, code })),
 );
 const of = (language) => blocks.filter((block) => block.language === language).map((block, at) => ({ ...block, at }));
@@ -111,11 +114,17 @@ test.each(DOCUMENTS.map((document) => ({ document })))(
       const path = file ? join(dirname(join(ROOT, document)), file) : join(ROOT, document);
       expect(existsSync(path), `${document}: ${link}`).toBe(true);
       if (!anchor) continue;
-      const headings = [...text(relative(ROOT, path)).matchAll(/^#+ (.*)$/gm)].map(([, heading]) => slug(heading));
-      expect(headings, `${document}: ${link}`).toContain(anchor);
+      const target = text(relative(ROOT, path));
+      const headings = [...target.matchAll(/^#+ (.*)$/gm)].map(([, heading]) => slug(heading));
+      const anchors = [...target.matchAll(/<a id="([^"]+)">/g)].map(([, id]) => id);
+      expect([...headings, ...anchors], `${document}: ${link}`).toContain(anchor);
     }
   },
 );
+
+test("docs/api.md is what index.d.ts says", { timeout: 180_000 }, () => {
+  expect(text("docs/api.md")).toBe(apiReference());
+});
 
 test("docs/errors.md has every code that index.d.ts declares, in its order", () => {
   const declared = readFileSync(join(ROOT, "index.d.ts"), "utf8").match(/export type ErrorCode =(.*?);\n\n/s)[1];

@@ -25,14 +25,30 @@ export function packageDir(name, version) {
   return dirname(fetched(join(target, "packages", `${name}@${version}`), `${name}@${version}`, `${name}/package.json`));
 }
 
-function fetched(prefix, specifier, file, options = []) {
+/** Packages to be run together, by name and exact version; returns the directory they were installed below. */
+export function packagesDir(name, versions) {
+  const specifiers = Object.entries(versions).map(([name, version]) => `${name}@${version}`);
+  const file = `${Object.keys(versions)[0]}/package.json`;
+  return dirname(dirname(dirname(fetched(join(target, "packages", name), specifiers, file))));
+}
+
+function fetched(prefix, specifiers, file, options = []) {
   const path = join(prefix, "node_modules", file);
   if (existsSync(path)) return path;
   mkdirSync(prefix, { recursive: true });
   const quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
-  const args = ["install", "--prefix", prefix, "--no-save", "--omit=optional", ...options, ...quiet, specifier];
+  const args = [
+    "install",
+    "--prefix",
+    prefix,
+    "--no-save",
+    "--omit=optional",
+    ...options,
+    ...quiet,
+    ...[specifiers].flat(),
+  ];
   console.log(`\n> npm ${args.join(" ")}`);
   const { status, error } = spawnSync("npm", args, { stdio: ["ignore", 2, 2] });
-  if (error || status !== 0) throw new Error(`npm could not install ${specifier}: ${error?.message ?? status}`);
+  if (error || status !== 0) throw new Error(`npm could not install ${specifiers}: ${error?.message ?? status}`);
   return path;
 }
