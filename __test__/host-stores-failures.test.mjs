@@ -158,6 +158,34 @@ describe("load", () => {
     expect(await call(createHost(), unwanted(), { store })).toBeNull();
   });
 
+  test("that returns another refresh token each time ends in an error, and nobody waits for ever", async () => {
+    const store = memoryStore("own");
+    store.load.mockImplementation(async () => expired());
+    const refresh = answering();
+    await typedRejection(call(createHost(), refresh, { store }), "superseded");
+    expect(refresh).toHaveBeenCalledTimes(1);
+  });
+
+  test("that throws when the provider has refused leaves the refresh function's error as it is", async () => {
+    const host = createHost();
+    const store = memoryStore("own", expired());
+    const refused = Object.defineProperty(new Error("invalid_grant"), "path", {
+      get() {
+        throw new Error("looked at");
+      },
+    });
+    const refresh = answering();
+    refresh.mockImplementationOnce(async () => {
+      store.load.mockRejectedValueOnce(new Error("locked"));
+      throw refused;
+    });
+    expect(await rejection(call(host, refresh, { store }))).toBe(refused);
+    expect(refused.cause).toBeUndefined();
+    // And the next one in line is served.
+    store.held = expired();
+    expect((await call(host, refresh, { store })).outcome).toBe("refreshed");
+  });
+
   test("that calls for what it is asked for is refused, as it would wait for itself", async () => {
     const host = createHost();
     const store = memoryStore("own", expired());
@@ -203,6 +231,21 @@ describe("what was received for a store that the next call does not have", () =>
     const store = memoryStore("own", old);
     expect((await call(host, refresh, { store, mainStore: main })).credential).toEqual(waits);
     expect([main.held, store.held]).toEqual([waits, waits]);
+    expect(refresh).not.toHaveBeenCalled();
+  });
+
+  test("waits for that store although another one has it by now", async () => {
+    const old = expired();
+    const host = createHost();
+    const own = memoryStore("own", old);
+    const waits = await received(host, own);
+    const refresh = unwanted();
+    const another = memoryStore("another", old);
+    expect((await call(host, refresh, { store: another })).credential).toEqual(waits);
+    expect(await waiting(host)).toBe(1);
+    own.held = old;
+    expect((await call(host, refresh, { store: own })).outcome).toBe("recovered");
+    expect([another.held, own.held, await waiting(host)]).toEqual([waits, waits, 0]);
     expect(refresh).not.toHaveBeenCalled();
   });
 

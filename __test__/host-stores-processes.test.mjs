@@ -127,7 +127,7 @@ describe("a worker thread that is ended", () => {
     ["while a load under the lock hangs", { load: 2 }, "refreshed"],
     // It had asked, and what it received is in the journal.
     ["while a swap hangs", { swap: 1 }, "recovered"],
-    ["while what was swapped is read back", { load: 5 }, "recovered"],
+    ["while what was swapped is read back", { load: 4 }, "recovered"],
   ])("%s leaves neither the lock nor a thread behind", async (_, hangs, outcome) => {
     const { old, fields, settled } = run({ hangs });
     const asked = outcome === "refreshed" ? 1 : 0;

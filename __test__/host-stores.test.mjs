@@ -113,6 +113,22 @@ describe("a host's own stores", () => {
     expect([own, main].map((each) => each.compareAndSwap.mock.calls)).toEqual([[], []]);
   });
 
+  test("two tenants of one process, with a profile of the same name, get a token each", async () => {
+    const host = createHost();
+    const stores = ["one", "other"].map((tenant) => memoryStore(tenant, expired()));
+    const log = listen();
+    const first = held();
+    const other = answer();
+    const calls = [call(host, first.refresh, { store: stores[0] })];
+    await first.called;
+    calls.push(call(host, answering(other), { store: stores[1] }));
+    await log.seen({ type: "waiting", agentDir: "host:other" });
+    const one = answer();
+    first.answer(one);
+    expect((await Promise.all(calls)).map(({ credential }) => credential.access)).toEqual([one.access, other.access]);
+    expect(stores.map((store) => store.held.access)).toEqual([one.access, other.access]);
+  });
+
   test("a token endpoint's answer goes there too", async () => {
     const old = expired();
     const store = memoryStore("own", old);

@@ -6,8 +6,8 @@ import { isDeepStrictEqual } from "node:util";
 export function sqliteStore(path, agent) {
   const database = new DatabaseSync(path);
   database.exec(`
-    PRAGMA busy_timeout = 10000; -- another process is writing: wait for it
-    PRAGMA synchronous = FULL;   -- a COMMIT that has returned survives a power cut
+    PRAGMA busy_timeout = 1000; -- another process is writing: wait for it, and block this thread for as long
+    PRAGMA synchronous = EXTRA; -- a COMMIT that has returned survives a power cut
     CREATE TABLE IF NOT EXISTS credentials (agent TEXT, profile TEXT, credential TEXT, PRIMARY KEY (agent, profile));
   `);
   const select = database.prepare("SELECT credential FROM credentials WHERE agent = ? AND profile = ?");

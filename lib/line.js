@@ -66,13 +66,12 @@ async function offer(line, result, leader) {
  * instead of deadlocking.
  */
 function asHolder(key, fn) {
-  const holding = { key, outer: held.getStore(), active: false };
+  const outer = held.getStore();
   const context = new AsyncResource("oauth-refresh-lock");
-  const inContext = (...given) => context.runInAsyncScope(() => held.run(holding, fn, ...given));
   return async (...given) => {
-    holding.active = true;
+    const holding = { key, outer, active: true };
     try {
-      return await inContext(...given);
+      return await context.runInAsyncScope(() => held.run(holding, fn, ...given));
     } finally {
       holding.active = false;
     }

@@ -20,6 +20,8 @@ const LAST_RETRY_MS = 10_000;
 const PAUSE_JITTER = 0.1;
 /** A call that is overdue by more than this has had no chance to hear its answer: the event loop stood still. It gets this. */
 const OVERDUE_MS = 500;
+/** How long a caller whose time is up waits for what the stores hold. */
+const LAST_LOOK_MS = 1_000;
 /** For so long an answer that is nowhere but in memory keeps the process from exiting. */
 const SAVE_PATIENCE_MS = 30_000;
 
@@ -44,7 +46,7 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   const hosts = stores.map((store) => new HostStore(store));
   const given = hosts.map((host) => host.native);
   const call = new (native().NativeRefresh)({ provider, profileId, ...request, surroundings }, ...given);
-  const { lockPath, agentDir } = call;
+  const { lockPath, agentDir, mainStore } = call;
   refuseNested(lockPath);
   const glimpse = signal?.aborted ? null : call.glance();
   if (glimpse !== null) {
@@ -54,7 +56,7 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
 
   const key = native().canonicalPath(lockPath);
   for (const host of hosts) host.callFor(key);
-  const subject = { provider, profileId, lockPath, agentDir, key };
+  const subject = { provider, profileId, lockPath, agentDir, mainStore, key };
   const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut(serveUnexpired));
   const ask = { ...(endpoint ?? { refresh: asHolder(key, refresh) }), callTimeoutMs, patient, hosts };
   const turn = new RefreshTurn(call, subject, caller, ask);
@@ -80,6 +82,8 @@ class RefreshTurn {
   #retries = 0;
   /** Why the provider has to be asked again. */
   #failure;
+  /** Whether a provider call is under way whose answer would have to be saved. */
+  #isAsking = false;
   /** When the provider was asked, by `performance.now()`; not set while we wait for a lock, again or for the first time. */
   #dispatchedAt;
   /** See `Turn` in line.js. */
@@ -91,6 +95,8 @@ class RefreshTurn {
     this.#subject = subject;
     this.#caller = caller;
     this.#ask = ask;
+    const leave = () => this.#leaveStores();
+    caller.promise.then(leave, leave);
   }
 
   /** Looks at once, whoever is in line before us: who finds a usable credential waits for nobody. */
@@ -108,6 +114,7 @@ class RefreshTurn {
         if (!decision) return undefined;
         if (decision.kind === "backoff" || decision.kind === "later") return this.#pause(decision);
         const done = await this.#carryOut(decision);
+        this.#isAsking = false;
         if (done.kind === "failed") return this.#tryLater(done);
         // A peer has taken over from us, before we sent anything or before we were refused: we are its waiters now.
         if (done.kind !== "takenOver") return this.#finish(done);
@@ -116,8 +123,16 @@ class RefreshTurn {
       this.#fail(error);
     } finally {
       this.#leaveSlot();
+      this.#isAsking = false;
+      if (this.#caller.gone) this.#leaveStores();
     }
     return undefined;
+  }
+
+  /** Asks the host's stores no more. But for what the provider may have answered: that has to be saved. */
+  #leaveStores() {
+    if (this.#isAsking) return;
+    for (const host of this.#ask.hosts) host.close();
   }
 
   /** Takes the key's lock, or the one at `path`. */
@@ -146,11 +161,12 @@ class RefreshTurn {
 
   /** Takes what the leader got, through the same checks as a peer's. */
   async follow({ subject, spelled }) {
-    const { provider, profileId } = this.#subject;
+    const { provider, profileId, mainStore } = this.#subject;
     // A host may give several keys one lock path.
     if (subject.provider !== provider || subject.profileId !== profileId) return false;
     await this.#looked;
-    if (!this.#caller.gone) await this.#look(spelled);
+    // Agents under different mains are none of each other's peers: they may be different people's.
+    if (!this.#caller.gone) await this.#look(subject.mainStore === mainStore ? spelled : undefined);
     return this.#caller.gone;
   }
 
@@ -158,7 +174,7 @@ class RefreshTurn {
   async timedOut(serveUnexpired) {
     const error = this.#timeoutError();
     try {
-      const unexpired = serveUnexpired && unwrap(await this.#call.unexpired());
+      const unexpired = serveUnexpired && (await this.#unexpired());
       if (unexpired) this.#finish(unexpired);
     } catch {
       // The time-out says more.
@@ -166,8 +182,24 @@ class RefreshTurn {
     this.#caller.reject(error);
   }
 
+  /** What the stores hold that has not expired, if they tell soon. */
+  async #unexpired() {
+    let timer;
+    const late = new Promise((resolve) => {
+      timer = setTimeout(resolve, LAST_LOOK_MS);
+    });
+    try {
+      return unwrap((await Promise.race([this.#call.unexpired(), late])) ?? {});
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   #timeoutError() {
-    if (this.#dispatchedAt === undefined) return this.#failure ?? lockTimeout(this.#awaited ?? this.#subject.lockPath);
+    if (this.#dispatchedAt === undefined) {
+      const delayed = this.#awaited ? undefined : this.#ask.hosts.map((host) => host.delay).find(Boolean);
+      return this.#failure ?? delayed ?? lockTimeout(this.#awaited ?? this.#subject.lockPath);
+    }
     const seconds = ((performance.now() - this.#dispatchedAt) / 1000).toFixed(1);
     return new OAuthRefreshLockError(
       "caller_timeout",
@@ -212,6 +244,7 @@ class RefreshTurn {
         return { kind: "takenOver" };
       }
       if (this.#caller.gone) return this.#abandon();
+      this.#isAsking = true;
       const done = this.#ask.at ? await this.#exchange() : await this.#callFunction(decision.credential);
       if (done.kind === "dispatched" && attempt > 0) {
         await this.#call.abandon();

@@ -233,7 +233,15 @@ impl Call {
         given.cloned().unwrap_or_else(|| Store::at(path, &self.state_dir))
     }
 
-    fn main_store(&self) -> &Store {
+    /// Whether a host keeps one of the stores, who may take any time to answer.
+    #[must_use]
+    pub fn has_hosts(&self) -> bool {
+        std::iter::once(&self.own).chain(&self.main).any(Store::is_hosted)
+    }
+
+    /// The store that this caller adopts from: main's, or its own if it is main.
+    #[must_use]
+    pub fn main_store(&self) -> &Store {
         self.main.as_ref().unwrap_or(&self.own)
     }
 

@@ -117,15 +117,17 @@ impl Store {
         }
     }
 
-    /// The OAuth credentials in it, whatever their profile ids; of a host's store, this profile's.
-    pub fn credentials(&self, profile_id: &str) -> Result<Vec<Credential>> {
+    /// Whether a host keeps it, who may take any time to answer.
+    #[must_use]
+    pub fn is_hosted(&self) -> bool {
+        matches!(self, Self::Host(_))
+    }
+
+    /// The OAuth credentials in a file, whatever their profile ids. A host's store is not asked.
+    pub fn credentials_in_file(&self) -> Result<Vec<Credential>> {
         match self {
             Self::File(file) => file.credentials(),
-            Self::Host(host) => Ok(match host.read(profile_id)? {
-                Profile::Oauth(credential) => vec![credential],
-                _ => Vec::new(),
-            }),
-            Self::Elsewhere(_) => Ok(Vec::new()),
+            Self::Host(_) | Self::Elsewhere(_) => Ok(Vec::new()),
         }
     }
 

@@ -88,6 +88,12 @@ impl NativeAnswers {
             let _ = asker.send(answer.map(Zeroizing::new));
         }
     }
+
+    /// Gives no more answers: who waits for one is told now, who asks later at once.
+    #[napi]
+    pub fn close(&self) {
+        *self.waiting.lock() = None;
+    }
 }
 
 /// A host's store, for a refresh.

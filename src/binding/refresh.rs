@@ -131,6 +131,13 @@ impl NativeRefresh {
         self.agent_dir.to_string_lossy().into_owned()
     }
 
+    /// Which main store this caller adopts from; what is mirrored there is meant for it too.
+    #[napi(getter)]
+    #[must_use]
+    pub fn main_store(&self) -> String {
+        self.call.main_store().path().to_string_lossy().into_owned()
+    }
+
     /// See [`Call::glance`]: the credential's JSON text.
     #[napi]
     #[must_use]
@@ -142,7 +149,7 @@ impl NativeRefresh {
     #[napi]
     pub fn look<'env>(&self, env: &'env Env, peers: Option<String>) -> napi::Result<Object<'env>> {
         let call = Arc::clone(&self.call);
-        task::promise(env, move || {
+        self.promise(env, move || {
             call.refuse_sqlite_era()?;
             let peers = peers.map(Zeroizing::new);
             let peers = peers.and_then(|json| Fields::parse(&json)).and_then(Credential::from_profile);
@@ -154,7 +161,7 @@ impl NativeRefresh {
     #[napi]
     pub fn unexpired<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let call = Arc::clone(&self.call);
-        task::promise(env, move || {
+        self.promise(env, move || {
             let unexpired = call.unexpired()?;
             Ok(unexpired.map_or_else(Reply::default, |credential| served(Served::Fresh(credential))))
         })
@@ -165,7 +172,7 @@ impl NativeRefresh {
     pub fn decide<'env>(&self, env: &'env Env, lock: &NativeLock) -> napi::Result<Object<'env>> {
         let (call, slot) = (Arc::clone(&self.call), Arc::clone(&self.flight));
         let (guard, hand_back) = (lock.take(), lock.holder());
-        task::promise(env, move || {
+        self.promise(env, move || {
             let guard = guard.ok_or_else(|| Error::new(Code::Internal, "decided without the lock"))?;
             Ok(match call.decide(guard)? {
                 Decision::Busy { lock, other } => {
@@ -234,6 +241,17 @@ impl NativeRefresh {
             let abandoned = flight.and_then(|flight| call.abandon(flight));
             promise.settle(abandoned.map_or_else(Reply::from, |()| Reply::default()));
         })
+    }
+}
+
+impl NativeRefresh {
+    /// Runs what reads stores off Node's thread.
+    fn promise<'env>(
+        &self,
+        env: &'env Env,
+        work: impl FnOnce() -> Result<Reply> + Send + 'static,
+    ) -> napi::Result<Object<'env>> {
+        if self.call.has_hosts() { task::asking(env, work) } else { task::promise(env, work) }
     }
 }
 

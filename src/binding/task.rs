@@ -49,6 +49,20 @@ pub(super) fn promise(env: &Env, work: impl FnOnce() -> Result<Reply> + Send + '
     Ok(object)
 }
 
+/// The same, on a thread of its own: for work that asks a host's store, which may take any time to answer and may make calls
+/// of its own meanwhile, so that a number of threads could all be waiting for each other.
+pub(super) fn asking(env: &Env, work: impl FnOnce() -> Result<Reply> + Send + 'static) -> napi::Result<Object<'_>> {
+    let (promise, object) = Promise::new(env)?;
+    let work = move || promise.settle(work().unwrap_or_else(Reply::from));
+    // No thread to be had: the shared ones then.
+    match (on_own_thread(work), runtime()) {
+        (Ok(()), _) => {}
+        (Err(work), Some(runtime)) => drop(runtime.spawn_blocking(work)),
+        (Err(work), None) => work(),
+    }
+    Ok(object)
+}
+
 /// The same, for what ends a provider's call: on a thread of its own, since an answer is nowhere but in memory until then, and
 /// the others may all be waiting for some store's lock. It may go on when it has settled its promise.
 pub(super) fn settling(env: &Env, work: impl FnOnce(Promise) + Send + 'static) -> napi::Result<Object<'_>> {

@@ -59,9 +59,11 @@ impl Call {
         // A login took the place in an agent's own store, and main is none of it: another agent may still hold the spent
         // token, and this is all there is for it.
         let wanted = holder.is_none() && main.is_some() && matches!(own, Ok(Swap::Superseded(_)));
-        // A store that is gone may come back; but what main holds is not lost.
-        let own_done =
-            own.is_ok() || (holder.is_some() && matches!(&own, Err(error) if error.code == Code::StoreVanished));
+        // A store that is gone may come back; but what main holds is not lost. A host's store that we were not given is not
+        // gone, and its agent may have another main than we do.
+        let is_elsewhere = matches!(store, Store::Elsewhere(_));
+        let is_gone = !is_elsewhere && matches!(&own, Err(error) if error.code == Code::StoreVanished);
+        let own_done = own.is_ok() || (holder.is_some() && is_gone);
         let complete = own_done && main.as_ref().is_none_or(Result::is_ok) && !wanted;
         let recorded = complete && {
             let mut record = record.clone();
@@ -72,7 +74,7 @@ impl Call {
         if recorded {
             let _ = journal.wipe_previous();
         }
-        if wanted && !receipt.superseded {
+        if (wanted || (is_elsewhere && holder.is_some())) && !receipt.superseded {
             let mut record = record.clone();
             record.supersede_receipt(received.generation());
             // Only a hint of what may go first.

@@ -2,7 +2,7 @@
 
 use super::commit::Recovered;
 use super::{Call, InFlight, Place, Served, Uncertain, may_replace};
-use crate::credential::{self, Credential};
+use crate::credential::{self, Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::grant::{self, Sending, Siblings};
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
@@ -42,6 +42,28 @@ pub enum Decision {
     TakenOver,
 }
 
+/// How often a decision begins anew because a store held something else by then. Profiles are written some times an hour.
+const MAX_STARTS: u32 = 16;
+
+/// What a try to decide came to.
+enum Try {
+    Decided(Decision),
+    /// A store has changed meanwhile: decide again, on what it holds now.
+    Again(Guard),
+}
+
+impl From<Decision> for Try {
+    fn from(decision: Decision) -> Self {
+        Self::Decided(decision)
+    }
+}
+
+impl From<Served> for Try {
+    fn from(served: Served) -> Self {
+        Self::Decided(Decision::Served(served))
+    }
+}
+
 /// The holder of a key's lock, about to claim.
 struct Owner {
     lock: Guard,
@@ -58,19 +80,32 @@ impl Call {
     ///
     /// What a previous owner left unfinished is finished first. An adopter releases the lock before it writes its own
     /// store, so that adoptions run side by side.
-    pub fn decide(&self, lock: Guard) -> Result<Decision> {
+    pub fn decide(&self, mut lock: Guard) -> Result<Decision> {
+        for _ in 0..MAX_STARTS {
+            match self.try_to_decide(lock)? {
+                Try::Decided(decision) => return Ok(decision),
+                Try::Again(held) => lock = held,
+            }
+        }
+        let message =
+            "the credential store holds another refresh token each time it is read; the provider was not asked";
+        Err(Error::at(Code::StoreUnreadable, self.own.path(), message))
+    }
+
+    fn try_to_decide(&self, lock: Guard) -> Result<Try> {
         if !lock.is_current() {
-            return Ok(Decision::TakenOver);
+            return Ok(Decision::TakenOver.into());
         }
         let mut journal = Journal::open(&self.lock_base, lock.term()).and_then(|journal| self.refuse_shared(journal));
         let mut recovered = journal.as_mut().map_or_else(|_| Vec::new(), |journal| self.finish(journal));
-        let Some((place, held)) = self.held()? else { return Ok(Decision::Served(Served::Absent)) };
+        let Some((place, held)) = self.held()? else { return Ok(Served::Absent.into()) };
         if self.is_usable(&held) {
             let found = recovered.into_iter().find(|one| one.credential.generation() == held.generation());
-            return Ok(Decision::Served(match found {
+            let served = match found {
                 Some(Recovered { not_saved, .. }) => Served::Recovered { credential: held, not_saved },
                 None => Served::Fresh(held),
-            }));
+            };
+            return Ok(served.into());
         }
         let ledger = journal.as_ref().map_or_else(|_| Ledger::default(), |journal| journal.record().ledger.clone());
         let serves = |one: &Recovered| {
@@ -81,10 +116,11 @@ impl Call {
         };
         if let Some(at) = recovered.iter().rposition(serves) {
             let Recovered { credential, not_saved } = recovered.swap_remove(at);
-            return Ok(Decision::Served(match (place, not_saved) {
+            let served = match (place, not_saved) {
                 (Place::Own, None) => self.adopt(&credential, &ledger)?,
                 (_, not_saved) => Served::Recovered { credential, not_saved },
-            }));
+            };
+            return Ok(served.into());
         }
         // A main store that can't be read can't be mirrored to either; its other readers would then replay the token
         // that we spend. So this error stops us before the provider is asked.
@@ -96,14 +132,14 @@ impl Call {
             && self.is_adoptable(&held, mains, &ledger)
         {
             drop((journal, lock));
-            return self.adopt(mains, &ledger).map(Decision::Served);
+            return self.adopt(mains, &ledger).map(Try::from);
         }
         // From here on the journal is needed. If it can't be used, the provider is not asked.
         self.claim(Owner { lock, journal: journal?, place, held, mains, recovered })
     }
 
     /// Sees to it that nobody sends or has sent this generation under any name, and puts on record that it is being sent.
-    fn claim(&self, mut owner: Owner) -> Result<Decision> {
+    fn claim(&self, mut owner: Owner) -> Result<Try> {
         let generation = owner.held.generation();
         if owner.journal.record().state == State::Dispatched {
             // We hold the lock, so that owner is dead. Who finds our lock taken must not take us for the one that sends.
@@ -114,21 +150,21 @@ impl Call {
         self.refuse_unsavable(&owner)?;
         owner.journal.make_room()?;
         let claims = grant::lock_claims(&self.lock_base)?;
-        if self.held()?.is_none_or(|(_, held)| held.generation() != generation) {
+        if self.is_replaced(generation)? {
             // Others were claiming while a login or another program replaced it.
             drop((claims, owner.journal));
-            return self.decide(owner.lock);
+            return Ok(Try::Again(owner.lock));
         }
         owner.journal.end_earlier_terms(&self.lock_base, owner.lock.term())?;
         let mut siblings = Siblings::read(&self.lock_base, owner.lock.term())?;
         if !owner.lock.is_current() {
             // What a later term's owner is doing is nothing to judge by.
-            return Ok(Decision::TakenOver);
+            return Ok(Decision::TakenOver.into());
         }
         match siblings.sending(generation)? {
             None => {}
-            Some(Sending::Under(other)) => return Ok(Decision::Busy { lock: owner.lock, other }),
-            Some(Sending::OutOfTerm) => return Ok(Decision::Later(OUT_OF_TERM_PAUSE_MS)),
+            Some(Sending::Under(other)) => return Ok(Decision::Busy { lock: owner.lock, other }.into()),
+            Some(Sending::OutOfTerm) => return Ok(Decision::Later(OUT_OF_TERM_PAUSE_MS).into()),
         }
         let lineage = siblings.lineage(&owner.journal.record().ledger);
         let own_failure = owner.journal.record().failure_of(generation);
@@ -150,7 +186,7 @@ impl Call {
             _ if is_spent => return Err(self.is_spent(&owner)),
             Some(failure @ FailureRecord { verdict: Verdict::Uncertain { probed }, .. }) => {
                 if self.may_serve_unexpired(&owner.held) {
-                    return Ok(Decision::Served(Served::Fresh(owner.held)));
+                    return Ok(Served::Fresh(owner.held).into());
                 }
                 if probed || self.uncertain == Uncertain::Fail {
                     return Err(self.outcome_is_unknown(failure.pid, failure.at, probed));
@@ -160,9 +196,18 @@ impl Call {
             _ => {}
         }
         match paused {
-            Some(left) => Ok(Decision::BackOff(left)),
-            None => self.dispatch(owner, &claims, probed_for.as_ref()),
+            Some(left) => Ok(Decision::BackOff(left).into()),
+            None => self.dispatch(owner, &claims, probed_for.as_ref()).map(Try::from),
         }
+    }
+
+    /// Whether the credential to claim has been replaced since it was read. A host is not asked again: it may take its time,
+    /// and the lock that all keys share is held. A login that has landed there meanwhile wins when the answer is saved.
+    fn is_replaced(&self, generation: Generation) -> Result<bool> {
+        if self.has_hosts() {
+            return Ok(false);
+        }
+        Ok(self.held()?.is_none_or(|(_, held)| held.generation() != generation))
     }
 
     /// Refuses what could not be saved, before the provider is asked.
@@ -224,7 +269,8 @@ impl Call {
     }
 
     /// What may take the place of a credential that can't be sent any more: its newest descendant in any store or journal,
-    /// or main's if that is newer and the gate allows it; expired or not, as it can be refreshed itself.
+    /// or main's if that is newer and the gate allows it; expired or not, as it can be refreshed itself. Reads files, and asks no
+    /// host, as the lock that all keys share is held: what the caller's hosts hold has been read.
     fn newer(&self, owner: &Owner, siblings: &Siblings, lineage: &Ledger) -> Option<Credential> {
         let (held, record) = (&owner.held, owner.journal.record());
         let can_be_sent = |credential: &Credential| {
@@ -239,28 +285,28 @@ impl Call {
         let descends = |credential: &Credential| {
             lineage.descends(credential.generation(), held.generation()) && may_replace(held, credential, true)
         };
-        let profile_id = self.key.profile_id();
-        let elsewhere = |path: &Path| self.store_of(path).credentials(profile_id);
+        let elsewhere = |path: &Path| self.store_of(path).credentials_in_file();
         // A store that can't be read holds nothing for us.
-        let stored = [self.own.credentials(profile_id), self.main_store().credentials(profile_id)]
+        let stored = [self.own.credentials_in_file(), self.main_store().credentials_in_file()]
             .into_iter()
             .chain(record.stores().chain(siblings.stores()).map(elsewhere))
             .filter_map(Result::ok)
             .flatten();
-        let recovered = owner.recovered.iter().map(|one| one.credential.clone());
-        let successor =
-            recovered.chain(siblings.received()).chain(stored).find(|one| descends(one) && can_be_sent(one));
-        successor.or_else(|| match &owner.mains {
-            Some(Profile::Oauth(mains)) => {
-                let newer = mains.outlives(held) && may_replace(held, mains, false) && can_be_sent(mains);
-                newer.then(|| mains.clone())
-            }
+        let mains = match &owner.mains {
+            Some(Profile::Oauth(mains)) => Some(mains),
             _ => None,
+        };
+        let recovered = owner.recovered.iter().map(|one| one.credential.clone());
+        let known = recovered.chain(siblings.received()).chain(mains.cloned());
+        let successor = known.chain(stored).find(|one| descends(one) && can_be_sent(one));
+        successor.or_else(|| {
+            let is_newer = |mains: &&Credential| mains.outlives(held) && may_replace(held, mains, false);
+            mains.filter(|mains| is_newer(mains) && can_be_sent(mains)).cloned()
         })
     }
 
     /// Puts a newer credential in the place of the one that can't be sent, and serves it or decides on it in turn.
-    fn replace(&self, owner: Owner, newer: &Credential) -> Result<Decision> {
+    fn replace(&self, owner: Owner, newer: &Credential) -> Result<Try> {
         let Owner { lock, journal, place, held, .. } = owner;
         let store = self.store_at(place);
         let replaced = store.update(self.key.profile_id(), |now| match now {
@@ -273,9 +319,9 @@ impl Call {
         }
         if self.is_usable(newer) {
             let credential = take_over(&held, newer);
-            return Ok(Decision::Served(Served::Adopted { credential, not_saved: None }));
+            return Ok(Served::Adopted { credential, not_saved: None }.into());
         }
-        self.decide(lock)
+        Ok(Try::Again(lock))
     }
 
     /// A journal that another key has written to would have us take its credentials for ours.
