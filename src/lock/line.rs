@@ -53,8 +53,8 @@ struct Line {
 #[derive(Default)]
 struct Lines {
     by_base: HashMap<PathBuf, Line>,
-    /// How many lines there have been, counting those anew that all had left.
-    count: u64,
+    /// How often a line began, ended, or was joined again after all had left: who was looking meanwhile looks again.
+    changes: u64,
     is_watched: bool,
 }
 
@@ -77,14 +77,14 @@ pub(super) fn join(target: &Target, wake: Wake) -> Result<Ticket> {
         line.waiters.push_back(waiter);
         // Nobody watches the owner for a line that all have left.
         if line.waiters.len() == 1 {
-            lines.count += 1;
+            lines.changes += 1;
             CHANGED.notify_all();
         }
     } else {
         let (server, of_thread) = (number, target.clone());
         spawn("oauth-lock-wait", &target.base, move || serve(&of_thread, server))?;
         let line = Line { waiters: VecDeque::new(), server, term: 0 };
-        lines.count += 1;
+        lines.changes += 1;
         lines.by_base.entry(waiter.target.base.clone()).or_insert(line).waiters.push_back(waiter);
         if !lines.is_watched {
             // Without it we wait as long as it takes.
@@ -121,9 +121,10 @@ struct Held {
 fn serve(target: &Target, server: u64) {
     loop {
         let held = wait(target, server).transpose();
-        let mut lines = lines();
-        let Some(map) = lines.as_mut().map(|lines| &mut lines.by_base) else { return };
-        let Some(line) = map.get_mut(&target.base).filter(|line| line.server == server) else { return };
+        let mut guard = lines();
+        let Some(lines) = guard.as_mut() else { return };
+        let line = lines.by_base.get_mut(&target.base).filter(|line| line.server == server);
+        let Some(line) = line else { return };
         let is_for_first = match (&held, line.waiters.front()) {
             (Some(Ok(held)), Some(first)) => first.number == held.signed_for,
             (held, _) => held.is_some(),
@@ -131,10 +132,11 @@ fn serve(target: &Target, server: u64) {
         let waiter = if is_for_first { line.waiters.pop_front() } else { None };
         let is_last = line.waiters.is_empty();
         if is_last {
-            map.remove(&target.base);
+            lines.by_base.remove(&target.base);
+            lines.changes += 1;
             CHANGED.notify_all();
         }
-        drop(lines);
+        drop(guard);
         // A lock that nobody awaits any more is dropped, and with it freed.
         let (Some(held), Some(waiter)) = (held, waiter) else {
             if is_last {
@@ -222,7 +224,7 @@ fn watch() {
     // Since when each holder has been seen, by lock file; or that there is none on record.
     let mut seen: HashMap<PathBuf, (Option<Holder>, f64)> = HashMap::new();
     loop {
-        let (waiting, count): (Vec<_>, u64) = {
+        let (waiting, changes): (Vec<_>, u64) = {
             let mut lines = lines();
             let Some(lines) = lines.as_mut() else { return };
             if lines.by_base.is_empty() {
@@ -230,7 +232,7 @@ fn watch() {
                 return;
             }
             let first = |line: &Line| Some((line.waiters.front()?.target.clone(), line.server, line.term));
-            (lines.by_base.values().filter_map(first).collect(), lines.count)
+            (lines.by_base.values().filter_map(first).collect(), lines.changes)
         };
         seen.retain(|file, _| waiting.iter().any(|(target, _, term)| *file == term::lock_file(&target.base, *term)));
         let now = SystemClock.boot_ms();
@@ -255,7 +257,7 @@ fn watch() {
             }
         }
         let lines = lines();
-        if lines.as_ref().is_some_and(|lines| lines.count != count) {
+        if lines.as_ref().is_some_and(|lines| lines.changes != changes) {
             continue;
         }
         let pause = (next - now).clamp(0.0, 1e9);

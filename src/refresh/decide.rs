@@ -101,11 +101,10 @@ impl Call {
         let Some((place, held)) = self.held()? else { return Ok(Served::Absent.into()) };
         if self.is_usable(&held) {
             let found = recovered.into_iter().find(|one| one.credential.generation() == held.generation());
-            let served = match found {
-                Some(Recovered { not_saved, .. }) => Served::Recovered { credential: held, not_saved },
-                None => Served::Fresh(held),
-            };
-            return Ok(served.into());
+            return Ok(match found {
+                Some(Recovered { not_saved, .. }) => Served::Recovered { credential: held, not_saved }.into(),
+                None => Served::Fresh(held).into(),
+            });
         }
         let ledger = journal.as_ref().map_or_else(|_| Ledger::default(), |journal| journal.record().ledger.clone());
         let serves = |one: &Recovered| {
@@ -116,11 +115,10 @@ impl Call {
         };
         if let Some(at) = recovered.iter().rposition(serves) {
             let Recovered { credential, not_saved } = recovered.swap_remove(at);
-            let served = match (place, not_saved) {
-                (Place::Own, None) => self.adopt(&credential, &ledger)?,
-                (_, not_saved) => Served::Recovered { credential, not_saved },
-            };
-            return Ok(served.into());
+            return Ok(match (place, not_saved) {
+                (Place::Own, None) => self.adopt(&credential, &ledger)?.into(),
+                (_, not_saved) => Served::Recovered { credential, not_saved }.into(),
+            });
         }
         // A main store that can't be read can't be mirrored to either; its other readers would then replay the token
         // that we spend. So this error stops us before the provider is asked.
