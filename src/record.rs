@@ -105,8 +105,8 @@ pub struct Receipt {
     pub store: PathBuf,
     /// See [`ClaimRecord::in_main`].
     pub in_main: bool,
-    /// Whether a login took its place in the store that held the spent one, and main is none of it. It waits for another
-    /// agent that may still hold the spent one, and makes room where others need it.
+    /// Whether a login took its place in the store that held the spent one, and main is none of it; or whether a main store
+    /// has it. It waits for another agent that may still hold the spent one, and makes room where others need it.
     #[serde(default)]
     pub superseded: bool,
 }
