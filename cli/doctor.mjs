@@ -1,5 +1,16 @@
 /** `doctor`: what is in the way, what that means, and what to do. */
-import { chmodSync, existsSync, lstatSync, readdirSync, statfsSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fchmodSync,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  statfsSync,
+  statSync,
+} from "node:fs";
 import { basename, join } from "node:path";
 import { agentDirectories, keysOf, loginsOf, STORE_FILE } from "./state.mjs";
 import { duration, paint, printable, say, sayJson, wrap } from "./terminal.mjs";
@@ -71,12 +82,14 @@ async function examine(stateDir) {
     ];
   }
   const directories = agentDirectories(stateDir);
+  const ofLocks = locks(stateDir);
+  const hasKeys = ofLocks.every(({ code }) => code !== "lock_unavailable");
   return [
     ...fileSystem(stateDir),
     ...databases(stateDir, directories),
     ...directories.flatMap(store),
-    ...locks(stateDir),
-    ...(await keysOf(stateDir)).flatMap(key),
+    ...ofLocks,
+    ...(hasKeys ? await keysOf(stateDir) : []).flatMap(key),
   ];
 }
 
@@ -124,7 +137,7 @@ function store(directory) {
   const path = join(directory, STORE_FILE);
   if (!existsSync(path)) return [];
   const findings = [...privacy(directory, 0o700), ...privacy(path, 0o600)];
-  const { mtimeMs } = lstatSync(path);
+  const { mtimeMs } = statSync(path);
   if (mtimeMs > Date.now() + CLOCK_SLACK_MS) {
     const meaning = `It was written ${duration(mtimeMs - Date.now())} from now: the clock has been set back, or another host's is ahead.`;
     findings.push({
@@ -158,7 +171,7 @@ function store(directory) {
 /** Whether a file that holds or guards secrets is ours alone. @returns {Finding[]} */
 function privacy(path, mode) {
   if (process.platform === "win32") return [];
-  const { uid, mode: found } = lstatSync(path);
+  const { uid, mode: found } = statSync(path);
   const me = process.geteuid?.();
   if (uid !== me && me !== 0) {
     const meaning = `It belongs to another user (uid ${uid}), and is refused.`;
@@ -168,23 +181,36 @@ function privacy(path, mode) {
   }
   if ((found & OTHERS) === 0) return [];
   const meaning = `Other users may look at it (mode ${(found & 0o7777).toString(8)}).`;
-  return [
-    {
-      level: "warning",
-      code: "mode",
-      path,
-      meaning,
-      advice: `chmod ${mode.toString(8)} it, or use --fix.`,
-      repair: () => chmodSync(path, mode),
-    },
-  ];
+  const finding = { level: "warning", code: "mode", path, meaning, advice: `chmod ${mode.toString(8)} it.` };
+  // What is not this user's, or lies elsewhere, may be meant to be as it is.
+  if (uid !== me || lstatSync(path).isSymbolicLink()) return [finding];
+  const advice = `chmod ${mode.toString(8)} it, or use --fix.`;
+  return [{ ...finding, advice, repair: () => makePrivate(path, mode, uid) }];
+}
+
+/** Changes the mode of what is at `path` itself, and only if it is this user's. */
+function makePrivate(path, mode, uid) {
+  const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    if (fstatSync(file).uid !== uid) throw Object.assign(new Error("another user's"), { code: "EPERM" });
+    fchmodSync(file, mode);
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** @returns {Finding[]} */
 function locks(stateDir) {
   const directory = join(stateDir, "locks", "oauth-refresh");
-  if (!existsSync(directory)) return [];
-  const { mode, uid } = lstatSync(directory);
+  const stat = lstatSync(directory, { throwIfNoEntry: false });
+  if (!stat) return [];
+  if (!stat.isDirectory()) {
+    const what = stat.isSymbolicLink() ? "a symbolic link" : "no directory";
+    const meaning = `It is ${what}, and no lock is taken in it.`;
+    const advice = "Remove it; the next caller makes a directory.";
+    return [{ level: "error", code: "lock_unavailable", path: directory, meaning, advice }];
+  }
+  const { mode, uid } = stat;
   // One that root has made for a group is shared on purpose.
   if (uid === 0 && (mode & 0o2000) !== 0) return [];
   const files = readdirSync(directory).filter((name) => !name.endsWith(".lock"));
@@ -287,7 +313,7 @@ function tell(stateDir, findings) {
   const open = findings.filter(({ fixed }) => !fixed).length;
   say(
     open === 0
-      ? `${paint("green", "ok")} ${stateDir}: nothing is in the way.`
-      : `${open} finding${open === 1 ? "" : "s"} in ${stateDir}.`,
+      ? `${paint("green", "ok")} ${printable(stateDir)}: nothing is in the way.`
+      : `${open} finding${open === 1 ? "" : "s"} in ${printable(stateDir)}.`,
   );
 }

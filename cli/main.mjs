@@ -7,7 +7,7 @@ import { doctor } from "./doctor.mjs";
 import { stateDirectory } from "./state.mjs";
 import { status, watch } from "./status.mjs";
 import { storm } from "./storm.mjs";
-import { paint, say, sayJson } from "./terminal.mjs";
+import { paint, printable, say, sayJson } from "./terminal.mjs";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
 const FAILED = 1;
@@ -18,6 +18,12 @@ const integer = (least, most) => (text) => {
   if (!Number.isInteger(number) || number < least || number > most)
     throw new InvalidArgumentError(`A whole number from ${least} to ${most} is needed.`);
   return number;
+};
+
+const directory = (text) => {
+  // As from a variable that is not set: the default is not meant.
+  if (text.trim() === "") throw new InvalidArgumentError("A directory is needed.");
+  return text;
 };
 
 const program = new Command("oauth-refresh-lock")
@@ -38,7 +44,11 @@ const command = (name, description) =>
   program.command(name).description(description).option("--json", "print JSON").exitOverride();
 
 const onState = (name, description) =>
-  command(name, description).option("--state-dir <dir>", "state directory (default: OPENCLAW_STATE_DIR, ~/.openclaw)");
+  command(name, description).option(
+    "--state-dir <dir>",
+    "state directory (default: OPENCLAW_STATE_DIR, ~/.openclaw)",
+    directory,
+  );
 
 onState("status", "who holds which login's lock, and when it is refreshed next").action(({ stateDir, json }) =>
   status({ stateDir: stateDirectory(stateDir), json }),
@@ -85,7 +95,7 @@ try {
   // Of commander's, which has told it.
   if (typeof error.exitCode === "number") process.exitCode = error.exitCode === 0 ? 0 : USAGE;
   else {
-    process.stderr.write(`${paint("red", "error:", process.stderr)} ${error.message}\n`);
+    process.stderr.write(`${paint("red", "error:", process.stderr)} ${printable(error.message)}\n`);
     process.exitCode = FAILED;
   }
 }

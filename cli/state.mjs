@@ -1,5 +1,5 @@
 /** What a state directory holds: the agents' stores, and the keys that they share. */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { inspectOAuthRefreshLocks, resolveOAuthRefreshLockPath } from "../index.mjs";
 
@@ -39,19 +39,25 @@ function list(directory) {
  * @throws if it can't be read; the message quotes none of it
  */
 export function loginsOf(directory) {
+  const path = join(directory, STORE_FILE);
   let text;
   try {
-    text = readFileSync(join(directory, STORE_FILE), "utf8");
+    // A pipe would be waited for.
+    text = statSync(path).isFile() && readFileSync(path, "utf8");
   } catch (error) {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") return [];
     throw new Error(`it can't be read (${error.code})`);
   }
-  let profiles;
+  if (text === false) throw new Error("it is no file");
+  let store;
   try {
-    ({ profiles } = JSON.parse(text));
+    store = JSON.parse(text);
   } catch {
     throw new Error("it is no JSON");
   }
+  const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+  const { profiles } = isObject(store) ? store : { profiles: store };
+  if (profiles !== undefined && !isObject(profiles)) throw new Error("it holds no profiles");
   return Object.entries(profiles ?? {}).flatMap(([profileId, profile]) => {
     const { type, mode, provider, expires } = profile ?? {};
     if ((type ?? mode) !== "oauth" || typeof provider !== "string") return [];

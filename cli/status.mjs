@@ -2,7 +2,7 @@
 import { basename } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { keysOf } from "./state.mjs";
-import { duration, paint, relative, say, sayJson, table } from "./terminal.mjs";
+import { duration, paint, printable, relative, say, sayJson, table } from "./terminal.mjs";
 
 const HEAD = ["LOGIN", "HOLDER", "HELD", "WAIT", "LAST REFRESH", "EXPIRES", "NEXT"];
 const WIDTHS = [21, 8, 6, 4, 15, 9, 9];
@@ -42,7 +42,7 @@ function row(key, now) {
 }
 
 function draw(keys, stateDir) {
-  if (keys.length === 0) return `No OAuth logins and no locks in ${stateDir}.`;
+  if (keys.length === 0) return `No OAuth logins and no locks in ${printable(stateDir)}.`;
   const now = Date.now();
   return table(
     HEAD,
@@ -77,7 +77,7 @@ export async function watch({ stateDir, json, interval }) {
   while (!ended.signal.aborted) {
     const keys = await keysOf(stateDir);
     const now = changing(keys);
-    if (isLive) say(`${CLEAR}${draw(keys, stateDir)}\n\n${paint("dim", `${stateDir} · Ctrl-C ends`)}`);
+    if (isLive) say(`${CLEAR}${draw(keys, stateDir)}\n\n${paint("dim", `${printable(stateDir)} · Ctrl-C ends`)}`);
     else if (now !== before) {
       const at = new Date();
       say(

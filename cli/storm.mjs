@@ -14,12 +14,19 @@ const AGENT = fileURLToPath(new URL("storm-agent.mjs", import.meta.url));
 const PROVIDER = "storm";
 const PROFILE = "storm:default";
 const BAR = 40;
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /** @returns {Promise<boolean>} whether one call served everyone */
 export async function storm({ processes: count, latency, lock, json }) {
   const stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-storm-"));
   const provider = await startProvider(latency);
   const children = [];
+  const clear = () => {
+    for (const { child } of children) child.kill("SIGKILL");
+    rmSync(stateDir, { recursive: true, force: true, maxRetries: 10 });
+  };
+  const interrupted = SIGNALS.map((signal) => [signal, () => interrupt(signal, clear)]);
+  for (const [signal, listener] of interrupted) process.once(signal, listener);
   try {
     const agentDir = (name) => join(stateDir, "agents", name, "agent");
     const names = Array.from({ length: count }, (_, at) => `agent-${at + 1}`);
@@ -65,8 +72,15 @@ export async function storm({ processes: count, latency, lock, json }) {
     for (const { child } of children) child.kill("SIGKILL");
     await Promise.all(children.map(({ gone }) => gone));
     provider.close();
-    rmSync(stateDir, { recursive: true, force: true, maxRetries: 10 });
+    clear();
+    for (const [signal, listener] of interrupted) process.off(signal, listener);
   }
+}
+
+/** Leaves nothing behind, then ends as if the signal had not been listened to. */
+function interrupt(signal, clear) {
+  clear();
+  process.kill(process.pid, signal);
 }
 
 function write(directory, refresh) {

@@ -14,8 +14,8 @@ export function paint(style, text, stream = process.stdout) {
 export const say = (text) => process.stdout.write(`${text}\n`);
 export const sayJson = (value) => say(JSON.stringify(value, null, 2));
 
-/** Control characters of a foreign name must not reach a terminal. */
-export const printable = (text) => String(text).replace(/[\u0000-\u001f\u007f-\u009f]/g, "\uFFFD");
+/** Of a foreign name no control character may reach a terminal, nor what hides or reorders text. */
+export const printable = (text) => String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "\uFFFD");
 
 /** A plain table. The columns of `widths` have that many characters, and what is longer is cut. */
 export function table(head, rows, widths) {

@@ -1,5 +1,6 @@
 /** Every finding of `doctor`, provoked by what causes it; and that it repairs file modes and nothing else. */
-import { chmodSync, mkdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { chmodSync, mkdirSync, renameSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, test } from "vitest";
@@ -61,6 +62,49 @@ test("modes that let others look are repaired by --fix, and nothing else is touc
   );
   expect(host.tree()).toEqual(well);
   expect(found(host)).toEqual({ status: 0, findings: [] });
+});
+
+test("nothing is repaired by way of a symbolic link", () => {
+  const host = createHost({ main: usable() });
+  const elsewhere = join(host.root, "elsewhere");
+  renameSync(host.storePath("main"), elsewhere);
+  symlinkSync(elsewhere, host.storePath("main"));
+  expect(found(host)).toEqual({ status: 0, findings: [] });
+  chmodSync(elsewhere, 0o644);
+  expect(found(host, "--fix")).toEqual(only("warning", "mode", host.storePath("main")));
+  expect(statSync(elsewhere).mode & 0o777).toBe(0o644);
+});
+
+test.runIf(process.geteuid() === 0)("nothing of another user's is repaired, by root either", () => {
+  const host = createHost({ main: usable() });
+  spawnSync("chown", ["12345", host.storePath("main")]);
+  chmodSync(host.storePath("main"), 0o644);
+  expect(found(host, "--fix")).toEqual(only("warning", "mode", host.storePath("main")));
+  expect(statSync(host.storePath("main")).mode & 0o777).toBe(0o644);
+});
+
+test("what is no store in the place of one", () => {
+  const host = createHost({ main: usable() });
+  for (const text of ['"text"', "7", "null", "[]", '{"profiles":[]}', '{"profiles":"text"}']) {
+    host.seed("main", text);
+    expect(found(host), text).toEqual(only("error", "store_invalid", host.storePath("main")));
+  }
+  host.seed("main", "{}");
+  expect(found(host)).toEqual({ status: 0, findings: [] });
+  rmSync(host.storePath("main"));
+  spawnSync("mkfifo", ["-m", "600", host.storePath("main")]);
+  expect(found(host)).toEqual(only("error", "store_invalid", host.storePath("main")));
+});
+
+test("what is no directory in the place of the lock directory", () => {
+  const host = createHost();
+  const directory = dirname(lockPath(host));
+  mkdirSync(dirname(directory), { mode: 0o700 });
+  writeFileSync(directory, "");
+  expect(found(host)).toEqual(only("error", "lock_unavailable", directory));
+  rmSync(directory);
+  symlinkSync(join(host.root, "elsewhere"), directory);
+  expect(found(host)).toEqual(only("error", "lock_unavailable", directory));
 });
 
 test.runIf(process.geteuid() === 0)("another user's store", () => {

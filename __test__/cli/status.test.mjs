@@ -25,6 +25,27 @@ test("an empty state directory has nothing to show, and is left as it is", () =>
   expect(host.tree()).toEqual(before);
 });
 
+test("a state directory that is named by nothing, as by a variable that is not set, is refused", () => {
+  for (const args of [["status"], ["doctor", "--fix"], ["path", "acme", "acme:owner"]]) {
+    const { stdout, stderr, status } = cli([...args, "--state-dir", ""]);
+    expect({ stdout, status }).toEqual({ stdout: "", status: 2 });
+    expect(stderr).toMatch(/A directory is needed/);
+  }
+});
+
+test("names that would play tricks on a terminal are shown without", () => {
+  const host = createHost();
+  const evil = "a\u001b[31m\u202eb\u200bc";
+  host.seed("main", JSON.stringify({ version: 1, profiles: { [evil]: { ...usable(), provider: "acme" } } }));
+  for (const args of [["status"], ["doctor"]]) {
+    const { stdout } = cli([...args, ...on(host)]);
+    expect(stdout).not.toBe("");
+    expect(stdout.replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+  }
+  const { stdout, stderr } = cli(["status", "--state-dir", join(host.root, evil)]);
+  expect((stdout + stderr).replaceAll("\n", "")).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+});
+
 test("a login is named, with the latest expiry of its agents and its next refresh", () => {
   const host = createHost();
   const [sooner, later] = [usable(), usable({ expires: Date.now() + 2 * 3_600_000 })];

@@ -1,9 +1,10 @@
 /** `storm`: what it shows is what happens. And that no command shows a token. */
+import { once } from "node:events";
 import { readdirSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { createHost, expired, usable } from "../support/host.mjs";
-import { cli, cliJson, widest } from "./cli.mjs";
+import { cli, cliJson, startCli, widest } from "./cli.mjs";
 
 const left = () => readdirSync(tmpdir()).filter((name) => name.startsWith("oauth-refresh-lock-storm-"));
 
@@ -22,6 +23,15 @@ test("with us, one call serves everyone, and nothing is left behind", () => {
   });
   expect(report.agents.filter(({ outcome }) => outcome === "refreshed")).toHaveLength(1);
   expect(report.agents.every(({ isFresh }) => isFresh)).toBe(true);
+  expect(left()).toEqual(before);
+});
+
+test.each(["SIGINT", "SIGTERM"])("ended by %s it leaves nothing behind, and ends by it", async (signal) => {
+  const before = left();
+  const storm = startCli(["storm", "--processes", "2", "--latency", "60000"]);
+  await vi.waitFor(() => expect(left()).toHaveLength(before.length + 1), { timeout: 20_000 });
+  storm.kill(signal);
+  expect(await once(storm, "exit")).toEqual([null, signal]);
   expect(left()).toEqual(before);
 });
 
