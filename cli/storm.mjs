@@ -18,15 +18,16 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /** @returns {Promise<boolean>} whether one call served everyone */
 export async function storm({ processes: count, latency, lock, json }) {
-  const stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-storm-"));
-  const provider = await startProvider(latency);
   const children = [];
+  let stateDir;
   const clear = () => {
     for (const { child } of children) child.kill("SIGKILL");
-    rmSync(stateDir, { recursive: true, force: true, maxRetries: 10 });
+    if (stateDir) rmSync(stateDir, { recursive: true, force: true, maxRetries: 10 });
   };
   const interrupted = SIGNALS.map((signal) => [signal, () => interrupt(signal, clear)]);
   for (const [signal, listener] of interrupted) process.once(signal, listener);
+  stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-storm-"));
+  const provider = await startProvider(latency);
   try {
     const agentDir = (name) => join(stateDir, "agents", name, "agent");
     const names = Array.from({ length: count }, (_, at) => `agent-${at + 1}`);

@@ -26,8 +26,8 @@ export function cliJson(args, env, uid) {
 }
 
 /** One that goes on. */
-export const startCli = (args) =>
-  spawn(process.execPath, [MAIN, ...args], { stdio: ["ignore", "pipe", "inherit"], env: ENV });
+export const startCli = (args, env = {}) =>
+  spawn(process.execPath, [MAIN, ...args], { stdio: ["ignore", "pipe", "inherit"], env: { ...ENV, ...env } });
 
 /** The longest line, in characters. */
 export const widest = (text) => Math.max(...text.split("\n").map((line) => [...line].length));

@@ -1,16 +1,14 @@
 /** `storm`: what it shows is what happens. And that no command shows a token. */
 import { once } from "node:events";
 import { readdirSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { expect, test, vi } from "vitest";
 import { createHost, expired, usable } from "../support/host.mjs";
 import { cli, cliJson, startCli, widest } from "./cli.mjs";
 
-const left = () => readdirSync(tmpdir()).filter((name) => name.startsWith("oauth-refresh-lock-storm-"));
-
 test("with us, one call serves everyone, and nothing is left behind", () => {
-  const before = left();
-  const report = cliJson(["storm", "--processes", "6", "--latency", "20"]);
+  const { root } = createHost();
+  const before = readdirSync(root);
+  const report = cliJson(["storm", "--processes", "6", "--latency", "20"], { TMPDIR: root });
   expect(report).toMatchObject({
     status: 0,
     processes: 6,
@@ -23,16 +21,17 @@ test("with us, one call serves everyone, and nothing is left behind", () => {
   });
   expect(report.agents.filter(({ outcome }) => outcome === "refreshed")).toHaveLength(1);
   expect(report.agents.every(({ isFresh }) => isFresh)).toBe(true);
-  expect(left()).toEqual(before);
+  expect(readdirSync(root)).toEqual(before);
 });
 
 test.each(["SIGINT", "SIGTERM"])("ended by %s it leaves nothing behind, and ends by it", async (signal) => {
-  const before = left();
-  const storm = startCli(["storm", "--processes", "2", "--latency", "60000"]);
-  await vi.waitFor(() => expect(left()).toHaveLength(before.length + 1), { timeout: 20_000 });
+  const { root } = createHost();
+  const before = readdirSync(root);
+  const storm = startCli(["storm", "--processes", "2", "--latency", "60000"], { TMPDIR: root });
+  await vi.waitFor(() => expect(readdirSync(root)).toHaveLength(before.length + 1), { timeout: 20_000 });
   storm.kill(signal);
   expect(await once(storm, "exit")).toEqual([null, signal]);
-  expect(left()).toEqual(before);
+  expect(readdirSync(root)).toEqual(before);
 });
 
 test("without us, everyone calls, and the login is revoked", () => {
