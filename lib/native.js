@@ -41,7 +41,7 @@ function unavailable(name, tried, failures) {
   // A file that is there and can't be loaded says more than one that isn't there.
   const broken = failures.findIndex(({ code }) => code !== "MODULE_NOT_FOUND");
   const cause = failures[Math.max(broken, 0)];
-  const found = broken < 0 ? "" : `; it is there but can't be loaded: ${cause.message.split("\n")[0]}`;
+  const found = broken < 0 ? "" : `; it is there but can't be loaded: ${cause.message.split(/\r?\n/)[0]}`;
   const advice = TARGETS.includes(name)
     ? `install this package again without --omit=optional, on the platform that it is to run on (a lock file made on another one may lack ${packaged})`
     : `there is no prebuilt one for this platform (there are ${TARGETS.join(", ")})`;

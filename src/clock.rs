@@ -38,16 +38,24 @@ impl Clock for SystemClock {
     }
 }
 
-#[cfg(unix)]
+#[cfg(all(unix, not(target_vendor = "apple")))]
 fn since_boot() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let part = |part| u64::try_from(part).unwrap_or(0);
     Duration::from_secs(part(now.tv_sec)) + Duration::from_nanos(part(now.tv_nsec))
 }
 
-#[cfg(not(unix))]
+/// `CLOCK_MONOTONIC` goes on while a Mac sleeps.
+#[cfg(target_vendor = "apple")]
 fn since_boot() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::from_raw(nix::libc::CLOCK_UPTIME_RAW)).map_or(Duration::ZERO, Duration::from)
+}
+
+#[cfg(windows)]
+fn since_boot() -> Duration {
+    // In units of 100 ns. It fails at no address but ours.
+    Duration::from_micros(winsafe::QueryUnbiasedInterruptTime().unwrap_or(0) / 10)
 }
 
 /// How long a thread has to sleep for so many milliseconds of [`Clock::boot_ms`].

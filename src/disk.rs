@@ -218,12 +218,13 @@ pub fn read_at(file: &File, path: &Path, offset: u64, length: usize) -> io::Resu
 pub fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_owned();
     for _ in 0..MAX_LINKS {
-        match fs::read_link(&target) {
-            Ok(next) => target = target.parent().map_or_else(|| next.clone(), |parent| parent.join(&next)),
-            // Not a link, or nothing there: the end of the chain.
-            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
-                return Ok(target);
+        match fs::symlink_metadata(&target) {
+            Ok(found) if found.is_symlink() => {
+                let next = fs::read_link(&target)?;
+                target = target.parent().map_or_else(|| next.clone(), |parent| parent.join(&next));
             }
+            Ok(_) => return Ok(target),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(target),
             Err(error) => return Err(error),
         }
     }
@@ -263,14 +264,20 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        let is_busy = error.kind() == io::ErrorKind::ResourceBusy
-            || (cfg!(windows) && error.kind() == io::ErrorKind::PermissionDenied);
-        if !is_busy || pause > LAST_RENAME_PAUSE {
+        if !is_busy(&error) || pause > LAST_RENAME_PAUSE {
             return Err(error);
         }
         std::thread::sleep(pause);
         pause *= 2;
     }
+}
+
+/// Whether another program has the file open, in a way that keeps us from it for a while.
+fn is_busy(error: &io::Error) -> bool {
+    /// Windows: `ERROR_ACCESS_DENIED`, `ERROR_SHARING_VIOLATION`, `ERROR_LOCK_VIOLATION`.
+    const BUSY: [i32; 3] = [5, 32, 33];
+    let is_held = cfg!(windows) && error.raw_os_error().is_some_and(|code| BUSY.contains(&code));
+    is_held || error.kind() == io::ErrorKind::ResourceBusy
 }
 
 fn temporary_beside(path: &Path, term: u32) -> PathBuf {

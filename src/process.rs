@@ -123,9 +123,16 @@ fn exists(pid: u32) -> bool {
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
-#[cfg(not(unix))]
-fn exists(_pid: u32) -> bool {
-    true
+#[cfg(windows)]
+fn exists(pid: u32) -> bool {
+    use winsafe::{HPROCESS, co};
+    /// The exit code of a process that goes on; one that is dead is there for as long as somebody has it open.
+    const STILL_ACTIVE: u32 = 259;
+    match HPROCESS::OpenProcess(co::PROCESS::QUERY_LIMITED_INFORMATION, false, pid) {
+        Ok(process) => !matches!(process.GetExitCodeProcess(), Ok(code) if code != STILL_ACTIVE),
+        // What we may not look at is there too.
+        Err(error) => error != co::ERROR::INVALID_PARAMETER,
+    }
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -3,7 +3,7 @@
 //! | | |
 //! |---|---|
 //! | Linux, macOS, BSD | `flock(2)`: held by the open file, so threads of one process exclude each other too; released by the kernel when the holder dies |
-//! | Windows | `LockFileEx` on the whole file, released when the handle is closed; at a process's death that may lag |
+//! | Windows | `LockFileEx` on a byte far behind the record, as nobody could read what is locked; released when the handle is closed, which at a process's death may lag |
 //! | NFS, SMB, virtiofs | as good as the file system's own `flock` |
 //!
 //! The file is created once and never unlinked, truncated or replaced: a lock on a path that can change its file
@@ -16,7 +16,6 @@ use crate::error::{Code, Error, Result};
 use crate::file_system::{self, LockLayer, Trust, Warning};
 use crate::holder::{Found, Holder};
 use crate::private_dir;
-use fs4::{FileExt, TryLockError};
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -30,11 +29,53 @@ impl LockLayer for Kernel {
         if disk::lock_lies() {
             return Ok(true);
         }
+        system::try_lock(file)
+    }
+}
+
+#[cfg(unix)]
+mod system {
+    use fs4::{FileExt, TryLockError};
+    use std::fs::File;
+    use std::io;
+
+    pub(super) fn try_lock(file: &File) -> io::Result<bool> {
         match FileExt::try_lock(file) {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    pub(super) fn lock(file: &File) -> io::Result<()> {
+        FileExt::lock(file)
+    }
+}
+
+#[cfg(windows)]
+mod system {
+    use file_guard::Lock;
+    use std::fs::File;
+    use std::io;
+    use std::mem;
+
+    /// The byte that is locked; there need not be one.
+    const AT: usize = 1 << 30;
+
+    pub(super) fn try_lock(file: &File) -> io::Result<bool> {
+        match file_guard::try_lock(file, Lock::Exclusive, AT, 1) {
+            Ok(guard) => {
+                // Held until the file is closed.
+                mem::forget(guard);
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn lock(file: &File) -> io::Result<()> {
+        file_guard::lock(file, Lock::Exclusive, AT, 1).map(mem::forget)
     }
 }
 
@@ -80,7 +121,7 @@ impl KernelLock {
             return Ok(lock);
         }
         loop {
-            match FileExt::lock(&lock.file) {
+            match system::lock(&lock.file) {
                 Ok(()) => return Ok(lock),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(unusable(path, &error)),
