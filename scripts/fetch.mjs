@@ -15,9 +15,9 @@ export function nodeBinary(major) {
 }
 
 /** The same for another platform, such as `linux-arm64`. */
-export function foreignNode(major, platform) {
+export function foreignNode(major, platform, file = "node") {
   const name = `node-${platform}`;
-  return fetched(join(target, "nodes", `${major}-${platform}`), `${name}@${major}`, `${name}/bin/node`, ["--force"]);
+  return fetched(join(target, "nodes", `${major}-${platform}`), `${name}@${major}`, `${name}/bin/${file}`, ["--force"]);
 }
 
 /** The directory of a package, at exactly this version and without what it can do without. */
