@@ -146,9 +146,20 @@ test("what the README links to is in the package, but for the sources", () => {
 test("imported and required, across processes, it works", async () => {
   cpSync(join(ROOT, "smoke"), join(project, "smoke"), { recursive: true });
   const said = await run(process.execPath, ["--test-reporter=tap", "smoke/smoke.mjs"]);
-  expect(said).toMatch(/^# pass 6$/m);
+  expect(said).toMatch(/^# pass 7$/m);
   expect(said).toMatch(/^# fail 0$/m);
 });
+
+test.skipIf(process.platform === "win32")(
+  "what is packed passes the workflow's smoke test, without a registry that has it",
+  async () => {
+    const env = { npm_config_registry: registry.url, npm_config_cache: join(workspace, "cache"), TMPDIR: workspace };
+    // Its platform's package is in the tarball alone.
+    registry.forget(PLATFORM);
+    const said = await run("sh", [join(ROOT, "smoke", "installed.sh"), packed, target()], workspace, env);
+    expect(said).toMatch(/^. pass 7$/m);
+  },
+);
 
 test("its command line runs by its name", async () => {
   const directory = join(project, "state");

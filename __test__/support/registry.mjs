@@ -14,7 +14,7 @@ const OURS = /^(@oauth-refresh-lock\/|oauth-refresh-lock$)/;
 export const integrityOf = (bytes) => `sha512-${createHash("sha512").update(bytes).digest("base64")}`;
 
 /**
- * `published`: what was published, in its order. `refuse`: whether a package is refused when it is published. `hide`: whether what
+ * `published`: what was published, in its order. `forget`: to have a package no longer. `refuse`: whether a package is refused when it is published. `hide`: whether what
  * was published is not shown yet.
  *
  * @param {{ directory?: string, elsewhere?: string, refuse?: (name: string) => boolean, hide?: (name: string) => boolean }} options
@@ -68,5 +68,5 @@ export async function startRegistry({ directory, elsewhere, refuse = () => false
     const manifest = JSON.parse(stdout);
     add(manifest.name, manifest, readFileSync(path), "latest");
   }
-  return { url: url(), published, close: () => server.close() };
+  return { url: url(), published, forget: (name) => documents.delete(name), close: () => server.close() };
 }
