@@ -2,65 +2,33 @@
  * What is published, as a user gets it: packed, installed by npm from a registry into an empty project, imported, required,
  * type-checked and looked at by the tools that check packages.
  */
-import { spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import { once } from "node:events";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { startRegistry } from "./support/registry.mjs";
 
 const execFile = promisify((await import("node:child_process")).execFile);
 const ROOT = join(import.meta.dirname, "..");
-const { TARGETS, target } = createRequire(import.meta.url)("../lib/native.js");
+const { TARGETS, packageOf, target } = createRequire(import.meta.url)("../lib/native.js");
 const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
 const NAME = "oauth-refresh-lock";
 const BIN = join(ROOT, "node_modules", ".bin");
+const PLATFORM = packageOf(target());
+const REPOSITORY = { type: "git", url: "git+https://github.com/acme/oauth-refresh-lock.git" };
 
 let workspace;
 let packed;
 let project;
 let registry;
 
-/** A registry that has our packages, and sends whoever asks for another one to the usual registry. */
-async function startRegistry(directory, elsewhere) {
-  const packages = new Map();
-  for (const file of readdirSync(directory)) {
-    const bytes = readFileSync(join(directory, file));
-    const { stdout } = spawnSync("tar", ["-xzOf", join(directory, file), "package/package.json"], { encoding: "utf8" });
-    const manifest = JSON.parse(stdout);
-    packages.set(manifest.name, { file, bytes, manifest });
-  }
-  const server = createServer((request, response) => {
-    const path = decodeURIComponent(request.url.slice(1));
-    const { port } = server.address();
-    const tarball = [...packages.values()].find(({ file }) => path === `-/${file}`);
-    if (tarball) return response.end(tarball.bytes);
-    const { manifest, bytes, file } = packages.get(path) ?? {};
-    if (!manifest) {
-      // A platform's package that was not built here.
-      if (path.startsWith(NAME)) return response.writeHead(404).end("{}");
-      return response.writeHead(302, { location: new URL(request.url.slice(1), elsewhere).href }).end();
-    }
-    const integrity = `sha512-${createHash("sha512").update(bytes).digest("base64")}`;
-    const dist = { tarball: `http://127.0.0.1:${port}/-/${file}`, integrity };
-    const { version } = manifest;
-    const body = { name: path, "dist-tags": { latest: version }, versions: { [version]: { ...manifest, dist } } };
-    response.setHeader("content-type", "application/json");
-    return response.end(JSON.stringify(body));
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return { url: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
-}
-
 /** @param {string} command @param {string[]} args */
-async function run(command, args, cwd = project) {
+async function run(command, args, cwd = project, env = {}) {
+  const options = { cwd, encoding: "utf8", maxBuffer: 1 << 24, env: { ...process.env, ...env } };
   try {
-    const { stdout } = await execFile(command, args, { cwd, encoding: "utf8", maxBuffer: 1 << 24 });
+    const { stdout } = await execFile(command, args, options);
     return stdout;
   } catch (error) {
     throw new Error(`${command} ${args.join(" ")}: ${error.stdout}${error.stderr}`);
@@ -72,9 +40,10 @@ beforeAll(async () => {
   packed = join(workspace, "packed");
   project = join(workspace, "project");
   mkdirSync(project);
-  await run(process.execPath, [join(ROOT, "scripts", "pack.mjs"), "--out", packed], ROOT);
+  const env = { GITHUB_REPOSITORY: "acme/oauth-refresh-lock" };
+  await run(process.execPath, [join(ROOT, "scripts", "pack.mjs"), "--out", packed], ROOT, env);
   const elsewhere = (await run("npm", ["config", "get", "registry", "--loglevel=error"])).trim();
-  registry = await startRegistry(packed, elsewhere);
+  registry = await startRegistry({ directory: packed, elsewhere });
   writeFileSync(join(project, "package.json"), JSON.stringify({ name: "empty", private: true }));
   const quiet = ["--no-audit", "--no-fund", "--loglevel=error", "--cache", join(workspace, "cache")];
   await run("npm", ["install", NAME, "--registry", registry.url, ...quiet]);
@@ -86,15 +55,21 @@ afterAll(() => {
 
 const installed = (...path) => join(project, "node_modules", ...path);
 
+const manifestIn = (...path) => JSON.parse(readFileSync(join(...path, "package.json"), "utf8"));
+
 test("npm installs the package, and of the platforms' this one's alone", () => {
-  const ours = readdirSync(installed()).filter((name) => name.startsWith(NAME));
-  expect(ours.sort()).toEqual([NAME, `${NAME}-${target()}`].sort());
+  expect(
+    readdirSync(installed())
+      .filter((name) => name.includes(NAME))
+      .sort(),
+  ).toEqual([`@${NAME}`, NAME].sort());
+  expect(readdirSync(installed(`@${NAME}`))).toEqual([target()]);
 });
 
 test("its platforms are optional dependencies of exactly its version, and nothing runs at installation", () => {
-  const manifest = JSON.parse(readFileSync(installed(NAME, "package.json"), "utf8"));
+  const manifest = manifestIn(installed(NAME));
   expect(manifest.optionalDependencies).toEqual(
-    Object.fromEntries(TARGETS.map((name) => [`${NAME}-${name}`, version])),
+    Object.fromEntries(TARGETS.map((name) => [`@${NAME}/${name}`, version])),
   );
   expect(manifest).not.toHaveProperty("scripts");
   expect(manifest).not.toHaveProperty("devDependencies");
@@ -104,27 +79,87 @@ test("its platforms are optional dependencies of exactly its version, and nothin
 test("every platform has its package, in the same version", () => {
   expect(readdirSync(join(ROOT, "npm")).sort()).toEqual([...TARGETS].sort());
   for (const name of TARGETS) {
-    const manifest = JSON.parse(readFileSync(join(ROOT, "npm", name, "package.json"), "utf8"));
+    const manifest = manifestIn(ROOT, "npm", name);
     const [os, cpu, libc] = name.split("-");
     const isLinux = os === "linux";
-    const { name: packageName, version: its, os: oses, cpu: cpus, libc: libcs, main } = manifest;
-    expect({ packageName, its, oses, cpus, libcs, main }).toEqual({
-      packageName: `${NAME}-${name}`,
+    const { name: packageName, version: its, os: oses, cpu: cpus, libc: libcs, main, publishConfig } = manifest;
+    expect({ packageName, its, oses, cpus, libcs, main, publishConfig }).toEqual({
+      packageName: `@${NAME}/${name}`,
       its: version,
       oses: [os],
       cpus: [cpu],
       libcs: isLinux ? [libc === "gnu" ? "glibc" : "musl"] : undefined,
       main: `${NAME}.${name}.node`,
+      publishConfig: { access: "public" },
     });
+    expect(readFileSync(join(ROOT, "npm", name, "README.md"), "utf8")).toContain(`# @${NAME}/${name}\n`);
   }
+});
+
+test("a clone can't be published; what is packed can, and says what repository it is from", () => {
+  for (const path of [[ROOT], ...TARGETS.map((name) => [ROOT, "npm", name])]) {
+    const manifest = manifestIn(...path);
+    expect([path, manifest.private, manifest.repository]).toEqual([path, true, undefined]);
+  }
+  for (const name of [NAME, PLATFORM]) {
+    const manifest = manifestIn(installed(name));
+    expect([name, manifest.private, manifest.repository]).toEqual([name, undefined, REPOSITORY]);
+  }
+});
+
+test("npm would publish it as it is packed", async () => {
+  const home = join(workspace, "publisher");
+  mkdirSync(home);
+  // No login is needed to try, nor anything from the usual registry.
+  const empty = await startRegistry({});
+  const env = { npm_config_userconfig: join(home, "npmrc"), npm_config_registry: empty.url };
+  try {
+    for (const file of [`${NAME}-${version}.tgz`, `${NAME}-${target()}-${version}.tgz`]) {
+      cpSync(join(packed, file), join(home, file));
+      const said = await run("npm", ["publish", "--dry-run", "--json", `./${file}`], home, env);
+      expect(said).toContain(`"filename": "${file}"`);
+    }
+  } finally {
+    empty.close();
+  }
+});
+
+test("a platform's package has the licences of what is linked into its addon", () => {
+  expect(readFileSync(installed(PLATFORM, "LICENSE"), "utf8")).toBe(readFileSync(join(ROOT, "LICENSE"), "utf8"));
+  const [listed, ...texts] = readFileSync(installed(PLATFORM, "THIRD-PARTY-LICENSES"), "utf8").split(/^-{80}\n/m);
+  expect(listed).toMatch(/^ring .*: Apache-2.0 AND ISC$/m);
+  expect(listed).toMatch(/^napi .*: MIT$/m);
+  // Neither what is for tests, nor a macro, nor ourselves.
+  expect(listed).not.toMatch(/^(criterion|stateright|tempfile|napi-derive|serde_derive|oauth-refresh-lock) /m);
+  const titled = texts.filter((_, at) => at % 2 === 0).join("");
+  for (const [, crate] of listed.matchAll(/^(.+?): /gm)) expect(titled, crate).toContain(crate);
+  expect(texts.join("")).toContain("Permission is hereby granted, free of charge");
+});
+
+test("what the README links to is in the package, but for the sources", () => {
+  const links = [...readFileSync(installed(NAME, "README.md"), "utf8").matchAll(/\]\((?!https?:|#)([^)#]+)/g)];
+  const files = links.map(([, file]) => file).filter((file) => !/^(src|smoke|CONTRIBUTING)\b/.test(file));
+  expect(files).toEqual(expect.arrayContaining(["SECURITY.md", "docs/api.md"]));
+  expect(files.filter((file) => !existsSync(installed(NAME, file)))).toEqual([]);
 });
 
 test("imported and required, across processes, it works", async () => {
   cpSync(join(ROOT, "smoke"), join(project, "smoke"), { recursive: true });
   const said = await run(process.execPath, ["--test-reporter=tap", "smoke/smoke.mjs"]);
-  expect(said).toMatch(/^# pass 6$/m);
+  expect(said).toMatch(/^# pass 7$/m);
   expect(said).toMatch(/^# fail 0$/m);
 });
+
+test.skipIf(process.platform === "win32")(
+  "what is packed passes the workflow's smoke test, without a registry that has it",
+  async () => {
+    const env = { npm_config_registry: registry.url, npm_config_cache: join(workspace, "cache"), TMPDIR: workspace };
+    // Its platform's package is in the tarball alone.
+    registry.forget(PLATFORM);
+    const said = await run("sh", [join(ROOT, "smoke", "installed.sh"), packed, target()], workspace, env);
+    expect(said).toMatch(/^. pass 7$/m);
+  },
+);
 
 test("its command line runs by its name", async () => {
   const directory = join(project, "state");
@@ -178,20 +213,73 @@ test("without its platform's package it is imported all the same, and says what 
   `;
   const { code, message } = JSON.parse(await run(process.execPath, ["--input-type=module", "--eval", program], copy));
   expect(code).toBe("addon_unavailable");
-  for (const part of [target(), `${NAME}-${target()}`, "--omit=optional", "npm run build"])
-    expect(message).toContain(part);
+  for (const part of [target(), PLATFORM, "--omit=optional", "npm run build"]) expect(message).toContain(part);
 });
 
-test("an addon that can't be loaded is not taken for one that is missing", async () => {
-  const copy = join(workspace, "broken");
-  const platform = `${NAME}-${target()}`;
-  for (const name of [NAME, platform]) cpSync(installed(name), join(copy, "node_modules", name), { recursive: true });
-  writeFileSync(join(copy, "node_modules", platform, `${NAME}.${target()}.node`), "no addon");
+/** The package with its platform's, elsewhere; returns where. */
+function copyInstalled(name) {
+  const copy = join(workspace, name);
+  for (const name of [NAME, PLATFORM]) cpSync(installed(name), join(copy, "node_modules", name), { recursive: true });
+  return copy;
+}
+
+/** What the first call throws. */
+async function failureIn(copy, { options = [], before = "" } = {}) {
   const program = `
+    ${before}
     const { resolveOAuthRefreshLockPath } = require("oauth-refresh-lock");
     try { resolveOAuthRefreshLockPath("p", "x"); } catch ({ code, message }) { console.log(JSON.stringify({ code, message })); }
   `;
-  const { code, message } = JSON.parse(await run(process.execPath, ["--eval", program], copy));
+  return JSON.parse(await run(process.execPath, [...options, "--eval", program], copy));
+}
+
+test("an addon that can't be loaded is not taken for one that is missing", async () => {
+  const copy = copyInstalled("broken");
+  writeFileSync(join(copy, "node_modules", PLATFORM, `${NAME}.${target()}.node`), "no addon");
+  const { code, message } = await failureIn(copy);
   expect(code).toBe("addon_unavailable");
-  expect(message).toContain("it is there but can't be loaded");
+  expect(message).toContain(`${PLATFORM} is there but can't be loaded: `);
+  expect(message).toMatch(/Install this package again on the platform that it is to run on, or build it/);
+  expect(message).not.toContain("--omit");
 });
+
+test("what Windows' loader says is quoted without its line end and its full stop", async () => {
+  const before = `
+    process.dlopen = () => {
+      throw Object.assign(new Error("The specified module could not be found.\\r\\n\\\\\\\\?\\\\C:\\\\x.node"), { code: "ERR_DLOPEN_FAILED" });
+    };
+  `;
+  const { message } = await failureIn(copyInstalled("windows"), { before });
+  expect(message).toContain("can't be loaded: The specified module could not be found. Install this package again");
+});
+
+test("if Node may not load addons, the advice is to let it", async () => {
+  const { code, message } = await failureIn(copyInstalled("forbidden"), { options: ["--no-addons"] });
+  expect(code).toBe("addon_unavailable");
+  expect(message).toContain("start it without `--no-addons` and, under its permission model, with `--allow-addons`");
+  expect(message).not.toContain("npm run build");
+});
+
+const WITHOUT_REPORT = [
+  ["there is no report", `Object.defineProperty(process, "report", { value: undefined });`],
+  ["the report fails", `process.report.getReport = () => { throw new Error("no report"); };`],
+];
+test.skipIf(process.platform !== "linux").each(WITHOUT_REPORT)(
+  "where %s, either C library's addon is looked for",
+  async (name, before) => {
+    const copy = copyInstalled(name);
+    const use = `
+    ${before}
+    const { resolveOAuthRefreshLockPath } = require("oauth-refresh-lock");
+    console.log(resolveOAuthRefreshLockPath("p", "x", { stateDir: "/state" }));
+  `;
+    expect(await run(process.execPath, ["--eval", use], copy)).toMatch(/^\/state\/locks\//);
+    rmSync(join(copy, "node_modules", `@${NAME}`), { recursive: true });
+    const { code, message } = await failureIn(copy, { before });
+    expect(code).toBe("addon_unavailable");
+    for (const libc of ["gnu", "musl"]) {
+      const one = `linux-${process.arch}-${libc}`;
+      for (const tried of [`${NAME}.${one}.node`, `@${NAME}/${one}`]) expect(message).toContain(tried);
+    }
+  },
+);

@@ -1,3 +1,4 @@
+const { readdirSync } = require("node:fs");
 const path = require("node:path");
 const { OAuthRefreshLockError } = require("./errors.js");
 
@@ -13,6 +14,9 @@ const TARGETS = [
   "win32-arm64-msvc",
 ];
 
+/** The package that has a platform's addon. Scoped: nobody else can publish one for a platform that is to come. */
+const packageOf = (target) => `@oauth-refresh-lock/${target}`;
+
 let loaded;
 
 /** The native addon, loaded at first use: importing this package never throws. */
@@ -23,55 +27,88 @@ function native() {
 
 /** One that was built here comes before the one that npm installed for this platform. */
 function load() {
-  const name = target();
-  const tried = [path.join(__dirname, "..", `oauth-refresh-lock.${name}.node`), `oauth-refresh-lock-${name}`];
+  const names = targets();
+  const built = (name) => path.join(__dirname, "..", `oauth-refresh-lock.${name}.node`);
+  const tried = names.flatMap((name) => [built(name), packageOf(name)]);
   const failures = [];
   for (const file of tried) {
     try {
-      return require(file);
+      const addon = require(file);
+      addon.stayLoaded?.(require.resolve(file));
+      return addon;
     } catch (error) {
       failures.push(error);
     }
   }
-  throw unavailable(name, tried, failures);
+  throw unavailable(names[0], tried, failures);
 }
 
 function unavailable(name, tried, failures) {
-  const [built, packaged] = tried;
   // A file that is there and can't be loaded says more than one that isn't there.
   const broken = failures.findIndex(({ code }) => code !== "MODULE_NOT_FOUND");
   const cause = failures[Math.max(broken, 0)];
-  const found = broken < 0 ? "" : `; it is there but can't be loaded: ${cause.message.split(/\r?\n/)[0]}`;
-  const advice = TARGETS.includes(name)
-    ? `install this package again without --omit=optional, on the platform that it is to run on (a lock file made on another one may lack ${packaged})`
-    : `there is no prebuilt one for this platform (there are ${TARGETS.join(", ")})`;
+  const found = broken < 0 ? "" : `; ${tried[broken]} is there but can't be loaded: ${firstLine(cause.message)}`;
   return new OAuthRefreshLockError(
     "addon_unavailable",
-    `no native addon for ${name}: tried ${tried.join(" and ")}${found}. ${capital(advice)}, or build it from a clone of the ` +
-      "repository with `npm run build`, which needs Rust (https://rustup.rs), and put the file in the first place",
-    { cause, path: built },
+    `no native addon for ${name}: tried ${list(tried)}${found}. ${advice(name, broken < 0 ? undefined : cause)}`,
+    { cause, path: tried[0] },
   );
 }
 
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
+/** What to do about it. @param {Error & { code?: string } | undefined} broken why one that is there can't be loaded */
+function advice(name, broken) {
+  if (broken?.code === "ERR_DLOPEN_DISABLED")
+    return "Let Node load native addons: start it without `--no-addons` and, under its permission model, with `--allow-addons`";
+  const build =
+    "build it from a clone of the repository with `npm run build`, which needs Rust (https://rustup.rs), and put the file in the " +
+    "first place";
+  if (broken) return `Install this package again on the platform that it is to run on, or ${build}`;
+  if (!TARGETS.includes(name))
+    return `There is no prebuilt one for this platform (there are ${TARGETS.join(", ")}): ${build}`;
+  return (
+    "Install this package again without --omit=optional, on the platform that it is to run on (a lock file made on another one " +
+    `may lack ${packageOf(name)}), or ${build}`
+  );
+}
+
+/** What a loader says, as a part of our sentence: Windows ends its messages with a full stop and "\r\n". */
+const firstLine = (message) => message.split(/\r?\n/)[0].replace(/\.\s*$/, "");
+
+const list = (items) => `${items.slice(0, -1).join(", ")} and ${items.at(-1)}`;
 
 /** The platform's name as napi spells it, such as `linux-x64-gnu`. */
 function target() {
-  const { platform, arch } = process;
-  if (platform === "linux") return `${platform}-${arch}-${isMusl() ? "musl" : "gnu"}`;
-  return platform === "win32" ? `${platform}-${arch}-msvc` : `${platform}-${arch}`;
+  return targets()[0];
 }
 
-function isMusl() {
+/** The same; if Node doesn't say what its C library is, the likelier one first. */
+function targets() {
+  const { platform, arch } = process;
+  if (platform === "linux") return libcs().map((libc) => `${platform}-${arch}-${libc}`);
+  return [platform === "win32" ? `${platform}-${arch}-msvc` : `${platform}-${arch}`];
+}
+
+function libcs() {
   const { report } = process;
-  const before = report.excludeNetwork;
-  // It would look up the names of all addresses.
-  report.excludeNetwork = true;
+  const before = report?.excludeNetwork;
   try {
-    return report.getReport().header.glibcVersionRuntime === undefined;
+    // It would look up the names of all addresses.
+    report.excludeNetwork = true;
+    return report.getReport().header.glibcVersionRuntime === undefined ? ["musl"] : ["gnu"];
+  } catch {
+    // No report: an embedder's Node, or one that was built without.
+    return hasMuslLoader() ? ["musl", "gnu"] : ["gnu", "musl"];
   } finally {
-    report.excludeNetwork = before;
+    if (report) report.excludeNetwork = before;
   }
 }
 
-module.exports = { TARGETS, native, target };
+function hasMuslLoader() {
+  try {
+    return readdirSync("/lib").some((name) => name.startsWith("ld-musl-"));
+  } catch {
+    return false;
+  }
+}
+
+module.exports = { TARGETS, native, packageOf, target };

@@ -81,7 +81,13 @@ function zig() {
   if (!existsSync(join(bin, "zig"))) {
     mkdirSync(cross, { recursive: true });
     run("python3", ["-m", "venv", join(cross, "venv")]);
-    run(join(bin, "pip"), ["install", "--quiet", "cargo-zigbuild", "ziglang"]);
+    run(join(bin, "pip"), [
+      "install",
+      "--quiet",
+      "--require-hashes",
+      "-r",
+      join(root, "scripts/cross-requirements.txt"),
+    ]);
     writeFileSync(join(bin, "zig"), `#!/bin/sh\nexec "${join(bin, "python")}" -m ziglang "$@"\n`);
     chmodSync(join(bin, "zig"), 0o755);
   }

@@ -1,4 +1,5 @@
 // Installs what is missing and builds the addon, so that every npm command works on a fresh clone.
+// `--addon-only` installs nothing: no package's script is to run beside an addon that is shipped.
 import { spawnSync } from "node:child_process";
 import { copyFileSync, existsSync, renameSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -29,7 +30,8 @@ if (Number(process.versions.node.split(".")[0]) < 20) {
 if (spawnSync("cargo", ["--version"]).error) {
   fail("The Rust toolchain (cargo) is needed to build the addon; get it at https://rustup.rs");
 }
-if (newer(join(root, "package-lock.json"), join(root, "node_modules", ".package-lock.json"))) {
+const installs = !process.argv.includes("--addon-only");
+if (installs && newer(join(root, "package-lock.json"), join(root, "node_modules", ".package-lock.json"))) {
   const npm = process.env.npm_execpath ? [process.execPath, [process.env.npm_execpath]] : ["npm", []];
   run(npm[0], [...npm[1], "ci", "--no-audit", "--no-fund", "--loglevel=error"], { stdio: ["ignore", 2, 2] });
 }

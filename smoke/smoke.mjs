@@ -3,6 +3,7 @@
 // `SMOKE_NODE`: a JSON array, the command that starts Node, if it is more than Node's own path.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { on, once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -10,11 +11,13 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import * as api from "oauth-refresh-lock";
 
 const [NODE, ...NODE_ARGS] = JSON.parse(process.env.SMOKE_NODE ?? "null") ?? [process.execPath];
 const AGENT = fileURLToPath(new URL("agent.mjs", import.meta.url));
+const WORKERS = fileURLToPath(new URL("workers.mjs", import.meta.url));
 const AGENTS = 5;
 const EXPIRED = { type: "oauth", provider: "smoke", access: "old", refresh: "r0", expires: 1, accountId: "one" };
 
@@ -73,6 +76,17 @@ async function startProvider() {
   await once(server, "listening");
   const { port } = server.address();
   return { stats, url: `http://127.0.0.1:${port}/token`, close: () => server.close() };
+}
+
+/** The next event of a type that this package publishes. */
+function event(type) {
+  return new Promise((resolve) => {
+    subscribe("oauth-refresh-lock", function listener(message) {
+      if (message.type !== type) return;
+      unsubscribe("oauth-refresh-lock", listener);
+      resolve(message);
+    });
+  });
 }
 
 test("import and require give the same", () => {
@@ -137,7 +151,33 @@ test("a holder that is killed is followed at once; one that lives is waited for"
   await assert.rejects(impatient, { code: "file_lock_timeout" });
   const [report] = (await api.inspectOAuthRefreshLocks({ stateDir })).filter(({ holder }) => holder);
   assert.equal(report.holder.pid, child.pid);
-  const taken = api.withOAuthProfileLock("smoke", "smoke:held", () => "taken", { stateDir });
+  // Far less than the time after which a lock is reclaimed whoever holds it.
+  const options = { stateDir, timeoutMs: 20_000 };
+  const waiting = event("waiting");
+  let isTaken = false;
+  const taken = api.withOAuthProfileLock("smoke", "smoke:held", () => (isTaken = true), options);
+  await waiting;
+  await setImmediate();
+  assert.equal(isTaken, false, "a lock was taken from a holder that lives");
   child.kill("SIGKILL");
-  assert.equal(await taken, "taken");
+  assert.equal(await taken, true);
+});
+
+test("worker threads load the addon and end, and so does their process", async () => {
+  const provider = await startProvider();
+  const options = [0, 1, 2].map((at) => {
+    const name = `worker-${at}`;
+    write(name, { ...EXPIRED, refresh: `r${at}` });
+    const own = { stateDir: join(stateDir, name), agentDir: agentDir(name), mainAgentDir: agentDir(name) };
+    return { ...own, tokenEndpoint: provider.url };
+  });
+  const child = spawn(NODE, [...NODE_ARGS, WORKERS, JSON.stringify(options)], { stdio: ["ignore", "pipe", "inherit"] });
+  children.push(child);
+  let said = "";
+  child.stdout.setEncoding("utf8").on("data", (text) => {
+    said += text;
+  });
+  assert.deepEqual(await once(child, "close"), [0, null], said);
+  provider.close();
+  assert.deepEqual(JSON.parse(said), ["a1", "a2", "a3"]);
 });

@@ -18,6 +18,15 @@ use crate::clock::SystemClock;
 use crate::error::Error;
 use napi_derive::napi;
 
+/// Keeps this addon, whose file `path` is, in its process: a worker thread that alone had loaded it unloads it when it ends,
+/// with our threads still in its code. `build.rs` does that on Linux; on macOS what has thread-local values stays anyway.
+#[cfg(windows)]
+#[napi]
+pub fn stay_loaded(path: String) {
+    // It is loaded once more, and never unloaded. In vain only where it can't be: then it is as it was.
+    let _ = winsafe::HINSTANCE::LoadLibrary(&path).map(std::mem::forget);
+}
+
 /// The outcome of a native call. Exactly one of the two is set, or neither for "nothing".
 #[napi(object, object_from_js = false)]
 #[derive(Default)]
