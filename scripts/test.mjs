@@ -51,7 +51,11 @@ run(process.execPath, ["scripts/setup.mjs"]);
 run("cargo", ["test", "--locked", "--features", "faults"]);
 
 const vitest = join(root, "node_modules", "vitest", "vitest.mjs");
-run(process.execPath, [vitest, "run"]);
+const FAULTS = "__test__/faults";
+await runAll([
+  { command: process.execPath, args: [vitest, "run", FAULTS] },
+  { command: process.execPath, args: [vitest, "run", "--exclude", `${FAULTS}/**`] },
+]);
 
 if (!process.argv.includes("--here") && canFetchNode) {
   const here = Number(process.versions.node.split(".")[0]);
