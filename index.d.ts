@@ -456,19 +456,19 @@ export type ErrorCode =
   | "refresh_uncertain"
   /** The provider answered, and the journal could not record it, before or after the stores were tried. This process keeps trying. */
   | "receipt_unsaved"
-  /** The journal is unreadable, full of unsaved credentials, or another key's; the message says which. No call begins. */
+  /** The journal can't be read or written, is full of unsaved credentials, or is another key's; the message says which. No call begins. */
   | "journal_unusable"
   /** A newer release of this package wrote the journal. */
   | "journal_version"
   /** The token endpoint was not reached, and nothing was sent. */
   | "provider_unreachable"
-  /** The token endpoint refused; `status` and `oauthError` say how. Or the credential has no refresh token: nothing was sent. */
+  /** The token endpoint refused: see `status` and `oauthError`. Or the credential has no refresh token; then nothing was sent. */
   | "provider_refused"
   /** The token endpoint answered with something that is neither a token nor an error. */
   | "provider_answer_invalid"
   /** The request was sent, and no whole answer came back. */
   | "provider_answer_lost"
-  /** The lock file cannot be used. */
+  /** The lock file or its directory can't be used. */
   | "lock_unavailable"
   /** No native addon for this platform could be loaded. */
   | "addon_unavailable"
