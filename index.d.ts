@@ -51,13 +51,13 @@ export type RefreshFunction = (
 
 /** Where a key's lock lies and how long a caller waits. */
 export interface LockOptions {
-  /** State directory. Default: `OPENCLAW_STATE_DIR`, else `<home>/.openclaw`, else an existing `<home>/.clawdbot`. */
+  /** State directory, absolute. Default: `OPENCLAW_STATE_DIR`, else `<home>/.openclaw`, else an existing `<home>/.clawdbot`. */
   stateDir?: string;
-  /** Lock base path, for a host that names its own. Default: {@link resolveOAuthRefreshLockPath}. */
+  /** Lock base path, absolute, for a host that names its own. Default: {@link resolveOAuthRefreshLockPath}. */
   lockPath?: string;
-  /** Ends the caller's wait. The refresh in flight goes on and its result is saved. */
+  /** Ends the caller's wait. What is under way goes on; the result of a refresh is saved. */
   signal?: AbortSignal;
-  /** The caller's patience in milliseconds. Default 200,000. */
+  /** The caller's patience in milliseconds, from the call on. Default 200,000. */
   timeoutMs?: number;
 }
 
@@ -86,10 +86,11 @@ export interface CredentialStore {
   ): Promise<boolean> | boolean;
 }
 
+/** Where the credentials of a refresh are, which of them count as expired, and how long things may take. */
 export interface RefreshOptions extends LockOptions {
-  /** The calling agent's directory, which holds its `auth-profiles.json`. Default: the main agent's. */
+  /** The calling agent's directory, absolute; it holds its `auth-profiles.json`. Default: the main agent's. */
   agentDir?: string;
-  /** The main agent's directory. Default: `OPENCLAW_AGENT_DIR`, `PI_CODING_AGENT_DIR`, else `<stateDir>/agents/main/agent`. */
+  /** The main agent's directory, absolute. Default: `OPENCLAW_AGENT_DIR`, `PI_CODING_AGENT_DIR`, else `<stateDir>/agents/main/agent`. */
   mainAgentDir?: string;
   /** The calling agent's store, in the place of `agentDir`: the host keeps credentials by itself. */
   store?: CredentialStore;
@@ -147,7 +148,8 @@ export interface RefreshResult {
  * @param provider the provider's id, such as `openai-codex`; with `profileId` it is the key
  * @param profileId names the login in the stores, such as `openai-codex:default`
  * @param refresh asks the provider: a function, or a token endpoint for us to ask
- * @returns `null` when there is no such profile, it is no OAuth profile, or `refresh` returned nothing
+ * @param options where the stores and the lock are, which tokens count as expired, how long things may take
+ * @returns `null` when there is no OAuth login under this name, it was logged out meanwhile, or `refresh` returned nothing
  */
 export function withOAuthRefreshLock(
   provider: string,
@@ -159,7 +161,15 @@ export function withOAuthRefreshLock(
 /**
  * Runs `fn` while this process alone, on this host, holds the key's lock. Its result and its errors pass through untouched.
  *
- * A wait that runs out rejects with `code: "file_lock_timeout"` and `lockPath: "<base>.lock"`.
+ * Nobody takes over from `fn`, however long it runs; `signal` and `timeoutMs` end the wait only. A wait that runs out
+ * rejects with `code: "file_lock_timeout"` and `lockPath: "<base>.lock"`.
+ *
+ * OpenClaw 2026.9.6 has a function of this name with other parameters: `(key, operation, options)`.
+ *
+ * @param provider the provider's id, such as `openai-codex`; with `profileId` it is the key
+ * @param profileId names the login, such as `openai-codex:default`
+ * @param fn called once, without arguments, when the lock is held; the lock is released when its promise settles
+ * @param options where the lock lies, and how long to wait for it
  */
 export function withOAuthProfileLock<T>(
   provider: string,
@@ -232,6 +242,11 @@ export type ExchangedFields = {
   subject?: string;
 };
 
+/** A token endpoint, and what to send to it. */
+export interface TokenEndpointCall extends TokenEndpointRequest {
+  refreshToken: string;
+}
+
 /**
  * Asks a token endpoint once, with no lock and no store: for a refresh function of your own.
  *
@@ -240,7 +255,7 @@ export type ExchangedFields = {
  * @throws errors with `refreshFailure`
  */
 export function refreshOAuthToken(
-  request: TokenEndpointRequest & { refreshToken: string },
+  request: TokenEndpointCall,
   options?: { signal?: AbortSignal; timeoutMs?: number },
 ): Promise<ExchangedFields>;
 
@@ -269,7 +284,14 @@ export function keepOAuthFresh(options: {
   onError?: (error: unknown, profile: { provider: string; profileId: string }) => void;
 }): void;
 
-/** The key's lock base path: `<stateDir>/locks/oauth-refresh/sha256-<64 hex>`. Creates nothing. */
+/**
+ * The key's lock base path: `<stateDir>/locks/oauth-refresh/sha256-<64 hex>`. Creates nothing.
+ *
+ * As in OpenClaw 2026.4.20. From 2026.6.11 on OpenClaw names its own `lock-<32 hex>` and takes the environment as the third
+ * argument; there call OpenClaw's function, and pass what it returns as `lockPath`.
+ *
+ * @param options.stateDir absolute; default as in {@link LockOptions.stateDir}
+ */
 export function resolveOAuthRefreshLockPath(
   provider: string,
   profileId: string,
@@ -286,6 +308,9 @@ export interface OAuthIdentity {
 /**
  * Whether `incoming` may overwrite `existing`: no field that both carry differs, and `incoming` carries every field
  * that `existing` carries. `accountId` is trimmed; `email` is trimmed and lower-cased; blank is absent.
+ *
+ * Stricter than OpenClaw 2026.4.20, where an equal `accountId` is enough: members of one workspace share theirs. It refuses,
+ * and OpenClaw does not, where `existing` carries both fields and `incoming` carries only one, or another `email`.
  */
 export function isSafeToCopyOAuthIdentity(existing: OAuthIdentity, incoming: OAuthIdentity): boolean;
 
@@ -309,13 +334,18 @@ export type MirrorReason =
   | "superseded"
   | "logged-out";
 
-/** Whether a refreshed credential may replace what the main store holds, and why. */
+/**
+ * Whether a refreshed credential may replace what the main store holds, and why.
+ *
+ * OpenClaw 2026.4.20 takes one object, `{ existing, refreshed }`, and returns `{ shouldMirror, reason }`. Its reasons are the
+ * same but for `tenant-mismatch` and `invalid-incoming-expiry`, which are ours.
+ */
 export function shouldMirrorRefreshedOAuthCredential(
   existing: Record<string, unknown> | null | undefined,
   refreshed: OAuthCredential,
 ): { mirror: boolean; reason: MirrorReason };
 
-/** Whether an error (or its message) says that the refresh token was used before. */
+/** Whether an error, its message, its body or its `cause` says that the refresh token was used before. OpenClaw's phrases. */
 export function isRefreshTokenReusedError(error: unknown): boolean;
 
 /** A provider call older than this is aborted: 120,000 ms. */
@@ -392,11 +422,11 @@ export type ErrorCode =
   | "caller_timeout"
   /** The caller's `signal` aborted; `cause` is its reason. */
   | "caller_aborted"
-  /** The provider call was older than `callTimeoutMs` and was aborted; a late success is still saved. */
+  /** The provider call was older than `callTimeoutMs` and was aborted; a refresh function's late success is still saved. */
   | "refresh_call_timeout"
   /** The refresh function threw something that is no `Error`; `cause` is what it threw. */
   | "refresh_threw_non_error"
-  /** The refresh function's result is no credential: no access token, or an expiry that is no future instant in ms. */
+  /** The refresh function's result is no credential: no access token, an expiry that is no future instant in ms, or above 40 KiB. */
   | "invalid_refresh_result"
   /** The refresh function's result belongs to another account, tenant or provider. Nothing was written. */
   | "identity_mismatch"
@@ -404,7 +434,7 @@ export type ErrorCode =
   | "provider_mismatch"
   /** A store could not be read. Of a host's: `load` threw (`cause`) or did not return within 30 s. */
   | "store_unreadable"
-  /** A store is torn, no JSON, or not of the known shape. */
+  /** A store is torn, no JSON, or not of the known shape; or the credential in it is larger than 40 KiB. */
   | "store_invalid"
   /** A store is larger than 64 MiB. */
   | "store_too_large"
@@ -424,21 +454,21 @@ export type ErrorCode =
   | "refresh_token_spent"
   /** Whether the provider has rotated is unknown, and it may not be asked again until another refresh token is stored. */
   | "refresh_uncertain"
-  /** The provider answered, and neither journal nor store could save it yet. This process keeps trying. */
+  /** The provider answered, and the journal could not record it, before or after the stores were tried. This process keeps trying. */
   | "receipt_unsaved"
-  /** The journal beside the lock file can't be read and written. The provider was not asked. */
+  /** The journal can't be read or written, is full of unsaved credentials, or is another key's; the message says which. No call begins. */
   | "journal_unusable"
   /** A newer release of this package wrote the journal. */
   | "journal_version"
   /** The token endpoint was not reached, and nothing was sent. */
   | "provider_unreachable"
-  /** The token endpoint refused; `status` and `oauthError` say how. */
+  /** The token endpoint refused: see `status` and `oauthError`. Or the credential has no refresh token; then nothing was sent. */
   | "provider_refused"
   /** The token endpoint answered with something that is neither a token nor an error. */
   | "provider_answer_invalid"
   /** The request was sent, and no whole answer came back. */
   | "provider_answer_lost"
-  /** The lock file cannot be used. */
+  /** The lock file or its directory can't be used. */
   | "lock_unavailable"
   /** No native addon for this platform could be loaded. */
   | "addon_unavailable"

@@ -1,26 +1,28 @@
 /** What the documents say: their code runs, their commands exist, their links lead somewhere, no error code is missing. */
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { dirname, join, relative } from "node:path";
-import { expect, test } from "vitest";
+import { text } from "node:stream/consumers";
+import { expect, onTestFinished, test } from "vitest";
 import { apiReference } from "../scripts/api-reference.mjs";
 import { nodeBinary } from "../scripts/fetch.mjs";
 import { RELEASES } from "../scripts/openclaw/releases.mjs";
 import { cli } from "./cli/cli.mjs";
-import { createHost } from "./support/host.mjs";
+import { createHost, usable } from "./support/host.mjs";
 
 const ROOT = join(import.meta.dirname, "..");
-const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
-
 const DOCUMENTS = [
   ...readdirSync(ROOT).filter((name) => name.endsWith(".md")),
   ...readdirSync(join(ROOT, "docs")).flatMap((name) => (name.endsWith(".md") ? [join("docs", name)] : [])),
 ];
-const text = (document) => readFileSync(join(ROOT, document), "utf8");
+const read = (document) => readFileSync(join(ROOT, document), "utf8");
+const { scripts } = JSON.parse(read("package.json"));
 /** The generated reference is compared as a whole. */
 const WRITTEN = DOCUMENTS.filter((document) => document !== join("docs", "api.md"));
 const blocks = WRITTEN.flatMap((document) =>
-  [...text(document).matchAll(/^```(\w*)\n(.*?)^```$/gms)].map(([, language, code]) => ({ document, language, code })),
+  [...read(document).matchAll(/^```(\w*)\n(.*?)^```$/gms)].map(([, language, code]) => ({ document, language, code })),
 );
 const of = (language) => blocks.filter((block) => block.language === language).map((block, at) => ({ ...block, at }));
 
@@ -29,63 +31,131 @@ test("the documents are there, and every code block says what it is", () => {
   expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(["diff", "js", "sh", "text"]));
 });
 
-/** What examples leave to their reader. */
-const PRELUDE = `
-  globalThis.asked = 0;
-  globalThis.askTheProvider = async () => {
-    globalThis.asked += 1;
-    return { access_token: "new", refresh_token: "next", expires_in: 3600 };
-  };
-  globalThis.refresh = () => ({ access: "new", refresh: "next", expires: Date.now() + 3_600_000 });
-  process.on("exit", () => process.stdout.write(String(globalThis.asked)));
-`;
-
-test.each(of("js"))("the code in $document runs ($at)", ({ code }) => {
-  const host = createHost();
-  const login = { type: "oauth", provider: "openai-codex", access: "old", refresh: "r", expires: 1 };
-  const asks = code.includes("askTheProvider");
-  if (asks) host.seed("main", JSON.stringify({ version: 1, profiles: { "openai-codex:default": login } }));
-  mkdirSync(join(host.root, "node_modules"));
-  symlinkSync(ROOT, join(host.root, "node_modules", "oauth-refresh-lock"));
-  if (existsSync(join(ROOT, "examples", "sqlite-store.mjs"))) {
-    symlinkSync(join(ROOT, "examples", "sqlite-store.mjs"), join(host.root, "sqlite-store.mjs"));
-  }
-  writeFileSync(join(host.root, "prelude.mjs"), PRELUDE);
-  writeFileSync(join(host.root, "example.mjs"), code.replaceAll("/var/lib/acme", host.root));
-  const isOld = Number(process.versions.node.split(".")[0]) < 22;
-  const node = code.includes("sqlite") && isOld ? nodeBinary(22) : process.execPath;
-  const options = ["--disable-warning=ExperimentalWarning", "--import", "./prelude.mjs"];
-  const { stdout, stderr, status } = spawnSync(node, [...options, "example.mjs"], {
-    cwd: host.root,
-    encoding: "utf8",
-    env: { PATH: process.env.PATH, HOME: host.root, OPENCLAW_STATE_DIR: host.stateDir, ACME_SECRET: "secret" },
-  });
-  expect({ stderr, status }).toEqual({ stderr: "", status: 0 });
-  expect(stdout).toBe(asks ? "1" : "0");
+/** The login that each example refreshes, in a document's order; `null`: none. */
+const REFRESHES = {
+  "README.md": ["openai-codex:default", "acme:owner", "openai-codex:default"],
+  "docs/operations.md": [null],
+  "docs/stores.md": ["acme:owner", null],
+  "docs/token-endpoint.md": ["acme:team"],
+};
+const examples = Object.entries(REFRESHES).flatMap(([document, logins]) => {
+  const codes = of("js").filter((block) => block.document === document);
+  return logins.map((login, at) => ({ document, at, login, code: codes[at]?.code }));
 });
 
-test.each(
-  of("sh").flatMap(({ document, code }) =>
-    code
-      .trim()
-      .split("\n")
-      .map((line) => ({ document, line })),
-  ),
-)("$document: `$line` can be run", ({ line }) => {
+test("it is known what every example is there for", () => {
+  expect(examples.map(({ code }) => code).sort()).toEqual(
+    of("js")
+      .map(({ code }) => code)
+      .sort(),
+  );
+});
+
+/** What examples leave to their reader; and what came of them, on standard output. */
+const PRELUDE = `
+  const found = (globalThis.found = { asked: 0 });
+  globalThis.askTheProvider = async () => {
+    found.asked += 1;
+    return { access_token: "new", refresh_token: "next", expires_in: 3600 };
+  };
+  globalThis.refresh = async () => {
+    found.asked += 1;
+    return { access: "new", refresh: "next", expires: Date.now() + 3_600_000 };
+  };
+  process.on("exit", () => process.stdout.write(JSON.stringify(found)));
+`;
+
+/** A token endpoint on loopback, which counts its calls. */
+async function startProvider() {
+  const provider = { asked: 0 };
+  const server = createServer(async (request, response) => {
+    provider.asked += 1;
+    provider.authorization = request.headers.authorization;
+    provider.resource = new URLSearchParams(await text(request)).get("resource");
+    response.setHeader("content-type", "application/json");
+    response.end(JSON.stringify({ access_token: "new", refresh_token: "next", expires_in: 3600 }));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  provider.url = `http://127.0.0.1:${server.address().port}/token`;
+  return provider;
+}
+
+/** Every login in the files below a directory, by profile id. */
+function logins(directory) {
+  const files = readdirSync(directory, { recursive: true }).filter((name) => name.endsWith("auth-profiles.json"));
+  return Object.assign({}, ...files.map((file) => JSON.parse(readFileSync(join(directory, file), "utf8")).profiles));
+}
+
+test.each(examples)("the code in $document runs, and refreshes $login ($at)", async ({ code, login }) => {
+  const host = createHost();
+  const [provider] = login?.split(":") ?? [];
+  const expired = { type: "oauth", provider, access: "old", refresh: "r", expires: 1 };
+  // An example that tells how a login gets there has to do so.
+  const logsIn = code.includes("const login = ");
+  host.seed("main", JSON.stringify({ version: 1, profiles: login && !logsIn ? { [login]: expired } : {} }));
+  mkdirSync(join(host.root, "node_modules"));
+  symlinkSync(ROOT, join(host.root, "node_modules", "oauth-refresh-lock"));
+  symlinkSync(join(ROOT, "examples", "sqlite-store.mjs"), join(host.root, "sqlite-store.mjs"));
+  writeFileSync(join(host.root, "prelude.mjs"), PRELUDE);
+  const endpoint = await startProvider();
+  const here = code
+    .replaceAll("/var/lib/acme", host.root)
+    .replaceAll("https://auth.acme.example/token", endpoint.url)
+    .replace(/^const result = /m, "const result = found.result = ");
+  const isInStore = code.includes("const store = ");
+  writeFileSync(
+    join(host.root, "example.mjs"),
+    isInStore ? `${here}\nfound.held = store.load(${JSON.stringify(login)});` : here,
+  );
+  const isOld = Number(process.versions.node.split(".")[0]) < 22;
+  const node = code.includes("sqlite") && isOld ? nodeBinary(22) : process.execPath;
+  const child = spawn(node, ["--disable-warning=ExperimentalWarning", "--import", "./prelude.mjs", "example.mjs"], {
+    cwd: host.root,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { PATH: process.env.PATH, HOME: host.root, OPENCLAW_STATE_DIR: host.stateDir, ACME_SECRET: "secret" },
+  });
+  const closed = once(child, "close");
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  expect({ stderr, status: (await closed)[0] }).toEqual({ stderr: "", status: 0 });
+
+  const found = JSON.parse(stdout);
+  expect(found.asked + endpoint.asked).toBe(login ? 1 : 0);
+  if (login) expect(found.held ?? logins(host.root)[login]).toMatchObject({ access: "new", refresh: "next" });
+  if (here !== code && here.includes("found.result")) expect(found.result.outcome).toBe("refreshed");
+  if (endpoint.asked) {
+    const sent = { authorization: `Basic ${btoa("agents:secret")}`, resource: "https://api.acme.example/" };
+    expect(endpoint).toMatchObject(sent);
+  }
+});
+
+const lines = of("sh").flatMap(({ document, code }) =>
+  code
+    .trim()
+    .split("\n")
+    .map((line) => ({ document, line })),
+);
+
+test.each(lines)("$document: `$line` can be run", ({ line }) => {
   const [command, ...args] = line
     .replace(/\s#.*$/, "")
     .trim()
     .split(/\s+/);
-  if (command === "npx") {
-    const [name, ...rest] = args;
-    expect(name).toBe("oauth-refresh-lock");
-    expect(cli([...rest, "--help"]).status).toBe(0);
+  if (command === "npm") {
+    const [verb, script] = args;
+    if (verb === "install") expect(script).toBe("oauth-refresh-lock");
+    else expect(scripts).toHaveProperty(verb === "run" ? script : verb);
     return;
   }
-  expect(command).toBe("npm");
-  const [verb, script] = args;
-  if (verb === "install") expect(script).toBe("oauth-refresh-lock");
-  else expect(scripts).toHaveProperty(verb === "run" ? script : verb);
+  const [program, ...rest] = args;
+  expect(`${command} ${program}`).toMatch(/^(?:npx oauth-refresh-lock|node cli\/main\.mjs)$/);
+  const host = createHost({ main: usable() });
+  if (rest[0] === "storm") rest.push("--processes", "3");
+  const { stdout, stderr, status } = cli(rest, { OPENCLAW_STATE_DIR: host.stateDir });
+  expect({ stderr, status }).toEqual({ stderr: "", status: 0 });
+  if (rest.includes("--json")) expect(JSON.parse(stdout)).toBeTypeOf("object");
+  else expect(stdout).not.toBe("");
 });
 
 test.each(of("diff"))("what the diff in $document adds is what is applied to the release ($at)", ({ code }) => {
@@ -108,13 +178,13 @@ test.each(DOCUMENTS.map((document) => ({ document })))(
         .toLowerCase()
         .replaceAll(/[^\w\- ]/g, "")
         .replaceAll(" ", "-");
-    for (const [, link] of text(document).matchAll(/\]\(([^)\s]+)\)/g)) {
+    for (const [, link] of read(document).matchAll(/\]\(([^)\s]+)\)/g)) {
       if (/^https?:/.test(link)) continue;
       const [file, anchor] = link.split("#");
       const path = file ? join(dirname(join(ROOT, document)), file) : join(ROOT, document);
       expect(existsSync(path), `${document}: ${link}`).toBe(true);
       if (!anchor) continue;
-      const target = text(relative(ROOT, path));
+      const target = read(relative(ROOT, path));
       const headings = [...target.matchAll(/^#+ (.*)$/gm)].map(([, heading]) => slug(heading));
       const anchors = [...target.matchAll(/<a id="([^"]+)">/g)].map(([, id]) => id);
       expect([...headings, ...anchors], `${document}: ${link}`).toContain(anchor);
@@ -123,13 +193,13 @@ test.each(DOCUMENTS.map((document) => ({ document })))(
 );
 
 test("docs/api.md is what index.d.ts says", { timeout: 180_000 }, () => {
-  expect(text("docs/api.md")).toBe(apiReference());
+  expect(read("docs/api.md")).toBe(apiReference());
 });
 
 test("docs/errors.md has every code that index.d.ts declares, in its order", () => {
-  const declared = readFileSync(join(ROOT, "index.d.ts"), "utf8").match(/export type ErrorCode =(.*?);\n\n/s)[1];
+  const declared = read("index.d.ts").match(/export type ErrorCode =(.*?);\n\n/s)[1];
   const codes = [...declared.matchAll(/\| "(\w+)"/g)].map(([, code]) => code);
-  const told = [...text("docs/errors.md").matchAll(/^\| `(\w+)` \|/gm)].map(([, code]) => code);
+  const told = [...read("docs/errors.md").matchAll(/^\| `(\w+)` \|/gm)].map(([, code]) => code);
   expect(codes.length).toBeGreaterThan(20);
   expect(told).toEqual(codes);
 });

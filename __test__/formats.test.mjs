@@ -2,7 +2,7 @@
  * What lies on disk is what docs/formats.md says.
  */
 import { createHash } from "node:crypto";
-import { readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "../index.mjs";
@@ -10,13 +10,15 @@ import { createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
 import { answering } from "./support/refresh-functions.mjs";
 import { rejection } from "./support/rejections.mjs";
+import { at, gives, startServer } from "./support/token-server.mjs";
 
 const SLOT_BYTES = 128 << 10;
 const HEADER_BYTES = 52;
 
+const text = readFileSync(join(import.meta.dirname, "..", "docs", "formats.md"), "utf8");
+
 /** The fields in a section's last table. */
 function documented(section) {
-  const text = readFileSync(join(import.meta.dirname, "..", "docs", "formats.md"), "utf8");
   const table = text.split(/^## /m).find((part) => part.startsWith(section));
   const cells = [
     ...table
@@ -78,4 +80,42 @@ test("lock file, sidecar and journal have the fields that are documented", async
   await call(answering());
   expect(look()).not.toHaveProperty("receipts");
   expect([...found].sort()).toEqual(documented("Journal"));
+});
+
+/** The names that the page gives files below this directory, as patterns. Any of them may have a sidecar. */
+function documentedNames(directory) {
+  const [, tree] = text.match(/^```text\n(.*?)^```$/ms);
+  const rows = tree.split(/^(?=<)/m).find((part) => part.startsWith(directory));
+  // A name has single spaces in it.
+  const cells = rows.slice(directory.length).split(/\n| {2,}/);
+  const names = cells.filter((cell) => /^(?:sha256-|slot-|claims$|probe$)/.test(cell));
+  const patterns = { "<64 hex>": "[0-9a-f]{64}", "<16 hex>": "[0-9a-f]{16}", "<n>": "\\d+", "<i>": "\\d+" };
+  const pattern = (name) =>
+    Object.entries(patterns).reduce((made, [word, digits]) => made.replace(word, digits), name.replaceAll(".", "\\."));
+  return names.map((name) => ({ name, pattern: new RegExp(`^${pattern(name)}(?:\\.lock)?$`) }));
+}
+
+test("every file in the lock directories is documented, and all but those of a takeover are there", async () => {
+  const host = createHost({ main: expired(), sub: expired() });
+  const found = { "<state>/locks/oauth-refresh/": new Set(), "<state>/locks/auth-store/": new Set() };
+  const look = () => {
+    for (const [directory, names] of Object.entries(found)) {
+      for (const name of readdirSync(directory.replace("<state>", host.stateDir))) names.add(name);
+    }
+  };
+  const server = await startServer((...asked) => {
+    look();
+    gives()(...asked);
+  });
+  await withOAuthRefreshLock(PROVIDER, PROFILE, at(server, { maxParallel: 3 }), host.as("sub"));
+  look();
+  for (const [directory, names] of Object.entries(found)) {
+    const known = documentedNames(directory);
+    const isKnown = (name) => known.some(({ pattern }) => pattern.test(name));
+    expect([...names].filter((name) => !isKnown(name))).toEqual([]);
+    const missing = known.filter(
+      ({ name, pattern }) => !name.includes(".t1") && ![...names].some((one) => pattern.test(one)),
+    );
+    expect(missing).toEqual([]);
+  }
 });

@@ -1,9 +1,11 @@
-// Credentials in SQLite, by Node's own module (Node 22.5 or newer).
+// Credentials in SQLite, by Node's own module (Node 22.13 or newer).
+import { closeSync, openSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { isDeepStrictEqual } from "node:util";
 
 /** The store of one agent, in a database that agents share. @returns {import("oauth-refresh-lock").CredentialStore} */
 export function sqliteStore(path, agent) {
+  closeSync(openSync(path, "a", 0o600)); // SQLite would make it readable for everyone; its journal takes this mode over
   const database = new DatabaseSync(path);
   database.exec(`
     PRAGMA busy_timeout = 1000; -- another process is writing: wait for it, and block this thread for as long
