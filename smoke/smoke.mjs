@@ -23,10 +23,13 @@ const EXPIRED = { type: "oauth", provider: "smoke", access: "old", refresh: "r0"
 
 let stateDir;
 const children = [];
+const servers = [];
 before(() => {
   stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-smoke-"));
 });
 after(async () => {
+  // A test that failed left them: this process would never end.
+  for (const server of servers) server.close();
   for (const child of children) {
     const isGone = child.exitCode !== null || child.signalCode !== null;
     if (!isGone) await Promise.all([once(child, "exit"), child.kill("SIGKILL")]);
@@ -72,10 +75,11 @@ async function startProvider() {
     };
     response.end(JSON.stringify(isLive ? tokens : { error: "invalid_grant" }));
   });
+  servers.push(server);
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = server.address();
-  return { stats, url: `http://127.0.0.1:${port}/token`, close: () => server.close() };
+  return { stats, url: `http://127.0.0.1:${port}/token` };
 }
 
 /** The next event of a type that this package publishes. */
@@ -115,7 +119,6 @@ test("processes with one expired login make one call, and all end on its token",
     child.send({ action: "refresh", options: { ...options, agentDir: agentDir(names[at]) } });
   });
   const results = await Promise.all(agents.map(({ next }) => next()));
-  provider.close();
   assert.deepEqual(
     results.map(({ access }) => access),
     Array(AGENTS).fill("a1"),
@@ -178,6 +181,5 @@ test("worker threads load the addon and end, and so does their process", async (
     said += text;
   });
   assert.deepEqual(await once(child, "close"), [0, null], said);
-  provider.close();
   assert.deepEqual(JSON.parse(said), ["a1", "a2", "a3"]);
 });
