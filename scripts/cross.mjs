@@ -168,15 +168,18 @@ function refuseNewGlibc(name, addon) {
 
 const isThere = (command) => spawnSync(command, ["--version"]).status === 0;
 
+/** A Node that does not find itself by its own path. @returns {Runner} */
+const started = (by, command) => ({ by, command, env: { SMOKE_NODE: JSON.stringify(command) } });
+
 /**
  * How to run what was built; nothing if that can't be done here.
  *
- * @typedef {{ by: string, command: string[], env?: NodeJS.ProcessEnv }} Runner
+ * @typedef {{ by: string, command: string[], env: NodeJS.ProcessEnv }} Runner
  * @returns {Runner | undefined}
  */
 function arm64() {
   if (!existsSync(ARM64_ROOT) || !isThere("qemu-aarch64")) return undefined;
-  return { by: "QEMU", command: ["qemu-aarch64", "-L", ARM64_ROOT, foreignNode(NODE, "linux-arm64")] };
+  return started("QEMU", ["qemu-aarch64", "-L", ARM64_ROOT, foreignNode(NODE, "linux-arm64")]);
 }
 
 /** musl from Debian, since the libraries beside PyPI's Node need 1.2.4. @returns {Runner | undefined} */
@@ -187,9 +190,7 @@ function musl(cpu, debian) {
   if (!existsSync(system)) unpack(system, `musl:${debian}`);
   const loader = join(system, "lib", `ld-musl-${cpu}.so.1`);
   const node = muslNode(cpu);
-  return isForeign
-    ? { by: "QEMU", command: ["qemu-aarch64", "-L", system, node] }
-    : { by: "musl's loader", command: [loader, node] };
+  return isForeign ? started("QEMU", ["qemu-aarch64", "-L", system, node]) : started("musl's loader", [loader, node]);
 }
 
 /** Unpacks a package of Debian 13, without installing it. */
@@ -258,10 +259,13 @@ function smoke(name, addon, { command, env }) {
   const log = join(cross, `smoke-${name}.log`);
   const output = openSync(log, "w");
   try {
-    const given = { ...process.env, ...env, SMOKE_NODE: JSON.stringify(command) };
     console.log(`\n> ${command.join(" ")} smoke/smoke.mjs`);
     const test = [...args, "--test-reporter=tap", "smoke/smoke.mjs"];
-    const { status } = spawnSync(program, test, { cwd: root, stdio: ["ignore", output, output], env: given });
+    const { status } = spawnSync(program, test, {
+      cwd: root,
+      stdio: ["ignore", output, output],
+      env: { ...process.env, ...env },
+    });
     console.log(readFileSync(log, "utf8"));
     if (status !== 0) fail(`failed: the smoke test on ${name}`);
   } finally {

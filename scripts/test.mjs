@@ -10,11 +10,12 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const OTHER_NODES = [20, 22, 24];
 /** What we know to be the newest. Of it only that the same file works there. */
 const NEWEST_NODE = 26;
-/** What is the core's business is the same on every Node: the first one runs it for all. */
+/** What is the core's or npm's business is the same on every Node: the first one runs it for all. */
 const CORE = [
   "__test__/faults/**",
   "__test__/debris.test.mjs",
   "__test__/mixed-fleet.test.mjs",
+  "__test__/publish.test.mjs",
   "__test__/token-endpoint/{failures,network-*,parallel,retries,secrets}.test.mjs",
 ];
 
