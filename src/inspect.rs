@@ -57,11 +57,11 @@ impl Survey {
         let exists = fs::symlink_metadata(state_dir).is_ok();
         let locks = state_dir.join("locks");
         let directories = [locks.join("oauth-refresh"), locks.join("auth-store")];
-        let looks = directories.each_ref().map(|directory| {
+        let verdicts = directories.each_ref().map(|directory| {
             // Where nothing is, nothing is wrong yet.
             if exists { private_dir::look(directory) } else { Ok(None) }
         });
-        let sharing = looks[0].as_ref().ok().copied().flatten().map_or(Sharing::Private, |found| found.sharing);
+        let sharing = verdicts[0].as_ref().ok().copied().flatten().map_or(Sharing::Private, |found| found.sharing);
         let mut unlisted = Vec::new();
         let keys = key::keys(&directories[0], sharing).map_err(|error| unlisted.push(error)).unwrap_or_default();
         let agents = stores::in_state_dir(state_dir).map_err(|error| unlisted.push(error)).unwrap_or_default();
@@ -69,7 +69,7 @@ impl Survey {
         let mut survey = Self {
             exists,
             file_system: File::open(state_dir).ok().and_then(|directory| FileSystem::of(&directory)),
-            refused: looks.into_iter().filter_map(Result::err).collect(),
+            refused: verdicts.into_iter().filter_map(Result::err).collect(),
             unlisted,
             stores: stores::look(paths, state_dir),
             keys,
