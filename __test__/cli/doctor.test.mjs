@@ -1,6 +1,16 @@
 /** Every finding of `doctor`, provoked by what causes it; and that it repairs file modes and nothing else. */
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, renameSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, test } from "vitest";
@@ -211,6 +221,35 @@ test("OpenClaw's own lock: of a living process, and of a dead one", async () => 
   // No process has this id.
   write(2 ** 22 + 1);
   expect(found(host)).toEqual(only("warning", "debris", lockPath(host)));
+});
+
+test.each([
+  ["a refresh", 180_000, "The next caller takes over"],
+  ["withOAuthProfileLock", undefined, "Nobody takes over"],
+])("an owner that is stuck, by %s", async (_, staleAfter, advice) => {
+  const host = createHost();
+  await withOAuthProfileLock(
+    PROVIDER,
+    PROFILE,
+    () => {
+      // Its record, as it would be after an hour; or as one from another PID namespace.
+      const { staleAfter: _, ...holder } = JSON.parse(readFileSync(lockPath(host), "utf8"));
+      const sign = (fields) => {
+        const record = JSON.stringify({ ...holder, bootMs: holder.bootMs - 3_600_000, staleAfter, ...fields });
+        writeFileSync(lockPath(host), `${record.padEnd(255)}\n`);
+      };
+      const stuck = () => cliJson(["doctor", ...on(host)]).findings.filter(({ code }) => code === "stuck");
+      sign({});
+      expect(stuck()).toMatchObject([{ level: "warning", path: lockPath(host) }]);
+      expect(stuck()[0].advice).toContain(advice);
+      expect(stuck()[0].meaning).not.toContain("PID namespace");
+      if (process.platform !== "linux") return;
+      sign({ pidNamespace: 1 });
+      expect(stuck()[0].meaning).toContain("of another PID namespace");
+      expect(cli(["status", ...on(host)]).stdout).toMatch(new RegExp(` ${process.pid}\\* `));
+    },
+    { stateDir: host.stateDir },
+  );
 });
 
 test("a journal that can't be read", async () => {
