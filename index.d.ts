@@ -358,8 +358,12 @@ export const OAUTH_REFRESH_LOCK_OPTIONS: Readonly<{
 }>;
 
 /**
- * Looks at every key of a state directory: who holds it, how far it is, what is in its way. Takes no lock, changes nothing,
- * reads no secret. For people, logs and dashboards; by the time it is read it may have changed.
+ * Looks at every key of a state directory: who holds it, how far it is, what is in its way. It makes and changes nothing, needs
+ * no right to write, and hands out no secret; it reads the agents' stores to leave out what binds nobody any more. No lock that
+ * excludes an owner is taken; where the kernel lists none (elsewhere than on Linux, of another PID namespace, on a remote file
+ * system), the shared one is, for an instant. For people, logs and dashboards; by the time it is read it may have changed.
+ *
+ * A lock path in another directory is not seen.
  *
  * @throws `invalid_argument`, `lock_unavailable`
  */
@@ -379,32 +383,46 @@ export interface OAuthRefreshLockReport {
     heldMs: number | null;
     /** Since when, in milliseconds since the epoch by its host's clock. */
     since: number;
+    /** From which age on, in milliseconds, a peer may take over; `null`: never, as from `withOAuthProfileLock`. */
+    staleAfterMs: number | null;
     /** When the process was started, in clock ticks since the boot. */
     startTime: number | null;
     /** The boot's id. */
     boot: string;
     /** The inode of its PID namespace. */
     pidNamespace: number | null;
+    /** Whether that is another one than ours, as a container's is: `pid` is a number there. */
+    isElsewhere: boolean;
   } | null;
-  /** How many wait for it in this kernel; `null` where that can't be told. */
+  /** How many wait for it in this kernel; `null` where that can't be told, as of another PID namespace's from within one. */
   waiters: number | null;
   /** How far the last refresh has come. */
   state: "idle" | "claimed" | "dispatched" | "received" | "committed";
   /** Who last set out to ask the provider, and when, in milliseconds since the epoch. */
   lastClaim: { pid: number; at: number } | null;
-  /** Failed calls that bind the next caller, by generation; `answered_dead` needs a new login. */
+  /**
+   * Failed calls that bind the next caller, by generation, the one included that its owner's death cut off: of refresh tokens that
+   * a known store holds, or that no store can be looked at for, as for a host's. `answered_dead` needs a new login.
+   */
   failures: {
     outcome: "answered_unspent" | "uncertain" | "answered_dead";
+    /** With `uncertain`: whether the one repetition was made. Then only a new login helps. */
+    probed: boolean;
     pid: number;
     at: number;
     /** For how long the provider still wants everyone to wait. */
     retryAfterMs: number | null;
   }[];
-  /** How many received credentials wait in the journal for stores that can't take them yet. */
+  /**
+   * How many received credentials wait in the journal for stores that can't take them yet. Without those that a login has
+   * superseded; and none while the lock is held, as they are on their way.
+   */
   waitingCredentials: number;
-  /** Another program's lock file in the way, or a dead one's. */
+  /** Those stores: paths of files, or `host:<name>`. */
+  waitingFor: string[];
+  /** Another program's lock file in the way, or a dead one's; never one of the holder's, or of ours that a death has left. */
   foreign: { pid: number | null; createdAt: number | null; alive: boolean } | null;
-  /** Why the journal can't be read. */
+  /** Why the lock file or the journal can't be used or read. */
   problem: { code: ErrorCode; message: string } | null;
   /** Files that a death has left, which the next owner clears away. */
   debris: string[];

@@ -1,12 +1,20 @@
-import { readdirSync, writeFileSync } from "node:fs";
-import { dirname } from "node:path";
-import { inspectOAuthRefreshLocks, resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "oauth-refresh-lock";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { setImmediate } from "node:timers/promises";
+import {
+  inspectOAuthRefreshLocks,
+  resolveOAuthRefreshLockPath,
+  withOAuthProfileLock,
+  withOAuthRefreshLock,
+} from "oauth-refresh-lock";
 import { expect, test } from "vitest";
 import { startAgent } from "./support/agents.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
 import { rejection } from "./support/rejections.mjs";
 
+const isLinux = process.platform === "linux";
 const pathOn = (host) => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: host.stateDir });
 const lookAt = (host) => inspectOAuthRefreshLocks({ stateDir: host.stateDir });
 
@@ -82,6 +90,69 @@ test("another program's lock file and what a death has left are told", async () 
   put(2 ** 30);
   expect(await lookAt(host)).toMatchObject([{ foreign: { alive: false }, debris: [`${path}.lock`] }]);
   expect(readdirSync(dirname(path))).toContain(`${path.split("/").at(-1)}.lock`);
+});
+
+test("looking changes nothing, and those who look don't see each other", async () => {
+  const host = createHost({ main: expired() });
+  await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), host.as("main"));
+  // A key that was taken over, and never had a lock file of that term.
+  writeFileSync(`${pathOn(host)}.t1.journal`, "", { mode: 0o600 });
+  rmSync(join(dirname(pathOn(host)), "probe"));
+  const before = host.tree();
+  const looks = await Promise.all(Array.from({ length: 200 }, () => lookAt(host)));
+  for (const keys of looks) expect(keys).toMatchObject([{ term: 1, holder: null, waiters: isLinux ? 0 : null }]);
+  expect(host.tree()).toEqual(before);
+});
+
+test("looking keeps no owner from its lock, be it one that does not wait", async () => {
+  const host = createHost();
+  let isDone = false;
+  const looking = (async () => {
+    while (!isDone) await Promise.all(Array.from({ length: 8 }, () => lookAt(host)));
+  })();
+  const log = listen();
+  const call = () => withOAuthProfileLock(PROVIDER, PROFILE, () => {}, { stateDir: host.stateDir, timeoutMs: 5_000 });
+  for (let at = 0; at < 300; at += 1) {
+    await call();
+    await setImmediate();
+  }
+  isDone = true;
+  await looking;
+  if (isLinux) expect(log.events.filter(({ type }) => type === "waiting")).toEqual([]);
+});
+
+test("one odd entry is that key's problem", async () => {
+  const host = createHost();
+  for (const profile of ["a", "b", "c", "d"])
+    await withOAuthProfileLock(PROVIDER, profile, () => {}, { stateDir: host.stateDir });
+  const [first, second, third, fourth] = (await lookAt(host)).map(({ lockPath }) => lockPath);
+  for (const path of [first, second, third]) rmSync(path);
+  mkdirSync(first);
+  symlinkSync("/nowhere", second);
+  spawnSync("mkfifo", [third]);
+  const keys = await lookAt(host);
+  expect(keys.map(({ lockPath, problem }) => [lockPath, problem?.code])).toEqual([
+    [first, "lock_unavailable"],
+    [second, "lock_unavailable"],
+    [third, "lock_unavailable"],
+    [fourth, undefined],
+  ]);
+});
+
+test("what a living owner makes and removes all the time is neither debris nor another program's", async () => {
+  const host = createHost();
+  let isDone = false;
+  const work = (async () => {
+    while (!isDone) {
+      await withOAuthProfileLock(PROVIDER, PROFILE, () => {}, { stateDir: host.stateDir });
+      await setImmediate();
+    }
+  })();
+  for (let at = 0; at < 60; at += 1) {
+    for (const key of await lookAt(host)) expect(key).toMatchObject({ foreign: null, debris: [], problem: null });
+  }
+  isDone = true;
+  await work;
 });
 
 test("bad options are refused", async () => {

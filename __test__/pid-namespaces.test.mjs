@@ -112,3 +112,28 @@ test.skipIf(whyNot)(`nor does an owner's death stop its twin${whyNot}`, async ()
   const [{ result }] = await next.settled;
   expect(result.credential).toMatchObject(fields);
 });
+
+test.skipIf(whyNot)(
+  `who looks from within a namespace sees an owner outside, and says what can't be told${whyNot}`,
+  async () => {
+    const host = createHost({ main: expired() });
+    const owner = await startHere();
+    const call = owner.refresh({ options: host.as("main") });
+    await call.called;
+    const waiter = await startHere();
+    const waiting = waiter.refresh({ options: host.as("main") });
+    await waiter.log.seen({ type: "waiting" });
+    const code = `
+    import { inspectOAuthRefreshLocks } from ${JSON.stringify(new URL("../index.mjs", import.meta.url).href)};
+    console.log(JSON.stringify(await inspectOAuthRefreshLocks({ stateDir: process.argv[1] })));`;
+    const look = (through) => {
+      const [command, ...args] = [...through, process.execPath, "--input-type=module", "-e", code, host.stateDir];
+      return JSON.parse(spawnSync(command, args, { encoding: "utf8" }).stdout);
+    };
+    const pid = owner.pid;
+    expect(look(ELSEWHERE)).toMatchObject([{ holder: { pid, isElsewhere: true, command: null }, waiters: null }]);
+    expect(look([])).toMatchObject([{ holder: { pid, isElsewhere: false } }]);
+    call.answer(answer());
+    await Promise.all([call.settled, waiting.settled]);
+  },
+);

@@ -7,7 +7,7 @@ import { doctor } from "./doctor.mjs";
 import { stateDirectory } from "./state.mjs";
 import { status, watch } from "./status.mjs";
 import { storm } from "./storm.mjs";
-import { paint, printable, say, sayJson } from "./terminal.mjs";
+import { complain, say, sayJson } from "./terminal.mjs";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
 const FAILED = 1;
@@ -50,9 +50,10 @@ const onState = (name, description) =>
     directory,
   );
 
-onState("status", "who holds which login's lock, and when it is refreshed next").action(({ stateDir, json }) =>
-  status({ stateDir: stateDirectory(stateDir), json }),
-);
+onState("status", "who holds which login's lock, and when it is refreshed next").action(async ({ stateDir, json }) => {
+  const isWhole = await status({ stateDir: stateDirectory(stateDir), json });
+  if (!isWhole) process.exitCode = FAILED;
+});
 
 onState("watch", "the same, live; Ctrl-C ends")
   .option("--interval <ms>", "how often to look", integer(50, 3_600_000), 1000)
@@ -83,19 +84,23 @@ onState("path", "the path of a login's lock")
     else say(path);
   });
 
-// Who reads no further, as `head` does, ends us.
+// Who reads no further, as `head` does, ends us; `storm` clears up at the exit.
 process.stdout.on("error", (error) => {
   if (error.code !== "EPIPE") throw error;
   process.exit();
 });
 
+const isJson = process.argv.includes("--json");
+
 try {
   await program.parseAsync();
 } catch (error) {
   // Of commander's, which has told it.
-  if (typeof error.exitCode === "number") process.exitCode = error.exitCode === 0 ? 0 : USAGE;
-  else {
-    process.stderr.write(`${paint("red", "error:", process.stderr)} ${printable(error.message)}\n`);
-    process.exitCode = FAILED;
+  const isUsage = typeof error.exitCode === "number";
+  process.exitCode = isUsage ? (error.exitCode === 0 ? 0 : USAGE) : FAILED;
+  if (!isUsage) complain(error.message);
+  if (isJson && process.exitCode !== 0) {
+    const message = error.message.replace(/^error: /, "");
+    sayJson({ error: { code: isUsage ? "usage" : (error.code ?? "internal"), message, path: error.path ?? null } });
   }
 }

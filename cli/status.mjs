@@ -1,8 +1,8 @@
 /** `status` and `watch`: a table of keys. */
 import { basename } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { keysOf } from "./state.mjs";
-import { duration, paint, printable, relative, say, sayJson, table } from "./terminal.mjs";
+import { distinct, keysOf, survey } from "./state.mjs";
+import { complain, duration, paint, printable, relative, say, sayJson, table } from "./terminal.mjs";
 
 const HEAD = ["LOGIN", "HOLDER", "HELD", "WAIT", "LAST REFRESH", "EXPIRES", "NEXT"];
 const WIDTHS = [21, 8, 6, 4, 15, 9, 9];
@@ -15,24 +15,29 @@ export function outcome({ lock }, now) {
   const { problem, failures, state, holder, lastClaim, waitingCredentials } = lock;
   if (problem) return "unreadable";
   const classes = failures.map(({ outcome }) => outcome);
-  if (classes.includes("answered_dead")) return "log in again";
+  const isUsedUp = failures.some(({ probed }) => probed);
   if (holder && state === "dispatched") return "asking now";
+  if (classes.includes("answered_dead") || isUsedUp) return "log in again";
   if (waitingCredentials > 0) return "not saved yet";
-  if (state === "dispatched") return "cut off";
-  if (classes.includes("uncertain")) return "unknown";
+  if (classes.includes("uncertain")) return state === "dispatched" ? "cut off" : "unknown";
   if (classes.length > 0) return "failed, later";
   if (state === "committed" && lastClaim) return `done ${relative(lastClaim.at, now)}`;
   return "none yet";
 }
 
+/** Of a login that no store names: the hosts that keep it, and its lock. @param {import("./state.mjs").Key} key */
+function name({ provider, profileId, lockPath, hosts }) {
+  if (profileId === null) return [...hosts, `${basename(lockPath).slice(0, SHORT_HASH)}…`].join(" ");
+  return profileId.startsWith(`${provider}:`) ? profileId : `${provider} ${profileId}`;
+}
+
 /** @param {import("./state.mjs").Key} key */
 function row(key, now) {
-  const { provider, profileId, lockPath, lock, expires, nextRefresh } = key;
+  const { lock, expires, nextRefresh } = key;
   const holder = lock?.holder;
-  const named = profileId?.startsWith(`${provider}:`) ? profileId : `${provider} ${profileId}`;
   return [
-    profileId === null ? `${basename(lockPath).slice(0, SHORT_HASH)}…` : named,
-    holder ? `${holder.pid}` : "-",
+    name(key),
+    holder ? `${holder.pid}${holder.isElsewhere ? "*" : ""}` : "-",
     holder && holder.heldMs !== null ? duration(holder.heldMs) : "-",
     lock?.waiters ? `${lock.waiters}` : "-",
     outcome(key, now),
@@ -53,18 +58,33 @@ function draw(keys, stateDir) {
 
 const forJson = (keys) => keys.map((key) => ({ ...key, lastRefresh: outcome(key, Date.now()) }));
 
+/** @returns {Promise<boolean>} whether all could be looked at */
 export async function status({ stateDir, json }) {
-  const keys = await keysOf(stateDir);
-  if (json) sayJson({ stateDir, keys: forJson(keys) });
-  else say(draw(keys, stateDir));
+  const seen = await survey(stateDir);
+  const keys = keysOf(seen);
+  const problems = problemsOf(seen);
+  if (json) sayJson({ stateDir, keys: forJson(keys), problems });
+  else {
+    say(draw(keys, stateDir));
+    for (const { message } of problems) complain(message);
+  }
+  return problems.length === 0;
 }
+
+/** What can't be looked at. What is wrong with what can is the doctor's business. */
+const problemsOf = ({ unlisted, stores }) =>
+  distinct([...unlisted, ...stores.map(({ unreadable }) => unreadable).filter(Boolean)]);
 
 /** Without what only time changes. */
 const changing = (keys) =>
   JSON.stringify(
     keys.map(({ lock, ...key }) => ({
       ...key,
-      lock: lock && { ...lock, holder: lock.holder && { pid: lock.holder.pid } },
+      lock: lock && {
+        ...lock,
+        holder: lock.holder && { pid: lock.holder.pid },
+        failures: lock.failures.map((failure) => ({ ...failure, retryAfterMs: failure.retryAfterMs !== null })),
+      },
     })),
   );
 
@@ -75,7 +95,7 @@ export async function watch({ stateDir, json, interval }) {
   const isLive = process.stdout.isTTY && !json;
   let before;
   while (!ended.signal.aborted) {
-    const keys = await keysOf(stateDir);
+    const keys = keysOf(await survey(stateDir));
     const now = changing(keys);
     if (isLive) say(`${CLEAR}${draw(keys, stateDir)}\n\n${paint("dim", `${printable(stateDir)} · Ctrl-C ends`)}`);
     else if (now !== before) {

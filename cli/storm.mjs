@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
+import { resolveOAuthRefreshLockPath } from "../index.mjs";
 import { startProvider } from "./provider.mjs";
 import { STORE_FILE } from "./state.mjs";
 import { duration, paint, say, sayJson, table } from "./terminal.mjs";
@@ -18,6 +19,8 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /** @returns {Promise<boolean>} whether one call served everyone */
 export async function storm({ processes: count, latency, lock, json }) {
+  // Loads the addon: without it every agent would only end.
+  resolveOAuthRefreshLockPath(PROVIDER, PROFILE);
   const children = [];
   let stateDir;
   const clear = () => {
@@ -26,6 +29,7 @@ export async function storm({ processes: count, latency, lock, json }) {
   };
   const interrupted = SIGNALS.map((signal) => [signal, () => interrupt(signal, clear)]);
   for (const [signal, listener] of interrupted) process.once(signal, listener);
+  process.once("exit", clear);
   stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-storm-"));
   const provider = await startProvider(latency);
   try {
@@ -74,6 +78,7 @@ export async function storm({ processes: count, latency, lock, json }) {
     await Promise.all(children.map(({ gone }) => gone));
     provider.close();
     clear();
+    process.off("exit", clear);
     for (const [signal, listener] of interrupted) process.off(signal, listener);
   }
 }

@@ -17,6 +17,10 @@ export const sayJson = (value) => say(JSON.stringify(value, null, 2));
 /** Of a foreign name no control character may reach a terminal, nor what hides or reorders text. */
 export const printable = (text) => String(text).replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "\uFFFD");
 
+/** Says on standard error what went wrong, in one line. */
+export const complain = (message) =>
+  process.stderr.write(`${paint("red", "error:", process.stderr)} ${printable(message)}\n`);
+
 /** A plain table. The columns of `widths` have that many characters, and what is longer is cut. */
 export function table(head, rows, widths) {
   const chars = Object.fromEntries(

@@ -2,10 +2,20 @@ const args = require("./arguments.js");
 const { unwrap } = require("./errors.js");
 const { native } = require("./native.js");
 
-/** Looks at every key of a state directory. Takes no lock, changes nothing, reads no secret. */
+/** Looks at every key of a state directory. Takes no exclusive lock, changes nothing, hands out no secret. */
 async function inspectOAuthRefreshLocks(options) {
   const { stateDir } = args.optionsObject(options);
   return unwrap(await native().inspectLocks(args.absolutePath("stateDir", stateDir), args.surroundings()));
 }
 
-module.exports = { inspectOAuthRefreshLocks };
+/** For the command line: the same, and stores, directories and files with what is in their way; see `src/inspect.rs`. */
+async function survey(stateDir) {
+  return unwrap(await native().survey(args.absolutePath("stateDir", stateDir), args.surroundings()));
+}
+
+/** For the command line: takes other users' rights from what lies below a state directory. */
+function makePrivate(stateDir, path) {
+  unwrap(native().makePrivate(stateDir, path));
+}
+
+module.exports = { inspectOAuthRefreshLocks, makePrivate, survey };

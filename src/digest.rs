@@ -26,6 +26,18 @@ impl Digest {
         &self.0
     }
 
+    /// What 64 hexadecimal digits name; `None` if they are none.
+    #[must_use]
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        let digits = (hex.len() == 64).then_some(hex.as_bytes())?;
+        let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|nibble| u8::try_from(nibble).ok());
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Some(Self(bytes))
+    }
+
     /// 64 lower-case hexadecimal digits.
     #[must_use]
     pub fn to_hex(self) -> String {
@@ -53,15 +65,6 @@ impl Serialize for Digest {
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let hex = String::deserialize(deserializer)?;
-        let mut bytes = [0; 32];
-        let digits = (hex.len() == 64).then_some(hex.as_bytes()).ok_or_else(|| D::Error::custom("no digest"))?;
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|nibble| u8::try_from(nibble).ok());
-            *byte = match (nibble(pair[0]), nibble(pair[1])) {
-                (Some(high), Some(low)) => high << 4 | low,
-                _ => return Err(D::Error::custom("no digest")),
-            };
-        }
-        Ok(Self(bytes))
+        Self::from_hex(&hex).ok_or_else(|| D::Error::custom("no digest"))
     }
 }

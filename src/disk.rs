@@ -7,7 +7,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub mod exclusive;
 #[cfg(feature = "faults")]
@@ -33,8 +33,9 @@ mod fault {
 }
 use fault::point;
 
+pub mod exposed;
 mod permanent;
-pub use permanent::{Sharing, open_lock, open_permanent};
+pub use permanent::{Sharing, open_lock, open_permanent, open_to_look};
 
 /// How long to wait before a refused rename is tried again; doubled each time, up to a second in all.
 const FIRST_RENAME_PAUSE: Duration = Duration::from_millis(4);
@@ -280,7 +281,9 @@ fn is_busy(error: &io::Error) -> bool {
     is_held || error.kind() == io::ErrorKind::ResourceBusy
 }
 
-fn temporary_beside(path: &Path, term: u32) -> PathBuf {
+/// The temporary file by which [`replace`] writes.
+#[must_use]
+pub fn temporary_beside(path: &Path, term: u32) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(if term == 0 {
         ".oauth-refresh-lock.tmp".to_owned()
@@ -334,6 +337,32 @@ pub fn probe_replace(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a directory that this process may not list, or not put files into.
+pub fn refuse_closed_directory(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::{Access, access};
+        access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
+/// What tells a file from another that takes its name later.
+pub type Identity = (u64, SystemTime);
+
+/// What is at this path now; `None` if nothing is.
+#[must_use]
+pub fn identity_of(path: &Path) -> Option<Identity> {
+    let found = fs::symlink_metadata(path).ok()?;
+    #[cfg(unix)]
+    let inode = std::os::unix::fs::MetadataExt::ino(&found);
+    #[cfg(not(unix))]
+    let inode = found.len();
+    Some((inode, found.modified().unwrap_or(SystemTime::UNIX_EPOCH)))
 }
 
 /// A file whose space was written when it was made, so that writing to it later needs no free block.
@@ -411,7 +440,9 @@ pub fn own_files_with_extension(directory: &Path, extension: &str) -> io::Result
     Ok(files)
 }
 
-fn is_own_file(path: &Path) -> bool {
+/// Whether there is a regular file of this user.
+#[must_use]
+pub fn is_own_file(path: &Path) -> bool {
     let Ok(metadata) = fs::symlink_metadata(path) else { return false };
     #[cfg(unix)]
     {

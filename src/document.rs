@@ -5,6 +5,7 @@
 
 use crate::fields::{Fields, Members};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use zeroize::Zeroizing;
@@ -86,6 +87,14 @@ impl Document {
     pub fn profiles(&self) -> impl Iterator<Item = Fields> {
         let members = self.profiles.as_ref().map_or(&[][..], |profiles| &profiles.members);
         members.iter().filter_map(|member| Fields::parse(&self.text[member.value.clone()]))
+    }
+
+    /// The ids of all profiles, whatever they are; of several equal ones the last counts, as in [`Self::profile`]. An id that is
+    /// no valid text is nobody's to ask for.
+    #[must_use]
+    pub fn profile_ids(&self) -> BTreeSet<&str> {
+        let members = self.profiles.as_ref().map_or(&[][..], |profiles| &profiles.members);
+        members.iter().filter_map(|member| member.key.as_deref()).collect()
     }
 
     /// The whole text with `profile` put in place of the one of this id, or added as the last.

@@ -1,125 +1,217 @@
-//! What can be seen of a state directory's keys from outside: who holds which, how far it is, what is in the way. For
-//! people; nothing is changed and no secret is read.
+//! What can be seen of a state directory from outside: who holds which lock, how far it is, what the stores hold, what is in
+//! the way. For people; no exclusive lock is tried, nothing is made or changed, and no secret leaves the [`Survey`].
+//!
+//! Every verdict is that of the code that a call would run: of [`crate::private_dir`] on directories, of
+//! [`crate::store::FileStore`] on stores, of [`crate::ledger`] on refresh tokens.
 
-use crate::clock::Clock;
-use crate::error::{Code, Error, Result};
-use crate::holder::Holder;
-use crate::journal::Journal;
-use crate::lock::{self, term};
-use crate::process::{self, Process};
-use crate::record::{FailureRecord, Record};
-use crate::sidecar::Foreign;
-use std::fs;
-use std::io;
+pub mod key;
+pub mod stores;
+
+pub use key::KeyReport;
+pub use stores::{Login, Spent, StoreReport};
+
+use crate::credential::Credential;
+use crate::disk::exposed::{self, Exposed};
+use crate::disk::{self, Sharing};
+use crate::error::Error;
+use crate::file_system::FileSystem;
+use crate::ledger::Ledger;
+use crate::private_dir;
+use crate::record::{Record, Verdict};
+use crate::refresh::may_replace;
+use crate::state_dir::canonical;
+use crate::store::{STORE_FILE, is_hosted_path};
+use std::collections::{BTreeSet, HashSet};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-/// A key as it looks now.
+/// A state directory as it looks now.
+///
+/// Its stores are those of the agents under it, the main agent's, and those that journals name. An agent elsewhere whose store
+/// no journal names, and a lock path in another directory, are not seen.
 #[derive(Debug)]
-pub struct KeyReport {
-    /// Its lock base.
-    pub lock_base: PathBuf,
-    /// Its term: how often a peer has taken over from a stuck owner.
-    pub term: u32,
-    /// Who holds its lock; `None` if nobody does.
-    pub holder: Option<Holder>,
-    /// The holder's command, if it is a process of our PID namespace.
-    pub command: Option<String>,
-    /// How many processes and threads wait for its lock; `None` where that can't be told.
-    pub waiters: Option<usize>,
-    /// Who is in the way of our lock, or has left a lock file behind: the sidecar, if its process is not the holder.
-    pub foreign: Option<(Foreign, bool)>,
-    /// What its journal says; `None` if it has none, or `problem` says why it can't be read.
-    pub record: Option<Record>,
-    /// Why its journal can't be read.
-    pub problem: Option<Error>,
-    /// What a death has left that the next owner will clear away.
-    pub debris: Vec<PathBuf>,
+pub struct Survey {
+    /// Whether there is anything at its path.
+    pub exists: bool,
+    /// Where it lies; `None` if the operating system does not tell.
+    pub file_system: Option<FileSystem>,
+    /// Why its lock directories can't be used.
+    pub refused: Vec<Error>,
+    /// Why its locks, or its agents, can't be listed.
+    pub unlisted: Vec<Error>,
+    /// Its stores.
+    pub stores: Vec<StoreReport>,
+    /// Its keys, each with the failures that bind the next caller: of generations that some store holds, or that no store can
+    /// be looked at for.
+    pub keys: Vec<KeyReport>,
+    /// What other users may look at, and whether [`exposed::close`] would get to it.
+    pub exposed: Vec<(PathBuf, Exposed, bool)>,
+    /// When files were written last, by path: stores, and the files beside locks.
+    pub written: Vec<(PathBuf, f64)>,
 }
 
-impl KeyReport {
-    /// The failures that bind the next caller, with how many milliseconds are left of a pause.
-    pub fn failures(&self, clock: &dyn Clock) -> impl Iterator<Item = (&FailureRecord, Option<f64>)> {
-        let left = |failure: &FailureRecord| {
-            let pause = failure.pause.as_ref().filter(|pause| pause.boot == clock.boot_id())?;
-            Some(pause.until - clock.boot_ms()).filter(|left| *left > 0.0)
+impl Survey {
+    /// Looks around.
+    #[must_use]
+    pub fn of(state_dir: &Path, main_agent_dir: &Path) -> Self {
+        let exists = fs::symlink_metadata(state_dir).is_ok();
+        let locks = state_dir.join("locks");
+        let directories = [locks.join("oauth-refresh"), locks.join("auth-store")];
+        let verdicts = directories.each_ref().map(|directory| {
+            // Where nothing is, nothing is wrong yet.
+            if exists { private_dir::look(directory) } else { Ok(None) }
+        });
+        let sharing = verdicts[0].as_ref().ok().copied().flatten().map_or(Sharing::Private, |found| found.sharing);
+        let mut unlisted = Vec::new();
+        let keys = key::keys(&directories[0], sharing).map_err(|error| unlisted.push(error)).unwrap_or_default();
+        let agents = stores::in_state_dir(state_dir).map_err(|error| unlisted.push(error)).unwrap_or_default();
+        let paths = store_paths(agents, &keys, state_dir, main_agent_dir);
+        let mut survey = Self {
+            exists,
+            file_system: File::open(state_dir).ok().and_then(|directory| FileSystem::of(&directory)),
+            refused: verdicts.into_iter().filter_map(Result::err).collect(),
+            unlisted,
+            stores: stores::look(paths, state_dir),
+            keys,
+            exposed: Vec::new(),
+            written: Vec::new(),
         };
-        self.record.iter().flat_map(Record::failures).map(move |failure| (failure, left(failure)))
+        survey.judge_logins();
+        survey.judge_failures();
+        survey.look_at_files(state_dir, &directories[0], sharing);
+        survey
     }
-}
 
-/// Looks at every key in a lock directory. None if there is no such directory.
-pub fn keys(directory: &Path) -> Result<Vec<KeyReport>> {
-    let unreadable = |error: &io::Error| Error::io(Code::LockUnavailable, "list the locks", directory, error);
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unreadable(&error)),
-    };
-    let mut bases = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| unreadable(&error))?;
-        let name = entry.file_name();
-        let is_key = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("sha256-"))
-            .is_some_and(|digest| digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        if is_key {
-            bases.push(entry.path());
+    fn records(&self) -> impl Iterator<Item = &Record> {
+        self.keys.iter().flat_map(KeyReport::records)
+    }
+
+    /// Finds out which logins hold refresh tokens that were used before, and whether a call would find what came after.
+    fn judge_logins(&mut self) {
+        let lineage = Ledger::union(self.keys.iter().flat_map(KeyReport::ledgers));
+        let mut verdicts = Vec::new();
+        for (at, store) in self.stores.iter().enumerate() {
+            for (of, login) in store.logins.iter().enumerate() {
+                if lineage.is_spent(login.credential.generation()) {
+                    verdicts.push((at, of, self.spent(&lineage, store, login)));
+                }
+            }
+        }
+        for (at, of, verdict) in verdicts {
+            self.stores[at].logins[of].spent = verdict;
         }
     }
-    bases.sort();
-    bases.iter().map(|base| key(base)).collect()
-}
 
-/// Looks at one key.
-pub fn key(lock_base: &Path) -> Result<KeyReport> {
-    let term = term::current(lock_base)?;
-    let lock_file = term::lock_file(lock_base, term);
-    let is_held = !lock::is_free(&lock_file)?;
-    let holder = Holder::read(&lock_file).filter(|_| is_held);
-    let is_ours = |holder: &&Holder| holder.pid_namespace == process::own_pid_namespace();
-    let command = holder.as_ref().filter(is_ours).and_then(|holder| process::command(holder.pid));
-    let sidecar = lock::sidecar_path(lock_base);
-    let foreign = Foreign::at(&sidecar).filter(|found| !holder.as_ref().is_some_and(|holder| found.is_of(holder)));
-    let foreign = foreign.map(|found| {
-        let is_alive = found.pid.is_some_and(|pid| Process::of(pid) != Process::Dead);
-        (found, is_alive)
-    });
-    let mut debris = Vec::new();
-    if !is_held {
-        let of_a_dead_one = foreign.as_ref().is_some_and(|(_, is_alive)| !is_alive);
-        debris.extend(of_a_dead_one.then(|| sidecar.clone()));
-        let beside = [".reclaim", ".tmp"].map(|suffix| with_suffix(&sidecar, suffix));
-        debris.extend(beside.into_iter().filter(|path| fs::symlink_metadata(path).is_ok()));
+    /// The rule of a call by this store's agent: see `newer` in `refresh/decide.rs`.
+    ///
+    /// `None` for one that the provider has refused, which is told as such; and for the copy of an agent that has not called
+    /// since the last refresh, which every fleet has: a store that was put back was written since.
+    fn spent(&self, lineage: &Ledger, store: &StoreReport, login: &Login) -> Option<Spent> {
+        let held = &login.credential;
+        let failures = |generation| self.records().filter_map(move |record| record.failure_of(generation));
+        if failures(held.generation()).any(|failure| matches!(failure.verdict, Verdict::Dead { .. })) {
+            return None;
+        }
+        let can_be_sent = |one: &Credential| {
+            let generation = one.generation();
+            one.refresh().is_some()
+                && !lineage.is_spent(generation)
+                && failures(generation).all(|failure| failure.verdict == Verdict::Unspent)
+        };
+        let named: BTreeSet<_> = self.records().flat_map(Record::stores).map(canonical).collect();
+        let is_looked_into =
+            |other: &&StoreReport| other.is_main || other.path == store.path || named.contains(&canonical(&other.path));
+        let stored = self.stores.iter().filter(is_looked_into).flat_map(StoreReport::credentials).cloned();
+        let received = self.records().flat_map(Record::receipts).filter_map(|receipt| receipt.credential.open());
+        let descends = |one: &Credential| {
+            lineage.descends(one.generation(), held.generation()) && may_replace(held, one, true) && can_be_sent(one)
+        };
+        let mains = self.stores.iter().filter(|other| other.is_main).flat_map(|main| &main.logins);
+        let mut mains = mains.filter(|mains| mains.profile_id == login.profile_id).map(|mains| &mains.credential);
+        let is_newer = |mains: &Credential| {
+            mains.generation() != held.generation()
+                && mains.outlives(held)
+                && may_replace(held, mains, false)
+                && can_be_sent(mains)
+        };
+        let has_successor = stored.chain(received).any(|one| descends(&one)) || mains.any(is_newer);
+        if !has_successor {
+            return Some(Spent::Lost);
+        }
+        let knowing = self.records().filter(|record| record.ledger.is_spent(held.generation()));
+        let claimed = knowing.filter_map(|record| Some(record.claim.as_ref()?.at)).reduce(f64::max);
+        let is_copy = store.changed.zip(claimed).is_some_and(|(changed, claimed)| changed < claimed);
+        (!is_copy).then_some(Spent::Replaced)
     }
-    let (record, problem) = match Journal::peek(&term::journal(lock_base, term)) {
-        Ok(record) => (record, None),
-        Err(error) => (None, Some(error)),
-    };
-    let waiters = waiters(&lock_file);
-    Ok(KeyReport { lock_base: lock_base.to_owned(), term, holder, command, waiters, foreign, record, problem, debris })
+
+    /// Leaves out the failures of refresh tokens that a login has replaced since.
+    fn judge_failures(&mut self) {
+        let logins = self.stores.iter().flat_map(StoreReport::credentials);
+        let held: HashSet<_> = logins.map(Credential::generation).collect();
+        let unreadable: BTreeSet<_> =
+            self.stores.iter().filter(|store| store.unreadable.is_some()).map(|store| canonical(&store.path)).collect();
+        for key in &mut self.keys {
+            let is_hidden = |store: &&Path| is_hosted_path(store) || unreadable.contains(&canonical(store));
+            let has_hidden = key.named_stores().iter().any(is_hidden);
+            let mut failures = key.known_failures();
+            failures.retain(|failure| has_hidden || held.contains(&failure.generation));
+            key.failures = failures;
+        }
+    }
+
+    /// Looks who else may look at what, and whether anything comes from the future.
+    fn look_at_files(&mut self, state_dir: &Path, lock_directory: &Path, sharing: Sharing) {
+        let mut paths = Vec::new();
+        for store in self.stores.iter().filter(|store| fs::symlink_metadata(&store.path).is_ok()) {
+            paths.extend(store.path.parent().map(Path::to_owned));
+            paths.extend([store.path.clone(), disk::temporary_beside(&store.path, 0)]);
+            self.written.extend(written(&store.path));
+        }
+        let entries = fs::read_dir(lock_directory).into_iter().flatten().flatten();
+        // OpenClaw's lock files hold no secret, and its first releases make them for everybody to read.
+        let is_permanent = |path: &PathBuf| path.extension().is_none_or(|extension| extension != "lock");
+        let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(is_permanent).filter(is_file).collect();
+        files.sort();
+        self.written.extend(files.iter().filter_map(|path| written(path)));
+        // What a group was given is meant to be looked at.
+        if sharing == Sharing::Private && fs::symlink_metadata(lock_directory).is_ok_and(|found| found.is_dir()) {
+            paths.push(lock_directory.to_owned());
+            paths.extend(files);
+        }
+        let look = |path: PathBuf| {
+            let found = exposed::look(&path)?;
+            let can_close = exposed::can_close(state_dir, &path);
+            Some((path, found, can_close))
+        };
+        self.exposed = paths.into_iter().filter_map(look).collect();
+    }
 }
 
-/// How many wait for the kernel's lock on a file, as `/proc/locks` tells.
-#[cfg(target_os = "linux")]
-fn waiters(lock_file: &Path) -> Option<usize> {
-    use std::os::unix::fs::MetadataExt;
-    let inode = fs::metadata(lock_file).ok()?.ino();
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    // `1: -> FLOCK ADVISORY WRITE 4711 08:01:123456 0 EOF`; file systems may show another device than `stat` does.
-    let waits = |line: &&str| {
-        line.contains("-> FLOCK") && line.split_ascii_whitespace().any(|field| field.ends_with(&format!(":{inode}")))
-    };
-    Some(locks.lines().filter(waits).count())
+/// The paths of all stores, and which is main's. With the main agent elsewhere, nobody uses the directory that is its own
+/// otherwise, unless a journal says so.
+fn store_paths(
+    agents: Vec<PathBuf>,
+    keys: &[KeyReport],
+    state_dir: &Path,
+    main_agent_dir: &Path,
+) -> Vec<(PathBuf, bool)> {
+    let main = main_agent_dir.join(STORE_FILE);
+    let mains = canonical(&main);
+    let named: BTreeSet<_> =
+        keys.iter().flat_map(KeyReport::named_stores).filter(|path| !is_hosted_path(path)).collect();
+    let usual = state_dir.join("agents").join("main").join("agent").join(STORE_FILE);
+    let is_used = |path: &PathBuf| *path != usual || canonical(path) == mains || named.contains(path.as_path());
+    let agents = agents.into_iter().filter(is_used);
+    let all = agents.chain([main.clone()]).chain(named.iter().map(|path| (*path).to_owned()));
+    all.map(|path| (canonical(&path) == mains, path)).map(|(is_main, path)| (path, is_main)).collect()
 }
 
-#[cfg(not(target_os = "linux"))]
-fn waiters(_lock_file: &Path) -> Option<usize> {
-    None
+#[allow(clippy::ptr_arg, reason = "it filters paths")]
+fn is_file(path: &PathBuf) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
+fn written(path: &Path) -> Option<(PathBuf, f64)> {
+    let at = stores::since_epoch_ms(fs::metadata(path).ok()?.modified().ok()?)?;
+    Some((path.to_owned(), at))
 }

@@ -54,7 +54,9 @@ pub fn lock_name(provider: &str, profile_id: &str) -> String {
     format!("sha256-{}", digest(provider, profile_id).to_hex())
 }
 
-fn digest(provider: &str, profile_id: &str) -> Digest {
+/// What a provider and a profile id hash to, whatever text they are.
+#[must_use]
+pub fn digest(provider: &str, profile_id: &str) -> Digest {
     Digest::of(&[provider.as_bytes(), b"\0", profile_id.as_bytes()])
 }
 

@@ -10,6 +10,7 @@
 
 mod kernel;
 mod line;
+pub mod observe;
 pub mod term;
 
 pub use line::Ticket;
@@ -272,7 +273,7 @@ impl Ended {
     }
 }
 
-/// Whether nobody holds a term's lock file. What is found may have changed by the time it is told.
+/// Whether nobody holds a term's lock file, by taking it for an instant. What is found may have changed by the time it is told.
 pub fn is_free(lock_file: &Path) -> Result<bool> {
     Ok(KernelLock::try_take(lock_file)?.is_some_and(|lock| is_alone(&lock, lock_file)))
 }

@@ -59,6 +59,15 @@ pub fn check(directory: &Path) -> Result<LockDirectory> {
     }
 }
 
+/// What [`check`] would say, without making anything: `None` if the directory is missing and could be made. A directory that
+/// this process may not list or write to is refused as well, as its first use would be.
+pub fn look(directory: &Path) -> Result<Option<LockDirectory>> {
+    #[cfg(unix)]
+    return way::look_at(directory);
+    #[cfg(not(unix))]
+    Ok(directory.is_dir().then_some(LockDirectory { sharing: Sharing::Private, device: 0 }))
+}
+
 /// Opens a lock file in a directory that was checked, creating it if need be.
 pub fn open(base: &Path, directory: LockDirectory) -> Result<File> {
     disk::open_lock(base, directory.sharing).map_err(|error| unusable("use the lock file", base, &error))

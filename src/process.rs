@@ -57,6 +57,20 @@ pub fn own_pid_namespace() -> Option<u64> {
     myself().pid_namespace
 }
 
+/// Whether `/proc` shows every process of this host: it is that of the first PID namespace, and so are we.
+#[must_use]
+pub fn sees_all() -> bool {
+    /// `PROC_PID_INIT_INO` of `linux/proc_ns.h`.
+    const FIRST: u64 = 0xEFFF_FFFC;
+    own_pid_namespace() == Some(FIRST) && is_own_proc()
+}
+
+/// Whether `/proc` is that of our PID namespace.
+fn is_own_proc() -> bool {
+    let own = std::fs::read_link("/proc/self").ok();
+    own.is_some_and(|own| own.to_str() == Some(std::process::id().to_string().as_str()))
+}
+
 /// What does not change while a process lives.
 #[derive(Clone, Copy)]
 struct Myself {
@@ -103,8 +117,7 @@ impl Stat {
 
     /// `None` also if /proc is another PID namespace's, where the same id is another process.
     fn of_pid(pid: u32) -> Option<Self> {
-        let own = std::fs::read_link("/proc/self").ok()?;
-        (own.to_str()? == std::process::id().to_string()).then(|| Self::of(&pid.to_string()))?
+        is_own_proc().then(|| Self::of(&pid.to_string()))?
     }
 
     fn parse(stat: &str) -> Option<Self> {

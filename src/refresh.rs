@@ -295,7 +295,7 @@ fn access_digest(credential: &Credential) -> Option<Digest> {
 
 /// The gate, or the same-grant proof: a descendant may take its ancestor's place although it carries less evidence, never
 /// where it contradicts.
-fn may_replace(existing: &Credential, incoming: &Credential, descends: bool) -> bool {
+pub(crate) fn may_replace(existing: &Credential, incoming: &Credential, descends: bool) -> bool {
     identity::check(existing.fields(), incoming.fields()).is_ok()
         || (descends && !identity::contradicts(existing.fields(), incoming.fields()))
 }

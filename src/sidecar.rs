@@ -237,6 +237,16 @@ impl Foreign {
             && self.created_at.is_some_and(|at| (holder.since - SAME_TIME_MS..=latest).contains(&at))
     }
 
+    /// Whether its process, by its number in our PID namespace, is there and was started when it says.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        match (self.pid.map(Process::of), self.start_time) {
+            (None | Some(Process::Dead), _) => false,
+            (Some(Process::Alive { start_time: Some(now) }), Some(then)) => now == then,
+            (Some(Process::Alive { .. }), _) => true,
+        }
+    }
+
     fn is_stale(&self, limit: Duration, seen: &Seen) -> bool {
         let limit_ms = limit.as_secs_f64() * 1000.0;
         let is_old = || match self.created_at {

@@ -11,7 +11,7 @@ mod file;
 mod host;
 mod recent;
 pub use file::{FileStore, MAX_STORE_BYTES, STORE_FILE, StoreGuard};
-pub use host::{HostStore, Hosted, NoAnswer};
+pub use host::{HostStore, Hosted, NoAnswer, is_path as is_hosted_path};
 pub use recent::Recent;
 
 /// How long a writer waits for another that is writing the same file. A write takes milliseconds; this is longer than it

@@ -11,6 +11,7 @@ export function cli(args, env = {}, uid = undefined) {
     encoding: "utf8",
     env: { ...ENV, ...env },
     uid,
+    gid: uid,
   });
   return { stdout, stderr, status };
 }

@@ -1,13 +1,17 @@
 /** `status`, `watch` and `path`, on keys that are held, waited for and refreshed by real processes. */
+import { spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout as pause } from "node:timers/promises";
 import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, onTestFinished, test } from "vitest";
 import { startAgent } from "../support/agents.mjs";
-import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "../support/host.mjs";
+import { answer, createHost, expired, PROFILE, PROVIDER, STORE_FILE, storeText, usable } from "../support/host.mjs";
+import { memoryStore } from "../support/host-stores.mjs";
 import { listen } from "../support/listen.mjs";
+import { copyPackage } from "../support/package-copy.mjs";
 import { cli, cliJson, startCli, widest } from "./cli.mjs";
 
 const on = (host) => ["--state-dir", host.stateDir];
@@ -16,7 +20,7 @@ const lockPath = (host) => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stat
 test("an empty state directory has nothing to show, and is left as it is", () => {
   const host = createHost();
   const before = host.tree();
-  expect(cliJson(["status", ...on(host)])).toEqual({ status: 0, stateDir: host.stateDir, keys: [] });
+  expect(cliJson(["status", ...on(host)])).toEqual({ status: 0, stateDir: host.stateDir, keys: [], problems: [] });
   expect(cli(["status", ...on(host)])).toEqual({
     stdout: `No OAuth logins and no locks in ${host.stateDir}.\n`,
     stderr: "",
@@ -57,6 +61,7 @@ test("a login is named, with the latest expiry of its agents and its next refres
       profileId: PROFILE,
       lockPath: lockPath(host),
       agents: 2,
+      hosts: [],
       expires: later.expires,
       nextRefresh: later.expires - 300_000,
       lock: null,
@@ -130,6 +135,21 @@ test("watch tells each change as a line of JSON, and ends well when it is interr
   expect(await exited).toEqual([0, null]);
 });
 
+test("watch says nothing more while a pause of the provider's runs out", async () => {
+  const host = createHost({ main: expired() });
+  const later = Object.assign(new Error("later"), { status: 503, headers: { "retry-after": "600" } });
+  await withOAuthRefreshLock(PROVIDER, PROFILE, () => Promise.reject(later), host.as("main")).catch(() => {});
+  const watching = startCli(["watch", ...on(host), "--json", "--interval", "50"]);
+  onTestFinished(() => void watching.kill("SIGKILL"));
+  const lines = createInterface({ input: watching.stdout })[Symbol.asyncIterator]();
+  const next = async () => JSON.parse((await lines.next()).value).keys[0];
+  expect(await next()).toMatchObject({ lastRefresh: "failed, later", agents: 1 });
+  // Many looks later something changes.
+  await pause(600);
+  host.seed("sub", expired());
+  expect(await next()).toMatchObject({ agents: 2 });
+});
+
 test("path prints where the lock lies", () => {
   const host = createHost();
   expect(cli(["path", PROVIDER, PROFILE, ...on(host)])).toEqual({
@@ -159,13 +179,80 @@ test.each([
   expect(stderr).not.toBe("");
 });
 
-test("what is in the way of a command is told in one line", () => {
-  const host = createHost({ main: usable() });
+test("what can't be looked at is told in one line, beside what can", () => {
+  const host = createHost({ main: usable(), torn: "{" });
   mkdirSync(join(host.stateDir, "locks"));
   writeFileSync(join(host.stateDir, "locks", "oauth-refresh"), "");
   const { stdout, stderr, status } = cli(["status", ...on(host)]);
-  expect({ stdout, status }).toEqual({ stdout: "", status: 1 });
-  expect(stderr).toMatch(/^error: .*oauth-refresh.*\n$/);
+  expect(status).toBe(1);
+  expect(stdout).toMatch(/^acme:owner .* none yet/m);
+  expect(stderr).toMatch(/^error: .*oauth-refresh\nerror: .*torn.*\n$/);
+  const codes = cliJson(["status", ...on(host)]).problems.map(({ code, path }) => [code, path]);
+  expect(codes).toEqual([
+    ["lock_unavailable", join(host.stateDir, "locks", "oauth-refresh")],
+    ["store_invalid", host.storePath("torn")],
+  ]);
+});
+
+test("with --json an error is JSON too, a usage error as well, with the same exit code", () => {
+  const usage = { error: { code: "usage", message: expect.stringContaining("--verbose"), path: null } };
+  expect(cliJson(["status", "--verbose"])).toEqual({ status: 2, ...usage });
+  const { stdout, stderr, status } = cli(["doctor", "--json", "--state-dir"]);
+  expect(JSON.parse(stdout)).toEqual({ error: { code: "usage", message: expect.any(String), path: null } });
+  expect({ status, isTold: stderr !== "" }).toEqual({ status: 2, isTold: true });
+});
+
+test.each([["status"], ["storm"]])("%s without an addon says so, as JSON too", (command) => {
+  const copy = copyPackage({ addon: false });
+  for (const name of [
+    "commander",
+    "cli-table3",
+    "string-width",
+    "emoji-regex",
+    "is-fullwidth-code-point",
+    "strip-ansi",
+    "ansi-regex",
+  ])
+    symlinkSync(join(import.meta.dirname, "..", "..", "node_modules", name), join(copy, "..", name));
+  const main = join(copy, "cli", "main.mjs");
+  const { stdout, stderr, status } = spawnSync(process.execPath, [main, command, "--json"], { encoding: "utf8" });
+  const path = expect.stringContaining(copy);
+  expect(JSON.parse(stdout).error).toEqual({ code: "addon_unavailable", message: expect.any(String), path });
+  expect(stderr).toMatch(/^error: no native addon .*\n$/);
+  expect(status).toBe(1);
+});
+
+test("agents' stores are found where the library has them, each once", async () => {
+  const host = createHost({ main: usable() });
+  const elsewhere = join(host.root, "elsewhere");
+  mkdirSync(elsewhere, { mode: 0o700 });
+  // Newer than main's, so that it is refreshed and main's is not adopted.
+  const login = usable({ expires: Date.now() + 9 * 3_600_000 });
+  writeFileSync(join(elsewhere, STORE_FILE), storeText(login), { mode: 0o600 });
+  const agents = (env, args = on(host)) => cliJson(["status", ...args], env).keys.map(({ agents }) => agents);
+  expect(agents({})).toEqual([1]);
+  // With the main agent elsewhere, nobody uses agents/main/agent.
+  const HOME = host.root;
+  expect(agents({ HOME, OPENCLAW_AGENT_DIR: "~/elsewhere" })).toEqual([1]);
+  expect(agents({ HOME, OPENCLAW_AGENT_DIR: "undefined", PI_CODING_AGENT_DIR: " ~/elsewhere " })).toEqual([1]);
+  expect(agents({ HOME, OPENCLAW_AGENT_DIR: host.agentDir("main") })).toEqual([1]);
+  expect(agents({ HOME, OPENCLAW_AGENT_DIR: "~/elsewhere" }, ["--state-dir", join(host.root, "none")])).toEqual([1]);
+  // An agent elsewhere is known by what its refreshes left in the journal, as a host's store is.
+  await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), { ...host.as("main"), forceRefresh: true });
+  const options = { stateDir: host.stateDir, agentDir: elsewhere, mainAgentDir: host.agentDir("main") };
+  await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), { ...options, forceRefresh: true });
+  expect(agents({})).toEqual([2]);
+  const store = memoryStore("keychain", expired());
+  await withOAuthRefreshLock(PROVIDER, "acme:hosted", () => answer(), { stateDir: host.stateDir, store });
+  expect(cliJson(["status", ...on(host)]).keys).toMatchObject([{ hosts: [] }, { hosts: ["host:keychain"] }]);
+  expect(cli(["status", ...on(host)]).stdout).toMatch(/^host:keychain sha256-/m);
+});
+
+test("a lock that OpenClaw named is seen, and whose it is", async () => {
+  const host = createHost({ main: expired() });
+  const path = join(dirname(lockPath(host)), `lock-${"a".repeat(32)}`);
+  await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), { ...host.as("main"), lockPath: path });
+  expect(cliJson(["status", ...on(host)]).keys).toMatchObject([{ profileId: PROFILE, lockPath: path, lock: {} }]);
 });
 
 test.each(["--help", "--version"])("%s is no error", (option) => {

@@ -1,6 +1,8 @@
 /** `storm`: what it shows is what happens. And that no command shows a token. */
+import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import { createHost, expired, usable } from "../support/host.mjs";
 import { cli, cliJson, startCli, widest } from "./cli.mjs";
@@ -31,6 +33,19 @@ test.each(["SIGINT", "SIGTERM"])("ended by %s it leaves nothing behind, and ends
   await vi.waitFor(() => expect(readdirSync(root)).toHaveLength(before.length + 1), { timeout: 20_000 });
   storm.kill(signal);
   expect(await once(storm, "exit")).toEqual([null, signal]);
+  expect(readdirSync(root)).toEqual(before);
+});
+
+test("it leaves nothing behind either when nobody reads what it says", () => {
+  const { root } = createHost();
+  const before = readdirSync(root);
+  const storm = `"$0" "$1" storm --processes 2 --latency 0 | head -c 1`;
+  const main = join(import.meta.dirname, "..", "..", "cli", "main.mjs");
+  const { stdout } = spawnSync("sh", ["-c", storm, process.execPath, main], {
+    encoding: "utf8",
+    env: { PATH: process.env.PATH, TMPDIR: root },
+  });
+  expect(stdout).toBe("2");
   expect(readdirSync(root)).toEqual(before);
 });
 

@@ -3,54 +3,164 @@
 use super::paths::{Surroundings, state_dir};
 use super::{Reply, task};
 use crate::clock::SystemClock;
-use crate::inspect::{self, KeyReport};
-use crate::record::Verdict;
+use crate::digest::Digest;
+use crate::disk::exposed;
+use crate::error::{Code, Error};
+use crate::inspect::key::{pause_left, state};
+use crate::inspect::{KeyReport, Login, Spent, StoreReport, Survey};
+use crate::key;
+use crate::record::{FailureRecord, Verdict};
+use crate::state_dir::{Environment, normalise};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
 use serde_json::{Value, json};
+use std::path::Path;
 
 /// See `inspectOAuthRefreshLocks` in `index.d.ts`.
 #[napi]
 pub fn inspect_locks(env: &Env, given: Option<String>, surroundings: Surroundings) -> napi::Result<Object<'_>> {
-    let directory = state_dir(given, &surroundings.into()).join("locks").join("oauth-refresh");
+    let environment = Environment::from(surroundings);
     task::promise(env, move || {
-        let keys: Vec<_> = inspect::keys(&directory)?.iter().map(shown).collect();
+        let state_dir = state_dir(given, &environment);
+        let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir));
+        if let Some(error) = survey.unlisted.into_iter().find(|error| error.code == Code::LockUnavailable) {
+            return Err(error);
+        }
+        let keys: Vec<_> = survey.keys.iter().map(shown).collect();
         Ok(Reply::from(Value::from(keys)))
     })
 }
 
-fn shown(key: &KeyReport) -> Value {
-    let clock = SystemClock;
-    let record = key.record.as_ref();
-    let failures = key.failures(&clock).map(|(failure, left)| {
-        let outcome = match &failure.verdict {
-            Verdict::Unspent => "answered_unspent",
-            Verdict::Uncertain { .. } => "uncertain",
-            Verdict::Dead { .. } => "answered_dead",
-        };
-        json!({ "outcome": outcome, "pid": failure.pid, "at": failure.at, "retryAfterMs": left })
-    });
+/// All that `status` and `doctor` show of a state directory, without a secret.
+#[napi]
+pub fn survey(env: &Env, given: Option<String>, surroundings: Surroundings) -> napi::Result<Object<'_>> {
+    let environment = Environment::from(surroundings);
+    task::promise(env, move || {
+        let state_dir = state_dir(given, &environment);
+        let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir));
+        let refused: Vec<_> = survey.refused.iter().map(told).collect();
+        let unlisted: Vec<_> = survey.unlisted.iter().map(told).collect();
+        let stores: Vec<_> = survey.stores.iter().map(|store| shown_store(&state_dir, store)).collect();
+        let exposed = survey.exposed.iter().map(|(path, found, can_close)| {
+            json!({ "path": text(path), "mode": found.mode, "wanted": found.wanted, "canFix": can_close })
+        });
+        let exposed: Vec<_> = exposed.collect();
+        let written = survey.written.iter().map(|(path, at)| json!({ "path": text(path), "at": at }));
+        let written: Vec<_> = written.collect();
+        let keys = survey.keys.iter().map(|key| {
+            let stores: Vec<_> = key.named_stores().into_iter().map(text).collect();
+            json!({ "key": key.key.map(Digest::to_hex), "stores": stores, "lock": shown(key) })
+        });
+        let keys: Vec<_> = keys.collect();
+        Ok(Reply::from(json!({
+            "stateDir": text(&state_dir),
+            "exists": survey.exists,
+            "fileSystem": survey.file_system.map(|found| json!({ "name": found.name, "isLocal": found.is_local })),
+            "refused": refused,
+            "unlisted": unlisted,
+            "stores": stores,
+            "keys": keys,
+            "exposed": exposed,
+            "written": written,
+        })))
+    })
+}
+
+/// Takes other users' rights from a file or directory of this user below a state directory, by no symbolic link.
+#[napi]
+#[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
+pub fn make_private(state_dir: String, path: String) -> Reply {
+    let (root, path) = (normalise(Path::new(&state_dir)), normalise(Path::new(&path)));
+    match exposed::close(&root, &path) {
+        Ok(()) => Reply::default(),
+        Err(error) => Error::io(Code::StoreUnwritable, "change the mode", &path, &error).into(),
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+fn told(error: &Error) -> Value {
     json!({
-        "lockPath": key.lock_base.to_string_lossy(),
+        "code": error.code.as_str(),
+        "message": error.message,
+        "path": error.path.as_deref().map(text),
+    })
+}
+
+fn shown_store(state_dir: &Path, store: &StoreReport) -> Value {
+    let login = |login: &Login| {
+        let spent = login.spent.map(|spent| match spent {
+            Spent::Lost => "lost",
+            Spent::Replaced => "replaced",
+        });
+        json!({
+            "provider": login.provider,
+            "profileId": login.profile_id,
+            "key": key::digest(&login.provider, &login.profile_id).to_hex(),
+            "lockPath": text(&key::lock_base(state_dir, &login.provider, &login.profile_id)),
+            // What is no instant at all is `null`.
+            "expires": login.credential.fields().get("expires").and_then(Value::as_f64).filter(|at| at.is_finite()),
+            "spent": spent,
+        })
+    };
+    json!({
+        "path": text(&store.path),
+        "isMain": store.is_main,
+        "logins": store.logins.iter().map(login).collect::<Vec<_>>(),
+        "malformed": store.malformed,
+        "unreadable": store.unreadable.as_ref().map(told),
+        "unwritable": store.unwritable.as_ref().map(told),
+        "databases": store.databases.iter().map(|path| text(path)).collect::<Vec<_>>(),
+        "debris": store.debris.iter().map(|path| text(path)).collect::<Vec<_>>(),
+        "changed": store.changed,
+    })
+}
+
+fn shown_failure(failure: &FailureRecord) -> Value {
+    let (outcome, probed) = match &failure.verdict {
+        Verdict::Unspent => ("answered_unspent", false),
+        Verdict::Uncertain { probed } => ("uncertain", *probed),
+        Verdict::Dead { .. } => ("answered_dead", false),
+    };
+    json!({
+        "outcome": outcome,
+        "probed": probed,
+        "pid": failure.pid,
+        "at": failure.at,
+        "retryAfterMs": pause_left(failure, &SystemClock),
+    })
+}
+
+fn shown(key: &KeyReport) -> Value {
+    let record = key.record.as_ref();
+    let waiting: Vec<_> = key.waiting_stores().into_iter().map(text).collect();
+    json!({
+        "lockPath": text(&key.lock_base),
         "term": key.term,
         "holder": key.holder.as_ref().map(|holder| json!({
             "pid": holder.pid,
             "command": key.command,
-            "heldMs": holder.held_ms(&clock),
+            "heldMs": holder.held_ms(&SystemClock),
             "since": holder.since,
+            "staleAfterMs": holder.stale_after,
             "startTime": holder.start_time,
             "boot": holder.boot,
             "pidNamespace": holder.pid_namespace,
+            "isElsewhere": holder.is_elsewhere(),
         })),
         "waiters": key.waiters,
-        "state": record.map_or("idle", |record| record.state.as_str()),
+        "state": state(record).as_str(),
         "lastClaim": record.and_then(|record| record.claim.as_ref()).map(|claim| json!({ "pid": claim.pid, "at": claim.at })),
-        "failures": failures.collect::<Vec<_>>(),
-        "waitingCredentials": record.map_or(0, |record| record.receipts().len()),
+        "failures": key.failures.iter().map(shown_failure).collect::<Vec<_>>(),
+        "waitingCredentials": waiting.len(),
+        "waitingFor": waiting,
         "foreign": key.foreign.as_ref().map(|(found, is_alive)| json!({
             "pid": found.pid, "createdAt": found.created_at, "alive": is_alive,
         })),
         "problem": key.problem.as_ref().map(|error| json!({ "code": error.code.as_str(), "message": error.message })),
-        "debris": key.debris.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
+        "debris": key.debris.iter().map(|path| text(path)).collect::<Vec<_>>(),
     })
 }

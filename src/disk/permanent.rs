@@ -4,7 +4,7 @@
 //! with one name, of a user that can be trusted; anything else is refused with what it is, and left as it is.
 
 use super::{create_private_dirs, kind_of, options, point};
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -60,10 +60,23 @@ pub fn open_lock(path: &Path, sharing: Sharing) -> io::Result<File> {
     }
 }
 
+/// Opens a lock file for reading alone, and only if [`open_lock`] would take it. Makes nothing and changes nothing.
+pub fn open_to_look(path: &Path, sharing: Sharing) -> io::Result<File> {
+    let mut options = options();
+    options.read(true);
+    let file = open_with(options, path)?;
+    refuse_untrusted(&file.metadata()?, sharing).map(|()| file)
+}
+
 fn open(path: &Path, create: bool) -> io::Result<File> {
     point("open-permanent", path)?;
     let mut options = options();
     options.read(true).write(true).create_new(create).truncate(false);
+    open_with(options, path)
+}
+
+#[cfg_attr(not(unix), allow(unused_mut, reason = "only Unix has flags to add"))]
+fn open_with(mut options: OpenOptions, path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     {
         use rustix::fs::OFlags;
@@ -97,12 +110,26 @@ fn explained(path: &Path, error: io::Error) -> io::Error {
 /// The file, unless somebody else could have put it there, or it has another name elsewhere.
 fn trusted(file: File, sharing: Sharing) -> io::Result<File> {
     let found = file.metadata()?;
+    refuse_untrusted(&found, sharing)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        // Its maker may have died before the others could use it.
+        let is_ours = found.uid() == rustix::process::geteuid().as_raw();
+        if sharing == Sharing::Shared && is_ours && found.mode() & 0o660 != 0o660 {
+            file.set_permissions(fs::Permissions::from_mode(sharing.mode()))?;
+        }
+    }
+    Ok(file)
+}
+
+fn refuse_untrusted(found: &Metadata, sharing: Sharing) -> io::Result<()> {
     if !found.is_file() {
         return Err(misplaced(found.file_type()));
     }
     #[cfg(unix)]
     {
-        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        use std::os::unix::fs::MetadataExt;
         // A second name may have been given to a file that must not be written to.
         if found.nlink() > 1 {
             let message = format!("it has {} names (hard links); remove it while nobody uses it", found.nlink());
@@ -112,14 +139,10 @@ fn trusted(file: File, sharing: Sharing) -> io::Result<File> {
         if sharing == Sharing::Private && owner != 0 && owner != user {
             return Err(of_another(owner));
         }
-        // Its maker may have died before the others could use it.
-        if sharing == Sharing::Shared && owner == user && found.mode() & 0o660 != 0o660 {
-            file.set_permissions(fs::Permissions::from_mode(sharing.mode()))?;
-        }
     }
     #[cfg(not(unix))]
     let _ = sharing;
-    Ok(file)
+    Ok(())
 }
 
 fn misplaced(found: fs::FileType) -> io::Error {

@@ -166,6 +166,16 @@ impl KernelLock {
     }
 }
 
+/// Whether nobody holds the exclusive lock on an open lock file, by the shared one, which is let go at once. Two who look don't
+/// see each other; an owner that comes in just this moment waits for it, as it waits for any other.
+pub(super) fn is_free(file: &File) -> io::Result<bool> {
+    match FileExt::try_lock_shared(file) {
+        Ok(()) => FileExt::unlock(file).map(|()| true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 fn unusable(path: &Path, error: &io::Error) -> Error {
     Error::io(Code::LockUnavailable, "use the lock file", path, error)
 }

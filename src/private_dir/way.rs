@@ -52,7 +52,10 @@ pub(super) fn check(directory: &Path) -> Result<LockDirectory> {
             return Ok(seen.verdict());
         }
     }
-    let seen = Seen::of(&go(directory)?);
+    let Some(found) = go(directory, Missing::Make)? else {
+        return Err(unreachable(directory, &io::ErrorKind::NotFound.into()));
+    };
+    let seen = Seen::of(&found);
     let mut good = good();
     if good.len() >= MAX_REMEMBERED {
         good.clear();
@@ -61,8 +64,24 @@ pub(super) fn check(directory: &Path) -> Result<LockDirectory> {
     Ok(seen.verdict())
 }
 
-/// Goes to the directory, makes what is missing of it, and refuses to pass where somebody else could change the way.
-fn go(directory: &Path) -> Result<Metadata> {
+pub(super) fn look_at(directory: &Path) -> Result<Option<LockDirectory>> {
+    let found = go(directory, Missing::Leave)?;
+    if found.is_some() {
+        refuse_closed(directory)?;
+    }
+    Ok(found.map(|found| Seen::of(&found).verdict()))
+}
+
+/// What to do about directories that are not there yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Make,
+    Leave,
+}
+
+/// Goes to the directory, and refuses to pass where somebody else could change the way. `None` if it is missing, is left so,
+/// and could be made.
+fn go(directory: &Path, missing: Missing) -> Result<Option<Metadata>> {
     let absolute = std::path::absolute(directory).map_err(|error| unreachable(directory, &error))?;
     let mut left = steps(&absolute);
     let mut here = PathBuf::from("/");
@@ -74,7 +93,14 @@ fn go(directory: &Path) -> Result<Metadata> {
             continue;
         }
         let next = here.join(step);
-        let found = look_or_make(&next)?;
+        let found = match (look_for(&next)?, missing) {
+            (Some(found), _) => found,
+            (None, Missing::Make) => make(&next)?,
+            (None, Missing::Leave) => {
+                refuse_closed(&here)?;
+                return Ok(None);
+            }
+        };
         if !found.is_symlink() {
             refuse_playground(&next, &found)?;
             here = next;
@@ -100,7 +126,7 @@ fn go(directory: &Path) -> Result<Metadata> {
     if found.uid() != ROOT && found.uid() != user() {
         return Err(foreign(&here, found.uid()));
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// The names on the way, the last one first.
@@ -117,14 +143,20 @@ fn look(path: &Path) -> Result<Metadata> {
     fs::symlink_metadata(path).map_err(|error| unreachable(path, &error))
 }
 
-fn look_or_make(path: &Path) -> Result<Metadata> {
+fn look_for(path: &Path) -> Result<Option<Metadata>> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            disk::create_private_dir(path).map_err(|error| unusable("make the lock directory", path, &error))?;
-            look(path)
-        }
-        found => found.map_err(|error| unreachable(path, &error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some).map_err(|error| unreachable(path, &error)),
     }
+}
+
+fn make(path: &Path) -> Result<Metadata> {
+    disk::create_private_dir(path).map_err(|error| unusable("make the lock directory", path, &error))?;
+    look(path)
+}
+
+fn refuse_closed(directory: &Path) -> Result<()> {
+    disk::refuse_closed_directory(directory).map_err(|error| unusable("use the lock directory", directory, &error))
 }
 
 /// Refuses what others could fill with things of theirs.

@@ -57,15 +57,18 @@ impl FileStore {
 
     /// Refuses where OpenClaw keeps credentials in SQLite: a JSON store would block them.
     pub fn refuse_sqlite_era(&self) -> Result<()> {
+        let refuse = |database: PathBuf| {
+            let message = "this OpenClaw keeps its credentials in SQLite; use withOAuthProfileLock with its lockPath";
+            Err(Error::at(Code::SqliteStore, &database, message))
+        };
+        self.databases().next().map_or(Ok(()), refuse)
+    }
+
+    /// The databases beside it, or of its state directory, that OpenClaw keeps credentials in.
+    pub fn databases(&self) -> impl Iterator<Item = PathBuf> {
         let state = STATE_DATABASE.iter().fold(self.state_dir.clone(), |path, part| path.join(part));
-        for database in [self.path.with_file_name(AGENT_DATABASE), state] {
-            if fs::symlink_metadata(&database).is_ok() {
-                let message =
-                    "this OpenClaw keeps its credentials in SQLite; use withOAuthProfileLock with its lockPath";
-                return Err(Error::at(Code::SqliteStore, &database, message));
-            }
-        }
-        Ok(())
+        let databases = [self.path.with_file_name(AGENT_DATABASE), state];
+        databases.into_iter().filter(|database| fs::symlink_metadata(database).is_ok())
     }
 
     /// Reads one profile. A hint, unless the lock that matters is held.
@@ -98,9 +101,14 @@ impl FileStore {
 
     /// Refuses a store that can't be written, before anything depends on it.
     pub fn refuse_read_only(&self) -> Result<()> {
-        let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
-        disk::probe_replace(&target).map_err(|error| self.unwritable(&error))?;
+        self.refuse_closed()?;
         self.lock().map(drop)
+    }
+
+    /// The same, as far as that can be told without taking its lock.
+    pub fn refuse_closed(&self) -> Result<()> {
+        let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
+        disk::probe_replace(&target).map_err(|error| self.unwritable(&error))
     }
 
     /// Takes the store's lock, for one read-modify-write. Never held across a provider call.
@@ -147,7 +155,8 @@ impl FileStore {
         self.state_dir.join("locks").join("auth-store").join(format!("sha256-{}", digest.to_hex()))
     }
 
-    fn load(&self) -> Result<Option<Document>> {
+    /// Reads all of it. `None` if there is no file.
+    pub fn load(&self) -> Result<Option<Document>> {
         Ok(self.load_stamped()?.map(|(document, _)| document))
     }
 
@@ -192,7 +201,8 @@ impl FileStore {
         })
     }
 
-    fn profile_in(&self, document: Option<&Document>, profile_id: &str) -> Result<Profile> {
+    /// What it holds for a profile, as [`Self::read`] would say.
+    pub fn profile_in(&self, document: Option<&Document>, profile_id: &str) -> Result<Profile> {
         let Some(document) = document else { return Ok(Profile::NoStore) };
         let profile = document.profile(profile_id).map_err(|malformed| self.invalid(&malformed))?;
         Ok(Profile::of(profile))

@@ -131,7 +131,8 @@ impl Hosted {
 const GONE: &str = "the credential store can't be reached any more; the thread that it was given on has ended";
 
 /// Whether a path in a journal is a host store's.
-pub(super) fn is_path(path: &Path) -> bool {
+#[must_use]
+pub fn is_path(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.starts_with(PREFIX))
 }
 

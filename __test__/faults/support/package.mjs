@@ -7,14 +7,25 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 
 const ROOT = join(import.meta.dirname, "..", "..", "..");
-const COPY = join(ROOT, "target", "faults", "package");
+const TARGET = join(ROOT, "target", "faults");
+const COPY = join(TARGET, "package");
 
 function build() {
-  // For tests, so with their settings, and most of what was built for the core's tests can be used.
+  // In a target directory of its own: other builds overwrite the library in the common one.
   const { status, error, stdout } = spawnSync(
     "cargo",
     [
-      ...["rustc", "--locked", "--lib", "--crate-type", "cdylib", "--features", "binding,faults"],
+      ...[
+        "rustc",
+        "--locked",
+        "--lib",
+        "--crate-type",
+        "cdylib",
+        "--features",
+        "binding,faults",
+        "--target-dir",
+        TARGET,
+      ],
       "--message-format=json-render-diagnostics",
     ],
     { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"], encoding: "utf8", maxBuffer: 1 << 28 },

@@ -1,0 +1,123 @@
+/** What `doctor` and `status` say of refresh tokens: of those that stores hold now, and of no others. */
+import { readFileSync, rmSync } from "node:fs";
+import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "oauth-refresh-lock";
+import { expect, test } from "vitest";
+import { startAgent } from "../support/agents.mjs";
+import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "../support/host.mjs";
+import { memoryStore } from "../support/host-stores.mjs";
+import { rejection } from "../support/rejections.mjs";
+import { cliJson } from "./cli.mjs";
+
+const on = (host) => ["--state-dir", host.stateDir];
+const lockPath = (host) => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: host.stateDir });
+
+/** What the doctor finds, and how the last refresh ended. */
+function look(host) {
+  const found = cliJson(["doctor", ...on(host)]).findings.map(({ level, code }) => `${level} ${code}`);
+  return { found, last: cliJson(["status", ...on(host)]).keys[0].lastRefresh };
+}
+
+const DONE = expect.stringMatching(/^done /);
+const refresh = (host, agent, options) =>
+  withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), {
+    ...host.as(agent),
+    mainAgentDir: host.agentDir("main"),
+    ...options,
+  });
+const fail = (host, fields, options) => {
+  const failing = () => Promise.reject(Object.assign(new Error("failed"), fields));
+  return rejection(withOAuthRefreshLock(PROVIDER, PROFILE, failing, { ...host.as("main"), ...options }));
+};
+
+test("a backup that was put back: nothing is left of what came after it, and refreshing fails as told", async () => {
+  const host = createHost({ main: expired() });
+  const backup = host.store("main");
+  await refresh(host, "main");
+  host.seed("main", backup);
+  expect(look(host).found).toEqual(["error spent_generation"]);
+  expect(await rejection(refresh(host, "main"))).toMatchObject({ code: "refresh_token_spent" });
+  expect(look(host).found).toEqual(["error spent_generation"]);
+  host.seed("main", usable());
+  expect(look(host).found).toEqual([]);
+});
+
+test("a backup that was put back, while another store has what came after it: the next call brings that", async () => {
+  const login = expired();
+  const host = createHost({ main: login, sub: login });
+  const backup = host.store("main");
+  await refresh(host, "sub");
+  host.seed("main", backup);
+  expect(look(host).found).toEqual(["warning spent_generation"]);
+  expect(await refresh(host, "main")).toMatchObject({ outcome: expect.not.stringMatching("refreshed") });
+  expect(look(host).found).toEqual([]);
+});
+
+test("the copy of an agent that has not called since is nothing to tell", async () => {
+  const login = expired();
+  const host = createHost({ main: login, sub: login });
+  await refresh(host, "main");
+  expect(look(host)).toEqual({ found: [], last: DONE });
+});
+
+test.each([
+  ["a refusal", { error: "invalid_grant" }, "error grant_dead", "log in again"],
+  ["a pause", { status: 503, headers: { "retry-after": "600" } }, "warning refresh_backoff", "failed, later"],
+  ["no answer", { code: "ECONNRESET" }, "warning refresh_uncertain", "unknown"],
+])("%s counts as long as a store holds the refresh token that it is about", async (_, fields, found, last) => {
+  const host = createHost({ main: expired() });
+  await fail(host, fields);
+  expect(look(host)).toEqual({ found: [found], last });
+  host.seed("main", usable());
+  expect(look(host)).toEqual({ found: [], last: "none yet" });
+  await refresh(host, "main", { forceRefresh: true });
+  expect(look(host)).toEqual({ found: [], last: DONE });
+});
+
+test("a refusal in a host's store, which can't be looked at, is told", async () => {
+  const host = createHost();
+  const store = memoryStore("keychain", expired());
+  await fail(host, { error: "invalid_grant" }, { agentDir: undefined, store });
+  expect(look(host)).toEqual({ found: ["error grant_dead"], last: "log in again" });
+});
+
+test("a call that was cut off is told when its owner is gone, and once the one repetition is used up it is an error", async () => {
+  const host = createHost({ main: expired() });
+  const owner = await startAgent();
+  const theirs = owner.refresh({ options: host.as("main") });
+  await theirs.called;
+  expect(look(host)).toEqual({ found: [], last: "asking now" });
+  await owner.kill();
+  // Its lock file is no lock of OpenClaw's, and told once.
+  expect(look(host)).toEqual({ found: ["warning refresh_uncertain", "warning debris"], last: "cut off" });
+  expect(cliJson(["status", ...on(host)]).keys[0].lock).toMatchObject({
+    foreign: null,
+    debris: [`${lockPath(host)}.lock`],
+  });
+  rmSync(`${lockPath(host)}.lock`);
+  expect(look(host).found).toEqual(["warning refresh_uncertain"]);
+  await fail(host, { code: "ECONNRESET" });
+  expect(await fail(host, {})).toMatchObject({ code: "refresh_uncertain" });
+  expect(look(host)).toEqual({ found: ["error refresh_uncertain"], last: "log in again" });
+});
+
+test("what a login has superseded waits for nobody, and what is on its way is not unsaved", async () => {
+  const host = createHost({ main: expired({ accountId: "main's" }), sub: expired() });
+  const login = () => {
+    host.seed("sub", usable());
+    return answer();
+  };
+  await withOAuthRefreshLock(PROVIDER, PROFILE, login, { ...host.as("sub"), mainAgentDir: host.agentDir("main") });
+  const journal = readFileSync(`${lockPath(host)}.journal`, "latin1");
+  expect(journal).toContain('"superseded":true');
+  expect(look(host).found).toEqual([]);
+
+  const held = createHost({ main: expired(), sub: expired() });
+  held.block("sub");
+  await refresh(held, "sub");
+  expect(look(held).found).toContain("error receipt_unsaved");
+  const owner = await startAgent();
+  const theirs = owner.refresh({ options: { ...held.as("main"), forceRefresh: true } });
+  await theirs.called;
+  expect(look(held).found).not.toContain("error receipt_unsaved");
+  await owner.kill();
+});

@@ -1,0 +1,287 @@
+/** What `doctor` finds in what was seen of a state directory: what is in the way, what that means, and what to do. */
+import { statfsSync } from "node:fs";
+import { basename, dirname } from "node:path";
+import inspect from "../lib/inspect.js";
+import { distinct, keysOf } from "./state.mjs";
+import { duration } from "./terminal.mjs";
+
+/**
+ * @typedef {object} Finding
+ * @property {"error" | "warning"} level an error keeps logins from being refreshed
+ * @property {string} code
+ * @property {string} path
+ * @property {string} meaning
+ * @property {string} advice
+ * @property {() => void} [repair] what `--fix` does about it
+ * @property {string} [fixed] what it has done
+ */
+
+/** An owner that refreshes and holds its lock for longer is taken over from. */
+const STUCK_MS = 180_000;
+const CLOCK_SLACK_MS = 300_000;
+const YEAR_MS = 366 * 86_400_000;
+/** 1973: an expiry before that is in seconds. */
+const EARLIEST_MS = 1e11;
+const LEAST_SPACE_BYTES = 1 << 20;
+
+const error = (code, path, meaning, advice) => ({ level: "error", code, path, meaning, advice });
+const warning = (code, path, meaning, advice) => ({ level: "warning", code, path, meaning, advice });
+
+/** @param {Awaited<ReturnType<typeof inspect.survey>>} seen @returns {Finding[]} */
+export function findings(seen) {
+  const { stateDir, exists, stores } = seen;
+  const parts = [
+    [stateDir, () => (exists ? [...fileSystem(seen), ...space(stateDir)] : [nothing(stateDir)])],
+    [stateDir, () => distinct([...seen.refused, ...seen.unlisted]).map(refused)],
+    [stateDir, () => databases(stores)],
+    [stateDir, () => clock(seen.written)],
+    ...stores.map((store) => [store.path, () => storeFindings(store)]),
+    [stateDir, () => seen.exposed.map((file) => exposed(stateDir, file))],
+    ...keysOf(seen).map((key) => [key.lockPath, () => keyFindings(key)]),
+  ];
+  return parts.flatMap(([path, part]) => examined(path, part));
+}
+
+/** What can't be examined is a finding, and keeps no other from being made. */
+function examined(path, part) {
+  try {
+    return part();
+  } catch ({ code, message }) {
+    return [error("unexamined", path, `It could not be looked at (${code ?? message}).`, "See what is at that path.")];
+  }
+}
+
+const nothing = (stateDir) =>
+  warning(
+    "no_state_directory",
+    stateDir,
+    "There is no state directory, so nobody has refreshed with it.",
+    "Log in, or name another one by --state-dir.",
+  );
+
+function fileSystem({ stateDir, fileSystem }) {
+  if (!fileSystem || fileSystem.isLocal) return [];
+  const name = fileSystem.name === "unknown" ? "a file system that is not known here" : fileSystem.name;
+  const meaning = `The state directory is on ${name}. Processes of one host exclude each other; other hosts are excluded as far as its server does.`;
+  return [warning("file_system_not_local", stateDir, meaning, "Keep the state directory on a local disk if you can.")];
+}
+
+function space(path) {
+  const { bavail, bsize } = statfsSync(path);
+  if (bavail * bsize >= LEAST_SPACE_BYTES) return [];
+  return [error("disk_full", path, "The disk is full. No refresh begins that could not be saved.", "Make room.")];
+}
+
+/** A verdict of the library's, which names what is wrong and mostly what to do. */
+function refused({ code, message, path }) {
+  const [advice, meaning] =
+    code === "lock_unavailable"
+      ? ["Until that is put right no lock is taken there, and every refresh is refused.", "No lock can be had"]
+      : ["Until that is put right nothing of it is used.", "It is refused"];
+  return error(code, path, `${meaning}: ${bare(message, path)}.`, advice);
+}
+
+/** A message without the path at its end. */
+const bare = (message, path) => (message.endsWith(`: ${path}`) ? message.slice(0, -path.length - 2) : message);
+
+function databases(stores) {
+  const paths = [...new Set(stores.flatMap(({ databases }) => databases))].sort();
+  return paths.map((path) =>
+    warning(
+      "sqlite_store",
+      path,
+      "This OpenClaw keeps its logins in SQLite. withOAuthRefreshLock refuses, since a JSON store would block them.",
+      "Use withOAuthProfileLock with OpenClaw's own lock path.",
+    ),
+  );
+}
+
+/** An agent's store. */
+function storeFindings({ path, logins, malformed, unreadable, unwritable, debris }) {
+  const found = [];
+  if (unreadable) {
+    const { code, message } = unreadable;
+    const advice = {
+      store_invalid: "Its agent has no logins until then.",
+      store_too_large: "Look what has grown in it; its agent has no logins until then.",
+    }[code];
+    const byUser = "Its agent has no logins until this user can read it.";
+    found.push(error(code, path, `Its agent can't use it: ${bare(message, path)}.`, advice ?? byUser));
+  }
+  for (const id of malformed)
+    found.push(
+      error("store_invalid", path, `The profile ${id} is no object; calls for it are refused.`, "Log in anew."),
+    );
+  if (unwritable && logins.length > 0) {
+    const meaning = `Nothing can be saved there, so nothing is refreshed: ${bare(unwritable.message, path)}.`;
+    found.push(error("store_unwritable", path, meaning, "Make the file and its directory writable for this user."));
+  }
+  for (const { profileId, provider, expires, spent } of logins) {
+    const login = `${profileId} of ${provider}`;
+    if (spent) found.push(spentGeneration(path, login, spent));
+    found.push(...expiry(path, login, expires));
+  }
+  for (const left of debris)
+    found.push(
+      warning(
+        "debris",
+        left,
+        "A death has left it beside a store.",
+        "Nothing: who next writes that store clears it away.",
+      ),
+    );
+  return found;
+}
+
+function spentGeneration(path, login, spent) {
+  const meaning = `The refresh token of ${login} was used before; a backup was put back, or a copy.`;
+  if (spent === "replaced")
+    return warning("spent_generation", path, meaning, "Nothing: the next call brings what came after it.");
+  const lost = `${meaning} What came after it is in no store and no journal.`;
+  return error("spent_generation", path, lost, "Log in again: it is not sent twice, and refreshing it fails.");
+}
+
+function expiry(path, login, expires) {
+  const advice = "Refresh it by force, or log in again.";
+  if (expires === null)
+    return [warning("expiry", path, `The expiry of ${login} is no number: it counts as expired.`, advice)];
+  // The library writes 0 for a token that must not be used.
+  if (expires !== 0 && expires < EARLIEST_MS)
+    return [
+      warning(
+        "expiry",
+        path,
+        `The expiry of ${login} is in seconds, not in milliseconds: it counts as expired.`,
+        advice,
+      ),
+    ];
+  const left = expires - Date.now();
+  if (left <= YEAR_MS) return [];
+  const meaning = `The token of ${login} claims to expire in ${duration(left)}: seconds or microseconds taken for milliseconds, or a wrong clock.`;
+  return [warning("expiry", path, meaning, advice)];
+}
+
+/** Files from the future; of a directory, the one that is farthest. */
+function clock(written) {
+  const late = written.filter(({ at }) => at > Date.now() + CLOCK_SLACK_MS).sort((one, other) => other.at - one.at);
+  const firsts = late.filter(
+    ({ path }, index) => late.findIndex((other) => dirname(other.path) === dirname(path)) === index,
+  );
+  return firsts.map(({ path, at }) => {
+    const meaning = `It was written ${duration(at - Date.now())} from now: the clock has been set back, or another host's is ahead.`;
+    return warning("clock", path, meaning, "Set the clock. Until then expired tokens may be taken for usable ones.");
+  });
+}
+
+/** What holds or guards secrets and is not ours alone. */
+function exposed(stateDir, { path, mode, wanted, canFix }) {
+  const [is, should] = [mode, wanted].map((bits) => bits.toString(8));
+  const meaning = `Other users may look at it (mode ${is}).`;
+  // What lies elsewhere, or is reached by a link, may be meant to be as it is.
+  if (!canFix) return warning("mode", path, meaning, `chmod ${should} it.`);
+  const repair = () => inspect.makePrivate(stateDir, path);
+  return { ...warning("mode", path, meaning, `chmod ${should} it, or use --fix.`), repair };
+}
+
+/** @param {import("./state.mjs").Key} key @returns {Finding[]} */
+function keyFindings({ provider, profileId, lockPath: path, lock }) {
+  if (!lock) return [];
+  const login = profileId === null ? basename(path) : `${profileId} of ${provider}`;
+  const found = [];
+  if (lock.problem) {
+    const { code, message } = lock.problem;
+    const advice = "Nothing is refreshed until that is put right.";
+    found.push(error(code, path, `The lock or journal of ${login} can't be used: ${bare(message, path)}.`, advice));
+  }
+  return [
+    ...found,
+    ...failureFindings(path, login, lock),
+    ...ownerFindings(path, login, lock),
+    ...leftovers(path, login, lock),
+  ];
+}
+
+function failureFindings(path, login, { failures, holder, waitingFor }) {
+  const found = [];
+  const outcomes = new Set(failures.map(({ outcome }) => outcome));
+  if (outcomes.has("answered_dead"))
+    found.push(
+      error(
+        "grant_dead",
+        path,
+        `The provider refuses the refresh token of ${login} for good.`,
+        "Log in again; nobody asks until then.",
+      ),
+    );
+  const uncertain = failures.filter(({ outcome }) => outcome === "uncertain");
+  // One that asks again just now finds out.
+  if (uncertain.length > 0 && !holder) {
+    const meaning = `Nobody knows whether the refresh token of ${login} is spent: a call was cut off`;
+    const isUsedUp = uncertain.some(({ probed }) => probed);
+    found.push(
+      isUsedUp
+        ? error(
+            "refresh_uncertain",
+            path,
+            `${meaning}, and so was its one repetition.`,
+            "Log in again; nobody asks until then.",
+          )
+        : warning("refresh_uncertain", path, `${meaning}.`, "The next refresh finds out. If that fails, log in again."),
+    );
+  }
+  const pause = Math.max(0, ...failures.map(({ retryAfterMs }) => retryAfterMs ?? 0));
+  if (pause > 0) {
+    const meaning = `The provider asked everyone to wait with ${login}, for ${duration(pause)} more.`;
+    found.push(warning("refresh_backoff", path, meaning, "Wait."));
+  }
+  if (waitingFor.length > 0) {
+    const names = [...new Set(waitingFor)].join(", ");
+    const meaning = `New credentials of ${login} wait in the journal for stores that could not be written: ${names}.`;
+    const advice = names.startsWith("host:")
+      ? "Make them writable; the next refresh by the agent that has them brings them there."
+      : "Make them writable; the next refresh brings them there.";
+    found.push(error("receipt_unsaved", path, meaning, advice));
+  }
+  return found;
+}
+
+function ownerFindings(path, login, { holder }) {
+  if (!holder || holder.heldMs === null || holder.heldMs <= (holder.staleAfterMs ?? STUCK_MS)) return [];
+  const where = holder.isElsewhere ? " of another PID namespace (a container)" : "";
+  const meaning = `Process ${holder.pid}${where} has held the lock of ${login} for ${duration(holder.heldMs)}.`;
+  const advice =
+    holder.staleAfterMs === null
+      ? "Nobody takes over; end that process if it hangs."
+      : "The next caller takes over. Look what that process is doing.";
+  return [warning("stuck", path, meaning, advice)];
+}
+
+/** What others have in our way, and what deaths have left. */
+function leftovers(path, login, { foreign, debris }) {
+  const found = [];
+  const files = new Set(debris);
+  if (foreign) {
+    const who = foreign.pid === null ? "an unknown process" : `process ${foreign.pid}`;
+    const isGone = !foreign.alive && files.delete(`${path}.lock`);
+    found.push(
+      isGone
+        ? warning(
+            "debris",
+            path,
+            `${who[0].toUpperCase()}${who.slice(1)} is gone and left OpenClaw's lock of ${login} behind.`,
+            "Nothing: the next caller clears it away.",
+          )
+        : warning(
+            "foreign_lock",
+            path,
+            `OpenClaw's own lock of ${login} is held by ${who}.`,
+            "Nothing, if it is refreshing; it is waited for.",
+          ),
+    );
+  }
+  if (files.size > 0) {
+    const names = [...files].map((file) => basename(file)).join(", ");
+    found.push(warning("debris", path, `A death has left ${names}.`, "Nothing: the next caller clears it away."));
+  }
+  return found;
+}

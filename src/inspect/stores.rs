@@ -1,0 +1,172 @@
+//! An agent's store as its calls would find it: the verdicts are those of [`FileStore`] itself.
+
+use crate::credential::Credential;
+use crate::disk::{self, Identity};
+use crate::error::{Code, Error, Result};
+use crate::sidecar::Foreign;
+use crate::state_dir::canonical;
+use crate::store::{FileStore, Profile, STORE_FILE};
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// What a living writer makes and removes again is not there for so long.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A store.
+#[derive(Debug)]
+pub struct StoreReport {
+    /// Where it is, or would be.
+    pub path: PathBuf,
+    /// Whether it is the main agent's.
+    pub is_main: bool,
+    /// Its OAuth logins.
+    pub logins: Vec<Login>,
+    /// Ids of profiles that are none: calls for these are refused.
+    pub malformed: Vec<String>,
+    /// Why no call can read it.
+    pub unreadable: Option<Error>,
+    /// Why nothing can be written to it.
+    pub unwritable: Option<Error>,
+    /// Databases that OpenClaw keeps credentials in instead.
+    pub databases: Vec<PathBuf>,
+    /// What a death has left beside it.
+    pub debris: Vec<PathBuf>,
+    /// When it was changed last, in milliseconds since the epoch, by a clock that copying does not set back.
+    pub changed: Option<f64>,
+}
+
+/// An OAuth login in a store.
+#[derive(Debug)]
+pub struct Login {
+    /// The profile's id.
+    pub profile_id: String,
+    /// Its provider.
+    pub provider: String,
+    /// What the store holds.
+    pub credential: Credential,
+    /// What is known of its refresh token, if that was sent before.
+    pub spent: Option<Spent>,
+}
+
+/// A refresh token that was used before, and is not sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    /// What came after it is not to be found: a call would be refused.
+    Lost,
+    /// What came after it takes its place at the next call.
+    Replaced,
+}
+
+impl StoreReport {
+    /// Looks at a store.
+    #[must_use]
+    pub fn of(path: &Path, state_dir: &Path, is_main: bool) -> Self {
+        let store = FileStore::at(path, state_dir);
+        let (mut logins, mut malformed) = (Vec::new(), Vec::new());
+        let document = store.load();
+        if let Ok(Some(document)) = &document {
+            for id in document.profile_ids() {
+                match store.profile_in(Some(document), id) {
+                    Ok(Profile::Oauth(credential)) => logins.extend(Login::of(id, credential)),
+                    Ok(_) => {}
+                    Err(_) => malformed.push(id.to_owned()),
+                }
+            }
+        }
+        let is_there = matches!(&document, Ok(Some(_)));
+        Self {
+            path: path.to_owned(),
+            is_main,
+            unwritable: store.refuse_closed().err().filter(|_| is_there),
+            unreadable: document.err(),
+            logins,
+            malformed,
+            databases: store.databases().collect(),
+            debris: debris(path),
+            changed: changed(path),
+        }
+    }
+
+    /// All credentials in it.
+    pub fn credentials(&self) -> impl Iterator<Item = &Credential> {
+        self.logins.iter().map(|login| &login.credential)
+    }
+}
+
+impl Login {
+    fn of(profile_id: &str, credential: Credential) -> Option<Self> {
+        let provider = credential.provider()?.to_owned();
+        Some(Self { profile_id: profile_id.to_owned(), provider, credential, spent: None })
+    }
+}
+
+/// The agents' stores under a state directory.
+pub fn in_state_dir(state_dir: &Path) -> Result<Vec<PathBuf>> {
+    let agents = state_dir.join("agents");
+    let unreadable = |error: &io::Error| Error::io(Code::StoreUnreadable, "list the agents", &agents, error);
+    let entries = match fs::read_dir(&agents) {
+        Ok(entries) => entries,
+        // A state directory that is none is told where its locks are looked for.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(unreadable(&error)),
+    };
+    let mut stores = BTreeSet::new();
+    for entry in entries {
+        stores.insert(entry.map_err(|error| unreadable(&error))?.path().join("agent").join(STORE_FILE));
+    }
+    Ok(stores.into_iter().collect())
+}
+
+/// Looks at these stores, each once by whatever names it goes; at what a living writer may just be making, twice.
+#[must_use]
+pub fn look(paths: Vec<(PathBuf, bool)>, state_dir: &Path) -> Vec<StoreReport> {
+    let mut known = BTreeSet::new();
+    let mut reports: Vec<_> = paths
+        .into_iter()
+        .filter(|(path, _)| known.insert(canonical(path)))
+        .map(|(path, is_main)| StoreReport::of(&path, state_dir, is_main))
+        .collect();
+    let seen: Vec<Vec<Option<Identity>>> =
+        reports.iter().map(|report| report.debris.iter().map(|path| disk::identity_of(path)).collect()).collect();
+    if seen.iter().any(|seen| !seen.is_empty()) {
+        std::thread::sleep(LOOK_AGAIN);
+        for (report, seen) in reports.iter_mut().zip(seen) {
+            let mut seen = seen.into_iter();
+            report
+                .debris
+                .retain(|path| seen.next().flatten().is_some_and(|seen| disk::identity_of(path) == Some(seen)));
+        }
+    }
+    reports
+}
+
+fn debris(path: &Path) -> Vec<PathBuf> {
+    let target = disk::follow_links(path).unwrap_or_else(|_| path.to_owned());
+    let sidecar = crate::lock::sidecar_path(&canonical(path));
+    let is_left = Foreign::at(&sidecar).is_some_and(|found| found.pid.is_some() && !found.is_alive());
+    let temporary = disk::temporary_beside(&target, 0);
+    let has_temporary = disk::exists(&temporary).unwrap_or(false);
+    is_left.then_some(sidecar).into_iter().chain(has_temporary.then_some(temporary)).collect()
+}
+
+fn changed(path: &Path) -> Option<f64> {
+    let found = fs::metadata(path).ok()?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        #[allow(clippy::cast_precision_loss, reason = "an instant has fewer digits")]
+        Some(found.ctime() as f64 * 1000.0 + found.ctime_nsec() as f64 / 1_000_000.0)
+    }
+    #[cfg(not(unix))]
+    since_epoch_ms(found.modified().ok()?)
+}
+
+/// In milliseconds since the epoch.
+pub(super) fn since_epoch_ms(at: SystemTime) -> Option<f64> {
+    Some(at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64() * 1000.0)
+}
