@@ -413,12 +413,12 @@ export interface OAuthRefreshLockReport {
     /** For how long the provider still wants everyone to wait. */
     retryAfterMs: number | null;
   }[];
-  /**
-   * How many received credentials wait in the journal for stores that can't take them yet. Without those that a login has
-   * superseded; and none while the lock is held, as they are on their way.
-   */
+  /** How many received credentials the journal keeps for stores, those included that are on their way or were superseded. */
   waitingCredentials: number;
-  /** Those stores: paths of files, or `host:<name>`. */
+  /**
+   * The stores, as paths or `host:<name>`, that could not take one yet and should: not those of credentials that a login, or main's
+   * copy, has superseded, and none while the lock is held.
+   */
   waitingFor: string[];
   /** Another program's lock file in the way, or a dead one's; never one of the holder's, or of ours that a death has left. */
   foreign: { pid: number | null; createdAt: number | null; alive: boolean } | null;

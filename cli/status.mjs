@@ -12,13 +12,13 @@ const CLEAR = "\u001b[H\u001b[J";
 /** What became of the last refresh, in few words. @param {import("./state.mjs").Key} key */
 export function outcome({ lock }, now) {
   if (!lock) return "none yet";
-  const { problem, failures, state, holder, lastClaim, waitingCredentials } = lock;
+  const { problem, failures, state, holder, lastClaim, waitingFor } = lock;
   if (problem) return "unreadable";
   const classes = failures.map(({ outcome }) => outcome);
   const isUsedUp = failures.some(({ probed }) => probed);
   if (holder && state === "dispatched") return "asking now";
   if (classes.includes("answered_dead") || isUsedUp) return "log in again";
-  if (waitingCredentials > 0) return "not saved yet";
+  if (waitingFor.length > 0) return "not saved yet";
   if (classes.includes("uncertain")) return state === "dispatched" ? "cut off" : "unknown";
   if (classes.length > 0) return "failed, later";
   if (state === "committed" && lastClaim) return `done ${relative(lastClaim.at, now)}`;

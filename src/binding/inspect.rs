@@ -155,7 +155,7 @@ fn shown(key: &KeyReport) -> Value {
         "state": state(record).as_str(),
         "lastClaim": record.and_then(|record| record.claim.as_ref()).map(|claim| json!({ "pid": claim.pid, "at": claim.at })),
         "failures": key.failures.iter().map(shown_failure).collect::<Vec<_>>(),
-        "waitingCredentials": waiting.len(),
+        "waitingCredentials": record.map_or(0, |record| record.receipts().len()),
         "waitingFor": waiting,
         "foreign": key.foreign.as_ref().map(|(found, is_alive)| json!({
             "pid": found.pid, "createdAt": found.created_at, "alive": is_alive,
