@@ -50,6 +50,14 @@ mod system {
     pub(super) fn lock(file: &File) -> io::Result<()> {
         FileExt::lock(file)
     }
+
+    pub(super) fn is_free(file: &File) -> io::Result<bool> {
+        match FileExt::try_lock_shared(file) {
+            Ok(()) => FileExt::unlock(file).map(|()| true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
 }
 
 #[cfg(windows)]
@@ -76,6 +84,14 @@ mod system {
 
     pub(super) fn lock(file: &File) -> io::Result<()> {
         file_guard::lock(file, Lock::Exclusive, AT, 1).map(mem::forget)
+    }
+
+    pub(super) fn is_free(file: &File) -> io::Result<bool> {
+        match file_guard::try_lock(file, Lock::Shared, AT, 1) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -169,11 +185,7 @@ impl KernelLock {
 /// Whether nobody holds the exclusive lock on an open lock file, by the shared one, which is let go at once. Two who look don't
 /// see each other; an owner that comes in just this moment waits for it, as it waits for any other.
 pub(super) fn is_free(file: &File) -> io::Result<bool> {
-    match FileExt::try_lock_shared(file) {
-        Ok(()) => FileExt::unlock(file).map(|()| true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
+    system::is_free(file)
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Error {
