@@ -82,10 +82,14 @@ async function startProvider() {
   return provider;
 }
 
-/** Every login in the files below a directory, by profile id. */
+/** Every login in the files below a directory, by profile id; links are not followed. */
 function logins(directory) {
-  const files = readdirSync(directory, { recursive: true }).filter((name) => name.endsWith("auth-profiles.json"));
-  return Object.assign({}, ...files.map((file) => JSON.parse(readFileSync(join(directory, file), "utf8")).profiles));
+  const found = readdirSync(directory, { withFileTypes: true }).map((entry) => {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) return logins(path);
+    return entry.name === "auth-profiles.json" ? JSON.parse(readFileSync(path, "utf8")).profiles : {};
+  });
+  return Object.assign({}, ...found);
 }
 
 test.each(examples)("the code in $document runs, and refreshes $login ($at)", async ({ code, login }) => {

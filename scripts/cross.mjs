@@ -13,12 +13,14 @@ import {
   copyFileSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
+import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -234,7 +236,10 @@ function muslNode(cpu) {
 function wine() {
   const { status, stdout } = spawnSync("wine", ["--version"], { encoding: "utf8" });
   if (status !== 0) return undefined;
-  const env = { WINEPREFIX: join(cross, "wine"), WINEDEBUG: "-all" };
+  // Not below this folder: it has a link to the root of all files.
+  const prefix = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-wine-"));
+  process.once("exit", () => rmSync(prefix, { recursive: true, force: true, maxRetries: 10 }));
+  const env = { WINEPREFIX: prefix, WINEDEBUG: "-all" };
   run("wine", ["winecfg", "-v", "win10"], env);
   const [, major] = stdout.match(/wine-(\d+)/) ?? [];
   if (Number(major) < 9) addPrng(join(env.WINEPREFIX, "drive_c", "windows", "system32"));
