@@ -1,7 +1,7 @@
 //! The decision under the key's lock: serve, wait, or ask the provider.
 
 use super::commit::Recovered;
-use super::{Call, InFlight, Place, Served, Uncertain, may_replace};
+use super::{Call, InFlight, OnRecord, Place, Served, Uncertain, may_replace};
 use crate::credential::{self, Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::grant::{self, Sending, Siblings};
@@ -262,6 +262,7 @@ impl Call {
             journal.write(claimed.idle(), true)?;
             return is_ours.map(|_| Decision::TakenOver);
         }
+        let journal = OnRecord::new(journal, claimed.idle());
         let flight = InFlight { journal, credential: held, spent, answer: None, lock };
         Ok(Decision::Dispatched(Box::new(flight)))
     }

@@ -64,6 +64,7 @@ impl Call {
     /// Stores what the provider answered: first in the journal, then in the store that held the old one, then in main's.
     /// Nobody sees it before it is durable.
     pub fn settle(&self, mut flight: Box<InFlight>, fields: &str) -> Result<Settled, Unsettled> {
+        flight.journal.keep();
         let answer = match flight.answer.take() {
             Some(answer) => answer,
             None => match self.read(&mut flight, fields)? {
@@ -157,6 +158,7 @@ impl Call {
     }
 
     fn record_failure(&self, flight: &mut InFlight, class: FailureClass) -> Result<()> {
+        flight.journal.keep();
         let generation = flight.spent;
         let (pid, at) = (std::process::id(), self.clock.now_ms());
         let mut record = flight.journal.record().clone();
