@@ -20,9 +20,9 @@ const RECORD_BYTES: usize = 256;
 pub struct Holder {
     /// Its process id, in its own PID namespace.
     pub pid: u32,
-    /// When it took the lock, in milliseconds since the epoch by its host's clock.
+    /// When it took the lock, in milliseconds since the epoch by its host's clock. Its sidecar was made soon after.
     pub since: f64,
-    /// The same in milliseconds of [`Clock::boot_ms`].
+    /// When it last told that it is not stuck, at first when it took the lock, in milliseconds of [`Clock::boot_ms`].
     pub boot_ms: f64,
     /// The boot that `boot_ms` counts from.
     pub boot: String,

@@ -14,7 +14,7 @@ pub mod term;
 
 pub use line::Ticket;
 
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::disk::Sharing;
 use crate::error::{Code, Error, Result};
 use crate::file_system::Warning;
@@ -88,6 +88,8 @@ pub struct Guard {
     kernel: KernelLock,
     target: Target,
     term: u32,
+    /// When it was taken, as the record in the lock file says.
+    since: f64,
 }
 
 /// Something that people should know of how a lock was got.
@@ -101,8 +103,8 @@ pub enum Notice {
 
 impl Guard {
     /// The caller has signed the lock file, and then seen that the term is still the current one.
-    fn new(target: &Target, term: u32, kernel: KernelLock, sidecar: Option<Sidecar>) -> Self {
-        Self { sidecar, kernel, target: target.clone(), term }
+    fn new(target: &Target, term: u32, kernel: KernelLock, sidecar: Option<Sidecar>, since: f64) -> Self {
+        Self { sidecar, kernel, target: target.clone(), term, since }
     }
 
     /// The lock base.
@@ -123,9 +125,10 @@ impl Guard {
         matches!(term::has_begun(&self.target.base, self.term + 1), Ok(false))
     }
 
-    /// Lets the age that others may take us for stuck by begin anew. Where that can't be written, it goes on.
+    /// Lets the age that others may take us for stuck by begin anew. Where that can't be written, it goes on. Since when we
+    /// have the lock stays as it is: that tells our sidecar.
     pub fn sign_of_life(&self) {
-        let _ = self.kernel.sign(&Holder::me(&SystemClock, self.target.own_stale));
+        let _ = self.kernel.sign(&Holder { since: self.since, ..Holder::me(&SystemClock, self.target.own_stale) });
     }
 
     /// What people should know of how it was got. A warning is told to the first in this process who asks.
@@ -193,22 +196,28 @@ pub fn try_acquire(target: &Target) -> Result<Option<Guard>> {
     let term = term::current(&target.base)?;
     let Some(kernel) = KernelLock::try_take(&term::lock_file(&target.base, term))? else { return Ok(None) };
     // Before we look: who begins the next term reads afterwards that we are not stuck, and waits for us.
-    sign(target, target.own_stale, &kernel)?;
-    match try_publish(target, term, &kernel, &mut Observer::default())? {
-        Attempt::Held(sidecar) => Ok(Some(Guard::new(target, term, kernel, sidecar)).filter(Guard::is_current)),
-        Attempt::InTheWay => Ok(None),
-    }
+    let since = SystemClock.now_ms();
+    sign(target, target.own_stale, &kernel, since)?;
+    let sidecar = match try_publish(target, term, &kernel, &mut Observer::default())? {
+        Attempt::Held(sidecar) => sidecar,
+        Attempt::InTheWay => return Ok(None),
+    };
+    Ok(Some(Guard::new(target, term, kernel, sidecar, since)).filter(Guard::is_current))
 }
 
 /// Who gets stuck over its sidecar may be taken over from, whatever it wants the lock for; it looks for that afterwards.
-fn sign_while_publishing(target: &Target, kernel: &KernelLock) {
+/// Returns since when we have the lock, as far as others can tell.
+fn sign_while_publishing(target: &Target, kernel: &KernelLock) -> f64 {
+    let holder = Holder::me(&SystemClock, Some(target.foreign_stale));
     // A lock without a record is a lock all the same.
-    let _ = kernel.sign(&Holder::me(&SystemClock, Some(target.foreign_stale)));
+    let _ = kernel.sign(&holder);
+    holder.since
 }
 
-/// Says when we may be taken over from, now that we hold everything.
-fn sign(target: &Target, own_stale: Option<Duration>, kernel: &KernelLock) -> Result<()> {
-    match kernel.sign(&Holder::me(&SystemClock, own_stale)) {
+/// Says when we may be taken over from, now that we hold everything. `since` is no later than our sidecar, which is told by
+/// it.
+fn sign(target: &Target, own_stale: Option<Duration>, kernel: &KernelLock, since: f64) -> Result<()> {
+    match kernel.sign(&Holder { since, ..Holder::me(&SystemClock, own_stale) }) {
         // The record of our wait for the sidecar, or none, would have us taken over from.
         Err(error) if own_stale.is_none() => {
             Err(Error::io(Code::LockUnavailable, "sign the lock file", &target.base, &error))

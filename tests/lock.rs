@@ -7,6 +7,7 @@ mod support;
 
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::holder::Holder;
+use oauth_refresh_lock::inspect;
 use oauth_refresh_lock::lock::{self, Acquire, Target};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -440,6 +441,27 @@ fn who_comes_after_all_have_left_takes_over_from_an_owner_that_is_stuck() {
     say_that_it_is_stuck(&base);
     assert_eq!(Waiter::at(&base).lock().term(), 1);
     drop(held);
+}
+
+#[test]
+fn an_owner_is_told_by_its_sidecar_and_taken_over_from_however_long_it_took_to_say_that_it_lives() {
+    for has_waited in [false, true] {
+        let place = Place::new();
+        let base = place.base("key");
+        let mut held = take(&base);
+        if has_waited {
+            let waiter = Waiter::at(&base);
+            drop(held);
+            held = waiter.lock();
+        }
+        // Longer than it takes to publish a sidecar.
+        std::thread::sleep(Duration::from_millis(1_200));
+        held.sign_of_life();
+        assert_eq!(inspect::key(&base).unwrap().foreign, None, "has waited: {has_waited}");
+        say_that_it_is_stuck(&base);
+        assert_eq!(Waiter::at(&base).lock().term(), 1, "has waited: {has_waited}");
+        drop(held);
+    }
 }
 
 #[test]
