@@ -242,8 +242,10 @@ fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut O
     // The sidecar of an owner that was taken over from is still there; its process may well be alive. One that got the
     // lock just before, and is not stuck, is waited for.
     let is_outdated = |foreign: &Foreign| {
-        // Containers are started together: its process may have the id and the start time of one of ours, even our own.
-        let left = kernel.predecessor().is_some_and(|gone| gone.is_elsewhere() && foreign.is_of(gone));
+        // Containers are started together, and virtual machines always in the same way: its process may have the id and the
+        // start time of one of ours, even our own.
+        let is_gone = |gone: &&Holder| gone.is_elsewhere() || gone.is_of_another_boot(&SystemClock);
+        let left = kernel.predecessor().filter(is_gone).is_some_and(|gone| foreign.is_of(gone));
         left || (0..term).map(|term| term::lock_file(&target.base, term)).any(|file| {
             let holder = Holder::read(&file).filter(|holder| foreign.is_of(holder));
             holder.is_some_and(|holder| holder.is_stale(&SystemClock) || is_free(&file).unwrap_or(false))

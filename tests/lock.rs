@@ -465,6 +465,25 @@ fn an_owner_is_told_by_its_sidecar_and_taken_over_from_however_long_it_took_to_s
 }
 
 #[test]
+fn a_sidecar_that_an_earlier_boot_has_left_is_got_past_although_its_process_seems_to_live() {
+    let place = Place::new();
+    let base = place.base("key");
+    for boot in [None, Some("11111111-2222-3333-4444-555555555555")] {
+        let held = take(&base);
+        let sidecar = fs::read(lock::sidecar_path(&base)).unwrap();
+        drop(held);
+        // As after a power cut. In a virtual machine the next boot may give us the same process id and start time.
+        put(&lock::sidecar_path(&base), &sidecar);
+        let mut holder = Holder::read(&base).unwrap();
+        holder.boot = boot.map_or(holder.boot, str::to_owned);
+        holder.write(&fs::File::options().read(true).write(true).open(&base).unwrap()).unwrap();
+        let is_got_past = lock::try_acquire(&Target::alone(&base)).unwrap().is_some();
+        assert_eq!(is_got_past, boot.is_some());
+        let _ = fs::remove_file(lock::sidecar_path(&base));
+    }
+}
+
+#[test]
 fn an_owner_that_is_not_stuck_is_waited_for_although_the_next_term_has_begun() {
     let place = Place::new();
     let base = place.base("key");

@@ -13,7 +13,7 @@ use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::ledger::Ledger;
 use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::mirror::Reason;
-use oauth_refresh_lock::record::State;
+use oauth_refresh_lock::record::{Pause, State};
 use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, Served, Settled, Uncertain};
 use oauth_refresh_lock::store::ADOPTION_PATIENCE;
 use serde_json::{Value, json};
@@ -1055,6 +1055,33 @@ fn after_a_refusal_another_token_that_is_stored_now_is_claimed_under_the_same_lo
     settled(world.settle(&call, claim, &answer("3")).unwrap());
     drop(waiter.lock());
     world.main().assert_holds(&refreshed(&credential("2", EXPIRED), "3"));
+}
+
+/// A host that can't tell its boots apart, so long after its last.
+struct Nameless(f64);
+
+impl Clock for Nameless {
+    fn now_ms(&self) -> f64 {
+        0.0
+    }
+
+    fn boot_ms(&self) -> f64 {
+        self.0
+    }
+
+    fn boot_id(&self) -> String {
+        String::new()
+    }
+}
+
+#[test]
+fn a_pause_ends_with_its_boot_also_where_boots_have_no_names() {
+    let pause = |since| Pause { attempts: 1, until: 5_000.0, boot: String::new(), since };
+    assert_eq!(pause(Some(1_000.0)).left_ms(&Nameless(2_000.0)), Some(3_000.0));
+    assert_eq!(pause(Some(1_000.0)).left_ms(&Nameless(5_000.0)), None);
+    assert_eq!(pause(Some(1_000.0)).left_ms(&Nameless(500.0)), None);
+    // Of a release that did not say when it began.
+    assert_eq!(pause(None).left_ms(&Nameless(500.0)), Some(4_500.0));
 }
 
 #[test]

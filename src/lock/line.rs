@@ -279,7 +279,7 @@ fn due_ms(holder: Option<&Holder>, seen_ms: f64, limit_ms: f64) -> Option<f64> {
     // Who has taken a new lock file and not signed it yet will see, once it has, that somebody has taken over.
     let Some(holder) = holder else { return Some(seen_ms + limit_ms) };
     let age_ms = holder.stale_after?;
-    if holder.boot == SystemClock.boot_id() {
+    if SystemClock.is_of_this_boot(&holder.boot, holder.boot_ms) {
         return Some((holder.boot_ms + age_ms).max(seen_ms + age_ms * STANDSTILL));
     }
     Some(seen_ms + limit_ms)

@@ -340,8 +340,7 @@ impl Call {
 
     /// How much of a pause is left, in milliseconds.
     fn left_of(&self, pause: &Pause) -> Option<f64> {
-        let left = pause.until - self.clock.boot_ms();
-        (pause.boot == self.clock.boot_id() && left > 0.0 && left <= MAX_BACK_OFF_MS).then_some(left)
+        pause.left_ms(&*self.clock).filter(|left| *left <= MAX_BACK_OFF_MS)
     }
 
     fn is_spent(&self, owner: &Owner) -> Error {

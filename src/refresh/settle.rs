@@ -178,8 +178,9 @@ impl Call {
                 let attempts = earlier.as_ref().and_then(|earlier| Some(earlier.pause.as_ref()?.attempts)).unwrap_or(0);
                 let attempts = attempts.saturating_add(1);
                 let pause = retry_after_ms.unwrap_or_else(|| back_off_ms(attempts));
-                let until = self.clock.boot_ms() + pause.clamp(FIRST_BACK_OFF_MS, MAX_BACK_OFF_MS);
-                let pause = Some(Pause { attempts, until, boot: self.clock.boot_id() });
+                let since = self.clock.boot_ms();
+                let until = since + pause.clamp(FIRST_BACK_OFF_MS, MAX_BACK_OFF_MS);
+                let pause = Some(Pause { attempts, until, boot: self.clock.boot_id(), since: Some(since) });
                 Some(FailureRecord { pause, ..earlier.unwrap_or(now) })
             }
             FailureClass::AnsweredDead => {
