@@ -39,20 +39,22 @@ pub struct Target {
     foreign_stale: Duration,
     /// From which age on we may be taken for stuck; `None` if never.
     own_stale: Option<Duration>,
+    /// Whether the lock is of use without a sidecar, where the disk has no room for one: see [`Guard::has_sidecar`].
+    goes_without: bool,
 }
 
 impl Target {
     /// A key's lock, for a refresh: it looks, before it asks or writes, whether somebody has taken over.
     #[must_use]
     pub fn refresh(base: &Path) -> Self {
-        Self { own_stale: Some(REFRESH_STALE), ..Self::alone(base) }
+        Self { own_stale: Some(REFRESH_STALE), goes_without: true, ..Self::alone(base) }
     }
 
     /// A key's lock around something that we know nothing of: it is never taken over.
     #[must_use]
     pub fn alone(base: &Path) -> Self {
         let (base, sidecar) = (base.to_owned(), beside(base));
-        Self { base, sidecar, foreign_stale: REFRESH_STALE, own_stale: None }
+        Self { base, sidecar, foreign_stale: REFRESH_STALE, own_stale: None, goes_without: false }
     }
 
     /// A short lock of ours, which nobody else knows.
@@ -83,7 +85,7 @@ fn beside(path: &Path) -> PathBuf {
 /// The lock, held. Dropping it releases the sidecar, then the kernel's lock.
 #[derive(Debug)]
 pub struct Guard {
-    /// `None` if its directory is not there yet, so that nobody else can have one in it either.
+    /// `None` if its directory is not there yet, so that nobody else can have one in it either; or if the disk is full.
     sidecar: Option<Sidecar>,
     kernel: KernelLock,
     target: Target,
@@ -125,6 +127,13 @@ impl Guard {
         matches!(term::has_begun(&self.target.base, self.term + 1), Ok(false))
     }
 
+    /// Whether OpenClaw's own lock is kept out. On a full disk nobody's sidecar can be published: what a previous owner has
+    /// received can be served and saved even so, but the provider must not be asked.
+    #[must_use]
+    pub fn has_sidecar(&self) -> bool {
+        self.sidecar.is_some()
+    }
+
     /// Lets the age that others may take us for stuck by begin anew. Where that can't be written, it goes on. Since when we
     /// have the lock stays as it is: that tells our sidecar.
     pub fn sign_of_life(&self) {
@@ -154,6 +163,7 @@ impl Guard {
                 Ok(Recheck::Renewed)
             }
             Attempt::InTheWay => Ok(Recheck::Lost),
+            Attempt::NoRoom(error) => Err(error),
         }
     }
 }
@@ -200,9 +210,18 @@ pub fn try_acquire(target: &Target) -> Result<Option<Guard>> {
     sign(target, target.own_stale, &kernel, since)?;
     let sidecar = match try_publish(target, term, &kernel, &mut Observer::default())? {
         Attempt::Held(sidecar) => sidecar,
+        Attempt::NoRoom(error) => {
+            go_without(target, &kernel, error)?;
+            None
+        }
         Attempt::InTheWay => return Ok(None),
     };
     Ok(Some(Guard::new(target, term, kernel, sidecar, since)).filter(Guard::is_current))
+}
+
+/// Goes on without a sidecar if that can be done.
+fn go_without(target: &Target, kernel: &KernelLock, no_room: Error) -> Result<()> {
+    if target.goes_without && kernel.excludes() { Ok(()) } else { Err(no_room) }
 }
 
 /// Who gets stuck over its sidecar may be taken over from, whatever it wants the lock for; it looks for that afterwards.
@@ -231,6 +250,8 @@ enum Attempt {
     /// It is there; `None` if its directory is not.
     Held(Option<Sidecar>),
     InTheWay,
+    /// The disk is full, and nobody else's is in the way.
+    NoRoom(Error),
 }
 
 /// Publishes our sidecar, unless somebody else's is in the way. The caller holds the kernel's lock of this term.
@@ -252,10 +273,12 @@ fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut O
         })
     };
     let sharing = if is_beside { kernel.sharing() } else { Sharing::Private };
-    Ok(match Sidecar::try_publish(&target.sidecar, sharing, target.foreign_stale, observer, &is_outdated)? {
-        sidecar::Attempt::Held(sidecar) => Attempt::Held(Some(sidecar)),
-        sidecar::Attempt::InTheWay(_) => Attempt::InTheWay,
-    })
+    match Sidecar::try_publish(&target.sidecar, sharing, target.foreign_stale, observer, &is_outdated) {
+        Ok(sidecar::Attempt::Held(sidecar)) => Ok(Attempt::Held(Some(sidecar))),
+        Ok(sidecar::Attempt::InTheWay(_)) => Ok(Attempt::InTheWay),
+        Err(error) if error.is_for_want_of_room() => Ok(Attempt::NoRoom(error)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Takes the lock, blocking this thread for `patience` at most. For threads of ours only, never for Node's.

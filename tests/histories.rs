@@ -397,6 +397,8 @@ impl History {
                 self.say(format!("back-off {ms}"));
             }
             Decision::Busy { .. } => self.say("busy".to_owned()),
+            // The disk was full when the lock was taken, and what was half cleared away then is in the way of a second try.
+            Decision::TakenOver if strike.is_some() => self.say("in the way".to_owned()),
             Decision::TakenOver | Decision::Later(_) => panic!("nobody takes over here"),
             Decision::Dispatched(flight) => {
                 let token = flight.credential().refresh().expect("a refresh token").to_owned();

@@ -185,21 +185,23 @@ fn publish(target: &Target, server: u64, term: u32, kernel: KernelLock, mut sinc
             since = super::sign_while_publishing(target, &kernel);
             signed = now;
         }
-        match super::try_publish(target, term, &kernel, &mut observer)? {
-            Attempt::Held(sidecar) => {
-                return sign(target, server, Held { term, sidecar, kernel, since, signed_for: server });
-            }
+        let (sidecar, no_room) = match super::try_publish(target, term, &kernel, &mut observer)? {
+            Attempt::Held(sidecar) => (sidecar, None),
+            Attempt::NoRoom(error) => (None, Some(error)),
             Attempt::InTheWay if !is_wanted(target, server, None) => return Ok(None),
-            Attempt::InTheWay => {}
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(LAST_POLL);
+            Attempt::InTheWay => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(LAST_POLL);
+                continue;
+            }
+        };
+        return sign(target, server, Held { term, sidecar, kernel, since, signed_for: server }, no_room);
     }
 }
 
 /// Signs for the first in line. `None` if there is nobody, or if somebody has taken over while we waited for a foreign
 /// sidecar: signed before we look, since who begins a term reads afterwards whether we are stuck, and waits if not.
-fn sign(target: &Target, server: u64, held: Held) -> Result<Option<Held>> {
+fn sign(target: &Target, server: u64, held: Held, no_room: Option<Error>) -> Result<Option<Held>> {
     let first = {
         let lines = lines();
         let line = lines.as_ref().and_then(|lines| lines.by_base.get(&target.base));
@@ -207,6 +209,9 @@ fn sign(target: &Target, server: u64, held: Held) -> Result<Option<Held>> {
         first.map(|first| (first.number, first.target.clone()))
     };
     let Some((signed_for, first)) = first else { return Ok(None) };
+    if let Some(error) = no_room {
+        super::go_without(&first, &held.kernel, error)?;
+    }
     super::sign(target, first.own_stale, &held.kernel, held.since)?;
     let is_over = term::has_begun(&target.base, held.term + 1)?;
     Ok((!is_over).then_some(Held { signed_for, ..held }))

@@ -138,6 +138,12 @@ impl Call {
 
     /// Sees to it that nobody sends or has sent this generation under any name, and puts on record that it is being sent.
     fn claim(&self, mut owner: Owner) -> Result<Try> {
+        if !owner.lock.has_sidecar() {
+            // The disk was full. As long as it is, the provider is not asked.
+            let recheck = owner.lock.recheck_sidecar()?;
+            drop(owner.journal);
+            return Ok(if recheck == Recheck::Lost { Decision::TakenOver.into() } else { Try::Again(owner.lock) });
+        }
         let generation = owner.held.generation();
         if owner.journal.record().state == State::Dispatched {
             // We hold the lock, so that owner is dead. Who finds our lock taken must not take us for the one that sends.
