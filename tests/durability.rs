@@ -1,4 +1,4 @@
-//! What a full disk leaves of what was received.
+//! What a full disk or a power cut leaves of what was received.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers and roles are part of their tests")]
@@ -11,6 +11,7 @@ use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::lock::{self, Acquire, Target};
 use oauth_refresh_lock::refresh::Served;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
@@ -28,6 +29,7 @@ fn a_child_that_fails_is_noticed() {
         let world = World::at(PathBuf::from(&arguments[0]));
         match role {
             "comes to a full disk" => comes_to_a_full_disk(&world),
+            "receives what a login has superseded" => receives_what_a_login_has_superseded(&world),
             other => panic!("no such role: {other}"),
         }
     });
@@ -102,4 +104,27 @@ fn a_full_disk_keeps_nobody_from_what_was_received_and_lets_nobody_ask() {
         served(world.decide(&world.call_of_main()).unwrap());
         assert!(text(&world.main().path()).contains("SECRET-access-2"));
     }
+}
+
+/// In its agent's own store; main has it no more either.
+fn receives_what_a_login_has_superseded(world: &World) {
+    let call = world.call_of_sub();
+    let claim = world.claim(&call);
+    world.sub().put(&credential("login", HOUR));
+    world.settle(&call, claim, &answer("2")).unwrap();
+}
+
+/// Two slots that are on their way to the disk at once could both be torn, and all that the journal holds be lost.
+#[test]
+fn each_record_is_durable_before_the_next() {
+    let syncs = |at: usize| {
+        let world = World::new();
+        world.main().put_without_profile();
+        world.sub().put(&credential("1", EXPIRED));
+        let child = spawn(&format!("sync-journal#{at}:kill"), "receives what a login has superseded", &world);
+        child.ended().signal().is_some()
+    };
+    // The journal's space; then claimed, dispatched, received, superseded.
+    assert!(syncs(5));
+    assert!(!syncs(6));
 }
