@@ -275,6 +275,7 @@ export interface KeptProfile extends Omit<RefreshOptions, "signal" | "timeoutMs"
  *
  * @param options.jitterMs each refresh comes up to so much earlier than the margin asks, at random. Default 60,000.
  * @param options.signal ends it
+ * @param options.onError told of each failure; of a lock that somebody holds once it has been taken for half a minute
  */
 export function keepOAuthFresh(options: {
   profiles: readonly KeptProfile[];

@@ -227,6 +227,32 @@ test("a lock that a peer holds is not waited for, is no failure, and is tried ag
   expect(refresh).toHaveBeenCalledTimes(1);
 });
 
+test("a lock that stays taken for half a minute is reported once, each time that happens, and still tried again", async () => {
+  const host = createHost({ main: expired() });
+  const refresh = answering();
+  const onError = vi.fn();
+  let { release } = await heldElsewhere(host);
+  const { seen, passExactly } = keep(host, { refresh, onError });
+  for (const time of [1, 2]) {
+    for (let rested = 0; ; rested += FIRST_REST) {
+      await seen({ type: "failed", code: "file_lock_timeout" });
+      expect(onError).toHaveBeenCalledTimes(rested < MINUTE / 2 ? time - 1 : time);
+      if (rested === MINUTE) break;
+      passExactly(FIRST_REST);
+    }
+    expect(onError.mock.lastCall[0]).toMatchObject({ code: "file_lock_timeout" });
+    await release();
+    await expectFree(host);
+    passExactly(FIRST_REST);
+    await seen({ type: "refreshed" });
+    if (time === 2) break;
+    host.seed("main", expired());
+    ({ release } = await heldElsewhere(host));
+    passExactly(LONGEST_REST);
+  }
+  expect(refresh).toHaveBeenCalledTimes(2);
+});
+
 describe("its signal", () => {
   test("ends it before it begins", async () => {
     const host = createHost({ main: expired() });

@@ -106,6 +106,17 @@ describe("worker threads that die in the middle of a refresh", () => {
     for (const at of MOMENTS) await sideBySide(deaths, hosts, () => ({ how, at }));
   });
 
+  test("before the provider is asked cost nothing, however often", async () => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const deaths = startDeaths();
+    // More often than a call may be repeated of which nobody knows whether it was made.
+    for (const epoch of [1, 2]) expect(await deaths.live(host, { at: "decided", epoch }).died).toBe(0);
+    const refresh = answering();
+    const { outcome } = await refreshAs(host, "main", refresh, { timeoutMs: PATIENCE_MS });
+    expect([outcome, refresh.mock.calls.map(([{ refresh }]) => refresh)]).toEqual(["refreshed", [old.refresh]]);
+  });
+
   test(`while ${WAITERS} wait for one key leave the living in line`, async ({ skip }) => {
     const host = createHost({ main: expired() });
     const deaths = startDeaths();

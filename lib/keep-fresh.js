@@ -8,6 +8,8 @@ const DEFAULT_JITTER_MS = 60_000;
 /** How long to let a peer be that is refreshing, or a failure; doubled with each failure. */
 const FIRST_RETRY_MS = 5_000;
 const LAST_RETRY_MS = 300_000;
+/** After so many tries in a row that met a taken lock it is no peer that is refreshing: half a minute. */
+const TAKEN_TOO_OFTEN = 7;
 /** How long to sleep at most: looking is cheap, and a login or a suspended host may have changed everything. */
 const LONGEST_SLEEP_MS = 300_000;
 
@@ -35,6 +37,8 @@ class Keeper {
   #onError;
   #timer;
   #failures = 0;
+  /** How many tries in a row have met a taken lock. */
+  #taken = 0;
   /** How long the last token lived when it came. */
   #lifetimeMs = Number.POSITIVE_INFINITY;
   #isStopped = false;
@@ -70,13 +74,20 @@ class Keeper {
       const refreshMarginMs = Math.floor(margin);
       const result = await refreshIfFree(provider, profileId, this.#refresh, { ...options, refreshMarginMs });
       this.#failures = 0;
+      this.#taken = 0;
       // A profile that is not there may come, by a login.
       if (!result) return this.#sleep(LONGEST_SLEEP_MS);
       const left = result.credential.expires - Date.now();
       if (result.outcome !== "fresh") this.#lifetimeMs = left;
       this.#sleep(left - margin);
     } catch (error) {
-      if (error?.code === "file_lock_timeout") return this.#sleep(FIRST_RETRY_MS);
+      if (error?.code === "file_lock_timeout") {
+        this.#taken += 1;
+        // Once; the next one would say the same.
+        if (this.#taken === TAKEN_TOO_OFTEN) this.#tell(error);
+        return this.#sleep(FIRST_RETRY_MS);
+      }
+      this.#taken = 0;
       this.#tell(error);
       // A refresh function's own errors have what is known of them beside them, and anything in them.
       const pause = error?.refreshFailure?.retryAfterMs ?? error?.retryAfterMs;

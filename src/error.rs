@@ -108,6 +108,8 @@ pub struct Error {
     pub path: Option<PathBuf>,
     /// With [`Code::FileLockTimeout`]: who holds the lock.
     pub holder: Option<Box<Holder>>,
+    /// What kind of failure the operating system told, if it was one.
+    pub kind: Option<io::ErrorKind>,
 }
 
 /// Shorthand.
@@ -116,18 +118,25 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure that concerns no file.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), path: None, holder: None }
+        Self { code, message: message.into(), path: None, holder: None, kind: None }
     }
 
     /// A failure at `path`; the message names it.
     pub fn at(code: Code, path: &Path, message: impl fmt::Display) -> Self {
-        Self { code, message: format!("{message}: {}", path.display()), path: Some(path.to_owned()), holder: None }
+        let message = format!("{message}: {}", path.display());
+        Self { path: Some(path.to_owned()), ..Self::new(code, message) }
     }
 
     /// What the operating system said about `path` while we tried to `action` it.
     #[must_use]
     pub fn io(code: Code, action: &str, path: &Path, error: &io::Error) -> Self {
-        Self::at(code, path, format_args!("cannot {action} ({error})"))
+        Self { kind: Some(error.kind()), ..Self::at(code, path, format_args!("cannot {action} ({error})")) }
+    }
+
+    /// Whether there was no room on the disk: what is there can be read and overwritten, and nothing can be added.
+    #[must_use]
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self.kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
     }
 }
 

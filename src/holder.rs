@@ -20,9 +20,9 @@ const RECORD_BYTES: usize = 256;
 pub struct Holder {
     /// Its process id, in its own PID namespace.
     pub pid: u32,
-    /// When it took the lock, in milliseconds since the epoch by its host's clock.
+    /// When it took the lock, in milliseconds since the epoch by its host's clock. Its sidecar was made soon after.
     pub since: f64,
-    /// The same in milliseconds of [`Clock::boot_ms`].
+    /// When it last told that it is not stuck, at first when it took the lock, in milliseconds of [`Clock::boot_ms`].
     pub boot_ms: f64,
     /// The boot that `boot_ms` counts from.
     pub boot: String,
@@ -62,7 +62,13 @@ impl Holder {
     /// How long it has held the lock, in milliseconds; `None` if that can't be told, as it was in another boot.
     #[must_use]
     pub fn held_ms(&self, clock: &dyn Clock) -> Option<f64> {
-        (self.boot == clock.boot_id()).then(|| (clock.boot_ms() - self.boot_ms).max(0.0))
+        clock.is_of_this_boot(&self.boot, self.boot_ms).then(|| (clock.boot_ms() - self.boot_ms).max(0.0))
+    }
+
+    /// Whether it was in another boot, and so is gone for sure. Where boots can't be told apart, that is not known.
+    #[must_use]
+    pub fn is_of_another_boot(&self, clock: &dyn Clock) -> bool {
+        !self.boot.is_empty() && !clock.boot_id().is_empty() && self.boot != clock.boot_id()
     }
 
     /// Whether it has held the lock for longer than it may without being taken for stuck.
@@ -117,6 +123,54 @@ impl Found {
             Ok(holder) => Self::Record(Box::new(holder)),
             Err(_) if read.is_ok() && bytes.len() <= RECORD_BYTES => Self::Nothing,
             Err(_) => Self::Contents,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A boot, and how long ago it was.
+    struct Boot(&'static str, f64);
+
+    impl Clock for Boot {
+        fn now_ms(&self) -> f64 {
+            0.0
+        }
+
+        fn boot_ms(&self) -> f64 {
+            self.1
+        }
+
+        fn boot_id(&self) -> String {
+            self.0.to_owned()
+        }
+    }
+
+    #[test]
+    fn a_holder_of_another_boot_has_no_age_and_is_stale() {
+        for (then, now, held) in [
+            (Boot("a", 500.0), Boot("a", 800.0), Some(300.0)),
+            // Containers may be set back.
+            (Boot("a", 500.0), Boot("a", 400.0), Some(0.0)),
+            (Boot("a", 500.0), Boot("b", 800.0), None),
+            // Where boots can't be told apart.
+            (Boot("", 500.0), Boot("", 800.0), Some(300.0)),
+            (Boot("", 500.0), Boot("", 400.0), None),
+        ] {
+            let holder = Holder::me(&then, Some(Duration::from_secs(1)));
+            assert_eq!(holder.held_ms(&now), held);
+            assert_eq!(holder.is_stale(&now), held.is_none());
+        }
+    }
+
+    #[test]
+    fn another_boot_is_one_that_is_known_to_be_another() {
+        let is_of_another_boot = |then, now| Holder::me(&Boot(then, 500.0), None).is_of_another_boot(&Boot(now, 400.0));
+        assert!(is_of_another_boot("a", "b"));
+        for (then, now) in [("a", "a"), ("", ""), ("a", ""), ("", "b")] {
+            assert!(!is_of_another_boot(then, now), "{then} {now}");
         }
     }
 }

@@ -351,7 +351,7 @@ mod tests {
     fn every_record_is_read_as_it_was_written() {
         let generation = Generation::of("r");
         let (pid, at) = (7, 8.25);
-        let pause = Some(Pause { attempts: 2, until: 1.5, boot: "b".into() });
+        let pause = Some(Pause { attempts: 2, until: 1.5, boot: "b".into(), since: Some(0.5) });
         let verdicts = [
             Verdict::Unspent,
             Verdict::Uncertain { probed: true },

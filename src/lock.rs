@@ -15,7 +15,7 @@ pub mod term;
 
 pub use line::Ticket;
 
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::disk::Sharing;
 use crate::error::{Code, Error, Result};
 use crate::file_system::Warning;
@@ -40,20 +40,22 @@ pub struct Target {
     foreign_stale: Duration,
     /// From which age on we may be taken for stuck; `None` if never.
     own_stale: Option<Duration>,
+    /// Whether the lock is of use without a sidecar, where the disk has no room for one: see [`Guard::has_sidecar`].
+    goes_without: bool,
 }
 
 impl Target {
     /// A key's lock, for a refresh: it looks, before it asks or writes, whether somebody has taken over.
     #[must_use]
     pub fn refresh(base: &Path) -> Self {
-        Self { own_stale: Some(REFRESH_STALE), ..Self::alone(base) }
+        Self { own_stale: Some(REFRESH_STALE), goes_without: true, ..Self::alone(base) }
     }
 
     /// A key's lock around something that we know nothing of: it is never taken over.
     #[must_use]
     pub fn alone(base: &Path) -> Self {
         let (base, sidecar) = (base.to_owned(), beside(base));
-        Self { base, sidecar, foreign_stale: REFRESH_STALE, own_stale: None }
+        Self { base, sidecar, foreign_stale: REFRESH_STALE, own_stale: None, goes_without: false }
     }
 
     /// A short lock of ours, which nobody else knows.
@@ -84,11 +86,13 @@ fn beside(path: &Path) -> PathBuf {
 /// The lock, held. Dropping it releases the sidecar, then the kernel's lock.
 #[derive(Debug)]
 pub struct Guard {
-    /// `None` if its directory is not there yet, so that nobody else can have one in it either.
+    /// `None` if its directory is not there yet, so that nobody else can have one in it either; or if the disk is full.
     sidecar: Option<Sidecar>,
     kernel: KernelLock,
     target: Target,
     term: u32,
+    /// When it was taken, as the record in the lock file says.
+    since: f64,
 }
 
 /// Something that people should know of how a lock was got.
@@ -102,8 +106,8 @@ pub enum Notice {
 
 impl Guard {
     /// The caller has signed the lock file, and then seen that the term is still the current one.
-    fn new(target: &Target, term: u32, kernel: KernelLock, sidecar: Option<Sidecar>) -> Self {
-        Self { sidecar, kernel, target: target.clone(), term }
+    fn new(target: &Target, term: u32, kernel: KernelLock, sidecar: Option<Sidecar>, since: f64) -> Self {
+        Self { sidecar, kernel, target: target.clone(), term, since }
     }
 
     /// The lock base.
@@ -124,9 +128,17 @@ impl Guard {
         matches!(term::has_begun(&self.target.base, self.term + 1), Ok(false))
     }
 
-    /// Lets the age that others may take us for stuck by begin anew. Where that can't be written, it goes on.
+    /// Whether OpenClaw's own lock is kept out. On a full disk nobody's sidecar can be published: what a previous owner has
+    /// received can be served and saved even so, but the provider must not be asked.
+    #[must_use]
+    pub fn has_sidecar(&self) -> bool {
+        self.sidecar.is_some()
+    }
+
+    /// Lets the age that others may take us for stuck by begin anew. Where that can't be written, it goes on. Since when we
+    /// have the lock stays as it is: that tells our sidecar.
     pub fn sign_of_life(&self) {
-        let _ = self.kernel.sign(&Holder::me(&SystemClock, self.target.own_stale));
+        let _ = self.kernel.sign(&Holder { since: self.since, ..Holder::me(&SystemClock, self.target.own_stale) });
     }
 
     /// What people should know of how it was got. A warning is told to the first in this process who asks.
@@ -152,6 +164,7 @@ impl Guard {
                 Ok(Recheck::Renewed)
             }
             Attempt::InTheWay => Ok(Recheck::Lost),
+            Attempt::NoRoom(error) => Err(error),
         }
     }
 }
@@ -194,22 +207,37 @@ pub fn try_acquire(target: &Target) -> Result<Option<Guard>> {
     let term = term::current(&target.base)?;
     let Some(kernel) = KernelLock::try_take(&term::lock_file(&target.base, term))? else { return Ok(None) };
     // Before we look: who begins the next term reads afterwards that we are not stuck, and waits for us.
-    sign(target, target.own_stale, &kernel)?;
-    match try_publish(target, term, &kernel, &mut Observer::default())? {
-        Attempt::Held(sidecar) => Ok(Some(Guard::new(target, term, kernel, sidecar)).filter(Guard::is_current)),
-        Attempt::InTheWay => Ok(None),
-    }
+    let since = SystemClock.now_ms();
+    sign(target, target.own_stale, &kernel, since)?;
+    let sidecar = match try_publish(target, term, &kernel, &mut Observer::default())? {
+        Attempt::Held(sidecar) => sidecar,
+        Attempt::NoRoom(error) => {
+            go_without(target, &kernel, error)?;
+            None
+        }
+        Attempt::InTheWay => return Ok(None),
+    };
+    Ok(Some(Guard::new(target, term, kernel, sidecar, since)).filter(Guard::is_current))
+}
+
+/// Goes on without a sidecar if that can be done.
+fn go_without(target: &Target, kernel: &KernelLock, no_room: Error) -> Result<()> {
+    if target.goes_without && kernel.excludes() { Ok(()) } else { Err(no_room) }
 }
 
 /// Who gets stuck over its sidecar may be taken over from, whatever it wants the lock for; it looks for that afterwards.
-fn sign_while_publishing(target: &Target, kernel: &KernelLock) {
+/// Returns since when we have the lock, as far as others can tell.
+fn sign_while_publishing(target: &Target, kernel: &KernelLock) -> f64 {
+    let holder = Holder::me(&SystemClock, Some(target.foreign_stale));
     // A lock without a record is a lock all the same.
-    let _ = kernel.sign(&Holder::me(&SystemClock, Some(target.foreign_stale)));
+    let _ = kernel.sign(&holder);
+    holder.since
 }
 
-/// Says when we may be taken over from, now that we hold everything.
-fn sign(target: &Target, own_stale: Option<Duration>, kernel: &KernelLock) -> Result<()> {
-    match kernel.sign(&Holder::me(&SystemClock, own_stale)) {
+/// Says when we may be taken over from, now that we hold everything. `since` is no later than our sidecar, which is told by
+/// it.
+fn sign(target: &Target, own_stale: Option<Duration>, kernel: &KernelLock, since: f64) -> Result<()> {
+    match kernel.sign(&Holder { since, ..Holder::me(&SystemClock, own_stale) }) {
         // The record of our wait for the sidecar, or none, would have us taken over from.
         Err(error) if own_stale.is_none() => {
             Err(Error::io(Code::LockUnavailable, "sign the lock file", &target.base, &error))
@@ -223,6 +251,8 @@ enum Attempt {
     /// It is there; `None` if its directory is not.
     Held(Option<Sidecar>),
     InTheWay,
+    /// The disk is full, and nobody else's is in the way.
+    NoRoom(Error),
 }
 
 /// Publishes our sidecar, unless somebody else's is in the way. The caller holds the kernel's lock of this term.
@@ -234,18 +264,22 @@ fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut O
     // The sidecar of an owner that was taken over from is still there; its process may well be alive. One that got the
     // lock just before, and is not stuck, is waited for.
     let is_outdated = |foreign: &Foreign| {
-        // Containers are started together: its process may have the id and the start time of one of ours, even our own.
-        let left = kernel.predecessor().is_some_and(|gone| gone.is_elsewhere() && foreign.is_of(gone));
+        // Containers are started together, and virtual machines always in the same way: its process may have the id and the
+        // start time of one of ours, even our own.
+        let is_gone = |gone: &&Holder| gone.is_elsewhere() || gone.is_of_another_boot(&SystemClock);
+        let left = kernel.predecessor().filter(is_gone).is_some_and(|gone| foreign.is_of(gone));
         left || (0..term).map(|term| term::lock_file(&target.base, term)).any(|file| {
             let holder = Holder::read(&file).filter(|holder| foreign.is_of(holder));
             holder.is_some_and(|holder| holder.is_stale(&SystemClock) || is_free(&file).unwrap_or(false))
         })
     };
     let sharing = if is_beside { kernel.sharing() } else { Sharing::Private };
-    Ok(match Sidecar::try_publish(&target.sidecar, sharing, target.foreign_stale, observer, &is_outdated)? {
-        sidecar::Attempt::Held(sidecar) => Attempt::Held(Some(sidecar)),
-        sidecar::Attempt::InTheWay(_) => Attempt::InTheWay,
-    })
+    match Sidecar::try_publish(&target.sidecar, sharing, target.foreign_stale, observer, &is_outdated) {
+        Ok(sidecar::Attempt::Held(sidecar)) => Ok(Attempt::Held(Some(sidecar))),
+        Ok(sidecar::Attempt::InTheWay(_)) => Ok(Attempt::InTheWay),
+        Err(error) if error.is_for_want_of_room() => Ok(Attempt::NoRoom(error)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Takes the lock, blocking this thread for `patience` at most. For threads of ours only, never for Node's.

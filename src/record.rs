@@ -1,5 +1,6 @@
 //! What a journal says of a key: how far a refresh has come, what was received, what must not be sent.
 
+use crate::clock::Clock;
 use crate::credential::{Credential, Generation};
 use crate::digest::Digest;
 use crate::fields::Fields;
@@ -155,6 +156,19 @@ pub struct Pause {
     pub until: f64,
     /// The boot that `until` counts from; in another, the pause is over.
     pub boot: String,
+    /// When it began, by the same clock: tells boots apart where `boot` can't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<f64>,
+}
+
+impl Pause {
+    /// How much of it is left, in milliseconds.
+    #[must_use]
+    pub fn left_ms(&self, clock: &dyn Clock) -> Option<f64> {
+        let left = self.until - clock.boot_ms();
+        let is_on = clock.is_of_this_boot(&self.boot, self.since.unwrap_or(0.0)) && left > 0.0;
+        is_on.then_some(left)
+    }
 }
 
 /// The owner whose call's outcome nobody learned.

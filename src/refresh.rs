@@ -2,7 +2,7 @@
 //!
 //! What is read before the lock is held is a hint; what [`Call::decide`] reads under it is authoritative. The types carry
 //! the order: only an [`InFlight`] can be settled, settling consumes it, and the lock is released with it. One that is
-//! dropped, as by a death, stays in the journal as dispatched.
+//! dropped before it may have been sent leaves no trace; later, as by a death, it stays in the journal as dispatched.
 
 mod commit;
 mod decide;
@@ -21,7 +21,10 @@ use crate::journal::Journal;
 use crate::key::Key;
 use crate::ledger::Ledger;
 use crate::lock::Guard;
+use crate::record::Record;
 use crate::store::{ADOPTION_PATIENCE, Profile, Recent, Store};
+use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
@@ -93,7 +96,7 @@ pub enum Served {
 /// A provider call under way for one generation. Holds the key's lock.
 #[derive(Debug)]
 pub struct InFlight {
-    journal: Journal,
+    journal: OnRecord,
     credential: Credential,
     spent: Generation,
     /// What the provider answered, if it could not be saved yet.
@@ -113,12 +116,61 @@ impl InFlight {
     #[must_use]
     pub fn may_send(&self) -> bool {
         self.lock.sign_of_life();
-        self.lock.is_current()
+        let may_send = self.lock.is_current();
+        if may_send {
+            self.journal.keep();
+        }
+        may_send
     }
 
     /// Tells waiters that we are not stuck: for an owner that keeps trying to save an answer.
     pub fn sign_of_life(&self) {
         self.lock.sign_of_life();
+    }
+}
+
+/// A journal that says that the provider is being asked. Dropped before it may have been, as with a worker that is
+/// terminated in that moment, it says again what it said before: nobody has to doubt, or log in again, for nothing.
+#[derive(Debug)]
+struct OnRecord {
+    journal: Journal,
+    /// What it said before.
+    before: Record,
+    /// Whether the provider may have been asked, or it is known what became of that.
+    is_for_good: Cell<bool>,
+}
+
+impl OnRecord {
+    fn new(journal: Journal, before: Record) -> Self {
+        Self { journal, before, is_for_good: Cell::new(false) }
+    }
+
+    /// From now on what the journal says stays.
+    fn keep(&self) {
+        self.is_for_good.set(true);
+    }
+}
+
+impl Drop for OnRecord {
+    fn drop(&mut self) {
+        if !self.is_for_good.get() {
+            // If that fails it is in doubt, as after a death.
+            let _ = self.journal.write(std::mem::take(&mut self.before), true);
+        }
+    }
+}
+
+impl Deref for OnRecord {
+    type Target = Journal;
+
+    fn deref(&self) -> &Journal {
+        &self.journal
+    }
+}
+
+impl DerefMut for OnRecord {
+    fn deref_mut(&mut self) -> &mut Journal {
+        &mut self.journal
     }
 }
 

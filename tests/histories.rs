@@ -397,6 +397,8 @@ impl History {
                 self.say(format!("back-off {ms}"));
             }
             Decision::Busy { .. } => self.say("busy".to_owned()),
+            // The disk was full when the lock was taken, and what was half cleared away then is in the way of a second try.
+            Decision::TakenOver if strike.is_some() => self.say("in the way".to_owned()),
             Decision::TakenOver | Decision::Later(_) => panic!("nobody takes over here"),
             Decision::Dispatched(flight) => {
                 let token = flight.credential().refresh().expect("a refresh token").to_owned();
@@ -404,6 +406,7 @@ impl History {
                 if matches!(strike, Some((_, Fault::Crash))) {
                     // Died between the record and the call: nobody can know that it was not sent.
                     self.provider.unknown(&token);
+                    assert!(flight.may_send());
                     return;
                 }
                 self.pending.push(Pending { call, flight, token, answer: None, disturbed: false });
@@ -535,14 +538,19 @@ impl History {
         }
     }
 
-    /// A process dies during its call.
+    /// A process dies during its call, or gives it up before the provider is asked.
     fn die(&mut self) {
         if self.pending.is_empty() {
             return;
         }
         let at = usize::try_from(self.random.below(self.pending.len() as u64)).expect("an index");
         let pending = self.pending.swap_remove(at);
+        if pending.answer.is_none() && self.random.one_in(3) {
+            self.say(format!("the owner of {} gives up", pending.token));
+            return;
+        }
         self.say(format!("the owner of {} dies", pending.token));
+        assert!(pending.flight.may_send());
         count(&self.tally.deaths);
         // It may have reached the provider first.
         if pending.answer.is_none() && self.random.one_in(2) {

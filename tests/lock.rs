@@ -7,6 +7,7 @@ mod support;
 
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::holder::Holder;
+use oauth_refresh_lock::inspect;
 use oauth_refresh_lock::lock::{self, Acquire, Target};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -440,6 +441,46 @@ fn who_comes_after_all_have_left_takes_over_from_an_owner_that_is_stuck() {
     say_that_it_is_stuck(&base);
     assert_eq!(Waiter::at(&base).lock().term(), 1);
     drop(held);
+}
+
+#[test]
+fn an_owner_is_told_by_its_sidecar_and_taken_over_from_however_long_it_took_to_say_that_it_lives() {
+    for has_waited in [false, true] {
+        let place = Place::new();
+        let base = place.base("key");
+        let mut held = take(&base);
+        if has_waited {
+            let waiter = Waiter::at(&base);
+            drop(held);
+            held = waiter.lock();
+        }
+        // Longer than it takes to publish a sidecar.
+        std::thread::sleep(Duration::from_millis(1_200));
+        held.sign_of_life();
+        assert_eq!(inspect::key(&base).unwrap().foreign, None, "has waited: {has_waited}");
+        say_that_it_is_stuck(&base);
+        assert_eq!(Waiter::at(&base).lock().term(), 1, "has waited: {has_waited}");
+        drop(held);
+    }
+}
+
+#[test]
+fn a_sidecar_that_an_earlier_boot_has_left_is_got_past_although_its_process_seems_to_live() {
+    let place = Place::new();
+    let base = place.base("key");
+    for boot in [None, Some("11111111-2222-3333-4444-555555555555")] {
+        let held = take(&base);
+        let sidecar = fs::read(lock::sidecar_path(&base)).unwrap();
+        drop(held);
+        // As after a power cut. In a virtual machine the next boot may give us the same process id and start time.
+        put(&lock::sidecar_path(&base), &sidecar);
+        let mut holder = Holder::read(&base).unwrap();
+        holder.boot = boot.map_or(holder.boot, str::to_owned);
+        holder.write(&fs::File::options().read(true).write(true).open(&base).unwrap()).unwrap();
+        let is_got_past = lock::try_acquire(&Target::alone(&base)).unwrap().is_some();
+        assert_eq!(is_got_past, boot.is_some());
+        let _ = fs::remove_file(lock::sidecar_path(&base));
+    }
 }
 
 #[test]

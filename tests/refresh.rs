@@ -13,7 +13,8 @@ use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::ledger::Ledger;
 use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::mirror::Reason;
-use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, Served, Settled};
+use oauth_refresh_lock::record::{Pause, State};
+use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, Served, Settled, Uncertain};
 use oauth_refresh_lock::store::ADOPTION_PATIENCE;
 use serde_json::{Value, json};
 use std::fs;
@@ -26,8 +27,8 @@ use support::files::{names, put, snapshot, text};
 use support::locks::{self, Waiter};
 use support::sidecars::{Living, beside, summer};
 use support::world::{
-    Agent, HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, claimed, credential, oauth, served, shown, store_with,
-    store_without, with,
+    Agent, HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, claimed, credential, die_asking, oauth, served, shown,
+    store_with, store_without, with,
 };
 use support::{HUNG, assert_names_path_and_no_secret, assert_no_secret};
 use zeroize::Zeroizing;
@@ -1056,6 +1057,66 @@ fn after_a_refusal_another_token_that_is_stored_now_is_claimed_under_the_same_lo
     world.main().assert_holds(&refreshed(&credential("2", EXPIRED), "3"));
 }
 
+/// A host that can't tell its boots apart, so long after its last.
+struct Nameless(f64);
+
+impl Clock for Nameless {
+    fn now_ms(&self) -> f64 {
+        0.0
+    }
+
+    fn boot_ms(&self) -> f64 {
+        self.0
+    }
+
+    fn boot_id(&self) -> String {
+        String::new()
+    }
+}
+
+#[test]
+fn a_pause_ends_with_its_boot_also_where_boots_have_no_names() {
+    let pause = |since| Pause { attempts: 1, until: 5_000.0, boot: String::new(), since };
+    assert_eq!(pause(Some(1_000.0)).left_ms(&Nameless(2_000.0)), Some(3_000.0));
+    assert_eq!(pause(Some(1_000.0)).left_ms(&Nameless(5_000.0)), None);
+    assert_eq!(pause(Some(1_000.0)).left_ms(&Nameless(500.0)), None);
+    // Of a release that did not say when it began.
+    assert_eq!(pause(None).left_ms(&Nameless(500.0)), Some(4_500.0));
+}
+
+#[test]
+fn a_call_that_was_given_up_before_the_provider_was_asked_has_never_been() {
+    let world = World::new();
+    world.main().put(&credential("1", EXPIRED));
+    // Neither on record as asked for, nor as probed.
+    let call = Call { uncertain: Uncertain::Fail, ..world.call_of_main() };
+    for _ in 0..2 {
+        drop(world.claim(&call));
+        assert_eq!(Journal::open(&world.lock_base(), 0).unwrap().record().state, State::Idle);
+    }
+    die_asking(world.claim(&call));
+    assert_eq!(world.decide(&call).unwrap_err().code, Code::RefreshUncertain);
+
+    // A repetition that was not made can be made.
+    let call = world.call_of_main();
+    for _ in 0..2 {
+        drop(world.claim(&call));
+    }
+    die_asking(world.claim(&call));
+    assert_eq!(world.decide(&call).unwrap_err().code, Code::RefreshUncertain);
+}
+
+#[test]
+fn a_call_that_was_taken_over_from_before_the_provider_was_asked_has_never_been() {
+    let world = World::new();
+    world.main().put(&credential("1", EXPIRED));
+    let claim = world.claim(&world.call_of_main());
+    put(&term::journal(&world.lock_base(), 1), "");
+    assert!(!claim.may_send());
+    drop(claim);
+    assert!(world.claim(&Call { uncertain: Uncertain::Fail, ..world.call_of_main() }).may_send());
+}
+
 // Tokens that were rejected
 
 #[test]
@@ -1282,8 +1343,8 @@ fn two_owners_over_what_the_dead_left_do_not_wait_for_each_other() {
     world.main().put(&expired);
     let (here, there) = (world.call_of_main(), call_under_another_name(&world, &expired));
     // The first dies while it asks, and so does the one that repeats it under the other name.
-    drop(claimed(here.decide(support::locks::take(&here.lock_base)).unwrap()));
-    drop(claimed(there.decide(support::locks::take(&there.lock_base)).unwrap()));
+    die_asking(claimed(here.decide(support::locks::take(&here.lock_base)).unwrap()));
+    die_asking(claimed(there.decide(support::locks::take(&there.lock_base)).unwrap()));
     let deciding_there = support::locks::take(&there.lock_base);
     let busy = here.decide(support::locks::take(&here.lock_base)).unwrap();
     assert!(matches!(&busy, Decision::Busy { other, .. } if *other == there.lock_base), "{busy:?}");

@@ -5,15 +5,18 @@
  * @typedef {object} Life
  * @property {number} id
  * @property {keyof typeof deaths} how
- * @property {"calling" | "waiting" | "asking" | "answered" | "settled"} at when: so many turns of the event loop after the call was
- *   made; while it waits for the lock; in the refresh function, which never returns; so many turns after that
- *   returned; or by itself, once its call has settled
+ * @property {"calling" | "waiting" | "decided" | "asking" | "answered" | "settled"} at when: so many turns of the event loop after
+ *   the call was made; while it waits for the lock; when it is on record that the provider is being asked, and the event loop,
+ *   which stands still, has not come to that; in the refresh function, which never returns; so many turns after that returned;
+ *   or by itself, once its call has settled
+ * @property {number} [epoch] of the journal, at "decided"
  * @property {number} [turns]
  * @property {[provider: string, profileId: string]} key
  * @property {object} options
  * @property {object} fields what the refresh function returns
  */
 import { subscribe } from "node:diagnostics_channel";
+import { existsSync, readFileSync } from "node:fs";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { CHANNEL } from "./events.mjs";
 
@@ -27,16 +30,26 @@ const deaths = {
   },
 };
 
+/** Stands still until a claim is on record as dispatched; then dies, still standing. */
+function dieDecided(lockPath, epoch) {
+  const dispatched = `"state":"dispatched","epoch":${epoch},`;
+  while (!existsSync(`${lockPath}.journal`) || !readFileSync(`${lockPath}.journal`, "latin1").includes(dispatched));
+  deaths.terminate();
+  for (;;);
+}
+
 /** In a worker thread. @param {Life & { counts: Int32Array }} life */
-async function live({ how, at, turns = 0, key, options, fields, counts }) {
+async function live({ how, at, turns = 0, epoch, key, options, fields, counts }) {
   const reach = async (moment) => {
     if (moment !== at) return;
     for (let turn = 0; turn < turns; turn++) await new Promise(setImmediate);
     deaths[how]();
   };
   const { withOAuthRefreshLock } = await import("../../index.mjs");
-  subscribe(CHANNEL, ({ type }) => {
+  subscribe(CHANNEL, ({ type, lockPath }) => {
     parentPort.postMessage(type);
+    // Once the decision is under way.
+    if (type === "acquired" && at === "decided") setTimeout(() => dieDecided(lockPath, epoch));
     void reach(type);
   });
   const refresh = () => {

@@ -113,6 +113,8 @@ struct Held {
     term: u32,
     sidecar: Option<Sidecar>,
     kernel: KernelLock,
+    /// Since when it has the kernel's lock, as the lock file says.
+    since: f64,
     /// The waiter that it was signed for.
     signed_for: u64,
 }
@@ -144,7 +146,8 @@ fn serve(target: &Target, server: u64) {
             }
             continue;
         };
-        let lock = held.map(|Held { term, kernel, sidecar, .. }| Guard::new(&waiter.target, term, kernel, sidecar));
+        let lock = held
+            .map(|Held { term, kernel, sidecar, since, .. }| Guard::new(&waiter.target, term, kernel, sidecar, since));
         // A callback that panics must not take the others' thread with it.
         let _ = catch_unwind(AssertUnwindSafe(|| (waiter.wake)(lock)));
         if is_last {
@@ -164,47 +167,54 @@ fn wait(target: &Target, server: u64) -> Result<Option<Held>> {
         if !is_wanted(target, server, None) {
             return Ok(None);
         }
-        super::sign_while_publishing(target, &kernel);
+        let since = super::sign_while_publishing(target, &kernel);
         if term::current(&target.base)? == term {
-            return publish(target, server, term, kernel);
+            return publish(target, server, term, kernel, since);
         }
     }
 }
 
 /// Publishes the sidecar, as soon as no foreign one is in the way.
-fn publish(target: &Target, server: u64, term: u32, kernel: KernelLock) -> Result<Option<Held>> {
+fn publish(target: &Target, server: u64, term: u32, kernel: KernelLock, mut since: f64) -> Result<Option<Held>> {
     let mut observer = Observer::default();
     let mut signed = SystemClock.boot_ms();
     let mut pause = FIRST_POLL;
     loop {
         let now = SystemClock.boot_ms();
         if now - signed >= SIGN_OF_LIFE_MS {
-            super::sign_while_publishing(target, &kernel);
+            since = super::sign_while_publishing(target, &kernel);
             signed = now;
         }
-        match super::try_publish(target, term, &kernel, &mut observer)? {
-            Attempt::Held(sidecar) => return sign(target, server, term, kernel, sidecar),
+        let (sidecar, no_room) = match super::try_publish(target, term, &kernel, &mut observer)? {
+            Attempt::Held(sidecar) => (sidecar, None),
+            Attempt::NoRoom(error) => (None, Some(error)),
             Attempt::InTheWay if !is_wanted(target, server, None) => return Ok(None),
-            Attempt::InTheWay => {}
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(LAST_POLL);
+            Attempt::InTheWay => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(LAST_POLL);
+                continue;
+            }
+        };
+        return sign(target, server, Held { term, sidecar, kernel, since, signed_for: server }, no_room);
     }
 }
 
 /// Signs for the first in line. `None` if there is nobody, or if somebody has taken over while we waited for a foreign
 /// sidecar: signed before we look, since who begins a term reads afterwards whether we are stuck, and waits if not.
-fn sign(target: &Target, server: u64, term: u32, kernel: KernelLock, sidecar: Option<Sidecar>) -> Result<Option<Held>> {
+fn sign(target: &Target, server: u64, held: Held, no_room: Option<Error>) -> Result<Option<Held>> {
     let first = {
         let lines = lines();
         let line = lines.as_ref().and_then(|lines| lines.by_base.get(&target.base));
         let first = line.filter(|line| line.server == server).and_then(|line| line.waiters.front());
-        first.map(|first| (first.number, first.target.own_stale))
+        first.map(|first| (first.number, first.target.clone()))
     };
-    let held = Held { term, sidecar, kernel, signed_for: first.map_or(server, |(number, _)| number) };
-    let Some((_, own_stale)) = first else { return Ok(None) };
-    super::sign(target, own_stale, &held.kernel)?;
-    Ok(if term::has_begun(&target.base, term + 1)? { None } else { Some(held) })
+    let Some((signed_for, first)) = first else { return Ok(None) };
+    if let Some(error) = no_room {
+        super::go_without(&first, &held.kernel, error)?;
+    }
+    super::sign(target, first.own_stale, &held.kernel, held.since)?;
+    let is_over = term::has_begun(&target.base, held.term + 1)?;
+    Ok((!is_over).then_some(Held { signed_for, ..held }))
 }
 
 /// Whether this thread still serves the line and somebody stands in it; if so, notes which term it waits for.
@@ -274,7 +284,7 @@ fn due_ms(holder: Option<&Holder>, seen_ms: f64, limit_ms: f64) -> Option<f64> {
     // Who has taken a new lock file and not signed it yet will see, once it has, that somebody has taken over.
     let Some(holder) = holder else { return Some(seen_ms + limit_ms) };
     let age_ms = holder.stale_after?;
-    if holder.boot == SystemClock.boot_id() {
+    if SystemClock.is_of_this_boot(&holder.boot, holder.boot_ms) {
         return Some((holder.boot_ms + age_ms).max(seen_ms + age_ms * STANDSTILL));
     }
     Some(seen_ms + limit_ms)

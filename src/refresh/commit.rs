@@ -77,8 +77,9 @@ impl Call {
         if (wanted || (is_elsewhere && holder.is_some())) && !receipt.superseded {
             let mut record = record.clone();
             record.supersede_receipt(received.generation());
-            // Only a hint of what may go first.
-            let _ = journal.write(record, false);
+            // Only a hint of what may go first. Durable all the same: the next record takes the place of the one before, and
+            // a power cut could tear both.
+            let _ = journal.write(record, true);
         }
         Committed { own, main, recorded }
     }

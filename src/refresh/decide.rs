@@ -1,7 +1,7 @@
 //! The decision under the key's lock: serve, wait, or ask the provider.
 
 use super::commit::Recovered;
-use super::{Call, InFlight, Place, Served, Uncertain, may_replace};
+use super::{Call, InFlight, OnRecord, Place, Served, Uncertain, may_replace};
 use crate::credential::{self, Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::grant::{self, Sending, Siblings};
@@ -138,6 +138,12 @@ impl Call {
 
     /// Sees to it that nobody sends or has sent this generation under any name, and puts on record that it is being sent.
     fn claim(&self, mut owner: Owner) -> Result<Try> {
+        if !owner.lock.has_sidecar() {
+            // The disk was full. As long as it is, the provider is not asked.
+            let recheck = owner.lock.recheck_sidecar()?;
+            drop(owner.journal);
+            return Ok(if recheck == Recheck::Lost { Decision::TakenOver.into() } else { Try::Again(owner.lock) });
+        }
         let generation = owner.held.generation();
         if owner.journal.record().state == State::Dispatched {
             // We hold the lock, so that owner is dead. Who finds our lock taken must not take us for the one that sends.
@@ -262,6 +268,7 @@ impl Call {
             journal.write(claimed.idle(), true)?;
             return is_ours.map(|_| Decision::TakenOver);
         }
+        let journal = OnRecord::new(journal, claimed.idle());
         let flight = InFlight { journal, credential: held, spent, answer: None, lock };
         Ok(Decision::Dispatched(Box::new(flight)))
     }
@@ -339,8 +346,7 @@ impl Call {
 
     /// How much of a pause is left, in milliseconds.
     fn left_of(&self, pause: &Pause) -> Option<f64> {
-        let left = pause.until - self.clock.boot_ms();
-        (pause.boot == self.clock.boot_id() && left > 0.0 && left <= MAX_BACK_OFF_MS).then_some(left)
+        pause.left_ms(&*self.clock).filter(|left| *left <= MAX_BACK_OFF_MS)
     }
 
     fn is_spent(&self, owner: &Owner) -> Error {

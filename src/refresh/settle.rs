@@ -64,6 +64,7 @@ impl Call {
     /// Stores what the provider answered: first in the journal, then in the store that held the old one, then in main's.
     /// Nobody sees it before it is durable.
     pub fn settle(&self, mut flight: Box<InFlight>, fields: &str) -> Result<Settled, Unsettled> {
+        flight.journal.keep();
         let answer = match flight.answer.take() {
             Some(answer) => answer,
             None => match self.read(&mut flight, fields)? {
@@ -157,6 +158,7 @@ impl Call {
     }
 
     fn record_failure(&self, flight: &mut InFlight, class: FailureClass) -> Result<()> {
+        flight.journal.keep();
         let generation = flight.spent;
         let (pid, at) = (std::process::id(), self.clock.now_ms());
         let mut record = flight.journal.record().clone();
@@ -176,8 +178,9 @@ impl Call {
                 let attempts = earlier.as_ref().and_then(|earlier| Some(earlier.pause.as_ref()?.attempts)).unwrap_or(0);
                 let attempts = attempts.saturating_add(1);
                 let pause = retry_after_ms.unwrap_or_else(|| back_off_ms(attempts));
-                let until = self.clock.boot_ms() + pause.clamp(FIRST_BACK_OFF_MS, MAX_BACK_OFF_MS);
-                let pause = Some(Pause { attempts, until, boot: self.clock.boot_id() });
+                let since = self.clock.boot_ms();
+                let until = since + pause.clamp(FIRST_BACK_OFF_MS, MAX_BACK_OFF_MS);
+                let pause = Some(Pause { attempts, until, boot: self.clock.boot_id(), since: Some(since) });
                 Some(FailureRecord { pause, ..earlier.unwrap_or(now) })
             }
             FailureClass::AnsweredDead => {

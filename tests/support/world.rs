@@ -269,6 +269,13 @@ pub fn claimed(decision: Decision) -> Box<InFlight> {
     }
 }
 
+/// The owner of a call dies when the provider may have been asked.
+#[track_caller]
+pub fn die_asking(claim: Box<InFlight>) {
+    assert!(claim.may_send());
+    drop(claim);
+}
+
 #[track_caller]
 pub fn served(decision: Decision) -> Served {
     match decision {

@@ -1,0 +1,130 @@
+//! What a full disk or a power cut leaves of what was received.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers and roles are part of their tests")]
+
+mod support;
+
+use oauth_refresh_lock::clock::{Clock, SystemClock};
+use oauth_refresh_lock::disk::fault::{Fault, on_this_thread};
+use oauth_refresh_lock::error::Code;
+use oauth_refresh_lock::journal::Journal;
+use oauth_refresh_lock::lock::{self, Acquire, Target};
+use oauth_refresh_lock::refresh::Served;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::mpsc;
+use support::HUNG;
+use support::child::{Child, play_or_test, say};
+use support::files::{put, text};
+use support::sidecars::{dead_pid, summer};
+use support::world::{HOUR, MINUTE, NOW, World, answer, credential, served};
+
+const EXPIRED: i64 = -MINUTE;
+
+#[test]
+fn a_child_that_fails_is_noticed() {
+    play_or_test(|role, arguments| {
+        let world = World::at(PathBuf::from(&arguments[0]));
+        match role {
+            "comes to a full disk" => comes_to_a_full_disk(&world),
+            "receives what a login has superseded" => receives_what_a_login_has_superseded(&world),
+            other => panic!("no such role: {other}"),
+        }
+    });
+}
+
+/// A process with this fault.
+fn spawn(fault: &str, role: &str, world: &World) -> Child {
+    let mut through = Command::new("env");
+    through.arg(format!("OAUTH_REFRESH_LOCK_FAULT={fault}"));
+    Child::spawn_through(through, role, &[world.root().to_str().unwrap()])
+}
+
+/// Gets what is in the journal, whether it has to wait or not, and does not ask the provider.
+fn comes_to_a_full_disk(world: &World) {
+    let base = world.lock_base();
+    let (sender, lock) = mpsc::channel();
+    let lock = match lock::acquire(&Target::refresh(&base), move |granted| drop(sender.send(granted))).unwrap() {
+        Acquire::Held(lock) => lock,
+        Acquire::Waiting(_) => {
+            say("waiting");
+            lock.recv_timeout(HUNG).unwrap().unwrap()
+        }
+    };
+    assert!(!lock.has_sidecar());
+    let Served::Recovered { credential, not_saved } = served(world.call_of_main().decide(lock).unwrap()) else {
+        panic!("not recovered")
+    };
+    assert_eq!(credential.access(), Some("SECRET-access-2"));
+    say(if not_saved.is_some() { "not saved" } else { "saved" });
+
+    // Once that has expired, the provider would have to be asked.
+    world.clock.set(NOW + 2 * HOUR);
+    let lock = lock::acquire_blocking(&Target::refresh(&base), HUNG).unwrap();
+    let refused = world.call_of_main().decide(lock).unwrap_err();
+    assert!(refused.code == Code::LockUnavailable && refused.is_for_want_of_room(), "{refused}");
+    // Whoever wants the lock for something else would have to keep everybody out.
+    let refused = lock::acquire_blocking(&Target::alone(&base), HUNG).unwrap_err();
+    assert_eq!(refused.code, Code::LockUnavailable);
+    say("refused");
+}
+
+/// Of files there is no room for any; or not for the directory under which a dead process's sidecar is reclaimed.
+#[test]
+fn a_full_disk_keeps_nobody_from_what_was_received_and_lets_nobody_ask() {
+    for (fault, waits, saved) in [
+        ("create#1-1000:28", false, "not saved"),
+        ("create#1-1000:28", true, "not saved"),
+        ("mkdir#1-1000:28", false, "saved"),
+    ] {
+        let world = World::new();
+        world.main().put(&credential("1", EXPIRED));
+        let call = world.call_of_main();
+        let claim = world.claim(&call);
+        // Dies as soon as the answer is in the journal.
+        drop(on_this_thread(Some((4, Fault::Crash)), || world.settle(&call, claim, &answer("2"))));
+        let held = if waits {
+            Some(lock::acquire_blocking(&Target::refresh(&world.lock_base()), HUNG).unwrap())
+        } else {
+            put(&lock::sidecar_path(&world.lock_base()), summer(dead_pid(), SystemClock.now_ms(), 1));
+            None
+        };
+        let child = spawn(fault, "comes to a full disk", &world);
+        if held.is_some() {
+            child.expect("waiting");
+            drop(held);
+        }
+        child.expect(saved);
+        child.expect("refused");
+        child.ends_well();
+        let record = Journal::open(&world.lock_base(), 0).unwrap().record().clone();
+        assert_eq!((record.epoch, record.receipts().len()), (1, usize::from(saved == "not saved")));
+        served(world.decide(&world.call_of_main()).unwrap());
+        assert!(text(&world.main().path()).contains("SECRET-access-2"));
+    }
+}
+
+/// In its agent's own store; main has it no more either.
+fn receives_what_a_login_has_superseded(world: &World) {
+    let call = world.call_of_sub();
+    let claim = world.claim(&call);
+    world.sub().put(&credential("login", HOUR));
+    world.settle(&call, claim, &answer("2")).unwrap();
+}
+
+/// Two slots that are on their way to the disk at once could both be torn, and all that the journal holds be lost.
+#[test]
+fn each_record_is_durable_before_the_next() {
+    let syncs = |at: usize| {
+        let world = World::new();
+        world.main().put_without_profile();
+        world.sub().put(&credential("1", EXPIRED));
+        let child = spawn(&format!("sync-journal#{at}:kill"), "receives what a login has superseded", &world);
+        child.ended().signal().is_some()
+    };
+    // The journal's space; then claimed, dispatched, received, superseded.
+    assert!(syncs(5));
+    assert!(!syncs(6));
+}
