@@ -159,7 +159,9 @@ mod tests {
         let mut record = Record { state: State::Dispatched, ..Record::default() };
         let key = Digest::of(&[b"key"]);
         let store = path.join("store");
-        record.claim = Some(ClaimRecord { key, generation, pid: 1, at: 0.0, store, in_main: false, probe: false });
+        let (main, mains) = (None, None);
+        record.claim =
+            Some(ClaimRecord { key, generation, pid: 1, at: 0.0, store, in_main: false, main, mains, probe: false });
         Journal::open(&other, 0).and_then(|mut journal| journal.write(record, true)).expect("dispatched");
 
         let mut siblings = Siblings::read(&own, 0).expect("read");

@@ -89,6 +89,12 @@ pub struct ClaimRecord {
     pub store: PathBuf,
     /// Whether the main store held the profile too. If it no longer does, it was logged out there, and stays so.
     pub in_main: bool,
+    /// The owner's main store. A profile of the same name in another one may be another person's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main: Option<PathBuf>,
+    /// The generation that the main store held. If it holds another one since, a login has landed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mains: Option<Generation>,
     /// Whether this is the one repetition that an uncertain outcome allows.
     pub probe: bool,
 }
@@ -105,8 +111,14 @@ pub struct Receipt {
     pub store: PathBuf,
     /// See [`ClaimRecord::in_main`].
     pub in_main: bool,
-    /// Whether a login took its place in the store that held the spent one, and main is none of it; or whether a main store
-    /// has it. It waits for another agent that may still hold the spent one, and makes room where others need it.
+    /// See [`ClaimRecord::main`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main: Option<PathBuf>,
+    /// See [`ClaimRecord::mains`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mains: Option<Generation>,
+    /// Whether a login or logout took its place in the store that held the spent one, and main has none of it; or whether a
+    /// main store has it. It waits for another agent that may still hold the spent one, and makes room where others need it.
     #[serde(default)]
     pub superseded: bool,
 }

@@ -120,7 +120,8 @@ impl Call {
     }
 
     /// `own_has_it`: only then may main take what it can't be shown to descend from; a login or logout in the agent's own
-    /// store has decided otherwise.
+    /// store has decided otherwise. And only if it is that agent's main, and holds what it held at the claim: in another one
+    /// the profile may be another person's, and what has come since is a login.
     fn mirror(
         &self,
         main: &Store,
@@ -129,18 +130,24 @@ impl Call {
         ledger: &Ledger,
         own_has_it: bool,
     ) -> Result<Reason> {
+        let is_its_main = receipt.main.as_deref() == Some(main.path());
         main.update(self.key.profile_id(), |existing| {
+            let is_unchanged = match &existing {
+                Profile::Oauth(existing) => receipt.mains == Some(existing.generation()),
+                _ => true,
+            };
+            let may_take = own_has_it && is_its_main && is_unchanged;
             let by_table = match &existing {
-                Profile::NoStore if receipt.in_main => return (None, Err(vanished(main))),
+                Profile::NoStore if is_its_main && receipt.in_main => return (None, Err(vanished(main))),
                 Profile::Missing if receipt.in_main => Reason::LoggedOut,
                 Profile::NoStore | Profile::Missing => mirror::decide(None, received),
                 Profile::NotOauth => Reason::NonOauthExistingCredential,
                 Profile::Oauth(existing) => mirror::decide(Some(existing.fields()), received),
             };
             let reason = match &existing {
-                _ if own_has_it && by_table.writes() => by_table,
+                _ if may_take && by_table.writes() => by_table,
                 Profile::Oauth(existing) if is_successor(received, existing, ledger) => Reason::SameGrantSuccessor,
-                _ if own_has_it => by_table,
+                _ if own_has_it && !by_table.writes() => by_table,
                 _ => Reason::Superseded,
             };
             let new = reason.writes().then(|| match &existing {

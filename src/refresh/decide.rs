@@ -235,7 +235,12 @@ impl Call {
             pid: std::process::id(),
             at: self.clock.now_ms(),
             store: self.store_at(place).path().to_owned(),
-            in_main: mains.is_none_or(|mains| !mains.is_absent()),
+            in_main: mains.as_ref().is_none_or(|mains| !mains.is_absent()),
+            main: Some(self.main_store().path().to_owned()),
+            mains: match &mains {
+                Some(Profile::Oauth(mains)) => Some(mains.generation()),
+                _ => None,
+            },
             probe: probed_for.is_some(),
         });
         let set_probe = |record: &mut Record, probed| {

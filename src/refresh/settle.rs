@@ -244,6 +244,8 @@ fn receive(record: &mut Record, flight: &InFlight, answer: &Answer) -> Result<Re
         answered: answered.clone(),
         store: claim.store.clone(),
         in_main: claim.in_main,
+        main: claim.main.clone(),
+        mains: claim.mains,
         superseded: false,
     };
     record.state = State::Received;

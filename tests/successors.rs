@@ -1,0 +1,170 @@
+//! Where the successor of a spent refresh token may go, and that its only copy is never given up.
+
+#![cfg(unix)]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers and roles are part of their tests")]
+
+mod support;
+
+use oauth_refresh_lock::disk::fault::{self, Fault};
+use oauth_refresh_lock::error::{Code, Result};
+use oauth_refresh_lock::journal::Journal;
+use oauth_refresh_lock::key::{self, Key};
+use oauth_refresh_lock::lock::term;
+use oauth_refresh_lock::mirror::Reason;
+use oauth_refresh_lock::record::Record;
+use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, InFlight, Settled};
+use oauth_refresh_lock::store::Profile;
+use serde_json::{Value, json};
+use support::files::{put, text};
+use support::locks;
+use support::world::{
+    Agent, HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, claimed, credential, served, shown, with,
+};
+
+const EXPIRED: i64 = -MINUTE;
+
+fn put_profiles(agent: &Agent, profiles: &Value) {
+    put(&agent.path(), json!({ "version": 1, "profiles": profiles }).to_string());
+}
+
+/// A call for a profile that an agent keeps beside others.
+fn call_of(world: &World, provider: &str, profile: &str, own: &Agent, main: Option<&Agent>) -> Call {
+    Call {
+        key: Key::new(provider, profile).unwrap(),
+        lock_base: key::lock_base(&world.state(), provider, profile),
+        own: own.store().into(),
+        main: main.map(|main| main.store().into()),
+        ..world.call_of_main()
+    }
+}
+
+fn decide(call: &Call) -> Result<Decision> {
+    call.decide(locks::take(&call.lock_base))
+}
+
+fn claim(call: &Call) -> Box<InFlight> {
+    claimed(decide(call).unwrap())
+}
+
+fn journal(world: &World) -> Record {
+    Journal::peek(&term::journal(&world.lock_base(), 0)).unwrap().unwrap()
+}
+
+/// Dies as soon as the answer is in the journal.
+fn receive_and_die(world: &World, call: &Call, flight: Box<InFlight>, fields: &Value) {
+    fault::on_this_thread(Some((4, Fault::Crash)), || drop(world.settle(call, flight, fields)));
+    assert_eq!(journal(world).receipts().len(), 1);
+}
+
+#[track_caller]
+fn refresh_token(agent: &Agent, profile: &str) -> Option<String> {
+    match agent.store().read(profile).unwrap() {
+        Profile::Oauth(credential) => credential.refresh().map(str::to_owned),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn mirrored(settled: Result<Settled>) -> Option<Reason> {
+    match settled {
+        Ok(Settled::Refreshed { mirrored, .. }) => mirrored.map(|reason| reason.unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+// Whose main it is
+
+/// A sub-agent of Alice's that died with an answer on record.
+fn alice_died(world: &World) {
+    world.sub().put(&credential("alice-1", EXPIRED));
+    world.main().put_without_profile();
+    let call = world.call_of_sub();
+    receive_and_die(world, &call, world.claim(&call), &answer("alice-2"));
+}
+
+#[test]
+fn what_a_dead_agent_received_does_not_go_to_another_persons_main() {
+    let world = World::new();
+    let bobs_main = world.agent("main-of-bob");
+    bobs_main.put(&credential("bob-1", EXPIRED));
+    alice_died(&world);
+    let bob = call_of(&world, PROVIDER, PROFILE, &bobs_main, None);
+    assert_eq!(shown(claimed(world.decide(&bob).unwrap()).credential()), credential("bob-1", EXPIRED));
+    bobs_main.assert_holds(&credential("bob-1", EXPIRED));
+
+    // Nor to one of his that has no such profile.
+    let world = World::new();
+    let (bobs, bobs_main) = (world.agent("bob"), world.agent("main-of-bob"));
+    bobs.put(&credential("bob-1", EXPIRED));
+    bobs_main.put_without_profile();
+    alice_died(&world);
+    claimed(world.decide(&call_of(&world, PROVIDER, PROFILE, &bobs, Some(&bobs_main))).unwrap());
+    assert_eq!(bobs_main.store().read(PROFILE).unwrap(), Profile::Missing);
+}
+
+#[test]
+fn what_a_dead_agent_received_goes_to_its_own_main() {
+    let world = World::new();
+    alice_died(&world);
+    served(world.decide(&world.call_of_sub()).unwrap());
+    assert_eq!(refresh_token(&world.main(), PROFILE).as_deref(), Some("SECRET-refresh-alice-2"));
+    assert!(journal(&world).receipts().is_empty());
+}
+
+// The only copy
+
+/// Asserts that whoever else held the spent token is brought to its successor.
+#[track_caller]
+fn assert_served_the_successor(decided: Result<Decision>, agent: &Agent, profile: &str) {
+    served(decided.unwrap());
+    assert_eq!(refresh_token(agent, profile).as_deref(), Some("SECRET-refresh-2"));
+}
+
+// An answer that does not say all
+
+// Profiles without a token
+
+fn blank(provider: &str, more: &Value) -> Value {
+    with(json!({ "type": "oauth", "provider": provider, "access": "", "refresh": "", "expires": 0 }), more)
+}
+
+// Main's newer one
+
+/// A sub-agent that was idle while main's credential was refreshed so many times, all of one account.
+fn idle_for(world: &World, rotations: i64) {
+    let identity = json!({ "accountId": "A", "email": "a@example.com" });
+    let old = with(credential("0", HOUR), &identity);
+    world.sub().put(&old);
+    world.main().put(&old);
+    for number in 1..=rotations {
+        let now = NOW + number * 2 * HOUR;
+        world.clock.set(now);
+        let call = world.call_of_main();
+        let fields = with(answer(&number.to_string()), &json!({ "expires": now + HOUR }));
+        world.settle(&call, world.claim(&call), &fields).unwrap();
+    }
+    world.clock.set(NOW + (rotations + 1) * 2 * HOUR);
+}
+
+#[test]
+fn a_login_in_main_meanwhile_wins() {
+    for had_it in [true, false] {
+        let world = World::new();
+        let login = credential("login", HOUR - MINUTE);
+        world.sub().put(&credential("1", EXPIRED));
+        if had_it {
+            world.main().put(&credential("1", EXPIRED));
+        } else {
+            world.main().put_without_profile();
+        }
+        let call = world.call_of_sub();
+        let flight = world.claim(&call);
+        world.main().put(&login);
+        assert_eq!(mirrored(world.settle(&call, flight, &answer("2"))), Some(Reason::Superseded));
+        world.main().assert_holds(&login);
+        assert_eq!(refresh_token(&world.sub(), PROFILE).as_deref(), Some("SECRET-refresh-2"));
+    }
+}
+
+// Outcomes that nobody knows
+
