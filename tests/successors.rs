@@ -122,6 +122,33 @@ fn assert_served_the_successor(decided: Result<Decision>, agent: &Agent, profile
 
 // An answer that does not say all
 
+#[test]
+fn an_answer_without_a_refresh_token_brings_no_spent_one_back() {
+    for main_too in [false, true] {
+        let world = World::new();
+        let (sub, main) = (world.sub(), world.main());
+        let call = || if main_too { world.call_of_sub() } else { world.call_of_main() };
+        let old = credential("1", EXPIRED);
+        let put_old = || {
+            main.put(&old);
+            sub.put(&old);
+        };
+        put_old();
+        world.settle(&call(), world.claim(&call()), &answer("2")).unwrap();
+        world.clock.set(NOW + 2 * HOUR);
+        let flight = world.claim(&call());
+        // A backup is restored. The provider keeps its refresh token this time.
+        put_old();
+        let fields = json!({ "access": "SECRET-access-3", "expires": NOW + 3 * HOUR });
+        world.settle(&call(), flight, &fields).unwrap();
+        world.clock.set(NOW + 4 * HOUR);
+        for call in [call(), world.call_of_main()] {
+            let held = shown(world.claim(&call).credential());
+            assert_eq!((&held["refresh"], &held["access"]), (&json!("SECRET-refresh-2"), &json!("SECRET-access-3")));
+        }
+    }
+}
+
 // Profiles without a token
 
 fn blank(provider: &str, more: &Value) -> Value {

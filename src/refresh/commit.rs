@@ -47,7 +47,7 @@ impl Call {
         received: &Credential,
     ) -> Committed {
         let store = self.store_of(&receipt.store);
-        let own = self.swap(&store, received, &receipt.answered, &record.ledger);
+        let own = self.swap(&store, received, receipt, &record.ledger);
         let main = self.main_store();
         let main = (main.path() != store.path())
             .then(|| self.mirror(main, received, receipt, &record.ledger, matches!(own, Ok(Swap::Done(_)))));
@@ -102,11 +102,11 @@ impl Call {
         receipts.iter().filter_map(finish).collect()
     }
 
-    fn swap(&self, store: &Store, received: &Credential, answered: &[String], ledger: &Ledger) -> Result<Swap> {
+    fn swap(&self, store: &Store, received: &Credential, receipt: &Receipt, ledger: &Ledger) -> Result<Swap> {
         store.update(self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if is_same(received, &now) => (None, Ok(Swap::Done(now))),
             Profile::Oauth(now) if is_successor(received, &now, ledger) => {
-                let new = now.updated_by(received, answered);
+                let new = renewed(&now, received, receipt);
                 (Some(new.clone()), Ok(Swap::Done(new)))
             }
             Profile::Oauth(now) if ledger.descends(received.generation(), now.generation()) => {
@@ -152,7 +152,7 @@ impl Call {
             };
             let new = reason.writes().then(|| match &existing {
                 Profile::Oauth(existing) if is_successor(received, existing, ledger) => {
-                    existing.completed_by(received).updated_by(received, &receipt.answered)
+                    renewed(&existing.completed_by(received), received, receipt)
                 }
                 Profile::Oauth(existing) => existing.replaced_by(received),
                 _ => received.clone(),
@@ -164,6 +164,14 @@ impl Call {
 
 fn is_same(received: &Credential, existing: &Credential) -> bool {
     received.generation() == existing.generation() && received.access() == existing.access()
+}
+
+/// What a store's credential becomes: with what the provider answered, and with the refresh token even if it said nothing
+/// of it, as the store may hold an earlier one.
+fn renewed(existing: &Credential, received: &Credential, receipt: &Receipt) -> Credential {
+    let is_other = existing.generation() != received.generation();
+    let names: Vec<_> = receipt.answered.iter().cloned().chain(is_other.then(|| "refresh".to_owned())).collect();
+    existing.updated_by(received, &names)
 }
 
 /// Whether `received` is what the provider gave in exchange for `existing`, and says nothing against it.
