@@ -340,6 +340,7 @@ mod tests {
             credential,
             answered: vec!["access".into()],
             store: PathBuf::from("/store"),
+            spent: Some(Generation::of("r")),
             in_main: true,
             main: Some(PathBuf::from("/main")),
             mains: None,

@@ -109,6 +109,9 @@ pub struct Receipt {
     pub answered: Vec<String>,
     /// The store that held the spent one.
     pub store: PathBuf,
+    /// What was spent for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Generation>,
     /// See [`ClaimRecord::in_main`].
     pub in_main: bool,
     /// See [`ClaimRecord::main`].

@@ -155,6 +155,52 @@ fn blank(provider: &str, more: &Value) -> Value {
     with(json!({ "type": "oauth", "provider": provider, "access": "", "refresh": "", "expires": 0 }), more)
 }
 
+#[test]
+fn two_profiles_without_a_token_are_not_one_grant() {
+    for bobs in [json!({ "email": "bob@example.com" }), json!({})] {
+        let world = World::new();
+        let (main, bobs_agent) = (world.main(), world.agent("bob"));
+        let (alices, bobs) = (blank(PROVIDER, &json!({})), blank(PROVIDER, &bobs));
+        put_profiles(&main, &json!({ "alice": alices, "bob": bobs }));
+        put_profiles(&bobs_agent, &json!({ "alice": bobs }));
+        let alice = call_of(&world, PROVIDER, "alice", &main, None);
+        // What was got with no token at all is saved all the same.
+        world.settle(&alice, claim(&alice), &answer("alice-2")).unwrap();
+        assert_eq!(refresh_token(&main, "alice").as_deref(), Some("SECRET-refresh-alice-2"));
+        // Another profile, and a profile of the same name in another agent's store.
+        let same_name = call_of(&world, PROVIDER, "alice", &bobs_agent, None);
+        for bob in [call_of(&world, PROVIDER, "bob", &main, None), same_name] {
+            assert_eq!(shown(claim(&bob).credential()), bobs);
+        }
+    }
+}
+
+#[test]
+fn a_dead_profile_without_a_token_locks_no_other_out() {
+    let world = World::new();
+    let main = world.main();
+    put_profiles(&main, &json!({ "alice": blank(PROVIDER, &json!({})), "bob": blank("anthropic", &json!({})) }));
+    let alice = call_of(&world, PROVIDER, "alice", &main, None);
+    assert!(world.fail(&alice, claim(&alice), FailureClass::AnsweredDead).is_none());
+    claim(&call_of(&world, "anthropic", "bob", &main, None));
+}
+
+#[test]
+fn a_profile_whose_tokens_are_blanked_meanwhile_stays_so() {
+    let world = World::new();
+    world.main().put(&credential("1", EXPIRED));
+    let call = world.call_of_main();
+    let flight = world.claim(&call);
+    let blanked = blank(PROVIDER, &json!({}));
+    world.main().put(&blanked);
+    assert_eq!(world.settle(&call, flight, &answer("2")).unwrap_err().code, Code::Superseded);
+    world.main().assert_holds(&blanked);
+    // Nor does what was once got for it come back.
+    world.settle(&call, world.claim(&call), &answer("3")).unwrap();
+    world.main().put(&blanked);
+    assert_eq!(shown(world.claim(&call).credential()), blanked);
+}
+
 // Main's newer one
 
 /// A sub-agent that was idle while main's credential was refreshed so many times, all of one account.

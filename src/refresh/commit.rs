@@ -103,9 +103,13 @@ impl Call {
     }
 
     fn swap(&self, store: &Store, received: &Credential, receipt: &Receipt, ledger: &Ledger) -> Result<Swap> {
+        // The ledger knows nothing of a profile that had no token to spend.
+        let was_blank = |now: &Credential| now.generation().is_none() && receipt.spent == Some(now.generation());
         store.update(self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if is_same(received, &now) => (None, Ok(Swap::Done(now))),
-            Profile::Oauth(now) if is_successor(received, &now, ledger) => {
+            Profile::Oauth(now)
+                if is_successor(received, &now, ledger) || (was_blank(&now) && may_replace(&now, received, true)) =>
+            {
                 let new = renewed(&now, received, receipt);
                 (Some(new.clone()), Ok(Swap::Done(new)))
             }

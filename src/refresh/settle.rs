@@ -243,6 +243,7 @@ fn receive(record: &mut Record, flight: &InFlight, answer: &Answer) -> Result<Re
         credential: Sealed::new(credential),
         answered: answered.clone(),
         store: claim.store.clone(),
+        spent: Some(flight.spent),
         in_main: claim.in_main,
         main: claim.main.clone(),
         mains: claim.mains,
