@@ -136,7 +136,7 @@ impl Journal {
         &self.record
     }
 
-    /// Makes room for another credential of [`MAX_CREDENTIAL_BYTES`]: what a login has superseded goes, oldest first, and
+    /// Makes room for another credential of [`MAX_CREDENTIAL_BYTES`]: what is superseded goes, oldest first, and
     /// nothing else.
     ///
     /// # Errors

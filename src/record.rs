@@ -282,7 +282,7 @@ impl Record {
         self.receipts.push(receipt);
     }
 
-    /// Notes that a login took a receipt's place. Of those, the latest are kept.
+    /// Notes that a login or logout took a receipt's place. Of those, the latest are kept.
     pub fn supersede_receipt(&mut self, generation: Generation) {
         for receipt in &mut self.receipts {
             receipt.superseded |= receipt.credential.open().is_some_and(|held| held.generation() == generation);

@@ -120,6 +120,63 @@ fn assert_served_the_successor(decided: Result<Decision>, agent: &Agent, profile
     assert_eq!(refresh_token(agent, profile).as_deref(), Some("SECRET-refresh-2"));
 }
 
+#[test]
+fn a_login_meanwhile_costs_another_profile_of_the_grant_nothing() {
+    for dies in [false, true] {
+        let world = World::new();
+        let main = world.main();
+        let old = credential("1", EXPIRED);
+        put_profiles(&main, &json!({ PROFILE: old, "second": old }));
+        let call = world.call_of_main();
+        let flight = world.claim(&call);
+        let log_in = || put_profiles(&main, &json!({ PROFILE: credential("login", EXPIRED), "second": old }));
+        if dies {
+            receive_and_die(&world, &call, flight, &answer("2"));
+            log_in();
+            drop(world.claim(&call));
+        } else {
+            log_in();
+            assert_eq!(world.settle(&call, flight, &answer("2")).unwrap_err().code, Code::Superseded);
+        }
+        assert_eq!(refresh_token(&main, PROFILE).as_deref(), Some("SECRET-refresh-login"));
+        let second = call_of(&world, PROVIDER, "second", &main, None);
+        assert_served_the_successor(decide(&second), &main, "second");
+    }
+}
+
+#[test]
+fn a_profile_that_is_renamed_meanwhile_keeps_its_grant() {
+    let world = World::new();
+    let main = world.main();
+    let old = credential("1", EXPIRED);
+    put_profiles(&main, &json!({ PROFILE: old }));
+    let call = world.call_of_main();
+    let flight = world.claim(&call);
+    put_profiles(&main, &json!({ "renamed": old }));
+    assert!(matches!(world.settle(&call, flight, &answer("2")), Ok(Settled::LoggedOut)));
+    let renamed = call_of(&world, PROVIDER, "renamed", &main, None);
+    assert_served_the_successor(decide(&renamed), &main, "renamed");
+    // It is no way back in for the name that is gone.
+    assert!(matches!(world.decide(&call).unwrap(), Decision::Served(oauth_refresh_lock::refresh::Served::Absent)));
+    assert_eq!(main.store().read(PROFILE).unwrap(), Profile::Missing);
+}
+
+#[test]
+fn a_logout_of_one_agent_meanwhile_costs_another_nothing() {
+    let world = World::new();
+    let (one, two, main) = (world.agent("one"), world.agent("two"), world.main());
+    one.put(&credential("1", EXPIRED));
+    two.put(&credential("1", EXPIRED));
+    main.put_without_profile();
+    let call = call_of(&world, PROVIDER, PROFILE, &one, Some(&main));
+    let flight = claim(&call);
+    one.put_without_profile();
+    assert!(matches!(world.settle(&call, flight, &answer("2")), Ok(Settled::LoggedOut)));
+    assert_eq!(main.store().read(PROFILE).unwrap(), Profile::Missing);
+    assert_served_the_successor(decide(&call_of(&world, PROVIDER, PROFILE, &two, Some(&main))), &two, PROFILE);
+    assert_eq!(one.store().read(PROFILE).unwrap(), Profile::Missing);
+}
+
 // An answer that does not say all
 
 #[test]

@@ -56,9 +56,9 @@ impl Call {
             (_, Some(Ok(reason))) if reason.writes() => Some(self.main_store().path()),
             _ => None,
         };
-        // A login took the place in an agent's own store, and main is none of it: another agent may still hold the spent
-        // token, and this is all there is for it.
-        let wanted = holder.is_none() && main.is_some() && matches!(own, Ok(Swap::Superseded(_)));
+        // A login or logout took its place, and main has none of it: another agent or profile may still hold the spent token,
+        // and this is all there is for it.
+        let wanted = holder.is_none() && matches!(own, Ok(Swap::Superseded(_) | Swap::LoggedOut));
         // A store that is gone may come back; but what main holds is not lost. A host's store that we were not given is not
         // gone, and its agent may have another main than we do.
         let is_elsewhere = matches!(store, Store::Elsewhere(_));
@@ -93,6 +93,9 @@ impl Call {
         let finish = |receipt: &Receipt| {
             let credential = receipt.credential.open()?;
             let record = journal.record().clone();
+            if receipt.superseded && !self.is_awaited(receipt, &credential, &record.ledger) {
+                return Some(Recovered { credential, not_saved: None });
+            }
             let committed = self.commit(journal, &record, receipt, &credential);
             // A host's store that this caller was not given is none of its concern; the receipt waits for one that was.
             let is_ours = !matches!(self.store_of(&receipt.store), Store::Elsewhere(_));
@@ -100,6 +103,14 @@ impl Call {
             Some(Recovered { credential, not_saved })
         };
         receipts.iter().filter_map(finish).collect()
+    }
+
+    /// Whether a store looks as if it would take what is superseded elsewhere. No store's lock is waited for otherwise.
+    fn is_awaited(&self, receipt: &Receipt, received: &Credential, ledger: &Ledger) -> bool {
+        [&self.store_of(&receipt.store), self.main_store()].into_iter().any(|store| {
+            let now = store.read(self.key.profile_id());
+            matches!(now, Ok(Profile::Oauth(now)) if is_same(received, &now) || is_successor(received, &now, ledger))
+        })
     }
 
     fn swap(&self, store: &Store, received: &Credential, receipt: &Receipt, ledger: &Ledger) -> Result<Swap> {
