@@ -13,8 +13,8 @@ const MAX_SUPERSEDED: usize = 2;
 /// How many stores are remembered as holding what was received.
 const MAX_STORES: usize = 32;
 
-/// How many generations' failures are remembered in full; of older ones only that they must not be sent.
-const MAX_FAILURES: usize = 8;
+/// How many generations' failures are remembered in full: as many as stores.
+const MAX_FAILURES: usize = 32;
 
 /// How far a refresh has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -186,10 +186,18 @@ impl Record {
     pub fn set_failure(&mut self, generation: Generation, failure: Option<FailureRecord>) {
         self.failures.retain(|earlier| earlier.generation != generation);
         self.failures.extend(failure);
-        if self.failures.len() > MAX_FAILURES {
-            let oldest = self.failures.remove(0);
-            if oldest.verdict != Verdict::Unspent {
-                self.ledger.bury(oldest.generation);
+        while self.failures.len() > MAX_FAILURES {
+            // First what the provider will say again, then what the ledger can say as well. One that may still be sent, once,
+            // is at worst forgotten: to bury it would cost a login for certain.
+            let worth = |failure: &FailureRecord| match failure.verdict {
+                Verdict::Unspent => 0,
+                Verdict::Dead { .. } | Verdict::Uncertain { probed: true } => 1,
+                Verdict::Uncertain { probed: false } => 2,
+            };
+            let Some(at) = (0..self.failures.len()).min_by_key(|at| worth(&self.failures[*at])) else { return };
+            let gone = self.failures.remove(at);
+            if worth(&gone) == 1 {
+                self.ledger.bury(gone.generation);
             }
         }
     }

@@ -298,3 +298,21 @@ fn a_login_in_main_meanwhile_wins() {
 
 // Outcomes that nobody knows
 
+#[test]
+fn an_outage_that_many_agents_meet_costs_none_of_them_its_login() {
+    for other in [FailureClass::Uncertain, FailureClass::AnsweredUnspent(None)] {
+        let world = World::new();
+        let agents: Vec<_> = (0..20).map(|number| world.agent(&format!("agent-{number}"))).collect();
+        let fail = |number: usize, class| {
+            agents[number].put(&credential(&number.to_string(), EXPIRED));
+            let call = call_of(&world, PROVIDER, PROFILE, &agents[number], None);
+            assert!(world.fail(&call, claim(&call), class).is_none());
+        };
+        (0..10).for_each(|number| fail(number, FailureClass::Uncertain));
+        (10..20).for_each(|number| fail(number, other));
+        for (number, agent) in agents[..10].iter().enumerate() {
+            let call = call_of(&world, PROVIDER, PROFILE, agent, None);
+            assert_eq!(claim(&call).credential().refresh(), Some(format!("SECRET-refresh-{number}").as_str()));
+        }
+    }
+}
