@@ -110,6 +110,14 @@ impl RefreshedFields {
         Some(self)
     }
 
+    /// The refresh token alone, marked as expired.
+    #[must_use]
+    pub fn refresh_token(&self) -> Option<Self> {
+        let mut only = Self(self.0.clone());
+        only.0.retain(|name, _| name == "refresh");
+        only.salvaged()
+    }
+
     /// The names of what was returned.
     #[must_use]
     pub fn names(&self) -> Vec<String> {

@@ -206,6 +206,35 @@ fn an_answer_without_a_refresh_token_brings_no_spent_one_back() {
     }
 }
 
+#[test]
+fn the_refresh_token_of_an_answer_that_is_too_large_is_kept() {
+    for beside in [json!({}), json!({ "access": null }), json!({ "expires": 1 })] {
+        let world = World::new();
+        world.main().put(&credential("1", EXPIRED));
+        let call = world.call_of_main();
+        let large = with(answer("2"), &json!({ "idToken": "x".repeat(41 << 10) }));
+        let error = world.settle(&call, world.claim(&call), &with(large, &beside)).unwrap_err();
+        assert_eq!(error.code, Code::InvalidRefreshResult);
+        let expected = with(credential("1", EXPIRED), &json!({ "refresh": "SECRET-refresh-2", "expires": 0 }));
+        assert_eq!(shown(world.claim(&call).credential()), expected);
+    }
+}
+
+#[test]
+fn of_another_accounts_answer_nothing_is_kept_however_large_it_is() {
+    for filler in [1, 41 << 10] {
+        let world = World::new();
+        let own = with(credential("1", EXPIRED), &json!({ "accountId": "A" }));
+        world.main().put(&own);
+        let call = world.call_of_main();
+        let others = with(answer("2"), &json!({ "accountId": "B", "idToken": "x".repeat(filler) }));
+        assert_eq!(world.settle(&call, world.claim(&call), &others).unwrap_err().code, Code::IdentityMismatch);
+        world.main().assert_holds(&own);
+        assert!(journal(&world).receipts().is_empty());
+        assert_eq!(shown(world.claim(&call).credential()), own);
+    }
+}
+
 // Profiles without a token
 
 fn blank(provider: &str, more: &Value) -> Value {
