@@ -306,6 +306,29 @@ fn idle_for(world: &World, rotations: i64) {
 }
 
 #[test]
+fn a_living_refresh_token_does_not_give_way_to_its_spent_ancestor() {
+    for under_lock in [false, true] {
+        let world = World::new();
+        let (sub, main) = (world.sub(), world.main());
+        let long_lived = credential("1", 10 * HOUR);
+        sub.put(&long_lived);
+        main.put(&long_lived);
+        let call = world.call_of_sub();
+        call.rejected.set("SECRET-access-1".to_owned().into()).unwrap();
+        world.settle(&call, world.claim(&call), &answer("2")).unwrap();
+        // A backup is restored; its access token outlives the one of its successor.
+        main.put(&long_lived);
+        world.clock.set(NOW + 2 * HOUR);
+        let call = world.call_of_sub();
+        if !under_lock {
+            assert!(call.look(None).unwrap().is_none());
+        }
+        assert_eq!(world.claim(&call).credential().refresh(), Some("SECRET-refresh-2"));
+        assert!(text(&sub.path()).contains("SECRET-refresh-2"));
+    }
+}
+
+#[test]
 fn a_login_in_main_meanwhile_wins() {
     for had_it in [true, false] {
         let world = World::new();

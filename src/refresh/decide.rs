@@ -116,7 +116,7 @@ impl Call {
         if let Some(at) = recovered.iter().rposition(serves) {
             let Recovered { credential, not_saved } = recovered.swap_remove(at);
             return Ok(match (place, not_saved) {
-                (Place::Own, None) => self.adopt(&credential, &ledger)?.into(),
+                (Place::Own, None) => self.adopt(&credential)?.into(),
                 (_, not_saved) => Served::Recovered { credential, not_saved }.into(),
             });
         }
@@ -130,7 +130,7 @@ impl Call {
             && self.is_adoptable(&held, mains, &ledger)
         {
             drop((journal, lock));
-            return self.adopt(mains, &ledger).map(Try::from);
+            return self.adopt(mains).map(Try::from);
         }
         // From here on the journal is needed. If it can't be used, the provider is not asked.
         self.claim(Owner { lock, journal: journal?, place, held, mains, recovered })

@@ -151,7 +151,7 @@ impl Call {
             && self.is_adoptable(&held, &mains, &ledger)
         {
             drop(lock);
-            return self.adopt(&mains, &ledger).map(|served| Failed::Instead(Decision::Served(served)));
+            return self.adopt(&mains).map(|served| Failed::Instead(Decision::Served(served)));
         }
         Ok(Failed::ForGood(None))
     }
