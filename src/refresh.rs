@@ -96,6 +96,8 @@ pub struct InFlight {
     journal: Journal,
     credential: Credential,
     spent: Generation,
+    /// Whether it is main's credential although the agent has one of its own.
+    instead_of_own: bool,
     /// What the provider answered, if it could not be saved yet.
     answer: Option<Answer>,
     lock: Guard,

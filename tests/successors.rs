@@ -306,6 +306,61 @@ fn idle_for(world: &World, rotations: i64) {
 }
 
 #[test]
+fn an_agent_that_was_idle_for_longer_than_the_ledger_reaches_sends_mains_token() {
+    let world = World::new();
+    idle_for(&world, 65);
+    let call = world.call_of_sub();
+    let flight = world.claim(&call);
+    assert_eq!(flight.credential().refresh(), Some("SECRET-refresh-65"));
+    let fields = with(answer("66"), &json!({ "expires": NOW + 140 * HOUR }));
+    world.settle(&call, flight, &fields).unwrap();
+    for agent in [world.main(), world.sub()] {
+        assert_eq!(refresh_token(&agent, PROFILE).as_deref(), Some("SECRET-refresh-66"));
+    }
+}
+
+#[test]
+fn an_idle_agent_is_brought_to_the_successor_of_what_main_holds_if_that_is_spent() {
+    let world = World::new();
+    idle_for(&world, 65);
+    let (main, other) = (world.main(), world.agent("other"));
+    let backup = text(&main.path());
+    put(&other.path(), &backup);
+    let call = call_of(&world, PROVIDER, PROFILE, &other, Some(&main));
+    let fields = with(answer("66"), &json!({ "expires": NOW + 140 * HOUR }));
+    world.settle(&call, claim(&call), &fields).unwrap();
+    put(&main.path(), backup);
+    served(world.decide(&world.call_of_sub()).unwrap());
+    served(world.decide(&world.call_of_sub()).unwrap());
+    for agent in [main, world.sub()] {
+        assert_eq!(refresh_token(&agent, PROFILE).as_deref(), Some("SECRET-refresh-66"));
+    }
+}
+
+#[test]
+fn where_mains_token_is_refused_the_agents_own_is_still_there() {
+    let world = World::new();
+    idle_for(&world, 65);
+    let call = world.call_of_sub();
+    let instead = world.fail(&call, world.claim(&call), FailureClass::AnsweredDead).expect("its own");
+    assert_eq!(claimed(instead).credential().refresh(), Some("SECRET-refresh-0"));
+}
+
+#[test]
+fn a_login_in_main_while_its_token_is_sent_is_not_served_to_an_agent_with_a_profile_of_its_own() {
+    let world = World::new();
+    idle_for(&world, 65);
+    let call = world.call_of_sub();
+    let flight = world.claim(&call);
+    let login = with(credential("login", 1000 * HOUR), &json!({ "accountId": "B", "email": "b@example.com" }));
+    world.main().put(&login);
+    let fields = with(answer("66"), &json!({ "expires": NOW + 140 * HOUR }));
+    assert_eq!(world.settle(&call, flight, &fields).unwrap_err().code, Code::Superseded);
+    world.main().assert_holds(&login);
+    assert_eq!(refresh_token(&world.sub(), PROFILE).as_deref(), Some("SECRET-refresh-0"));
+}
+
+#[test]
 fn a_living_refresh_token_does_not_give_way_to_its_spent_ancestor() {
     for under_lock in [false, true] {
         let world = World::new();

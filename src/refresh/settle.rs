@@ -82,7 +82,16 @@ impl Call {
             return Err(unsaved(flight, answer, &why));
         }
         match own {
-            Ok(Swap::Done(credential)) => Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None }),
+            Ok(Swap::Done(credential)) => {
+                if flight.instead_of_own {
+                    drop(flight);
+                    // As it will at its next call, if it can't now.
+                    let _ = self.adopt(&credential);
+                }
+                Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None })
+            }
+            // What became of main's profile is none of an agent's that has its own.
+            Ok(_) if flight.instead_of_own => Err(super::superseded(self.main_store()).into()),
             Ok(Swap::Superseded(login)) if self.is_usable(&login) && self.is_of_provider(&login) => {
                 Ok(Settled::Superseded(login))
             }
