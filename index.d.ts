@@ -319,7 +319,7 @@ export function isSafeToCopyOAuthIdentity(existing: OAuthIdentity, incoming: OAu
  * Why a refreshed credential was or was not written to the main agent's store. Only a refresh, which knows more than the two
  * credentials, gives the last three:
  * - `same-grant-successor`: main held an ancestor of the credential, which the provider has exchanged for it.
- * - `superseded`: a login or logout has replaced the agent's own credential meanwhile.
+ * - `superseded`: a login or logout has replaced the agent's own credential meanwhile, or a login main's.
  * - `logged-out`: main's profile was logged out meanwhile.
  */
 export type MirrorReason =

@@ -8,6 +8,7 @@ use crate::jwt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
+use std::sync::LazyLock;
 
 /// The largest instant that ECMAScript's `Date` can hold, in milliseconds since the epoch.
 pub const MAX_DATE_MS: f64 = 8.64e15;
@@ -25,6 +26,18 @@ impl Generation {
     #[must_use]
     pub fn of(refresh: &str) -> Self {
         Self(Digest::of(&[refresh.as_bytes()]))
+    }
+
+    /// The one that stands for this access token, where there is no refresh token.
+    fn of_access(access: &str) -> Self {
+        Self(Digest::of(&[b"access\0", access.as_bytes()]))
+    }
+
+    /// Whether it stands for no token at all: profiles without one have no grant, and none in common.
+    #[must_use]
+    pub fn is_none(self) -> bool {
+        static NONE: LazyLock<Generation> = LazyLock::new(|| Generation::of_access(""));
+        self == *NONE
     }
 
     /// Its name.
@@ -97,6 +110,14 @@ impl RefreshedFields {
         Some(self)
     }
 
+    /// The refresh token alone, marked as expired.
+    #[must_use]
+    pub fn refresh_token(&self) -> Option<Self> {
+        let mut only = Self(self.0.clone());
+        only.0.retain(|name, _| name == "refresh");
+        only.salvaged()
+    }
+
     /// The names of what was returned.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
@@ -155,13 +176,10 @@ impl Credential {
         text(self.0.values(), "refresh").filter(|refresh| !ecma::is_blank(refresh))
     }
 
-    /// The generation of its refresh token. A credential without one has a generation of its own.
+    /// The generation of its refresh token. A credential without one has its access token's, or [none](Generation::is_none).
     #[must_use]
     pub fn generation(&self) -> Generation {
-        self.refresh().map_or_else(
-            || Generation(Digest::of(&[b"access\0", self.access().unwrap_or_default().as_bytes()])),
-            Generation::of,
-        )
+        self.refresh().map_or_else(|| Generation::of_access(self.access().unwrap_or_default()), Generation::of)
     }
 
     /// Whether its access token lives longer than `other`'s.

@@ -95,7 +95,9 @@ impl Siblings {
     /// Who is sending this generation. An owner that is no longer there leaves its lock free: it has died, or it has settled
     /// since we looked, so what it left is read again. One that was stuck and taken over from is not waited for.
     pub fn sending(&mut self, generation: Generation) -> Result<Option<Sending>> {
-        let sending = self.others.iter().filter(|sibling| sibling.record.is_sending(generation));
+        // Whoever has no token has nothing in common.
+        let is_sending = |sibling: &&Sibling| !generation.is_none() && sibling.record.is_sending(generation);
+        let sending = self.others.iter().filter(is_sending);
         let journals: Vec<_> = sending.map(|sibling| sibling.journal.clone()).collect();
         for journal in journals {
             let lock_file = journal.with_extension("");
@@ -132,7 +134,7 @@ impl Siblings {
 
     /// What stands in the way of sending this generation, for all that the other keys know.
     pub fn failures(&self, generation: Generation) -> impl Iterator<Item = FailureRecord> {
-        self.records().filter_map(move |record| record.failure_of(generation))
+        self.records().filter(move |_| !generation.is_none()).filter_map(move |record| record.failure_of(generation))
     }
 
     fn records(&self) -> impl Iterator<Item = &Record> {
@@ -159,7 +161,9 @@ mod tests {
         let mut record = Record { state: State::Dispatched, ..Record::default() };
         let key = Digest::of(&[b"key"]);
         let store = path.join("store");
-        record.claim = Some(ClaimRecord { key, generation, pid: 1, at: 0.0, store, in_main: false, probe: false });
+        let (main, mains) = (None, None);
+        record.claim =
+            Some(ClaimRecord { key, generation, pid: 1, at: 0.0, store, in_main: false, main, mains, probe: false });
         Journal::open(&other, 0).and_then(|mut journal| journal.write(record, true)).expect("dispatched");
 
         let mut siblings = Siblings::read(&own, 0).expect("read");

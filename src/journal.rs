@@ -34,8 +34,8 @@ pub const MAX_CREDENTIAL_BYTES: usize = 40 << 10;
 /// How often a reader without the lock looks for a record that stands still. It changes some times a minute at most.
 const MAX_LOOKS: u32 = 100;
 
-/// What a record grows by besides a credential: its store's path, the names of its fields, a claim, a failure.
-const SPARE_BYTES: usize = 16 << 10;
+/// What a record grows by besides a credential: the paths of its stores, the names of its fields, a claim, a failure.
+const SPARE_BYTES: usize = 24 << 10;
 
 const MAGIC: &[u8; 4] = b"ORLJ";
 const HEADER_BYTES: usize = 4 + 4 + 8 + 4 + 32;
@@ -136,7 +136,7 @@ impl Journal {
         &self.record
     }
 
-    /// Makes room for another credential of [`MAX_CREDENTIAL_BYTES`]: what a login has superseded goes, oldest first, and
+    /// Makes room for another credential of [`MAX_CREDENTIAL_BYTES`]: what is superseded goes, oldest first, and
     /// nothing else.
     ///
     /// # Errors
@@ -324,7 +324,9 @@ mod tests {
         let generation = Generation::of("r");
         let key = Digest::of(&[b"key"]);
         let store = PathBuf::from("/store");
-        let claim = Some(ClaimRecord { key, generation, pid: 1, at: 2.5, store, in_main: true, probe: false });
+        let (main, mains) = (Some(PathBuf::from("/main")), Some(generation));
+        let claim =
+            Some(ClaimRecord { key, generation, pid: 1, at: 2.5, store, in_main: true, main, mains, probe: false });
         let received = credential(json!({"type": "oauth", "access": "secret", "expires": 1.5}));
         let mut ledger = Ledger::default();
         ledger.record(generation, Generation::of("s"));
@@ -338,7 +340,10 @@ mod tests {
             credential,
             answered: vec!["access".into()],
             store: PathBuf::from("/store"),
+            spent: Some(Generation::of("r")),
             in_main: true,
+            main: Some(PathBuf::from("/main")),
+            mains: None,
             superseded: false,
         }
     }

@@ -43,7 +43,7 @@ impl Ledger {
 
     /// Notes that the provider exchanged `spent` for `successor`. One that it keeps is not spent.
     pub fn record(&mut self, spent: Generation, successor: Generation) {
-        if spent == successor {
+        if spent == successor || spent.is_none() {
             return;
         }
         // A generation that comes back to life, as by a provider that reuses tokens, is not spent any more.
@@ -53,7 +53,7 @@ impl Ledger {
 
     /// Notes that this generation must not be sent again although no successor is known.
     pub fn bury(&mut self, generation: Generation) {
-        if !self.is_spent(generation) {
+        if !self.is_spent(generation) && !generation.is_none() {
             self.push(generation, None);
         }
     }
@@ -68,11 +68,12 @@ impl Ledger {
     /// Whether this generation was spent.
     #[must_use]
     pub fn is_spent(&self, generation: Generation) -> bool {
-        self.0.iter().any(|(spent, _)| *spent == generation)
+        !generation.is_none() && self.0.iter().any(|(spent, _)| *spent == generation)
     }
 
     fn successor(&self, spent: Generation) -> Option<Generation> {
-        self.0.iter().filter(|(earlier, _)| *earlier == spent).find_map(|(_, successor)| *successor)
+        let is_of_it = |(earlier, _): &&(Generation, _)| *earlier == spent && !spent.is_none();
+        self.0.iter().filter(is_of_it).find_map(|(_, successor)| *successor)
     }
 
     /// Whether `later` descends from `earlier`: the same-grant proof.

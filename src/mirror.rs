@@ -25,7 +25,8 @@ pub enum Reason {
     IncomingFresher,
     /// Main held an ancestor of the refreshed credential, which the provider has exchanged for it: written.
     SameGrantSuccessor,
-    /// A login or logout replaced the agent's own credential meanwhile: kept.
+    /// A login or logout replaced the agent's own credential meanwhile, or a login main's, or it is the main store of other
+    /// agents than the one that the credential was received for: kept.
     Superseded,
     /// Main's profile was logged out meanwhile: stays so.
     LoggedOut,

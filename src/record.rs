@@ -14,8 +14,8 @@ const MAX_SUPERSEDED: usize = 2;
 /// How many stores are remembered as holding what was received.
 const MAX_STORES: usize = 32;
 
-/// How many generations' failures are remembered in full; of older ones only that they must not be sent.
-const MAX_FAILURES: usize = 8;
+/// How many generations' failures are remembered in full: as many as stores.
+const MAX_FAILURES: usize = 32;
 
 /// How far a refresh has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -90,6 +90,12 @@ pub struct ClaimRecord {
     pub store: PathBuf,
     /// Whether the main store held the profile too. If it no longer does, it was logged out there, and stays so.
     pub in_main: bool,
+    /// The owner's main store. A profile of the same name in another one may be another person's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main: Option<PathBuf>,
+    /// The generation that the main store held. If it holds another one since, a login has landed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mains: Option<Generation>,
     /// Whether this is the one repetition that an uncertain outcome allows.
     pub probe: bool,
 }
@@ -104,10 +110,19 @@ pub struct Receipt {
     pub answered: Vec<String>,
     /// The store that held the spent one.
     pub store: PathBuf,
+    /// What was spent for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spent: Option<Generation>,
     /// See [`ClaimRecord::in_main`].
     pub in_main: bool,
-    /// Whether a login took its place in the store that held the spent one, and main is none of it; or whether a main store
-    /// has it. It waits for another agent that may still hold the spent one, and makes room where others need it.
+    /// See [`ClaimRecord::main`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main: Option<PathBuf>,
+    /// See [`ClaimRecord::mains`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mains: Option<Generation>,
+    /// Whether a login or logout took its place in the store that held the spent one, and main has none of it; or whether a
+    /// main store has it. It waits for another agent that may still hold the spent one, and makes room where others need it.
     #[serde(default)]
     pub superseded: bool,
 }
@@ -185,10 +200,18 @@ impl Record {
     pub fn set_failure(&mut self, generation: Generation, failure: Option<FailureRecord>) {
         self.failures.retain(|earlier| earlier.generation != generation);
         self.failures.extend(failure);
-        if self.failures.len() > MAX_FAILURES {
-            let oldest = self.failures.remove(0);
-            if oldest.verdict != Verdict::Unspent {
-                self.ledger.bury(oldest.generation);
+        while self.failures.len() > MAX_FAILURES {
+            // First what the provider will say again, then what the ledger can say as well. One that may still be sent, once,
+            // is at worst forgotten: to bury it would cost a login for certain.
+            let worth = |failure: &FailureRecord| match failure.verdict {
+                Verdict::Unspent => 0,
+                Verdict::Dead { .. } | Verdict::Uncertain { probed: true } => 1,
+                Verdict::Uncertain { probed: false } => 2,
+            };
+            let Some(at) = (0..self.failures.len()).min_by_key(|at| worth(&self.failures[*at])) else { return };
+            let gone = self.failures.remove(at);
+            if worth(&gone) == 1 {
+                self.ledger.bury(gone.generation);
             }
         }
     }
@@ -281,7 +304,7 @@ impl Record {
         self.receipts.push(receipt);
     }
 
-    /// Notes that a login took a receipt's place. Of those, the latest are kept.
+    /// Notes that a login or logout took a receipt's place. Of those, the latest are kept.
     pub fn supersede_receipt(&mut self, generation: Generation) {
         for receipt in &mut self.receipts {
             receipt.superseded |= receipt.credential.open().is_some_and(|held| held.generation() == generation);

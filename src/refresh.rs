@@ -20,7 +20,7 @@ use crate::identity;
 use crate::journal::Journal;
 use crate::key::Key;
 use crate::ledger::Ledger;
-use crate::lock::Guard;
+use crate::lock::{Guard, term};
 use crate::record::Record;
 use crate::store::{ADOPTION_PATIENCE, Profile, Recent, Store};
 use std::cell::Cell;
@@ -99,6 +99,8 @@ pub struct InFlight {
     journal: OnRecord,
     credential: Credential,
     spent: Generation,
+    /// Whether it is main's credential although the agent has one of its own.
+    instead_of_own: bool,
     /// What the provider answered, if it could not be saved yet.
     answer: Option<Answer>,
     lock: Guard,
@@ -240,14 +242,14 @@ impl Call {
         if place == Place::Main {
             return Ok(None);
         }
-        let nothing_spent = Ledger::default();
-        if let Some(peers) = peers.filter(|peers| self.is_adoptable(&held, peers, &nothing_spent)) {
-            return self.adopt(peers, &nothing_spent).map(Some);
+        // Most have nothing to adopt, and need no journal to know.
+        let offered = peers.into_iter().chain(&mains).filter(|offered| self.is_usable(offered));
+        for offered in offered {
+            if self.is_adoptable(&held, offered, &self.spent()) {
+                return self.adopt(offered).map(Some);
+            }
         }
-        match mains.filter(|mains| self.is_adoptable(&held, mains, &nothing_spent)) {
-            Some(mains) => self.adopt(&mains, &nothing_spent).map(Some),
-            None => Ok(None),
-        }
+        Ok(None)
     }
 
     /// The stored credential although it is about to expire, for a caller that can't wait; `None` if it has expired, or
@@ -313,21 +315,33 @@ impl Call {
         self.rejected.get().is_some_and(|rejected| credential.access() == Some(rejected.as_str()))
     }
 
-    /// Whether `offered` is usable, newer than `held`, and may take its place.
+    /// Whether `offered` is usable, newer than `held`, and may take its place. A refresh token that was spent is not newer,
+    /// however long the access token beside it lives, unless what it replaces was spent for it.
     fn is_adoptable(&self, held: &Credential, offered: &Credential, ledger: &Ledger) -> bool {
         let descends = ledger.descends(offered.generation(), held.generation());
-        self.is_usable(offered) && may_replace(held, offered, descends) && (descends || offered.outlives(held))
+        let is_newer = descends || (offered.outlives(held) && !ledger.is_spent(offered.generation()));
+        self.is_usable(offered) && may_replace(held, offered, descends) && is_newer
+    }
+
+    /// What the key's journals know of spent generations. Without its lock only as good as this: of a successor that a
+    /// store was seen to hold before, it is known.
+    fn spent(&self) -> Ledger {
+        let last = term::current(&self.lock_base).unwrap_or_default();
+        let journals = (0..=last).map(|term| Journal::peek(&term::journal(&self.lock_base, term)));
+        // One that can't be read tells nothing; the provider is not asked then.
+        let ledgers: Vec<_> = journals.filter_map(|record| Some(record.ok()??.ledger)).collect();
+        Ledger::union(&ledgers)
     }
 
     /// Takes a credential over into the agent's own store, which is looked at again under its lock. That is waited for
     /// only briefly: the credential is durable where it comes from.
-    fn adopt(&self, offered: &Credential, ledger: &Ledger) -> Result<Served> {
+    fn adopt(&self, offered: &Credential) -> Result<Served> {
         let adopted = |not_saved| Served::Adopted { credential: offered.clone(), not_saved };
         let saved = self.own.update_within(ADOPTION_PATIENCE, self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if self.is_usable(&now) && self.is_of_provider(&now) => {
                 (None, Some(Served::Fresh(now)))
             }
-            Profile::Oauth(now) if self.is_adoptable(&now, offered, ledger) => {
+            Profile::Oauth(now) if self.is_adoptable(&now, offered, &self.spent()) => {
                 (Some(now.replaced_by(offered)), Some(adopted(None)))
             }
             Profile::Oauth(_) | Profile::NotOauth => (None, None),

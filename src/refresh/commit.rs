@@ -47,7 +47,7 @@ impl Call {
         received: &Credential,
     ) -> Committed {
         let store = self.store_of(&receipt.store);
-        let own = self.swap(&store, received, &receipt.answered, &record.ledger);
+        let own = self.swap(&store, received, receipt, &record.ledger);
         let main = self.main_store();
         let main = (main.path() != store.path())
             .then(|| self.mirror(main, received, receipt, &record.ledger, matches!(own, Ok(Swap::Done(_)))));
@@ -56,9 +56,9 @@ impl Call {
             (_, Some(Ok(reason))) if reason.writes() => Some(self.main_store().path()),
             _ => None,
         };
-        // A login took the place in an agent's own store, and main is none of it: another agent may still hold the spent
-        // token, and this is all there is for it.
-        let wanted = holder.is_none() && main.is_some() && matches!(own, Ok(Swap::Superseded(_)));
+        // A login or logout took its place, and main has none of it: another agent or profile may still hold the spent token,
+        // and this is all there is for it.
+        let wanted = holder.is_none() && matches!(own, Ok(Swap::Superseded(_) | Swap::LoggedOut));
         // A store that is gone may come back; but what main holds is not lost. A host's store that we were not given is not
         // gone, and its agent may have another main than we do.
         let is_elsewhere = matches!(store, Store::Elsewhere(_));
@@ -94,6 +94,9 @@ impl Call {
         let finish = |receipt: &Receipt| {
             let credential = receipt.credential.open()?;
             let record = journal.record().clone();
+            if receipt.superseded && !self.is_awaited(receipt, &credential, &record.ledger) {
+                return Some(Recovered { credential, not_saved: None });
+            }
             let committed = self.commit(journal, &record, receipt, &credential);
             // A host's store that this caller was not given is none of its concern; the receipt waits for one that was.
             let is_ours = !matches!(self.store_of(&receipt.store), Store::Elsewhere(_));
@@ -103,11 +106,23 @@ impl Call {
         receipts.iter().filter_map(finish).collect()
     }
 
-    fn swap(&self, store: &Store, received: &Credential, answered: &[String], ledger: &Ledger) -> Result<Swap> {
+    /// Whether a store looks as if it would take what is superseded elsewhere. No store's lock is waited for otherwise.
+    fn is_awaited(&self, receipt: &Receipt, received: &Credential, ledger: &Ledger) -> bool {
+        [&self.store_of(&receipt.store), self.main_store()].into_iter().any(|store| {
+            let now = store.read(self.key.profile_id());
+            matches!(now, Ok(Profile::Oauth(now)) if is_same(received, &now) || is_successor(received, &now, ledger))
+        })
+    }
+
+    fn swap(&self, store: &Store, received: &Credential, receipt: &Receipt, ledger: &Ledger) -> Result<Swap> {
+        // The ledger knows nothing of a profile that had no token to spend.
+        let was_blank = |now: &Credential| now.generation().is_none() && receipt.spent == Some(now.generation());
         store.update(self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if is_same(received, &now) => (None, Ok(Swap::Done(now))),
-            Profile::Oauth(now) if is_successor(received, &now, ledger) => {
-                let new = now.updated_by(received, answered);
+            Profile::Oauth(now)
+                if is_successor(received, &now, ledger) || (was_blank(&now) && may_replace(&now, received, true)) =>
+            {
+                let new = renewed(&now, received, receipt);
                 (Some(new.clone()), Ok(Swap::Done(new)))
             }
             Profile::Oauth(now) if ledger.descends(received.generation(), now.generation()) => {
@@ -121,7 +136,8 @@ impl Call {
     }
 
     /// `own_has_it`: only then may main take what it can't be shown to descend from; a login or logout in the agent's own
-    /// store has decided otherwise.
+    /// store has decided otherwise. And only if it is that agent's main, and holds what it held at the claim: in another one
+    /// the profile may be another person's, and what has come since is a login.
     fn mirror(
         &self,
         main: &Store,
@@ -130,23 +146,29 @@ impl Call {
         ledger: &Ledger,
         own_has_it: bool,
     ) -> Result<Reason> {
+        let is_its_main = receipt.main.as_deref() == Some(main.path());
         main.update(self.key.profile_id(), |existing| {
+            let is_unchanged = match &existing {
+                Profile::Oauth(existing) => receipt.mains == Some(existing.generation()),
+                _ => true,
+            };
+            let may_take = own_has_it && is_its_main && is_unchanged;
             let by_table = match &existing {
-                Profile::NoStore if receipt.in_main => return (None, Err(vanished(main))),
+                Profile::NoStore if is_its_main && receipt.in_main => return (None, Err(vanished(main))),
                 Profile::Missing if receipt.in_main => Reason::LoggedOut,
                 Profile::NoStore | Profile::Missing => mirror::decide(None, received),
                 Profile::NotOauth => Reason::NonOauthExistingCredential,
                 Profile::Oauth(existing) => mirror::decide(Some(existing.fields()), received),
             };
             let reason = match &existing {
-                _ if own_has_it && by_table.writes() => by_table,
+                _ if may_take && by_table.writes() => by_table,
                 Profile::Oauth(existing) if is_successor(received, existing, ledger) => Reason::SameGrantSuccessor,
-                _ if own_has_it => by_table,
+                _ if own_has_it && !by_table.writes() => by_table,
                 _ => Reason::Superseded,
             };
             let new = reason.writes().then(|| match &existing {
                 Profile::Oauth(existing) if is_successor(received, existing, ledger) => {
-                    existing.completed_by(received).updated_by(received, &receipt.answered)
+                    renewed(&existing.completed_by(received), received, receipt)
                 }
                 Profile::Oauth(existing) => existing.replaced_by(received),
                 _ => received.clone(),
@@ -158,6 +180,14 @@ impl Call {
 
 fn is_same(received: &Credential, existing: &Credential) -> bool {
     received.generation() == existing.generation() && received.access() == existing.access()
+}
+
+/// What a store's credential becomes: with what the provider answered, and with the refresh token even if it said nothing
+/// of it, as the store may hold an earlier one.
+fn renewed(existing: &Credential, received: &Credential, receipt: &Receipt) -> Credential {
+    let is_other = existing.generation() != received.generation();
+    let names: Vec<_> = receipt.answered.iter().cloned().chain(is_other.then(|| "refresh".to_owned())).collect();
+    existing.updated_by(received, &names)
 }
 
 /// Whether `received` is what the provider gave in exchange for `existing`, and says nothing against it.

@@ -116,7 +116,7 @@ impl Call {
         if let Some(at) = recovered.iter().rposition(serves) {
             let Recovered { credential, not_saved } = recovered.swap_remove(at);
             return Ok(match (place, not_saved) {
-                (Place::Own, None) => self.adopt(&credential, &ledger)?.into(),
+                (Place::Own, None) => self.adopt(&credential)?.into(),
                 (_, not_saved) => Served::Recovered { credential, not_saved }.into(),
             });
         }
@@ -130,7 +130,7 @@ impl Call {
             && self.is_adoptable(&held, mains, &ledger)
         {
             drop((journal, lock));
-            return self.adopt(mains, &ledger).map(Try::from);
+            return self.adopt(mains).map(Try::from);
         }
         // From here on the journal is needed. If it can't be used, the provider is not asked.
         self.claim(Owner { lock, journal: journal?, place, held, mains, recovered })
@@ -144,7 +144,6 @@ impl Call {
             drop(owner.journal);
             return Ok(if recheck == Recheck::Lost { Decision::TakenOver.into() } else { Try::Again(owner.lock) });
         }
-        let generation = owner.held.generation();
         if owner.journal.record().state == State::Dispatched {
             // We hold the lock, so that owner is dead. Who finds our lock taken must not take us for the one that sends.
             let mut record = owner.journal.record().clone();
@@ -154,7 +153,7 @@ impl Call {
         self.refuse_unsavable(&owner)?;
         owner.journal.make_room()?;
         let claims = grant::lock_claims(&self.lock_base)?;
-        if self.is_replaced(generation)? {
+        if self.is_replaced(owner.held.generation())? {
             // Others were claiming while a login or another program replaced it.
             drop((claims, owner.journal));
             return Ok(Try::Again(owner.lock));
@@ -165,6 +164,12 @@ impl Call {
             // What a later term's owner is doing is nothing to judge by.
             return Ok(Decision::TakenOver.into());
         }
+        let instead = self.mains_instead(&owner, &siblings);
+        let instead_of_own = instead.is_some();
+        if let Some(mains) = instead {
+            (owner.place, owner.held, owner.mains) = (Place::Main, mains, None);
+        }
+        let generation = owner.held.generation();
         match siblings.sending(generation)? {
             None => {}
             Some(Sending::Under(other)) => return Ok(Decision::Busy { lock: owner.lock, other }.into()),
@@ -178,7 +183,7 @@ impl Call {
         let failure = failures.into_iter().max_by_key(FailureRecord::severity);
         let is_spent = lineage.is_spent(generation);
         let is_doubtful = is_spent || failure.as_ref().is_some_and(|failure| failure.verdict != Verdict::Unspent);
-        if is_doubtful && let Some(newer) = self.newer(&owner, &siblings, &lineage) {
+        if is_doubtful && let Some(newer) = self.newer(&owner, &owner.held, &siblings, &lineage) {
             drop(claims);
             return self.replace(owner, &newer);
         }
@@ -201,7 +206,7 @@ impl Call {
         }
         match paused {
             Some(left) => Ok(Decision::BackOff(left).into()),
-            None => self.dispatch(owner, &claims, probed_for.as_ref()).map(Try::from),
+            None => self.dispatch(owner, instead_of_own, &claims, probed_for.as_ref()).map(Try::from),
         }
     }
 
@@ -228,7 +233,48 @@ impl Call {
         Ok(())
     }
 
-    fn dispatch(&self, owner: Owner, claims: &Guard, probed_for: Option<&FailureRecord>) -> Result<Decision> {
+    /// Main's credential, if that is to be refreshed and not the agent's own, to be adopted afterwards as if it had not
+    /// expired: it is the same account's and newer, so the agent's may be older than the ledger reaches. The agent's own
+    /// stays where it is, should main's be refused.
+    fn mains_instead(&self, owner: &Owner, siblings: &Siblings) -> Option<Credential> {
+        let Some(Profile::Oauth(mains)) = &owner.mains else { return None };
+        let (generation, record) = (mains.generation(), owner.journal.record());
+        let is_newer = mains.access().is_some() && mains.expires().is_some() && mains.outlives(&owner.held);
+        let is_small = || Sealed::new(mains).journaled_bytes() <= MAX_CREDENTIAL_BYTES;
+        if !is_newer
+            || mains.refresh().is_none()
+            || generation == owner.held.generation()
+            || !may_replace(&owner.held, mains, false)
+            || !is_small()
+        {
+            return None;
+        }
+        let lineage = siblings.lineage(&record.ledger);
+        let can_be_sent = |failure: FailureRecord| match failure.verdict {
+            Verdict::Unspent => true,
+            Verdict::Uncertain { probed: false } => self.uncertain == Uncertain::Probe,
+            Verdict::Uncertain { probed: true } | Verdict::Dead { .. } => false,
+        };
+        let leads_on = if lineage.is_spent(generation) {
+            self.newer(owner, mains, siblings, &lineage).is_some()
+        } else {
+            record.failure_of(generation).into_iter().chain(siblings.failures(generation)).all(can_be_sent)
+        };
+        // It was read before the lock that all keys share was held, like the agent's own.
+        let is_there = || match self.main_store().read(self.key.profile_id()) {
+            Ok(Profile::Oauth(now)) => now.generation() == generation,
+            _ => false,
+        };
+        (leads_on && (self.has_hosts() || is_there())).then(|| mains.clone())
+    }
+
+    fn dispatch(
+        &self,
+        owner: Owner,
+        instead_of_own: bool,
+        claims: &Guard,
+        probed_for: Option<&FailureRecord>,
+    ) -> Result<Decision> {
         let Owner { mut lock, mut journal, place, held, mains, .. } = owner;
         let spent = held.generation();
         let mut record = journal.record().clone();
@@ -241,7 +287,12 @@ impl Call {
             pid: std::process::id(),
             at: self.clock.now_ms(),
             store: self.store_at(place).path().to_owned(),
-            in_main: mains.is_none_or(|mains| !mains.is_absent()),
+            in_main: mains.as_ref().is_none_or(|mains| !mains.is_absent()),
+            main: Some(self.main_store().path().to_owned()),
+            mains: match &mains {
+                Some(Profile::Oauth(mains)) => Some(mains.generation()),
+                _ => None,
+            },
             probe: probed_for.is_some(),
         });
         let set_probe = |record: &mut Record, probed| {
@@ -269,15 +320,15 @@ impl Call {
             return is_ours.map(|_| Decision::TakenOver);
         }
         let journal = OnRecord::new(journal, claimed.idle());
-        let flight = InFlight { journal, credential: held, spent, answer: None, lock };
+        let flight = InFlight { journal, credential: held, spent, instead_of_own, answer: None, lock };
         Ok(Decision::Dispatched(Box::new(flight)))
     }
 
     /// What may take the place of a credential that can't be sent any more: its newest descendant in any store or journal,
     /// or main's if that is newer and the gate allows it; expired or not, as it can be refreshed itself. Reads files, and asks no
     /// host, as the lock that all keys share is held: what the caller's hosts hold has been read.
-    fn newer(&self, owner: &Owner, siblings: &Siblings, lineage: &Ledger) -> Option<Credential> {
-        let (held, record) = (&owner.held, owner.journal.record());
+    fn newer(&self, owner: &Owner, held: &Credential, siblings: &Siblings, lineage: &Ledger) -> Option<Credential> {
+        let record = owner.journal.record();
         let can_be_sent = |credential: &Credential| {
             let generation = credential.generation();
             let failures = record.failure_of(generation).into_iter().chain(siblings.failures(generation));

@@ -83,7 +83,16 @@ impl Call {
             return Err(unsaved(flight, answer, &why));
         }
         match own {
-            Ok(Swap::Done(credential)) => Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None }),
+            Ok(Swap::Done(credential)) => {
+                if flight.instead_of_own {
+                    drop(flight);
+                    // As it will at its next call, if it can't now.
+                    let _ = self.adopt(&credential);
+                }
+                Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None })
+            }
+            // What became of main's profile is none of an agent's that has its own.
+            Ok(_) if flight.instead_of_own => Err(super::superseded(self.main_store()).into()),
             Ok(Swap::Superseded(login)) if self.is_usable(&login) && self.is_of_provider(&login) => {
                 Ok(Settled::Superseded(login))
             }
@@ -96,21 +105,26 @@ impl Call {
     /// Makes a credential of the refresh function's result. What is refused still tells that the provider may have
     /// rotated, and may hold the new refresh token: that is kept in the journal for the next owner.
     fn read(&self, flight: &mut InFlight, fields: &str) -> Result<Reading> {
-        let error = match RefreshedFields::parse(fields, self.clock.now_ms()) {
+        let (fields, error) = match RefreshedFields::parse(fields, self.clock.now_ms()) {
             Ok(fields) => match self.accept(flight, &fields) {
                 Ok(refreshed) => return Ok(Reading::Credential(refreshed)),
-                Err(error) => error,
+                Err(error) => (Some(fields), error),
             },
-            Err(refused) => {
-                let kept = refused.salvaged.and_then(|fields| self.accept(flight, &fields).ok());
-                if let Some(kept) = kept.filter(|kept| kept.credential.generation() != flight.spent) {
-                    return Ok(Reading::Salvaged(kept, refused.error));
-                }
-                refused.error
-            }
+            Err(refused) => (refused.salvaged, refused.error),
         };
+        let kept = fields.and_then(|fields| self.salvage(flight, &fields));
+        if let Some(kept) = kept.filter(|kept| kept.credential.generation() != flight.spent) {
+            return Ok(Reading::Salvaged(kept, error));
+        }
         self.record_failure(flight, FailureClass::Uncertain)?;
         Err(error)
+    }
+
+    /// What can be kept of an answer that is refused: all of it, or its refresh token alone if it is too large. Of another
+    /// account's answer nothing, not even what does not say whose it is.
+    fn salvage(&self, flight: &InFlight, fields: &RefreshedFields) -> Option<Answer> {
+        self.refuse_others(flight, &flight.credential.merged_with(fields)).ok()?;
+        self.accept(flight, fields).or_else(|error| self.accept(flight, &fields.refresh_token().ok_or(error)?)).ok()
     }
 
     /// Puts a salvaged refresh token on record, for the next owner to bring into the stores and to use.
@@ -147,7 +161,7 @@ impl Call {
             && self.is_adoptable(&held, &mains, &ledger)
         {
             drop(lock);
-            return self.adopt(&mains, &ledger).map(|served| Failed::Instead(Decision::Served(served)));
+            return self.adopt(&mains).map(|served| Failed::Instead(Decision::Served(served)));
         }
         Ok(Failed::ForGood(None))
     }
@@ -200,6 +214,7 @@ impl Call {
     /// The credential that the answer makes of the one that was sent.
     fn accept(&self, flight: &InFlight, fields: &RefreshedFields) -> Result<Answer> {
         let refreshed = flight.credential.merged_with(fields);
+        self.refuse_others(flight, &refreshed)?;
         let names: usize = fields.names().iter().map(|name| Sealed::text_bytes(name)).sum();
         if Sealed::new(&refreshed).journaled_bytes() + names > MAX_CREDENTIAL_BYTES {
             let message = format!(
@@ -208,6 +223,11 @@ impl Call {
             );
             return Err(Error::new(Code::InvalidRefreshResult, message));
         }
+        Ok(Answer { credential: refreshed, answered: fields.names() })
+    }
+
+    /// Refuses what belongs to another account, tenant or provider.
+    fn refuse_others(&self, flight: &InFlight, refreshed: &Credential) -> Result<()> {
         identity::check(flight.credential.fields(), refreshed.fields()).map_err(|refusal| {
             let what = match refusal {
                 Refusal::Provider => "provider",
@@ -219,8 +239,7 @@ impl Call {
                 self.key.profile_id().escape_debug()
             );
             Error::new(Code::IdentityMismatch, message)
-        })?;
-        Ok(Answer { credential: refreshed, answered: fields.names() })
+        })
     }
 }
 
@@ -246,7 +265,10 @@ fn receive(record: &mut Record, flight: &InFlight, answer: &Answer) -> Result<Re
         credential: Sealed::new(credential),
         answered: answered.clone(),
         store: claim.store.clone(),
+        spent: Some(flight.spent),
         in_main: claim.in_main,
+        main: claim.main.clone(),
+        mains: claim.mains,
         superseded: false,
     };
     record.state = State::Received;
