@@ -5,9 +5,11 @@
 
 mod support;
 
+use oauth_refresh_lock::disk::Sharing;
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::holder::Holder;
-use oauth_refresh_lock::inspect;
+use oauth_refresh_lock::inspect::KeyReport;
+use oauth_refresh_lock::lock::observe::Locks;
 use oauth_refresh_lock::lock::{self, Acquire, Target};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -457,7 +459,8 @@ fn an_owner_is_told_by_its_sidecar_and_taken_over_from_however_long_it_took_to_s
         // Longer than it takes to publish a sidecar.
         std::thread::sleep(Duration::from_millis(1_200));
         held.sign_of_life();
-        assert_eq!(inspect::key(&base).unwrap().foreign, None, "has waited: {has_waited}");
+        let report = KeyReport::of(&base, Sharing::Private, &Locks::now());
+        assert_eq!(report.foreign, None, "has waited: {has_waited}");
         say_that_it_is_stuck(&base);
         assert_eq!(Waiter::at(&base).lock().term(), 1, "has waited: {has_waited}");
         drop(held);

@@ -183,8 +183,7 @@ impl KeyReport {
 /// How many milliseconds are left of the pause that a provider asked for.
 #[must_use]
 pub fn pause_left(failure: &FailureRecord, clock: &dyn Clock) -> Option<f64> {
-    let pause = failure.pause.as_ref().filter(|pause| pause.boot == clock.boot_id())?;
-    Some(pause.until - clock.boot_ms()).filter(|left| *left > 0.0)
+    failure.pause.as_ref()?.left_ms(clock)
 }
 
 /// Looks at every key in a lock directory; at what a living owner may just be making or removing, twice. None if there is no
