@@ -132,6 +132,12 @@ impl Siblings {
         self.records().flat_map(Record::stores)
     }
 
+    /// The same, with the profile id that each may hold it under.
+    pub fn stores_and_profiles(&self) -> impl Iterator<Item = (&Path, &str)> {
+        let named = self.records().filter_map(|record| Some((record, record.profile()?)));
+        named.flat_map(|(record, profile)| record.stores().map(move |store| (store, profile)))
+    }
+
     /// What stands in the way of sending this generation, for all that the other keys know.
     pub fn failures(&self, generation: Generation) -> impl Iterator<Item = FailureRecord> {
         self.records().filter(move |_| !generation.is_none()).filter_map(move |record| record.failure_of(generation))
@@ -162,8 +168,18 @@ mod tests {
         let key = Digest::of(&[b"key"]);
         let store = path.join("store");
         let (main, mains) = (None, None);
-        record.claim =
-            Some(ClaimRecord { key, generation, pid: 1, at: 0.0, store, in_main: false, main, mains, probe: false });
+        record.claim = Some(ClaimRecord {
+            key,
+            profile: None,
+            generation,
+            pid: 1,
+            at: 0.0,
+            store,
+            in_main: false,
+            main,
+            mains,
+            probe: false,
+        });
         Journal::open(&other, 0).and_then(|mut journal| journal.write(record, true)).expect("dispatched");
 
         let mut siblings = Siblings::read(&own, 0).expect("read");

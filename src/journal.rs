@@ -325,8 +325,18 @@ mod tests {
         let key = Digest::of(&[b"key"]);
         let store = PathBuf::from("/store");
         let (main, mains) = (Some(PathBuf::from("/main")), Some(generation));
-        let claim =
-            Some(ClaimRecord { key, generation, pid: 1, at: 2.5, store, in_main: true, main, mains, probe: false });
+        let claim = Some(ClaimRecord {
+            key,
+            profile: Some("p".into()),
+            generation,
+            pid: 1,
+            at: 2.5,
+            store,
+            in_main: true,
+            main,
+            mains,
+            probe: false,
+        });
         let received = credential(json!({"type": "oauth", "access": "secret", "expires": 1.5}));
         let mut ledger = Ledger::default();
         ledger.record(generation, Generation::of("s"));

@@ -80,6 +80,9 @@ pub struct Record {
 pub struct ClaimRecord {
     /// Digest of provider and profile id: several keys may not share a lock path.
     pub key: Digest,
+    /// The profile id, by which a host's store can be asked for what it holds of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// The generation.
     pub generation: Generation,
     /// The owner's process id, for people.
@@ -332,6 +335,12 @@ impl Record {
         if self.receipts.is_empty() && self.state == State::Received {
             self.state = State::Committed;
         }
+    }
+
+    /// The profile id.
+    #[must_use]
+    pub fn profile(&self) -> Option<&str> {
+        self.claim.as_ref()?.profile.as_deref()
     }
 
     /// The stores that may hold a successor.

@@ -6,19 +6,21 @@
 mod support;
 
 use oauth_refresh_lock::disk::fault::{self, Fault};
-use oauth_refresh_lock::error::{Code, Result};
+use oauth_refresh_lock::error::{Code, Error};
+use oauth_refresh_lock::fields::Fields;
 use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::term;
 use oauth_refresh_lock::mirror::Reason;
 use oauth_refresh_lock::record::Record;
 use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, InFlight, Settled};
-use oauth_refresh_lock::store::Profile;
-use serde_json::{Value, json};
+use oauth_refresh_lock::store::{HostStore, Hosted, NoAnswer, Profile};
+use serde_json::{Map, Value, json};
+use std::sync::{Arc, Mutex};
 use support::files::{put, text};
 use support::locks;
 use support::world::{
-    Agent, HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, claimed, credential, served, shown, with,
+    Agent, HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, claimed, credential, map, served, shown, with,
 };
 
 const EXPIRED: i64 = -MINUTE;
@@ -38,7 +40,7 @@ fn call_of(world: &World, provider: &str, profile: &str, own: &Agent, main: Opti
     }
 }
 
-fn decide(call: &Call) -> Result<Decision> {
+fn decide(call: &Call) -> Result<Decision, Error> {
     call.decide(locks::take(&call.lock_base))
 }
 
@@ -65,7 +67,7 @@ fn refresh_token(agent: &Agent, profile: &str) -> Option<String> {
 }
 
 #[track_caller]
-fn mirrored(settled: Result<Settled>) -> Option<Reason> {
+fn mirrored(settled: Result<Settled, Error>) -> Option<Reason> {
     match settled {
         Ok(Settled::Refreshed { mirrored, .. }) => mirrored.map(|reason| reason.unwrap()),
         other => panic!("{other:?}"),
@@ -115,7 +117,7 @@ fn what_a_dead_agent_received_goes_to_its_own_main() {
 
 /// Asserts that whoever else held the spent token is brought to its successor.
 #[track_caller]
-fn assert_served_the_successor(decided: Result<Decision>, agent: &Agent, profile: &str) {
+fn assert_served_the_successor(decided: Result<Decision, Error>, agent: &Agent, profile: &str) {
     served(decided.unwrap());
     assert_eq!(refresh_token(agent, profile).as_deref(), Some("SECRET-refresh-2"));
 }
@@ -338,6 +340,16 @@ fn an_idle_agent_is_brought_to_the_successor_of_what_main_holds_if_that_is_spent
 }
 
 #[test]
+fn nobodys_credential_in_main_is_not_sent_for_an_agent_that_has_its_own() {
+    for (own, mains) in [(json!({}), json!({})), (json!({}), json!({ "email": "b@example.com" }))] {
+        let world = World::new();
+        world.sub().put(&with(credential("own", EXPIRED), &own));
+        world.main().put(&with(credential("mains", EXPIRED + 1), &mains));
+        assert_eq!(world.claim(&world.call_of_sub()).credential().refresh(), Some("SECRET-refresh-own"));
+    }
+}
+
+#[test]
 fn where_mains_token_is_refused_the_agents_own_is_still_there() {
     let world = World::new();
     idle_for(&world, 65);
@@ -401,6 +413,50 @@ fn a_login_in_main_meanwhile_wins() {
         world.main().assert_holds(&login);
         assert_eq!(refresh_token(&world.sub(), PROFILE).as_deref(), Some("SECRET-refresh-2"));
     }
+}
+
+// In a host's store
+
+/// A host's store in memory.
+struct Memory(Mutex<Map<String, Value>>);
+
+impl HostStore for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn load(&self, profile: &str) -> Result<Option<Fields>, NoAnswer> {
+        Ok(self.0.lock().unwrap().get(profile).and_then(|held| Fields::parse(&held.to_string())))
+    }
+
+    fn compare_and_swap(&self, profile: &str, expected: Option<&Fields>, next: &Fields) -> Result<bool, NoAnswer> {
+        let is_expected = self.load(profile)?.as_ref() == expected;
+        if is_expected {
+            self.0.lock().unwrap().insert(profile.to_owned(), serde_json::from_str(&next.to_json()).unwrap());
+        }
+        Ok(is_expected)
+    }
+}
+
+#[test]
+fn a_successor_that_a_host_keeps_under_another_profile_id_is_found_there() {
+    let world = World::new();
+    let old = credential("1", EXPIRED);
+    let host = Arc::new(Memory(Mutex::new(map(&json!({ "one": old, "two": old, "three": old })))));
+    let call = |profile| Call {
+        own: Hosted::new(host.clone()).into(),
+        ..call_of(&world, PROVIDER, profile, &world.main(), None)
+    };
+    let one = call("one");
+    world.settle(&one, claim(&one), &answer("2")).unwrap();
+    served(decide(&call("two")).unwrap());
+    assert_eq!(host.0.lock().unwrap()["two"]["refresh"], "SECRET-refresh-2");
+    // And the successor's successor.
+    world.clock.set(NOW + 2 * HOUR);
+    let two = call("two");
+    world.settle(&two, claim(&two), &with(answer("3"), &json!({ "expires": NOW + 3 * HOUR }))).unwrap();
+    served(decide(&call("three")).unwrap());
+    assert_eq!(host.0.lock().unwrap()["three"]["refresh"], "SECRET-refresh-3");
 }
 
 // Outcomes that nobody knows

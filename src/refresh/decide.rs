@@ -5,6 +5,7 @@ use super::{Call, InFlight, OnRecord, Place, Served, Uncertain, may_replace};
 use crate::credential::{self, Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::grant::{self, Sending, Siblings};
+use crate::identity;
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::ledger::Ledger;
 use crate::lock::{Guard, Recheck};
@@ -73,6 +74,8 @@ struct Owner {
     /// What main holds of the profile, if the agent has one of its own.
     mains: Option<Profile>,
     recovered: Vec<Recovered>,
+    /// What the caller's hosts hold under other profile ids, if they were asked.
+    others: Option<Vec<Credential>>,
 }
 
 impl Call {
@@ -133,7 +136,7 @@ impl Call {
             return self.adopt(mains).map(Try::from);
         }
         // From here on the journal is needed. If it can't be used, the provider is not asked.
-        self.claim(Owner { lock, journal: journal?, place, held, mains, recovered })
+        self.claim(Owner { lock, journal: journal?, place, held, mains, recovered, others: None })
     }
 
     /// Sees to it that nobody sends or has sent this generation under any name, and puts on record that it is being sent.
@@ -152,6 +155,7 @@ impl Call {
         }
         self.refuse_unsavable(&owner)?;
         owner.journal.make_room()?;
+        owner.others = self.hosted_under_other_names(&owner)?;
         let claims = grant::lock_claims(&self.lock_base)?;
         if self.is_replaced(owner.held.generation())? {
             // Others were claiming while a login or another program replaced it.
@@ -192,6 +196,11 @@ impl Call {
             Some(FailureRecord { verdict: Verdict::Dead { lost_with }, pid, at, .. }) => {
                 return Err(self.grant_is_dead(pid, at, lost_with));
             }
+            _ if is_spent && self.has_hosts() && owner.others.is_none() => {
+                // It has been spent under another name since the hosts would have been asked.
+                drop((claims, owner.journal));
+                return Ok(Try::Again(owner.lock));
+            }
             _ if is_spent => return Err(self.is_spent(&owner)),
             Some(failure @ FailureRecord { verdict: Verdict::Uncertain { probed }, .. }) => {
                 if self.may_serve_unexpired(&owner.held) {
@@ -208,6 +217,30 @@ impl Call {
             Some(left) => Ok(Decision::BackOff(left).into()),
             None => self.dispatch(owner, instead_of_own, &claims, probed_for.as_ref()).map(Try::from),
         }
+    }
+
+    /// What the caller's hosts hold of the profiles whose keys have spent something, if what is held is spent. They are asked
+    /// before the lock that all keys share is held.
+    fn hosted_under_other_names(&self, owner: &Owner) -> Result<Option<Vec<Credential>>> {
+        if !self.has_hosts() {
+            return Ok(None);
+        }
+        let siblings = Siblings::read(&self.lock_base, owner.lock.term())?;
+        if !siblings.lineage(&owner.journal.record().ledger).is_spent(owner.held.generation()) {
+            return Ok(None);
+        }
+        let hosted = siblings.stores_and_profiles().filter_map(|(path, profile)| {
+            match self.store_of(path) {
+                store if !store.is_hosted() => None,
+                // One that can't be read holds nothing for us.
+                store => store.read(profile).ok(),
+            }
+        });
+        let oauth = hosted.filter_map(|profile| match profile {
+            Profile::Oauth(credential) => Some(credential),
+            _ => None,
+        });
+        Ok(Some(oauth.collect()))
     }
 
     /// Whether the credential to claim has been replaced since it was read. A host is not asked again: it may take its time,
@@ -234,22 +267,26 @@ impl Call {
     }
 
     /// Main's credential, if that is to be refreshed and not the agent's own, to be adopted afterwards as if it had not
-    /// expired: it is the same account's and newer, so the agent's may be older than the ledger reaches. The agent's own
+    /// expired: the agent's may be older than the ledger reaches, and main's is the same account's and newer. The agent's own
     /// stays where it is, should main's be refused.
     fn mains_instead(&self, owner: &Owner, siblings: &Siblings) -> Option<Credential> {
         let Some(Profile::Oauth(mains)) = &owner.mains else { return None };
         let (generation, record) = (mains.generation(), owner.journal.record());
+        let lineage = siblings.lineage(&record.ledger);
+        if !lineage.may_have_forgotten(owner.held.generation()) {
+            return None;
+        }
         let is_newer = mains.access().is_some() && mains.expires().is_some() && mains.outlives(&owner.held);
         let is_small = || Sealed::new(mains).journaled_bytes() <= MAX_CREDENTIAL_BYTES;
         if !is_newer
             || mains.refresh().is_none()
             || generation == owner.held.generation()
+            || !identity::is_told(owner.held.fields())
             || !may_replace(&owner.held, mains, false)
             || !is_small()
         {
             return None;
         }
-        let lineage = siblings.lineage(&record.ledger);
         let can_be_sent = |failure: FailureRecord| match failure.verdict {
             Verdict::Unspent => true,
             Verdict::Uncertain { probed: false } => self.uncertain == Uncertain::Probe,
@@ -283,6 +320,7 @@ impl Call {
         record.epoch += 1;
         record.claim = Some(ClaimRecord {
             key: self.key.digest(),
+            profile: Some(self.key.profile_id().to_owned()),
             generation: spent,
             pid: std::process::id(),
             at: self.clock.now_ms(),
@@ -353,7 +391,8 @@ impl Call {
             _ => None,
         };
         let recovered = owner.recovered.iter().map(|one| one.credential.clone());
-        let known = recovered.chain(siblings.received()).chain(mains.cloned());
+        let hosted = owner.others.iter().flatten().cloned();
+        let known = recovered.chain(siblings.received()).chain(mains.cloned()).chain(hosted);
         let successor = known.chain(stored).find(|one| descends(one) && can_be_sent(one));
         successor.or_else(|| {
             let is_newer = |mains: &&Credential| mains.outlives(held) && may_replace(held, mains, false);
