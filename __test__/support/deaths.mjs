@@ -48,8 +48,8 @@ async function live({ how, at, turns = 0, epoch, key, options, fields, counts })
   const { withOAuthRefreshLock } = await import("../../index.mjs");
   subscribe(CHANNEL, ({ type, lockPath }) => {
     parentPort.postMessage(type);
-    // Once the decision is under way.
-    if (type === "acquired" && at === "decided") setTimeout(() => dieDecided(lockPath, epoch));
+    // When the decision has been asked for, and before the event loop can hear of it: we are among promises, which all go first.
+    if (type === "acquired" && at === "decided") process.nextTick(dieDecided, lockPath, epoch);
     void reach(type);
   });
   const refresh = () => {
