@@ -23,6 +23,7 @@ pub struct Locks {
     /// `None` where there is none.
     list: Option<String>,
     /// Whether it shows the locks of every process.
+    #[cfg_attr(not(unix), allow(dead_code, reason = "only Linux has such a list"))]
     is_whole: bool,
 }
 
@@ -39,6 +40,7 @@ pub struct Sight {
 
 /// What the list says of one file.
 #[derive(Debug, PartialEq, Eq)]
+#[cfg_attr(not(unix), allow(dead_code, reason = "only Linux has such a list"))]
 enum Told {
     Held { waiters: usize },
     Free,
