@@ -238,8 +238,11 @@ function wine() {
   if (status !== 0) return undefined;
   // Not below this folder: it has a link to the root of all files.
   const prefix = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-wine-"));
-  process.once("exit", () => rmSync(prefix, { recursive: true, force: true, maxRetries: 10 }));
   const env = { WINEPREFIX: prefix, WINEDEBUG: "-all" };
+  process.once("exit", () => {
+    spawnSync("wineserver", ["--kill"], { env: { ...process.env, ...env } });
+    rmSync(prefix, { recursive: true, force: true, maxRetries: 10 });
+  });
   run("wine", ["winecfg", "-v", "win10"], env);
   const [, major] = stdout.match(/wine-(\d+)/) ?? [];
   if (Number(major) < 9) addPrng(join(env.WINEPREFIX, "drive_c", "windows", "system32"));
