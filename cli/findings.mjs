@@ -103,7 +103,7 @@ function storeFindings({ path, logins, malformed, unreadable, unwritable, debris
     const { code, message } = unreadable;
     const advice = {
       store_invalid: "Its agent has no logins until then.",
-      store_too_large: "Look what has grown in it; its agent has no logins until then.",
+      store_too_large: "See what has grown in it; its agent has no logins until then.",
     }[code];
     const byUser = "Its agent has no logins until this user can read it.";
     found.push(error(code, path, `Its agent can't use it: ${bare(message, path)}.`, advice ?? byUser));
@@ -252,7 +252,7 @@ function ownerFindings(path, login, { holder }) {
   const advice =
     holder.staleAfterMs === null
       ? "Nobody takes over; end that process if it hangs."
-      : "The next caller takes over. Look what that process is doing.";
+      : "The next caller takes over. See what that process is doing.";
   return [warning("stuck", path, meaning, advice)];
 }
 

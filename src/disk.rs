@@ -220,10 +220,12 @@ pub fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let mut target = path.to_owned();
     for _ in 0..MAX_LINKS {
         match fs::symlink_metadata(&target) {
-            Ok(found) if found.is_symlink() => {
-                let next = fs::read_link(&target)?;
-                target = target.parent().map_or_else(|| next.clone(), |parent| parent.join(&next));
-            }
+            Ok(found) if found.is_symlink() => match fs::read_link(&target) {
+                Ok(next) => target = target.parent().map_or_else(|| next.clone(), |parent| parent.join(&next)),
+                // Something else has taken its place meanwhile, or nothing: look again.
+                Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {}
+                Err(error) => return Err(error),
+            },
             Ok(_) => return Ok(target),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(target),
             Err(error) => return Err(error),
