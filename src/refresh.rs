@@ -7,6 +7,7 @@
 mod commit;
 mod decide;
 mod settle;
+mod successor;
 
 pub use crate::failure::FailureClass;
 pub use decide::Decision;

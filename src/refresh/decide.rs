@@ -5,13 +5,12 @@ use super::{Call, InFlight, OnRecord, Place, Served, Uncertain, may_replace};
 use crate::credential::{self, Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::grant::{self, Sending, Siblings};
-use crate::identity;
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::ledger::Ledger;
 use crate::lock::{Guard, Recheck};
 use crate::record::{ClaimRecord, FailureRecord, LostWith, Pause, Record, Sealed, State, Verdict};
 use crate::store::Profile;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A pause that a provider asked for is honoured up to this long: one hour.
 pub(super) const MAX_BACK_OFF_MS: f64 = 3_600_000.0;
@@ -66,16 +65,16 @@ impl From<Served> for Try {
 }
 
 /// The holder of a key's lock, about to claim.
-struct Owner {
-    lock: Guard,
-    journal: Journal,
+pub(super) struct Owner {
+    pub(super) lock: Guard,
+    pub(super) journal: Journal,
     place: Place,
-    held: Credential,
+    pub(super) held: Credential,
     /// What main holds of the profile, if the agent has one of its own.
-    mains: Option<Profile>,
-    recovered: Vec<Recovered>,
+    pub(super) mains: Option<Profile>,
+    pub(super) recovered: Vec<Recovered>,
     /// What the caller's hosts hold under other profile ids, if they were asked.
-    others: Option<Vec<Credential>>,
+    pub(super) others: Option<Vec<Credential>>,
 }
 
 impl Call {
@@ -219,30 +218,6 @@ impl Call {
         }
     }
 
-    /// What the caller's hosts hold of the profiles whose keys have spent something, if what is held is spent. They are asked
-    /// before the lock that all keys share is held.
-    fn hosted_under_other_names(&self, owner: &Owner) -> Result<Option<Vec<Credential>>> {
-        if !self.has_hosts() {
-            return Ok(None);
-        }
-        let siblings = Siblings::read(&self.lock_base, owner.lock.term())?;
-        if !siblings.lineage(&owner.journal.record().ledger).is_spent(owner.held.generation()) {
-            return Ok(None);
-        }
-        let hosted = siblings.stores_and_profiles().filter_map(|(path, profile)| {
-            match self.store_of(path) {
-                store if !store.is_hosted() => None,
-                // One that can't be read holds nothing for us.
-                store => store.read(profile).ok(),
-            }
-        });
-        let oauth = hosted.filter_map(|profile| match profile {
-            Profile::Oauth(credential) => Some(credential),
-            _ => None,
-        });
-        Ok(Some(oauth.collect()))
-    }
-
     /// Whether the credential to claim has been replaced since it was read. A host is not asked again: it may take its time,
     /// and the lock that all keys share is held. A login that has landed there meanwhile wins when the answer is saved.
     fn is_replaced(&self, generation: Generation) -> Result<bool> {
@@ -264,45 +239,6 @@ impl Call {
             return Err(Error::at(Code::StoreInvalid, store.path(), message));
         }
         Ok(())
-    }
-
-    /// Main's credential, if that is to be refreshed and not the agent's own, to be adopted afterwards as if it had not
-    /// expired: the agent's may be older than the ledger reaches, and main's is the same account's and newer. The agent's own
-    /// stays where it is, should main's be refused.
-    fn mains_instead(&self, owner: &Owner, siblings: &Siblings) -> Option<Credential> {
-        let Some(Profile::Oauth(mains)) = &owner.mains else { return None };
-        let (generation, record) = (mains.generation(), owner.journal.record());
-        let lineage = siblings.lineage(&record.ledger);
-        if !lineage.may_have_forgotten(owner.held.generation()) {
-            return None;
-        }
-        let is_newer = mains.access().is_some() && mains.expires().is_some() && mains.outlives(&owner.held);
-        let is_small = || Sealed::new(mains).journaled_bytes() <= MAX_CREDENTIAL_BYTES;
-        if !is_newer
-            || mains.refresh().is_none()
-            || generation == owner.held.generation()
-            || !identity::is_told(owner.held.fields())
-            || !may_replace(&owner.held, mains, false)
-            || !is_small()
-        {
-            return None;
-        }
-        let can_be_sent = |failure: FailureRecord| match failure.verdict {
-            Verdict::Unspent => true,
-            Verdict::Uncertain { probed: false } => self.uncertain == Uncertain::Probe,
-            Verdict::Uncertain { probed: true } | Verdict::Dead { .. } => false,
-        };
-        let leads_on = if lineage.is_spent(generation) {
-            self.newer(owner, mains, siblings, &lineage).is_some()
-        } else {
-            record.failure_of(generation).into_iter().chain(siblings.failures(generation)).all(can_be_sent)
-        };
-        // It was read before the lock that all keys share was held, like the agent's own.
-        let is_there = || match self.main_store().read(self.key.profile_id()) {
-            Ok(Profile::Oauth(now)) => now.generation() == generation,
-            _ => false,
-        };
-        (leads_on && (self.has_hosts() || is_there())).then(|| mains.clone())
     }
 
     fn dispatch(
@@ -360,44 +296,6 @@ impl Call {
         let journal = OnRecord::new(journal, claimed.idle());
         let flight = InFlight { journal, credential: held, spent, instead_of_own, answer: None, lock };
         Ok(Decision::Dispatched(Box::new(flight)))
-    }
-
-    /// What may take the place of a credential that can't be sent any more: its newest descendant in any store or journal,
-    /// or main's if that is newer and the gate allows it; expired or not, as it can be refreshed itself. Reads files, and asks no
-    /// host, as the lock that all keys share is held: what the caller's hosts hold has been read.
-    fn newer(&self, owner: &Owner, held: &Credential, siblings: &Siblings, lineage: &Ledger) -> Option<Credential> {
-        let record = owner.journal.record();
-        let can_be_sent = |credential: &Credential| {
-            let generation = credential.generation();
-            let failures = record.failure_of(generation).into_iter().chain(siblings.failures(generation));
-            // Without a refresh token it would leave ours in its place.
-            credential.refresh().is_some()
-                && generation != held.generation()
-                && !lineage.is_spent(generation)
-                && failures.into_iter().all(|failure| failure.verdict == Verdict::Unspent)
-        };
-        let descends = |credential: &Credential| {
-            lineage.descends(credential.generation(), held.generation()) && may_replace(held, credential, true)
-        };
-        let elsewhere = |path: &Path| self.store_of(path).credentials_in_file();
-        // A store that can't be read holds nothing for us.
-        let stored = [self.own.credentials_in_file(), self.main_store().credentials_in_file()]
-            .into_iter()
-            .chain(record.stores().chain(siblings.stores()).map(elsewhere))
-            .filter_map(Result::ok)
-            .flatten();
-        let mains = match &owner.mains {
-            Some(Profile::Oauth(mains)) => Some(mains),
-            _ => None,
-        };
-        let recovered = owner.recovered.iter().map(|one| one.credential.clone());
-        let hosted = owner.others.iter().flatten().cloned();
-        let known = recovered.chain(siblings.received()).chain(mains.cloned()).chain(hosted);
-        let successor = known.chain(stored).find(|one| descends(one) && can_be_sent(one));
-        successor.or_else(|| {
-            let is_newer = |mains: &&Credential| mains.outlives(held) && may_replace(held, mains, false);
-            mains.filter(|mains| is_newer(mains) && can_be_sent(mains)).cloned()
-        })
     }
 
     /// Puts a newer credential in the place of the one that can't be sent, and serves it or decides on it in turn.

@@ -1,0 +1,122 @@
+//! What to send or serve in the place of a credential that is spent, or may be.
+
+use super::decide::Owner;
+use super::{Call, Uncertain, may_replace};
+use crate::credential::Credential;
+use crate::error::Result;
+use crate::grant::Siblings;
+use crate::identity;
+use crate::journal::MAX_CREDENTIAL_BYTES;
+use crate::ledger::Ledger;
+use crate::record::{FailureRecord, Sealed, Verdict};
+use crate::store::Profile;
+use std::path::Path;
+
+impl Call {
+    /// What may take the place of a credential that can't be sent any more: its newest descendant in any store or journal,
+    /// or main's if that is newer and the gate allows it; expired or not, as it can be refreshed itself. Reads files, and asks no
+    /// host, as the lock that all keys share is held: what the caller's hosts hold has been read.
+    pub(super) fn newer(
+        &self,
+        owner: &Owner,
+        held: &Credential,
+        siblings: &Siblings,
+        lineage: &Ledger,
+    ) -> Option<Credential> {
+        let record = owner.journal.record();
+        let can_be_sent = |credential: &Credential| {
+            let generation = credential.generation();
+            let failures = record.failure_of(generation).into_iter().chain(siblings.failures(generation));
+            // Without a refresh token it would leave ours in its place.
+            credential.refresh().is_some()
+                && generation != held.generation()
+                && !lineage.is_spent(generation)
+                && failures.into_iter().all(|failure| failure.verdict == Verdict::Unspent)
+        };
+        let descends = |credential: &Credential| {
+            lineage.descends(credential.generation(), held.generation()) && may_replace(held, credential, true)
+        };
+        let elsewhere = |path: &Path| self.store_of(path).credentials_in_file();
+        // A store that can't be read holds nothing for us.
+        let stored = [self.own.credentials_in_file(), self.main_store().credentials_in_file()]
+            .into_iter()
+            .chain(record.stores().chain(siblings.stores()).map(elsewhere))
+            .filter_map(Result::ok)
+            .flatten();
+        let mains = match &owner.mains {
+            Some(Profile::Oauth(mains)) => Some(mains),
+            _ => None,
+        };
+        let recovered = owner.recovered.iter().map(|one| one.credential.clone());
+        let hosted = owner.others.iter().flatten().cloned();
+        let known = recovered.chain(siblings.received()).chain(mains.cloned()).chain(hosted);
+        let successor = known.chain(stored).find(|one| descends(one) && can_be_sent(one));
+        successor.or_else(|| {
+            let is_newer = |mains: &&Credential| mains.outlives(held) && may_replace(held, mains, false);
+            mains.filter(|mains| is_newer(mains) && can_be_sent(mains)).cloned()
+        })
+    }
+
+    /// Main's credential, if that is to be refreshed and not the agent's own, to be adopted afterwards as if it had not
+    /// expired: the agent's may be older than the ledger reaches, and main's is the same account's and newer. The agent's own
+    /// stays where it is, should main's be refused.
+    pub(super) fn mains_instead(&self, owner: &Owner, siblings: &Siblings) -> Option<Credential> {
+        let Some(Profile::Oauth(mains)) = &owner.mains else { return None };
+        let (generation, record) = (mains.generation(), owner.journal.record());
+        let lineage = siblings.lineage(&record.ledger);
+        if !lineage.may_have_forgotten(owner.held.generation()) {
+            return None;
+        }
+        let is_newer = mains.access().is_some() && mains.expires().is_some() && mains.outlives(&owner.held);
+        let is_small = || Sealed::new(mains).journaled_bytes() <= MAX_CREDENTIAL_BYTES;
+        if !is_newer
+            || mains.refresh().is_none()
+            || generation == owner.held.generation()
+            || !identity::is_told(owner.held.fields())
+            || !may_replace(&owner.held, mains, false)
+            || !is_small()
+        {
+            return None;
+        }
+        let can_be_sent = |failure: FailureRecord| match failure.verdict {
+            Verdict::Unspent => true,
+            Verdict::Uncertain { probed: false } => self.uncertain == Uncertain::Probe,
+            Verdict::Uncertain { probed: true } | Verdict::Dead { .. } => false,
+        };
+        let leads_on = if lineage.is_spent(generation) {
+            self.newer(owner, mains, siblings, &lineage).is_some()
+        } else {
+            record.failure_of(generation).into_iter().chain(siblings.failures(generation)).all(can_be_sent)
+        };
+        // It was read before the lock that all keys share was held, like the agent's own.
+        let is_there = || match self.main_store().read(self.key.profile_id()) {
+            Ok(Profile::Oauth(now)) => now.generation() == generation,
+            _ => false,
+        };
+        (leads_on && (self.has_hosts() || is_there())).then(|| mains.clone())
+    }
+
+    /// What the caller's hosts hold of the profiles whose keys have spent something, if what is held is spent. They are asked
+    /// before the lock that all keys share is held.
+    pub(super) fn hosted_under_other_names(&self, owner: &Owner) -> Result<Option<Vec<Credential>>> {
+        if !self.has_hosts() {
+            return Ok(None);
+        }
+        let siblings = Siblings::read(&self.lock_base, owner.lock.term())?;
+        if !siblings.lineage(&owner.journal.record().ledger).is_spent(owner.held.generation()) {
+            return Ok(None);
+        }
+        let hosted = siblings.stores_and_profiles().filter_map(|(path, profile)| {
+            match self.store_of(path) {
+                store if !store.is_hosted() => None,
+                // One that can't be read holds nothing for us.
+                store => store.read(profile).ok(),
+            }
+        });
+        let oauth = hosted.filter_map(|profile| match profile {
+            Profile::Oauth(credential) => Some(credential),
+            _ => None,
+        });
+        Ok(Some(oauth.collect()))
+    }
+}
