@@ -17,6 +17,10 @@ pub enum Action {
     Die(usize),
     /// A process stops for good, and keeps its locks.
     Stop(usize),
+    /// A gateway answers the process's call with an error of its own; the provider never sees it.
+    LoseRequest(usize),
+    /// The provider answers the process's call, and the answer is lost on its way.
+    LoseAnswer(usize),
     /// The holder of a term's lock has had it for too long.
     Overdue(usize),
     /// A process has had its key for too long.
@@ -33,6 +37,8 @@ impl Action {
             Self::TakeOver(at) => format!("{}: finds the holder overdue", step(at)),
             Self::Die(at) => format!("{}: dies before", step(at)),
             Self::Stop(at) => format!("{}: stops before, for good", step(at)),
+            Self::LoseRequest(at) => format!("{}: a gateway loses the request", step(at)),
+            Self::LoseAnswer(at) => format!("{}: the answer is lost", step(at)),
             Self::Overdue(term) => format!("the holder of term {term} becomes overdue"),
             Self::OverdueOwner(at) => format!("{}: the owner of its key becomes overdue", step(at)),
             Self::Outside => "the successor is refreshed in turn".to_owned(),
@@ -45,6 +51,8 @@ impl Action {
 pub struct Mishaps {
     pub deaths: u8,
     pub stops: u8,
+    /// Of requests or answers.
+    pub losses: u8,
 }
 
 /// Whether there is somebody left, and none of them can go on.

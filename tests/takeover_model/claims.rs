@@ -5,8 +5,9 @@ use crate::journal::{Doubt, Journal, State};
 use crate::tenure::{Begin, Tenure, Terms, is_out_of_terms};
 use stateright::{Model, Property};
 
-pub const ONE_CALL: &str = "a generation is sent once, and once more as a probe on record, under all names together";
-pub const NO_HASTY_PROBE: &str = "nobody probes while the owner of another key, not overdue, is asking";
+pub const ONE_CALL: &str = "a generation is sent once without a doubt on record, under all names together";
+pub const ONE_AT_A_TIME: &str = "nobody asks again while the owner of another key is asking, if neither is overdue";
+pub const ONLY_THE_PROVIDER_ENDS: &str = "nobody gives the login up unless the provider has refused its token";
 pub const NOBODY_WAITS_FOR_EVER: &str = "nobody waits for ever for another key's owner";
 
 /// A rule, left out or turned round.
@@ -15,6 +16,7 @@ pub enum Broken {
     LooksAtItsKeyOnly,
     WaitsForAnOverdueOwner,
     ProbesBesideAnyOwner,
+    BuriesTheSecondDoubt,
 }
 
 /// The model.
@@ -40,6 +42,7 @@ pub enum Step {
     LetGo(Next),
     Send,
     WriteRefused,
+    WriteUncertain,
     WriteReceived,
     Commit,
     WriteCommitted,
@@ -77,9 +80,11 @@ pub struct World<const N: usize> {
     stored: bool,
     rotated: bool,
     calls: u8,
-    probes: u8,
+    repeats: u8,
     left: Mishaps,
     hasty: bool,
+    /// Somebody gave up over a doubt that was no refusal.
+    gave_up: bool,
 }
 
 impl Process {
@@ -145,8 +150,9 @@ impl<const N: usize> Claimants<N> {
                     _ if world.stored => Step::LetGo(Next::End),
                     _ if me.found => Step::LetGo(Next::Commit),
                     Doubt::None | Doubt::Uncertain => Step::WriteClaimed,
-                    Doubt::Probed | Doubt::Dead => Step::LetGo(Next::End),
-                }
+                    Doubt::Buried | Doubt::Dead => Step::LetGo(Next::End),
+                };
+                next.gave_up |= me.doubt == Doubt::Buried && me.step == Step::LetGo(Next::End) && !world.stored;
             }
             Step::AwaitOwnerOf(other) => {
                 let one = &world.processes[other];
@@ -161,7 +167,8 @@ impl<const N: usize> Claimants<N> {
                 me.step = Step::WriteDispatched;
             }
             Step::WriteDispatched => {
-                let doubt = if me.doubt == Doubt::Uncertain { Doubt::Probed } else { me.doubt };
+                let buries = me.doubt == Doubt::Uncertain && is(Broken::BuriesTheSecondDoubt);
+                let doubt = if buries { Doubt::Buried } else { me.doubt };
                 me.journal = Journal { state: State::Dispatched, doubt };
                 me.step = if is(Broken::LooksAtItsKeyOnly) { Step::LetGo(Next::Send) } else { Step::LookForHigherTerm };
             }
@@ -175,19 +182,16 @@ impl<const N: usize> Claimants<N> {
             }
             Step::LetGo(after) => me.let_go(terms, after),
             Step::Send => {
-                if me.doubt == Doubt::None {
-                    next.calls += 1;
-                } else {
-                    next.probes += 1;
-                    let is_asking = |one: &Process| matches!(one.step, Step::Send | Step::WriteReceived);
-                    let others = world.processes.iter().enumerate().filter(|(other, _)| *other != at);
-                    next.hasty |= others.into_iter().any(|(_, one)| is_asking(one) && one.is_asking() && !one.stopped);
-                }
+                Self::send(&mut next, world, at);
                 me.step = if next.rotated { Step::WriteRefused } else { Step::WriteReceived };
                 next.rotated = true;
             }
             Step::WriteRefused => {
                 me.journal = Journal { state: State::Idle, doubt: Doubt::Dead };
+                me.step = Step::LetGo(Next::End);
+            }
+            Step::WriteUncertain => {
+                me.journal = Journal { state: State::Idle, doubt: me.journal.doubt() };
                 me.step = Step::LetGo(Next::End);
             }
             Step::WriteReceived => {
@@ -205,6 +209,31 @@ impl<const N: usize> Claimants<N> {
             Step::Ended => return None,
         }
         next.processes[at] = me;
+        Some(next)
+    }
+
+    fn send(next: &mut World<N>, world: &World<N>, at: usize) {
+        if world.processes[at].doubt == Doubt::None {
+            next.calls += 1;
+            return;
+        }
+        next.repeats += 1;
+        let is_asking = |one: &Process| matches!(one.step, Step::Send | Step::WriteReceived | Step::WriteUncertain);
+        let others = world.processes.iter().enumerate().filter(|(other, _)| *other != at);
+        let is_well = !world.processes[at].overdue;
+        next.hasty |= is_well && others.into_iter().any(|(_, one)| is_asking(one) && one.is_asking() && !one.stopped);
+    }
+
+    /// The provider, or a gateway before it, is asked, and the answer does not arrive.
+    fn lose(world: &World<N>, at: usize, rotates: bool) -> Option<World<N>> {
+        if world.left.losses == 0 || world.processes[at].step != Step::Send {
+            return None;
+        }
+        let mut next = world.clone();
+        Self::send(&mut next, world, at);
+        next.processes[at].step = Step::WriteUncertain;
+        next.rotated |= rotates;
+        next.left.losses -= 1;
         Some(next)
     }
 
@@ -245,9 +274,10 @@ impl<const N: usize> Model for Claimants<N> {
             stored: false,
             rotated: false,
             calls: 0,
-            probes: 0,
+            repeats: 0,
             left: self.mishaps,
             hasty: false,
+            gave_up: false,
         }]
     }
 
@@ -258,6 +288,7 @@ impl<const N: usize> Model for Claimants<N> {
             actions.extend([Action::Go(at), Action::TakeOver(at)]);
             actions.extend((world.left.deaths > 0).then_some(Action::Die(at)));
             actions.extend((world.left.stops > 0).then_some(Action::Stop(at)));
+            actions.extend([Action::LoseRequest(at), Action::LoseAnswer(at)]);
         }
         actions.extend((0..self.takeovers).map(Action::Overdue));
     }
@@ -267,6 +298,8 @@ impl<const N: usize> Model for Claimants<N> {
         match action {
             Action::Go(at) => return self.go(world, at),
             Action::TakeOver(at) => return Self::take_over(world, at),
+            Action::LoseRequest(at) => return Self::lose(world, at, false),
+            Action::LoseAnswer(at) => return Self::lose(world, at, true),
             Action::Die(at) => {
                 next.processes[at].let_go(&mut next.terms, Next::End);
                 next.left.deaths -= 1;
@@ -291,13 +324,14 @@ impl<const N: usize> Model for Claimants<N> {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(ONE_CALL, |_, world: &World<N>| world.calls <= 1 && world.probes <= 1),
-            Property::always(NO_HASTY_PROBE, |_, world: &World<N>| !world.hasty),
+            Property::always(ONE_CALL, |_, world: &World<N>| world.calls <= 1),
+            Property::always(ONE_AT_A_TIME, |_, world: &World<N>| !world.hasty),
+            Property::always(ONLY_THE_PROVIDER_ENDS, |_, world: &World<N>| !world.gave_up),
             Property::always(NOBODY_WAITS_FOR_EVER, |model: &Self, world: &World<N>| !model.is_stuck(world)),
             Property::sometimes("the last term begins", |model: &Self, world: &World<N>| {
                 world.terms.current() == model.takeovers
             }),
-            Property::sometimes("somebody probes", |_, world: &World<N>| world.probes > 0),
+            Property::sometimes("somebody asks again", |_, world: &World<N>| world.repeats > 0),
             Property::sometimes("an old claimant undoes its dispatch", |_, world: &World<N>| {
                 world.processes.iter().any(|one| one.step == Step::Undo)
             }),

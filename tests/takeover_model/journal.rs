@@ -4,8 +4,10 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Doubt {
     None,
+    /// Nobody knows whether the provider has rotated.
     Uncertain,
-    Probed,
+    /// The same twice: what a rule that is broken takes for the end of the login.
+    Buried,
     Dead,
 }
 

@@ -18,10 +18,9 @@ pub enum Broken {
     ReadsStoreBeforeJournals,
     UndoesToIdle,
     CommitsWithoutComparing,
-    RecordsNoProbe,
+    BuriesTheSecondDoubt,
     ProbesBesideAnyOwner,
     DropsALateAnswer,
-    CopiesFromTheLiving,
     EmptiesBeforeItCopies,
     OverlooksReceived,
 }
@@ -39,7 +38,10 @@ pub struct Owners<const N: usize> {
 pub enum End {
     StartsOver,
     Served,
-    OutcomeUnknown,
+    /// Its answer was lost: it is told that the outcome is not known yet.
+    NotKnownYet,
+    /// It is told that the login is over although the provider has not said so.
+    ToldToLogIn,
     GrantDead,
     Died,
 }
@@ -59,6 +61,7 @@ pub enum Step {
     Undo,
     Send,
     WriteRefused,
+    WriteUncertain,
     WriteReceived,
     Commit,
     WriteCommitted,
@@ -130,9 +133,9 @@ pub struct World<const N: usize> {
     store: u8,
     /// Whether the provider has rotated generation 0.
     rotated: bool,
-    /// How often generation 0 was sent, and how often as a probe.
+    /// How often generation 0 was sent without a doubt on record, and how often again behind one.
     calls: u8,
-    probes: u8,
+    repeats: u8,
     left: Mishaps,
     // For the proofs.
     cut_off: bool,
@@ -181,8 +184,8 @@ impl<const N: usize> Owners<N> {
                 me.step = if self.looks_early() { Step::LookForHigherTerm } else { Step::WriteDispatched };
             }
             Step::WriteDispatched => {
-                let is_probe = me.doubt == Doubt::Uncertain && !self.is(Broken::RecordsNoProbe);
-                let doubt = if is_probe { Doubt::Probed } else { me.doubt };
+                let buries = me.doubt == Doubt::Uncertain && self.is(Broken::BuriesTheSecondDoubt);
+                let doubt = if buries { Doubt::Buried } else { me.doubt };
                 journals[term] = Journal { state: State::Dispatched, doubt };
                 me.step = if self.looks_early() { Step::Send } else { Step::LookForHigherTerm };
             }
@@ -196,17 +199,13 @@ impl<const N: usize> Owners<N> {
                 me.step = Step::Release(End::StartsOver);
             }
             Step::Send => {
-                if me.doubt == Doubt::None {
-                    next.calls += 1;
-                } else {
-                    next.probes += 1;
-                    let is_asking = |one: &Process| matches!(one.step, Step::Send | Step::WriteReceived);
-                    let is_well = |one: &Process| !one.stopped && !world.terms.overdue[one.tenure.term];
-                    let others = world.processes.iter().enumerate().filter(|(other, _)| *other != at);
-                    next.hasty |= others.into_iter().any(|(_, one)| is_asking(one) && is_well(one));
-                }
+                self.send(&mut next, world, at);
                 me.step = if next.rotated { Step::WriteRefused } else { Step::WriteReceived };
                 next.rotated = true;
+            }
+            Step::WriteUncertain => {
+                journals[term] = Journal { state: State::Idle, doubt: journals[term].doubt() };
+                me.step = Step::Release(End::NotKnownYet);
             }
             Step::WriteRefused => {
                 journals[term] = Journal { state: State::Idle, doubt: Doubt::Dead };
@@ -235,6 +234,33 @@ impl<const N: usize> Owners<N> {
             Step::Ended(_) => return None,
         }
         next.processes[at] = me;
+        Some(next)
+    }
+
+    fn send(self, next: &mut World<N>, world: &World<N>, at: usize) {
+        if world.processes[at].doubt == Doubt::None {
+            next.calls += 1;
+            return;
+        }
+        next.repeats += 1;
+        let is_asking = |one: &Process| matches!(one.step, Step::Send | Step::WriteReceived | Step::WriteUncertain);
+        let is_well = |one: &Process| !one.stopped && !world.terms.overdue[one.tenure.term];
+        let others = world.processes.iter().enumerate().filter(|(other, _)| *other != at);
+        let me = &world.processes[at];
+        next.hasty |= is_well(me) && others.into_iter().any(|(_, one)| is_asking(one) && is_well(one));
+    }
+
+    /// The provider, or a gateway before it, is asked, and the answer does not arrive.
+    fn lose(self, world: &World<N>, at: usize, rotates: bool) -> Option<World<N>> {
+        if world.left.losses == 0 || world.processes[at].step != Step::Send {
+            return None;
+        }
+        let mut next = world.clone();
+        self.send(&mut next, world, at);
+        next.processes[at].step = Step::WriteUncertain;
+        next.rotated |= rotates;
+        next.cut_off = true;
+        next.left.losses -= 1;
         Some(next)
     }
 
@@ -280,7 +306,7 @@ impl<const N: usize> Model for Owners<N> {
             store: 0,
             rotated: false,
             calls: 0,
-            probes: 0,
+            repeats: 0,
             left: self.mishaps,
             cut_off: false,
             received: false,
@@ -294,6 +320,7 @@ impl<const N: usize> Model for Owners<N> {
             actions.extend([Action::Go(at), Action::TakeOver(at)]);
             actions.extend((world.left.deaths > 0).then_some(Action::Die(at)));
             actions.extend((world.left.stops > 0).then_some(Action::Stop(at)));
+            actions.extend([Action::LoseRequest(at), Action::LoseAnswer(at)]);
         }
         actions.extend((0..LAST).map(Action::Overdue));
         actions.extend((world.store == 1).then_some(Action::Outside));
@@ -303,6 +330,8 @@ impl<const N: usize> Model for Owners<N> {
         let mut next = match action {
             Action::Go(at) => self.go(world, at)?,
             Action::TakeOver(at) => self.take_over(world, at)?,
+            Action::LoseRequest(at) => self.lose(world, at, false)?,
+            Action::LoseAnswer(at) => self.lose(world, at, true)?,
             _ => world.clone(),
         };
         match action {

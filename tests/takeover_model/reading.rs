@@ -34,9 +34,6 @@ impl<const N: usize> Owners<N> {
         }
         me.doubt = me.doubt.max(journal.doubt());
         me.found |= journal.state == State::Received && !self.is(Broken::OverlooksReceived);
-        if is_older && self.is(Broken::CopiesFromTheLiving) {
-            journals[me.tenure.term].add(journal);
-        }
         if is_older && !terms.held[from] && journal != Journal::EMPTY && !self.reads_too_early(me) {
             terms.held[from] = true;
             me.moved = journal;
@@ -90,7 +87,7 @@ impl Process {
         match self.doubt {
             _ if self.found => self.step = Step::Commit,
             Doubt::None | Doubt::Uncertain => self.step = Step::WriteClaimed,
-            Doubt::Probed => self.end(terms, End::OutcomeUnknown),
+            Doubt::Buried => self.end(terms, End::ToldToLogIn),
             Doubt::Dead => self.end(terms, End::GrantDead),
         }
     }
