@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -66,6 +66,8 @@ impl World {
             force: false,
             rejected: OnceLock::new(),
             seen: OnceLock::new(),
+            last_seen: Mutex::default(),
+            serve_unexpired: true,
             uncertain: Uncertain::Probe,
             clock: Arc::new(SystemClock),
         }

@@ -216,23 +216,14 @@ function failureFindings(path, login, { failures, holder, waitingFor }) {
   const uncertain = failures.filter(({ outcome }) => outcome === "uncertain");
   // One that asks again just now finds out.
   if (uncertain.length > 0 && !holder) {
-    const meaning = `Nobody knows whether the refresh token of ${login} is spent: a call was cut off`;
-    const isUsedUp = uncertain.some(({ probed }) => probed);
-    found.push(
-      isUsedUp
-        ? error(
-            "refresh_uncertain",
-            path,
-            `${meaning}, and so was its one repetition.`,
-            "Log in again; nobody asks until then.",
-          )
-        : warning("refresh_uncertain", path, `${meaning}.`, "The next refresh finds out. If that fails, log in again."),
-    );
+    const calls = Math.max(...uncertain.map(({ attempts }) => attempts));
+    const meaning = `It is not known yet whether the provider has used the refresh token of ${login}: ${calls === 1 ? "one call" : `${calls} calls`} ended without an answer that tells.`;
+    found.push(warning("refresh_uncertain", path, meaning, "Nothing: the login is kept, and the next caller asks again."));
   }
   const pause = Math.max(0, ...failures.map(({ retryAfterMs }) => retryAfterMs ?? 0));
   if (pause > 0) {
-    const meaning = `The provider asked everyone to wait with ${login}, for ${duration(pause)} more.`;
-    found.push(warning("refresh_backoff", path, meaning, "Wait."));
+    const meaning = `The last refresh of ${login} brought no token; everyone waits ${duration(pause)} more before the provider is asked again.`;
+    found.push(warning("refresh_backoff", path, meaning, "Nothing: a token that has not expired is served meanwhile."));
   }
   if (waitingFor.length > 0) {
     const names = [...new Set(waitingFor)].join(", ");

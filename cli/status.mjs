@@ -15,9 +15,8 @@ export function outcome({ lock }, now) {
   const { problem, failures, state, holder, lastClaim, waitingFor } = lock;
   if (problem) return "unreadable";
   const classes = failures.map(({ outcome }) => outcome);
-  const isUsedUp = failures.some(({ probed }) => probed);
   if (holder && state === "dispatched") return "asking now";
-  if (classes.includes("answered_dead") || isUsedUp) return "log in again";
+  if (classes.includes("answered_dead")) return "log in again";
   if (waitingFor.length > 0) return "not saved yet";
   if (classes.includes("uncertain")) return state === "dispatched" ? "cut off" : "unknown";
   if (classes.length > 0) return "failed, later";

@@ -65,9 +65,9 @@ function delay(name, value, { fallback, min = 1, max = MAX_DELAY_MS }) {
   return value;
 }
 
-function flag(name, value) {
+function flag(name, value, fallback = false) {
   if (value !== undefined && typeof value !== "boolean") throw invalid(`${name} must be a boolean, not ${kind(value)}`);
-  return value ?? false;
+  return value ?? fallback;
 }
 
 function oneOf(name, value, choices) {
@@ -166,7 +166,7 @@ function refreshArguments(options) {
     }),
     refreshMarginMs: delay("refreshMarginMs", options.refreshMarginMs, { min: 0, max: Number.MAX_SAFE_INTEGER }),
     forceRefresh: flag("forceRefresh", options.forceRefresh),
-    serveUnexpired: flag("serveUnexpired", options.serveUnexpired),
+    serveUnexpired: flag("serveUnexpired", options.serveUnexpired, true),
     uncertain: oneOf("uncertain", options.uncertain, ["probe", "fail"]),
     rejectedAccess: options.rejectedAccess,
   };

@@ -22,6 +22,10 @@ const PAUSE_JITTER = 0.1;
 const OVERDUE_MS = 500;
 /** How long a caller whose time is up waits for what the stores hold. */
 const LAST_LOOK_MS = 1_000;
+/** How long a caller waits for others if the stored token has not expired: for them to refresh it, and no longer. */
+const WAIT_WITH_TOKEN_MS = 1_000;
+/** The same while it asks the provider itself: whoever leaves then may end the process, and with it the answer. */
+const ASK_WITH_TOKEN_MS = 10_000;
 /** For so long an answer that is nowhere but in memory keeps the process from exiting. */
 const SAVE_PATIENCE_MS = 30_000;
 
@@ -38,9 +42,9 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   args.provider(provider);
   args.id("profileId", profileId);
   const endpoint = typeof refresh === "function" ? undefined : tokenEndpoint("refresh", refresh);
-  const { signal, timeoutMs, callTimeoutMs, serveUnexpired, stores, ...request } = args.refreshArguments(
-    args.optionsObject(options),
-  );
+  const { signal, timeoutMs, callTimeoutMs, stores, ...request } = args.refreshArguments(args.optionsObject(options));
+  // Who can come back wants to know what is wrong.
+  request.serveUnexpired &&= patient;
   const { stateDir, agentDir: own, mainAgentDir } = request;
   const surroundings = stores.length > 0 ? args.surroundings(stateDir) : args.surroundings(stateDir, own, mainAgentDir);
   const hosts = stores.map((store) => new HostStore(store));
@@ -57,8 +61,9 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   const key = native().canonicalPath(lockPath);
   for (const host of hosts) host.callFor(key);
   const subject = { provider, profileId, lockPath, agentDir, mainStore, key };
-  const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut(serveUnexpired));
-  const ask = { ...(endpoint ?? { refresh: asHolder(key, refresh) }), callTimeoutMs, patient, hosts };
+  const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut());
+  const { serveUnexpired } = request;
+  const ask = { ...(endpoint ?? { refresh: asHolder(key, refresh) }), callTimeoutMs, patient, hosts, serveUnexpired };
   const turn = new RefreshTurn(call, subject, caller, ask);
   tellFailure(caller, subject);
   if (!caller.gone) {
@@ -73,7 +78,10 @@ class RefreshTurn {
   #call;
   #subject;
   #caller;
-  /** How to ask the provider: `refresh`, a function, or `at`, a native token endpoint; and `hosts`, the host's stores. */
+  /**
+   * How to ask the provider: `refresh`, a function, or `at`, a native token endpoint; `hosts`, the host's stores;
+   * `serveUnexpired`, whether a token that has not expired is better than an error.
+   */
   #ask;
   #looked;
   #slot;
@@ -86,6 +94,8 @@ class RefreshTurn {
   #isAsking = false;
   /** When the provider was asked, by `performance.now()`; not set while we wait for a lock, again or for the first time. */
   #dispatchedAt;
+  /** Ends the wait of a caller whose token has not expired. */
+  #enough;
   /** See `Turn` in line.js. */
   onOverdue;
   isDone = false;
@@ -95,8 +105,12 @@ class RefreshTurn {
     this.#subject = subject;
     this.#caller = caller;
     this.#ask = ask;
-    const leave = () => this.#leaveStores();
+    const leave = () => {
+      clearTimeout(this.#enough);
+      this.#leaveStores();
+    };
     caller.promise.then(leave, leave);
+    if (ask.serveUnexpired) this.#enough = setTimeout(() => void this.#waitedEnough(), WAIT_WITH_TOKEN_MS);
   }
 
   /** Looks at once, whoever is in line before us: who finds a usable credential waits for nobody. */
@@ -120,7 +134,8 @@ class RefreshTurn {
         if (done.kind !== "takenOver") return this.#finish(done);
       }
     } catch (error) {
-      this.#fail(error);
+      this.#isAsking = false;
+      await this.#fail(error);
     } finally {
       this.#leaveSlot();
       this.#isAsking = false;
@@ -170,32 +185,51 @@ class RefreshTurn {
     return this.#caller.gone;
   }
 
-  /** Ends the caller's wait: with what is stored and not yet expired, if that is wanted, else with an error. */
-  async timedOut(serveUnexpired) {
+  /** Ends the caller's wait when its patience is at its end. */
+  async timedOut() {
     const error = this.#timeoutError();
-    try {
-      const unexpired = serveUnexpired && (await this.#unexpired());
-      if (unexpired) this.#finish(unexpired);
-    } catch {
-      // The time-out says more.
-    }
-    this.#caller.reject(error);
+    if (!(await this.#serveUnexpired(error))) this.#caller.reject(error);
   }
 
-  /** What the stores hold that has not expired, if they tell soon. */
+  /** Ends the wait of a caller that has a token; what is under way goes on. */
+  async #waitedEnough() {
+    const left = this.#dispatchedAt === undefined ? 0 : this.#dispatchedAt + ASK_WITH_TOKEN_MS - performance.now();
+    if (left > 0) {
+      this.#enough = setTimeout(() => void this.#waitedEnough(), left);
+    } else {
+      await this.#serveUnexpired(this.#timeoutError());
+    }
+  }
+
+  /** Serves what is stored, if it has not expired and the caller wants it rather than this error. */
+  async #serveUnexpired(error) {
+    if (!this.#ask.serveUnexpired || this.#caller.gone) return false;
+    try {
+      const unexpired = await this.#unexpired();
+      if (unexpired) this.#finish({ ...unexpired, refreshError: error });
+    } catch {
+      // The error that is at hand says more.
+    }
+    return this.#caller.gone;
+  }
+
+  /** What the stores hold that has not expired, or were seen to hold if they do not tell soon. */
   async #unexpired() {
     let timer;
     const late = new Promise((resolve) => {
       timer = setTimeout(resolve, LAST_LOOK_MS);
     });
     try {
-      return unwrap((await Promise.race([this.#call.unexpired(), late])) ?? {});
+      const found = await Promise.race([this.#call.unexpired(), late]);
+      return unwrap(found && !found.error ? found : this.#call.lastSeen(found === undefined));
     } finally {
       clearTimeout(timer);
     }
   }
 
   #timeoutError() {
+    const delay = this.#call.delay();
+    if (delay) return fromNative(delay);
     if (this.#dispatchedAt === undefined) {
       const delayed = this.#awaited ? undefined : this.#ask.hosts.map((host) => host.delay).find(Boolean);
       return this.#failure ?? delayed ?? lockTimeout(this.#awaited ?? this.#subject.lockPath);
@@ -214,7 +248,7 @@ class RefreshTurn {
       const served = unwrap(await this.#call.look(peers));
       if (served) this.#finish(served);
     } catch (error) {
-      this.#fail(error);
+      await this.#fail(error);
     }
   }
 
@@ -287,7 +321,7 @@ class RefreshTurn {
    */
   async #saved(reply) {
     if (reply.error?.code !== "receipt_unsaved") return unwrap(reply);
-    this.#fail(fromNative(reply.error));
+    await this.#fail(fromNative(reply.error));
     const since = performance.now();
     for (let delay = FIRST_SAVE_LOOK_MS; ; delay = Math.min(delay * 2, LAST_SAVE_LOOK_MS)) {
       await new Promise((resolve) => {
@@ -300,13 +334,16 @@ class RefreshTurn {
   }
 
   /** Asks again, in our own time: a refresh function has its own ways, a token endpoint has ours. */
-  #tryLater({ error, isTransient }) {
-    if (!isTransient || this.#caller.gone) throw error;
+  async #tryLater({ error, isTransient }) {
+    const { class: failureClass } = error.refreshFailure ?? {};
+    const isInTime = (isTransient || (this.#ask.at && failureClass === "uncertain")) && !this.#caller.gone;
+    // Who has a token that is still good waits for no better weather.
+    if (!isInTime || (await this.#serveUnexpired(error))) throw error;
     this.#failure = error;
     const pause = Math.min(FIRST_RETRY_MS * 2 ** this.#retries, LAST_RETRY_MS) * (0.5 + Math.random());
     this.#retries += 1;
     // What the provider asked for is on record, for everyone.
-    const isOnRecord = error.refreshFailure.class === "answered_unspent";
+    const isOnRecord = failureClass !== "not_sent";
     return this.#pause({ kind: "retry", waitMs: isOnRecord ? 0 : pause });
   }
 
@@ -314,18 +351,12 @@ class RefreshTurn {
    * Waits, out of line, for the end of the pause that the provider asked for, or for an owner that nobody can stand in
    * line behind; then stands in line again. A caller with less patience is told why at once.
    */
-  #pause({ kind, waitMs: ms }) {
+  async #pause({ kind, waitMs: ms, refreshError }) {
     const { patienceMs } = this.#caller;
     const isTooLong = !this.#ask.patient || ms >= patienceMs;
     if (isTooLong && this.#failure) throw this.#failure;
     if (kind === "later" && !this.#ask.patient) throw lockTimeout(this.#subject.lockPath);
-    if (kind === "backoff" && isTooLong) {
-      throw new OAuthRefreshLockError(
-        "refresh_backoff",
-        `the provider asked everyone to wait; try again in ${Math.ceil(ms / 1000)} s`,
-        { retryAfterMs: Math.ceil(ms) },
-      );
-    }
+    if (kind === "backoff" && isTooLong) throw told(refreshError, { retryAfterMs: Math.ceil(ms) });
     const timer = setTimeout(
       () => {
         this.#caller.onGone = undefined;
@@ -347,7 +378,7 @@ class RefreshTurn {
       const error = callTimeout(this.#ask.callTimeoutMs);
       controller.abort(error);
       // A function that ignores its signal keeps the claim, neither the caller nor the line; a late success is saved.
-      this.#caller.reject(error);
+      void this.#fail(error);
       this.onOverdue?.();
     };
     const atLimit = () => {
@@ -392,26 +423,33 @@ class RefreshTurn {
     return instead?.kind === "dead" ? undefined : instead;
   }
 
-  #fail(error) {
+  async #fail(error) {
     for (const host of this.#ask.hosts) host.explain(error);
-    this.#caller.reject(error);
+    if (!(await this.#serveUnexpired(error))) this.#caller.reject(error);
   }
 
   /** Tells the caller and the world. What peers may take over is returned. */
-  #finish({ kind, credential, spelled, mirror, notSaved }) {
+  #finish({ kind, credential, spelled, mirror, notSaved, refreshError }) {
     this.isDone = true;
     if (kind === "absent") {
       this.#caller.resolve(null);
       return undefined;
     }
-    publish(kind, this.#subject);
+    publish(kind, this.#subject, refreshError && { code: refreshError.code });
     if (mirror) publish(mirror.written ? "mirrored" : "refused", this.#subject, { reason: mirror.reason });
     const result = { outcome: kind, credential };
     if (mirror) result.mirror = mirror;
     if (notSaved) result.notSaved = notSaved;
+    if (refreshError) result.refreshError = refreshError instanceof Error ? refreshError : told(refreshError);
     this.#caller.resolve(result);
-    return { subject: this.#subject, spelled };
+    // Nobody is to take a token for fresh that could not be refreshed.
+    return refreshError ? undefined : { subject: this.#subject, spelled };
   }
+}
+
+/** An error that the native side has put into words. */
+function told({ code, message, retryAfterMs }, details = {}) {
+  return new OAuthRefreshLockError(code, message, { retryAfterMs: retryAfterMs ?? undefined, ...details });
 }
 
 /** The result as JSON text; what is no JSON value in it is refused by the core, which keeps what it can. */

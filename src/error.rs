@@ -41,11 +41,13 @@ pub enum Code {
     JournalUnusable,
     /// A newer release wrote the journal.
     JournalVersion,
+    /// The last call brought no token, and everyone keeps a pause.
+    RefreshBackoff,
     /// The provider refused this generation for good.
     GrantDead,
     /// This generation was spent, and its successor is nowhere to be found.
     RefreshTokenSpent,
-    /// Whether the provider has rotated is unknown, and it may not be asked again.
+    /// Whether the provider has rotated is not known yet.
     RefreshUncertain,
     /// The provider answered, and the answer could be saved nowhere yet.
     ReceiptUnsaved,
@@ -83,6 +85,7 @@ impl Code {
             Self::Superseded => "superseded",
             Self::JournalUnusable => "journal_unusable",
             Self::JournalVersion => "journal_version",
+            Self::RefreshBackoff => "refresh_backoff",
             Self::GrantDead => "grant_dead",
             Self::RefreshTokenSpent => "refresh_token_spent",
             Self::RefreshUncertain => "refresh_uncertain",

@@ -9,6 +9,7 @@
 
 use crate::clock::SystemClock;
 use crate::credential::{Credential, Generation};
+use crate::digest::Digest;
 use crate::disk;
 use crate::error::{Code, Error, Result};
 use crate::holder::Holder;
@@ -143,6 +144,12 @@ impl Siblings {
         self.records().filter(move |_| !generation.is_none()).filter_map(move |record| record.failure_of(generation))
     }
 
+    /// How long this access token lives, if it was received under another name.
+    #[must_use]
+    pub fn lifetime_ms(&self, access: Digest) -> Option<f64> {
+        self.records().find_map(|record| record.lifetime_ms(access))
+    }
+
     fn records(&self) -> impl Iterator<Item = &Record> {
         self.others.iter().map(|sibling| &sibling.record)
     }
@@ -156,7 +163,6 @@ fn of_journal(journal: &Path) -> (PathBuf, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
     use crate::record::{ClaimRecord, State, Verdict};
 
     #[test]
@@ -178,7 +184,8 @@ mod tests {
             in_main: false,
             main,
             mains,
-            probe: false,
+            attempts: 0,
+            pause: None,
         });
         Journal::open(&other, 0).and_then(|mut journal| journal.write(record, true)).expect("dispatched");
 
@@ -188,6 +195,6 @@ mod tests {
         assert_eq!(Journal::peek(&term::journal(&other, 0)).expect("read").map(|_| ()), None);
         assert_eq!(siblings.sending(generation).expect("told"), None);
         let verdicts: Vec<_> = siblings.failures(generation).map(|failure| failure.verdict).collect();
-        assert_eq!(verdicts, [Verdict::Uncertain { probed: false }]);
+        assert_eq!(verdicts, [Verdict::Uncertain]);
     }
 }

@@ -44,12 +44,6 @@ pub fn contradicts(existing: &Fields, incoming: &Fields) -> bool {
         || evidence(existing, "enterpriseUrl", enterprise_url) != evidence(incoming, "enterpriseUrl", enterprise_url)
 }
 
-/// Whether it says whose it is. To the gate, who says nothing may be anybody.
-#[must_use]
-pub fn is_told(fields: &Fields) -> bool {
-    evidence(fields, "accountId", account_id).is_some() || evidence(fields, "email", email).is_some()
-}
-
 /// The gate: no field that both carry differs, and `incoming` carries every field that `existing` carries.
 ///
 /// Fields are `accountId` and `email`. Stricter than OpenClaw's own code, as its description says: members of one

@@ -102,7 +102,7 @@ impl Survey {
         }
     }
 
-    /// The rule of a call by this store's agent: see `newer` in `refresh/decide.rs`.
+    /// The rule of a call by this store's agent: see `newer` in `refresh/successor.rs`.
     ///
     /// `None` for one that the provider has refused, which is told as such; and for the copy of an agent that has not called
     /// since the last refresh, which every fleet has: a store that was put back was written since.
@@ -116,7 +116,7 @@ impl Survey {
             let generation = one.generation();
             one.refresh().is_some()
                 && !lineage.is_spent(generation)
-                && failures(generation).all(|failure| failure.verdict == Verdict::Unspent)
+                && !failures(generation).any(|failure| matches!(failure.verdict, Verdict::Dead { .. }))
         };
         let named: BTreeSet<_> = self.records().flat_map(Record::stores).map(canonical).collect();
         let is_looked_into =

@@ -315,7 +315,7 @@ mod tests {
     use crate::credential::tests::credential;
     use crate::credential::{Credential, Generation};
     use crate::ledger::Ledger;
-    use crate::record::{ClaimRecord, FailureRecord, LostWith, Pause, Receipt, Sealed, State, Verdict};
+    use crate::record::{ClaimRecord, FailureRecord, Lifetime, LostWith, Pause, Receipt, Sealed, State, Verdict};
     use serde_json::json;
     use std::fs;
     use std::path::PathBuf;
@@ -335,13 +335,20 @@ mod tests {
             in_main: true,
             main,
             mains,
-            probe: false,
+            attempts: 1,
+            pause: Some(pause()),
         });
         let received = credential(json!({"type": "oauth", "access": "secret", "expires": 1.5}));
         let mut ledger = Ledger::default();
         ledger.record(generation, Generation::of("s"));
         let failures = failure.into_iter().collect();
-        Record { state, epoch: 3, claim, receipts: vec![receipt(&received)], failures, ledger, stores: Vec::new() }
+        let lifetimes = vec![Lifetime { access: key, ms: 300_000.0 }];
+        let receipts = vec![receipt(&received)];
+        Record { state, epoch: 3, claim, receipts, failures, ledger, stores: Vec::new(), lifetimes }
+    }
+
+    fn pause() -> Pause {
+        Pause { until: 1.5, boot: "b".into(), since: 0.5 }
     }
 
     fn receipt(credential: &Credential) -> Receipt {
@@ -366,14 +373,13 @@ mod tests {
     fn every_record_is_read_as_it_was_written() {
         let generation = Generation::of("r");
         let (pid, at) = (7, 8.25);
-        let pause = Some(Pause { attempts: 2, until: 1.5, boot: "b".into(), since: Some(0.5) });
         let verdicts = [
             Verdict::Unspent,
-            Verdict::Uncertain { probed: true },
+            Verdict::Uncertain,
             Verdict::Dead { lost_with: Some(LostWith { pid, at }) },
             Verdict::Dead { lost_with: None },
         ];
-        let failure = |verdict| FailureRecord { generation, verdict, pid, at, pause: pause.clone() };
+        let failure = |verdict| FailureRecord { generation, verdict, pid, at, attempts: 2, pause: Some(pause()) };
         let failures = std::iter::once(None).chain(verdicts.map(|verdict| Some(failure(verdict))));
         let directory = tempfile::tempdir().expect("a directory");
         for failure in failures {

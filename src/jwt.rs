@@ -18,6 +18,16 @@ pub fn claims(token: &str) -> Option<Map<String, Value>> {
 /// `exp` (§4.1.4), in milliseconds since the epoch.
 #[must_use]
 pub fn expiry_ms(token: &str) -> Option<f64> {
-    let seconds = claims(token)?.get("exp")?.as_f64()?;
-    Some(seconds * 1000.0).filter(|ms| ms.is_finite())
+    instant_ms(&claims(token)?, "exp")
+}
+
+/// From `iat` (§4.1.6) to `exp`, in milliseconds.
+#[must_use]
+pub fn lifetime_ms(token: &str) -> Option<f64> {
+    let claims = claims(token)?;
+    Some(instant_ms(&claims, "exp")? - instant_ms(&claims, "iat")?).filter(|lifetime| *lifetime > 0.0)
+}
+
+fn instant_ms(claims: &Map<String, Value>, name: &str) -> Option<f64> {
+    Some(claims.get(name)?.as_f64()? * 1000.0).filter(|ms| ms.is_finite())
 }

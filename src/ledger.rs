@@ -71,15 +71,6 @@ impl Ledger {
         !generation.is_none() && self.0.iter().any(|(spent, _)| *spent == generation)
     }
 
-    /// Whether this generation may have been spent and forgotten: the ledger is full, and knows nothing of it.
-    #[must_use]
-    pub fn may_have_forgotten(&self, generation: Generation) -> bool {
-        let knows = |(spent, successor): &(Generation, Option<Generation>)| {
-            *spent == generation || *successor == Some(generation)
-        };
-        self.0.len() >= LEDGER_ENTRIES && !self.0.iter().any(knows)
-    }
-
     fn successor(&self, spent: Generation) -> Option<Generation> {
         let is_of_it = |(earlier, _): &&(Generation, _)| *earlier == spent && !spent.is_none();
         self.0.iter().filter(is_of_it).find_map(|(_, successor)| *successor)

@@ -292,7 +292,7 @@ pub fn acquire_blocking(target: &Target, patience: Duration) -> Result<Guard> {
     receiver.recv_timeout(patience).unwrap_or_else(|_| {
         // If the lock is on its way, the callback's receiver is gone and the guard is dropped there.
         let _ = ticket.leave();
-        Err(timed_out_beside(&target.base, &target.sidecar))
+        Err(target.timed_out())
     })
 }
 
@@ -323,6 +323,14 @@ pub fn timed_out(base: &Path) -> Error {
     timed_out_beside(base, &beside(base))
 }
 
+impl Target {
+    /// The error of a wait for it that ran out.
+    #[must_use]
+    pub fn timed_out(&self) -> Error {
+        timed_out_beside(&self.base, &self.sidecar)
+    }
+}
+
 fn timed_out_beside(base: &Path, sidecar: &Path) -> Error {
     let ours = term::current(base).ok().and_then(|term| Holder::read(&term::lock_file(base, term)));
     // Who waits for another program's lock file holds the kernel's lock meanwhile.
@@ -335,5 +343,7 @@ fn timed_out_beside(base: &Path, sidecar: &Path) -> Error {
         format!(", held by process {}{age}", holder.pid)
     });
     let message = format_args!("timed out waiting for the lock{whom}");
-    Error { holder: holder.map(Box::new), ..Error::at(Code::FileLockTimeout, base, message) }
+    // What is locked: a store's lock file lies elsewhere than the store.
+    let locked = sidecar.with_extension("");
+    Error { holder: holder.map(Box::new), ..Error::at(Code::FileLockTimeout, &locked, message) }
 }

@@ -16,6 +16,14 @@ const MAX_STORES: usize = 32;
 
 /// How many generations' failures are remembered in full: as many as stores.
 const MAX_FAILURES: usize = 32;
+/// How many access tokens' lifetimes are remembered: agents that share a profile id may each have a login of their own.
+const MAX_LIFETIMES: usize = 16;
+/// How long everyone waits after the first failure that nobody gave a time for; each further one doubles it.
+const FIRST_BACK_OFF_MS: f64 = 1_000.0;
+/// The longest such wait.
+const LAST_BACK_OFF_MS: f64 = 60_000.0;
+/// The longest wait that a provider may ask for: one hour.
+pub const MAX_BACK_OFF_MS: f64 = 3_600_000.0;
 
 /// How far a refresh has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -72,6 +80,18 @@ pub struct Record {
     /// The spent generations.
     #[serde(default, skip_serializing_if = "Ledger::is_empty")]
     pub ledger: Ledger,
+    /// How long access tokens live that were received here. The latest comes last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lifetimes: Vec<Lifetime>,
+}
+
+/// How long an access token lives, from its receipt to its expiry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lifetime {
+    /// The access token's digest.
+    pub access: Digest,
+    /// Milliseconds.
+    pub ms: f64,
 }
 
 /// Who sends which generation.
@@ -99,8 +119,12 @@ pub struct ClaimRecord {
     /// The generation that the main store held. If it holds another one since, a login has landed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mains: Option<Generation>,
-    /// Whether this is the one repetition that an uncertain outcome allows.
-    pub probe: bool,
+    /// How often in a row this generation was asked with before, and no token came.
+    #[serde(default)]
+    pub attempts: u32,
+    /// Should the owner die: when the next one may ask. `None`: at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
 }
 
 /// A received credential, and where it belongs.
@@ -142,7 +166,9 @@ pub struct FailureRecord {
     pub pid: u32,
     /// When it asked or was answered, in milliseconds since the epoch.
     pub at: f64,
-    /// The pause that the provider asked for.
+    /// How often in a row the provider was asked, and no token came.
+    pub attempts: u32,
+    /// Until when everyone waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
 }
@@ -153,11 +179,8 @@ pub struct FailureRecord {
 pub enum Verdict {
     /// The provider has not rotated.
     Unspent,
-    /// Whether the provider has rotated is unknown. One probe is allowed, unless it was made.
-    Uncertain {
-        /// Whether the probe was made.
-        probed: bool,
-    },
+    /// Whether the provider has rotated is unknown. It is asked again, until it says.
+    Uncertain,
     /// The provider refused it for good.
     Dead {
         /// The owner that died, or whose call was cut off, before the answer arrived; `None` if nobody's was.
@@ -165,28 +188,48 @@ pub enum Verdict {
     },
 }
 
-/// A pause that the provider asked for.
+/// A pause that everyone keeps, in every process, before a generation is sent again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pause {
-    /// How many in a row.
-    pub attempts: u32,
     /// When it ends, in milliseconds of [`crate::clock::Clock::boot_ms`].
     pub until: f64,
     /// The boot that `until` counts from; in another, the pause is over.
     pub boot: String,
     /// When it began, by the same clock: tells boots apart where `boot` can't.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<f64>,
+    pub since: f64,
 }
 
 impl Pause {
+    /// The pause that begins now, after so many failed `attempts` with `generation`: as long as the provider wants, within
+    /// bounds, else [`back_off_ms`].
+    #[must_use]
+    pub fn begin(clock: &dyn Clock, generation: Generation, attempts: u32, wanted_ms: Option<f64>) -> Self {
+        let ms = wanted_ms.map_or_else(|| back_off_ms(generation, attempts), applied_ms);
+        let since = clock.boot_ms();
+        Self { until: since + ms, boot: clock.boot_id(), since }
+    }
+
     /// How much of it is left, in milliseconds.
     #[must_use]
     pub fn left_ms(&self, clock: &dyn Clock) -> Option<f64> {
         let left = self.until - clock.boot_ms();
-        let is_on = clock.is_of_this_boot(&self.boot, self.since.unwrap_or(0.0)) && left > 0.0;
+        let is_on = clock.is_of_this_boot(&self.boot, self.since) && left > 0.0 && left <= MAX_BACK_OFF_MS;
         is_on.then_some(left)
     }
+}
+
+/// A pause that a provider asked for, as it is applied: at least a second, at most [`MAX_BACK_OFF_MS`].
+#[must_use]
+pub fn applied_ms(wanted_ms: f64) -> f64 {
+    wanted_ms.clamp(FIRST_BACK_OFF_MS, MAX_BACK_OFF_MS)
+}
+
+/// 1 s, 2 s, 4 s, … 60 s, and up to a quarter more: how much differs from login to login, so that an outage does not end with
+/// all of them at once. Taken from the digest, as everyone who waits for one login has to come to the same.
+fn back_off_ms(generation: Generation, attempts: u32) -> f64 {
+    let doublings = i32::try_from(attempts.saturating_sub(1)).unwrap_or(i32::MAX);
+    let jitter = f64::from(generation.digest().as_bytes()[0]) / 256.0 / 4.0;
+    (FIRST_BACK_OFF_MS * 2f64.powi(doublings)).min(LAST_BACK_OFF_MS) * (1.0 + jitter)
 }
 
 /// The owner whose call's outcome nobody learned.
@@ -204,16 +247,15 @@ impl Record {
         self.failures.retain(|earlier| earlier.generation != generation);
         self.failures.extend(failure);
         while self.failures.len() > MAX_FAILURES {
-            // First what the provider will say again, then what the ledger can say as well. One that may still be sent, once,
-            // is at worst forgotten: to bury it would cost a login for certain.
+            // First what the provider will say again, then what the ledger can say as well.
             let worth = |failure: &FailureRecord| match failure.verdict {
                 Verdict::Unspent => 0,
-                Verdict::Dead { .. } | Verdict::Uncertain { probed: true } => 1,
-                Verdict::Uncertain { probed: false } => 2,
+                Verdict::Dead { .. } => 1,
+                Verdict::Uncertain => 2,
             };
             let Some(at) = (0..self.failures.len()).min_by_key(|at| worth(&self.failures[*at])) else { return };
             let gone = self.failures.remove(at);
-            if worth(&gone) == 1 {
+            if matches!(gone.verdict, Verdict::Dead { .. }) {
                 self.ledger.bury(gone.generation);
             }
         }
@@ -244,6 +286,11 @@ impl Record {
                 self.stores.insert(0, store.clone());
             }
         }
+        for lifetime in &earlier.lifetimes {
+            if self.lifetime_ms(lifetime.access).is_none() {
+                self.lifetimes.insert(0, lifetime.clone());
+            }
+        }
         self.epoch = self.epoch.max(earlier.epoch);
         if self.claim.is_none() {
             self.claim.clone_from(&earlier.claim);
@@ -255,8 +302,9 @@ impl Record {
     pub fn take_over_failures(&mut self, earlier: &Self) {
         let cut_off = earlier.claim.as_ref().and_then(|claim| earlier.failure_of(claim.generation));
         for failure in earlier.failures.iter().cloned().chain(cut_off) {
-            let own = self.failure_of(failure.generation).map(|own| own.severity());
-            if !self.ledger.is_spent(failure.generation) && own.is_none_or(|own| own < failure.severity()) {
+            let weight = |failure: &FailureRecord| (failure.severity(), failure.attempts);
+            let own = self.failure_of(failure.generation).as_ref().map(weight);
+            if !self.ledger.is_spent(failure.generation) && own.is_none_or(|own| own < weight(&failure)) {
                 self.set_failure(failure.generation, Some(failure));
             }
         }
@@ -281,11 +329,33 @@ impl Record {
     #[must_use]
     pub fn failure_of(&self, generation: Generation) -> Option<FailureRecord> {
         if let Some(claim) = self.claim.as_ref().filter(|_| self.is_sending(generation)) {
-            let (pid, at) = (claim.pid, claim.at);
-            let verdict = Verdict::Uncertain { probed: claim.probe };
-            return Some(FailureRecord { generation, verdict, pid, at, pause: None });
+            // Who lost the first answer says more than who lost the latest.
+            let first = self.failure_before(generation).filter(|failure| failure.verdict == Verdict::Uncertain);
+            let (pid, at) = first.map_or((claim.pid, claim.at), |first| (first.pid, first.at));
+            let (attempts, pause) = (claim.attempts.saturating_add(1), claim.pause.clone());
+            return Some(FailureRecord { generation, verdict: Verdict::Uncertain, pid, at, attempts, pause });
         }
-        self.failures.iter().find(|failure| failure.generation == generation).cloned()
+        self.failure_before(generation).cloned()
+    }
+
+    /// What stood in the way of sending this generation before the call that is under way.
+    #[must_use]
+    pub fn failure_before(&self, generation: Generation) -> Option<&FailureRecord> {
+        self.failures.iter().find(|failure| failure.generation == generation)
+    }
+
+    /// Notes how long an access token lives.
+    pub fn note_lifetime(&mut self, access: Digest, ms: f64) {
+        self.lifetimes.retain(|known| known.access != access);
+        self.lifetimes.push(Lifetime { access, ms });
+        let excess = self.lifetimes.len().saturating_sub(MAX_LIFETIMES);
+        self.lifetimes.drain(..excess);
+    }
+
+    /// How long this access token lives, if it was received here.
+    #[must_use]
+    pub fn lifetime_ms(&self, access: Digest) -> Option<f64> {
+        self.lifetimes.iter().find(|known| known.access == access).map(|known| known.ms)
     }
 
     /// Whether an owner is sending this generation, or was when it died.
@@ -356,10 +426,22 @@ impl FailureRecord {
     pub fn severity(&self) -> u8 {
         match self.verdict {
             Verdict::Unspent => 0,
-            Verdict::Uncertain { probed: false } => 1,
-            Verdict::Uncertain { probed: true } => 2,
-            Verdict::Dead { .. } => 3,
+            Verdict::Uncertain => 1,
+            Verdict::Dead { .. } => 2,
         }
+    }
+
+    /// What several keys know of one generation, taken together: one may know that a call was cut off, and another that its
+    /// repetition was refused. The worst verdict counts, the most attempts, and the longest pause.
+    #[must_use]
+    pub fn together(failures: impl IntoIterator<Item = Self>, clock: &dyn Clock) -> Option<Self> {
+        failures.into_iter().reduce(|one, other| {
+            let attempts = one.attempts.max(other.attempts);
+            let left = |failure: &Self| failure.pause.as_ref().and_then(|pause| pause.left_ms(clock)).unwrap_or(0.0);
+            let pause = if left(&one) >= left(&other) { one.pause.clone() } else { other.pause.clone() };
+            let worst = if other.severity() > one.severity() { other } else { one };
+            Self { attempts, pause, ..worst }
+        })
     }
 }
 

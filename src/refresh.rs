@@ -6,6 +6,7 @@
 
 mod commit;
 mod decide;
+mod known;
 mod settle;
 mod successor;
 
@@ -19,19 +20,24 @@ use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::identity;
 use crate::journal::Journal;
+use crate::jwt;
 use crate::key::Key;
-use crate::ledger::Ledger;
-use crate::lock::{Guard, term};
+use crate::lock::Guard;
 use crate::record::Record;
 use crate::store::{ADOPTION_PATIENCE, Profile, Recent, Store};
+use known::Known;
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use zeroize::Zeroizing;
 
 /// A token that expires within this many milliseconds counts as expired (OpenClaw's rule).
 pub const DEFAULT_REFRESH_MARGIN_MS: f64 = 300_000.0;
+
+/// The margin is at most this part of a token's life, as far as that is known: a token that lives no longer than the margin
+/// would be refreshed at every call.
+pub const MAX_MARGIN: f64 = 0.2;
 
 /// What a caller asks for.
 pub struct Call {
@@ -45,8 +51,10 @@ pub struct Call {
     pub own: Store,
     /// The main agent's store; `None` if the calling agent is the main agent.
     pub main: Option<Store>,
-    /// See [`DEFAULT_REFRESH_MARGIN_MS`].
+    /// See [`DEFAULT_REFRESH_MARGIN_MS`]; at most [`MAX_MARGIN`] of the token's life.
     pub margin_ms: f64,
+    /// Serve the stored access token while it has not expired, whatever keeps it from being refreshed.
+    pub serve_unexpired: bool,
     /// Replace the credential although it has not expired: the access token that the first [`Call::look`] finds is
     /// rejected.
     pub force: bool,
@@ -55,6 +63,8 @@ pub struct Call {
     /// Digests of the access tokens that the first [`Call::look`] found: own and main's. An unexpired one that has come
     /// since is what we would get ourselves, even if it lives shorter than the margin.
     pub seen: OnceLock<[Option<Digest>; 2]>,
+    /// What the stores held when this call last read them.
+    pub last_seen: Mutex<Option<Credential>>,
     /// What to do when nobody knows whether the provider has rotated.
     pub uncertain: Uncertain,
     /// Now.
@@ -64,10 +74,11 @@ pub struct Call {
 /// What to do when nobody knows whether the provider has rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Uncertain {
-    /// Ask once more with the same refresh token. A provider that has rotated may take that for theft.
+    /// Ask again with the same refresh token, after a pause that everyone keeps, until the provider says. If it has rotated,
+    /// it may take that for theft; but then the login is lost anyway, as nobody has the new token.
     #[default]
     Probe,
-    /// Fail, until another refresh token is stored.
+    /// Fail, until another refresh token is stored, or a caller asks again that may.
     Fail,
 }
 
@@ -78,6 +89,13 @@ pub enum Served {
     Absent,
     /// The stored credential is usable.
     Fresh(Credential),
+    /// The stored credential is about to expire, and can't be refreshed now.
+    Unexpired {
+        /// It.
+        credential: Credential,
+        /// Why not.
+        refresh_error: Error,
+    },
     /// Main's or a peer's credential was taken over.
     Adopted {
         /// It.
@@ -216,7 +234,9 @@ impl Call {
             (None, _) => return None,
         };
         let Profile::Oauth(held) = &recent.profile else { return None };
-        (self.is_of_provider(held) && self.is_usable(held)).then_some(recent)
+        let now_ms = self.clock.now_ms();
+        let is_usable = held.is_usable(now_ms, self.margin_ms) || held.is_usable(now_ms, self.margin_of(held, None));
+        (is_usable && self.is_of_provider(held) && !self.is_rejected(held)).then_some(recent)
     }
 
     /// Tries without the lock: the stored credential, then what a peer in this process just got, then main's.
@@ -246,7 +266,7 @@ impl Call {
         // Most have nothing to adopt, and need no journal to know.
         let offered = peers.into_iter().chain(&mains).filter(|offered| self.is_usable(offered));
         for offered in offered {
-            if self.is_adoptable(&held, offered, &self.spent()) {
+            if self.is_adoptable(&held, offered, &self.known()) {
                 return self.adopt(offered).map(Some);
             }
         }
@@ -257,7 +277,36 @@ impl Call {
     /// was rejected.
     pub fn unexpired(&self) -> Result<Option<Credential>> {
         let held = self.held()?.map(|(_, held)| held);
-        Ok(held.filter(|held| held.is_unexpired(self.clock.now_ms()) && !self.is_rejected(held)))
+        Ok(held.filter(|held| self.is_good(held)))
+    }
+
+    /// The same, where the stores can't be read: what this call saw there.
+    #[must_use]
+    pub fn last_seen(&self) -> Option<Credential> {
+        let seen = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        seen.filter(|seen| self.is_good(seen))
+    }
+
+    /// The same, where a host does not answer: what this process saw there.
+    #[must_use]
+    pub fn last_seen_by_process(&self) -> Option<Credential> {
+        let profile_id = self.key.profile_id();
+        let seen = std::iter::once(&self.own).chain(&self.main).find_map(|store| match store.last_seen(profile_id) {
+            Some(Profile::Oauth(seen)) => Some(seen),
+            _ => None,
+        });
+        let seen = seen.filter(|seen| self.is_of_provider(seen) && self.is_good(seen));
+        self.last_seen().or(seen)
+    }
+
+    /// What to tell a caller that has waited in vain, if that is for a store's lock.
+    #[must_use]
+    pub fn delay(&self) -> Option<Error> {
+        std::iter::once(&self.own).chain(&self.main).find_map(Store::delay)
+    }
+
+    fn is_good(&self, held: &Credential) -> bool {
+        held.is_unexpired(self.clock.now_ms()) && !self.is_rejected(held)
     }
 
     /// The credential that this call is about, and which store holds it.
@@ -267,8 +316,12 @@ impl Call {
             (profile, Some(main)) if profile.is_absent() => (Place::Main, main.read(profile_id)?),
             (profile, _) => (Place::Own, profile),
         };
-        let Profile::Oauth(credential) = profile else { return Ok(None) };
+        let Profile::Oauth(credential) = profile else {
+            *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            return Ok(None);
+        };
         if self.is_of_provider(&credential) {
+            *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(credential.clone());
             return Ok(Some((place, credential)));
         }
         let message = "the stored profile belongs to another provider than the call names";
@@ -300,12 +353,23 @@ impl Call {
         self.main.as_ref().unwrap_or(&self.own)
     }
 
+    /// Whether it outlives its margin, or has come since this call began and has not expired.
     fn is_usable(&self, credential: &Credential) -> bool {
         let now_ms = self.clock.now_ms();
+        if self.is_rejected(credential) || !credential.is_unexpired(now_ms) {
+            return false;
+        }
         let has_come_since = || self.seen.get().is_some_and(|seen| !seen.contains(&access_digest(credential)));
-        let is_usable =
-            credential.is_usable(now_ms, self.margin_ms) || (credential.is_unexpired(now_ms) && has_come_since());
-        is_usable && !self.is_rejected(credential)
+        let lifetime_ms = || self.known().lifetime_ms(access_digest(credential)?);
+        credential.is_usable(now_ms, self.margin_ms)
+            || has_come_since()
+            || credential.is_usable(now_ms, self.margin_of(credential, lifetime_ms()))
+    }
+
+    /// How long before its expiry a credential counts as expired, if it lives for `lifetime_ms` or tells so itself.
+    fn margin_of(&self, credential: &Credential, lifetime_ms: Option<f64>) -> f64 {
+        let lifetime_ms = lifetime_ms.or_else(|| credential.access().and_then(jwt::lifetime_ms));
+        lifetime_ms.map_or(self.margin_ms, |lifetime| self.margin_ms.min(lifetime * MAX_MARGIN))
     }
 
     fn is_of_provider(&self, credential: &Credential) -> bool {
@@ -317,21 +381,26 @@ impl Call {
     }
 
     /// Whether `offered` is usable, newer than `held`, and may take its place. A refresh token that was spent is not newer,
-    /// however long the access token beside it lives, unless what it replaces was spent for it.
-    fn is_adoptable(&self, held: &Credential, offered: &Credential, ledger: &Ledger) -> bool {
-        let descends = ledger.descends(offered.generation(), held.generation());
-        let is_newer = descends || (offered.outlives(held) && !ledger.is_spent(offered.generation()));
-        self.is_usable(offered) && may_replace(held, offered, descends) && is_newer
+    /// however long the access token beside it lives, unless what it replaces was spent for it. One that the provider has
+    /// refused for good is of no use to anybody.
+    fn is_adoptable(&self, held: &Credential, offered: &Credential, known: &Known) -> bool {
+        let descends = known.ledger.descends(offered.generation(), held.generation());
+        let is_newer = descends || (offered.outlives(held) && !known.ledger.is_spent(offered.generation()));
+        self.is_usable(offered)
+            && may_replace(held, offered, descends)
+            && is_newer
+            && !known.is_dead(offered.generation())
     }
 
-    /// What the key's journals know of spent generations. Without its lock only as good as this: of a successor that a
-    /// store was seen to hold before, it is known.
-    fn spent(&self) -> Ledger {
-        let last = term::current(&self.lock_base).unwrap_or_default();
-        let journals = (0..=last).map(|term| Journal::peek(&term::journal(&self.lock_base, term)));
-        // One that can't be read tells nothing; the provider is not asked then.
-        let ledgers: Vec<_> = journals.filter_map(|record| Some(record.ok()??.ledger)).collect();
-        Ledger::union(&ledgers)
+    /// What the key's journals know. Without its lock only as good as this: of a successor that a store was seen to hold
+    /// before, it is known.
+    fn known(&self) -> Known {
+        Known::read(&self.lock_base)
+    }
+
+    /// Whether the caller takes this credential although it should have been refreshed.
+    fn may_serve(&self, held: &Credential) -> bool {
+        self.serve_unexpired && self.is_good(held)
     }
 
     /// Takes a credential over into the agent's own store, which is looked at again under its lock. That is waited for
@@ -342,7 +411,7 @@ impl Call {
             Profile::Oauth(now) if self.is_usable(&now) && self.is_of_provider(&now) => {
                 (None, Some(Served::Fresh(now)))
             }
-            Profile::Oauth(now) if self.is_adoptable(&now, offered, &self.spent()) => {
+            Profile::Oauth(now) if self.is_adoptable(&now, offered, &self.known()) => {
                 (Some(now.replaced_by(offered)), Some(adopted(None)))
             }
             Profile::Oauth(_) | Profile::NotOauth => (None, None),

@@ -1,7 +1,7 @@
 //! Where credentials are kept: OpenClaw's files, or whatever a host keeps them in.
 
 use crate::credential::Credential;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fields::Fields;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,6 +114,24 @@ impl Store {
         match self {
             Self::File(file) => file.recent(profile_id),
             Self::Host(_) | Self::Elsewhere(_) => None,
+        }
+    }
+
+    /// What to tell somebody who has waited in vain, if that is for this file's lock.
+    #[must_use]
+    pub fn delay(&self) -> Option<Error> {
+        match self {
+            Self::File(file) => file.delay(),
+            Self::Host(_) | Self::Elsewhere(_) => None,
+        }
+    }
+
+    /// What a host's store was last seen to hold by this process, for when it does not answer.
+    #[must_use]
+    pub fn last_seen(&self, profile_id: &str) -> Option<Profile> {
+        match self {
+            Self::Host(host) => host.last_seen(profile_id),
+            Self::File(_) | Self::Elsewhere(_) => None,
         }
     }
 

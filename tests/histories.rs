@@ -2,7 +2,9 @@
 //!
 //! A provider model rotates at each use and counts. After each step it is checked that
 //!
-//! - no generation was sent twice, but for one probe of an outcome that nobody learned;
+//! - a generation is sent again only if nobody learned what became of it, one call at a time, and not before the back-off
+//!   that is on record allows it;
+//! - nobody is told to log in while a store that it can see holds the current token of its grant;
 //! - no received credential was lost;
 //! - no store holds tokens under another account than they were issued to;
 //! - every caller was answered, and in the end everyone whose grant is alive is served.
@@ -15,20 +17,20 @@
 use oauth_refresh_lock::clock::Clock;
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::disk::fault::{self, Fault};
-use oauth_refresh_lock::error::Code;
+use oauth_refresh_lock::error::{Code, Error};
 use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::record::Record;
 use oauth_refresh_lock::refresh::{Call, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain};
-use oauth_refresh_lock::store::{FileStore, Profile};
+use oauth_refresh_lock::store::{FileStore, Profile, Store};
 use serde_json::{Map, Value, json};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 const HISTORIES: u64 = 10_000;
 const STEPS: u64 = 24;
@@ -83,7 +85,7 @@ struct Tally {
     refreshed: AtomicU64,
     adopted: AtomicU64,
     recovered: AtomicU64,
-    probes: AtomicU64,
+    repeats: AtomicU64,
     deaths: AtomicU64,
     faults: AtomicU64,
     resurrections_refused: AtomicU64,
@@ -97,7 +99,7 @@ impl Tally {
             ("refreshes", &self.refreshed),
             ("adoptions", &self.adopted),
             ("recoveries", &self.recovered),
-            ("probes", &self.probes),
+            ("repeats", &self.repeats),
             ("deaths", &self.deaths),
             ("faults", &self.faults),
             ("refused resurrections", &self.resurrections_refused),
@@ -112,7 +114,7 @@ impl Tally {
             (&self.refreshed, &other.refreshed),
             (&self.adopted, &other.adopted),
             (&self.recovered, &other.recovered),
-            (&self.probes, &other.probes),
+            (&self.repeats, &other.repeats),
             (&self.deaths, &other.deaths),
             (&self.faults, &other.faults),
             (&self.resurrections_refused, &other.resurrections_refused),
@@ -196,6 +198,10 @@ struct Sent {
     times: u32,
     /// Whether nobody may have learned what the provider answered.
     unknown: bool,
+    /// How often in a row its outcome, or the provider's wish that everyone wait, was put on record.
+    failures: i32,
+    /// Before this instant of the boot's clock nobody may ask again.
+    not_before: f64,
 }
 
 #[derive(Default)]
@@ -238,10 +244,9 @@ impl Provider {
     fn receive(&mut self, token: &str, tally: &Tally) -> bool {
         let sent = self.sent.entry(token.to_owned()).or_default();
         sent.times += 1;
-        assert!(sent.times <= 2, "{token} was sent {} times", sent.times);
-        if sent.times == 2 {
+        if sent.times > 1 {
             assert!(sent.unknown, "{token} was sent again although its outcome was known");
-            count(&tally.probes);
+            count(&tally.repeats);
         }
         let (grant, generation) = Self::origin(token);
         let grant = &mut self.grants[grant];
@@ -257,6 +262,13 @@ impl Provider {
 
     fn unknown(&mut self, token: &str) {
         self.sent.entry(token.to_owned()).or_default().unknown = true;
+    }
+
+    /// A failure is on record: from now on everyone waits, each time twice as long.
+    fn failed(&mut self, token: &str, now: f64, wanted: Option<f64>) {
+        let sent = self.sent.entry(token.to_owned()).or_default();
+        sent.failures += 1;
+        sent.not_before = now + wanted.unwrap_or((1_000.0 * 2f64.powi(sent.failures - 1)).min(60_000.0));
     }
 }
 
@@ -384,7 +396,7 @@ impl History {
             Err(error) => {
                 // It may have been on record already that the provider is being asked.
                 self.died_deciding |= strike.is_some();
-                self.refused(error.code, &error.message, strike);
+                self.refused(&call, &error, strike);
             }
         }
     }
@@ -392,8 +404,10 @@ impl History {
     fn decided(&mut self, call: Call, decision: Decision, strike: Option<(usize, Fault)>) {
         match decision {
             Decision::Served(served) => self.served(&call, served),
-            Decision::BackOff(ms) => {
+            Decision::BackOff { wait_ms: ms, error } => {
                 assert!(ms > 0.0 && ms <= 3_600_000.0, "{ms}");
+                assert!(matches!(error.code, Code::RefreshBackoff | Code::RefreshUncertain), "{error}");
+                assert!(!error.message.contains("log in"), "{error}");
                 self.say(format!("back-off {ms}"));
             }
             Decision::Busy { .. } => self.say("busy".to_owned()),
@@ -403,6 +417,7 @@ impl History {
             Decision::Dispatched(flight) => {
                 let token = flight.credential().refresh().expect("a refresh token").to_owned();
                 self.say(format!("dispatched {token}"));
+                self.check_turn(&token);
                 if matches!(strike, Some((_, Fault::Crash))) {
                     // Died between the record and the call: nobody can know that it was not sent.
                     self.provider.unknown(&token);
@@ -412,6 +427,13 @@ impl History {
                 self.pending.push(Pending { call, flight, token, answer: None, disturbed: false });
             }
         }
+    }
+
+    /// Nobody asks beside another who does, or before the time on record.
+    fn check_turn(&self, token: &str) {
+        assert!(self.pending.iter().all(|other| other.token != token), "{token} is being sent already");
+        let not_before = self.provider.sent.get(token).map_or(0.0, |sent| sent.not_before);
+        assert!(self.clock.boot_ms() >= not_before, "{token} is sent {} ms early", not_before - self.clock.boot_ms());
     }
 
     /// The provider answers a pending call, or the network loses it.
@@ -470,10 +492,18 @@ impl History {
         self.say(format!("{token} fails: {class:?}"));
         let Pending { call, flight, .. } = pending;
         let (failed, _) = fault::on_this_thread(strike, || call.fail(flight, class));
+        if strike.is_none() {
+            let now = self.clock.boot_ms();
+            match class {
+                FailureClass::AnsweredUnspent(wanted) => self.provider.failed(&token, now, wanted),
+                FailureClass::Uncertain => self.provider.failed(&token, now, None),
+                FailureClass::NotSent | FailureClass::AnsweredDead => {}
+            }
+        }
         match failed {
             Ok(Failed::Instead(decision)) => self.decided(call, decision, strike),
             Ok(Failed::ForGood(_)) => {}
-            Err(error) => self.refused(error.code, &error.message, strike),
+            Err(error) => self.refused(&call, &error, strike),
         }
     }
 
@@ -605,6 +635,10 @@ impl History {
         let credential = match served {
             Served::Absent => return,
             Served::Fresh(credential) => credential,
+            Served::Unexpired { credential, refresh_error } => {
+                self.say(format!("kept from refreshing: {refresh_error}"));
+                credential
+            }
             Served::Adopted { credential, .. } => {
                 count(&self.tally.adopted);
                 credential
@@ -618,17 +652,35 @@ impl History {
         self.check_served(call, &credential);
     }
 
-    fn refused(&mut self, code: Code, message: &str, strike: Option<(usize, Fault)>) {
+    fn refused(&mut self, call: &Call, error: &Error, strike: Option<(usize, Fault)>) {
+        let (code, message) = (error.code, &error.message);
         self.say(format!("refused: {}", code.as_str()));
         let is_token = |word: &str| word.starts_with(|first: char| first.is_ascii_digit());
         let secret = ["refresh-", "access-"].iter().any(|kind| message.split(kind).skip(1).any(is_token));
         assert!(!secret, "a secret: {message}");
         if code == Code::RefreshTokenSpent {
             count(&self.tally.resurrections_refused);
+            assert!(strike.is_some() || !self.sees_current_token(call), "told to log in beside a living successor");
         }
+        let may_repeat = self.uncertain == Uncertain::Probe;
+        assert!(code != Code::RefreshUncertain || !may_repeat, "an outcome that is not known ended the login");
         let known =
             matches!(code, Code::RefreshTokenSpent | Code::GrantDead | Code::RefreshUncertain | Code::Superseded);
         assert!(known || strike.is_some(), "refused without a fault: {} {message}", code.as_str());
+    }
+
+    /// Whether one of the caller's stores holds, under any name, the current token of the grant that the caller has.
+    fn sees_current_token(&self, call: &Call) -> bool {
+        let stores = [Some(&call.own), call.main.as_ref()].into_iter().flatten();
+        let held = |store: &Store, profile: &str| match store.read(profile) {
+            Ok(Profile::Oauth(held)) => held.refresh().map(Provider::origin),
+            _ => None,
+        };
+        let own = stores.clone().find_map(|store| held(store, call.key.profile_id()));
+        let Some((grant, _)) = own else { return false };
+        let current = (grant, self.provider.grants[grant].current);
+        let sees = |store| PROFILES.iter().any(|profile| held(store, profile) == Some(current));
+        !self.provider.grants[grant].revoked && stores.into_iter().any(sees)
     }
 
     /// A credential that was served is of one piece, unexpired and of the account it says.
@@ -693,8 +745,9 @@ impl History {
             let (grant, generation) = Provider::origin(&token);
             let grant = &self.provider.grants[grant];
             let never_sent = self.provider.sent.get(&token).is_none_or(|sent| sent.times == 0 && !sent.unknown);
-            let may_ask = self.uncertain == Uncertain::Probe || !self.died_deciding;
-            !grant.revoked && grant.current == generation && never_sent && may_ask
+            // However often it was sent: who may ask again is told what became of it.
+            let may_ask = self.uncertain == Uncertain::Probe || (never_sent && !self.died_deciding);
+            !grant.revoked && grant.current == generation && may_ask
         });
         if let Ok(Some(served)) = call.look(None) {
             return self.served(&call, served);
@@ -717,11 +770,11 @@ impl History {
                 }
             }
             Ok(Decision::Served(served)) => self.served(&call, served),
-            Ok(Decision::BackOff(ms)) => panic!("still backing off {ms} ms"),
+            Ok(Decision::BackOff { wait_ms, error }) => panic!("still backing off {wait_ms} ms: {error}"),
             Ok(Decision::Busy { .. } | Decision::Later(_)) => panic!("somebody still holds a generation"),
             Err(error) => {
                 assert!(!alive, "{agent} has a living grant and gets {error}");
-                self.refused(error.code, &error.message, None);
+                self.refused(&call, &error, None);
             }
         }
     }
@@ -759,6 +812,8 @@ impl History {
             force: false,
             rejected: OnceLock::new(),
             seen: OnceLock::new(),
+            last_seen: Mutex::default(),
+            serve_unexpired: true,
             uncertain: self.uncertain,
             clock: self.clock.clone(),
         }

@@ -120,14 +120,14 @@ fn shown_store(state_dir: &Path, store: &StoreReport) -> Value {
 }
 
 fn shown_failure(failure: &FailureRecord) -> Value {
-    let (outcome, probed) = match &failure.verdict {
-        Verdict::Unspent => ("answered_unspent", false),
-        Verdict::Uncertain { probed } => ("uncertain", *probed),
-        Verdict::Dead { .. } => ("answered_dead", false),
+    let outcome = match &failure.verdict {
+        Verdict::Unspent => "answered_unspent",
+        Verdict::Uncertain => "uncertain",
+        Verdict::Dead { .. } => "answered_dead",
     };
     json!({
         "outcome": outcome,
-        "probed": probed,
+        "attempts": failure.attempts,
         "pid": failure.pid,
         "at": failure.at,
         "retryAfterMs": pause_left(failure, &SystemClock),

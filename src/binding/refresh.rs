@@ -4,7 +4,7 @@ use super::host_store::NativeHostStore;
 use super::lock::NativeLock;
 use super::paths::{Surroundings, state_dir};
 use super::task::Promise;
-use super::{Reply, task};
+use super::{Failure, Reply, task};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
@@ -44,6 +44,8 @@ pub struct RefreshRequest {
     pub force_refresh: bool,
     /// See `RefreshOptions`.
     pub rejected_access: Option<String>,
+    /// See `RefreshOptions`.
+    pub serve_unexpired: bool,
     /// `probe` or `fail`.
     pub uncertain: Option<String>,
     /// For the defaults.
@@ -106,9 +108,11 @@ impl NativeRefresh {
             own,
             main,
             margin_ms: request.refresh_margin_ms.unwrap_or(DEFAULT_REFRESH_MARGIN_MS),
+            serve_unexpired: request.serve_unexpired,
             force: request.force_refresh,
             rejected,
             seen: OnceLock::new(),
+            last_seen: Mutex::default(),
             uncertain: if request.uncertain.as_deref() == Some("fail") { Uncertain::Fail } else { Uncertain::Probe },
             clock: Arc::new(SystemClock),
             state_dir,
@@ -167,6 +171,21 @@ impl NativeRefresh {
         })
     }
 
+    /// See [`Call::last_seen`]; with `by_process` [`Call::last_seen_by_process`].
+    #[napi]
+    #[must_use]
+    pub fn last_seen(&self, by_process: bool) -> Reply {
+        let seen = if by_process { self.call.last_seen_by_process() } else { self.call.last_seen() };
+        seen.map_or_else(Reply::default, |credential| served(Served::Fresh(credential)))
+    }
+
+    /// See [`Call::delay`].
+    #[napi]
+    #[must_use]
+    pub fn delay(&self) -> Option<Failure> {
+        self.call.delay().map(Failure::from)
+    }
+
     /// See [`Call::decide`]. Takes the lock over: it is released with the call's end, or handed back with `busy`.
     #[napi]
     pub fn decide<'env>(&self, env: &'env Env, lock: &NativeLock) -> napi::Result<Object<'env>> {
@@ -223,7 +242,7 @@ impl NativeRefresh {
             promise.settle(match failed {
                 // The next turn meets the other owner; this one has its error.
                 Ok(
-                    Failed::Instead(Decision::Busy { .. } | Decision::BackOff(_) | Decision::Later(_))
+                    Failed::Instead(Decision::Busy { .. } | Decision::BackOff { .. } | Decision::Later(_))
                     | Failed::ForGood(None),
                 ) => Reply::default(),
                 Ok(Failed::Instead(decision)) => decided(decision, &slot),
@@ -295,7 +314,9 @@ pub(super) fn put(slot: &Slot, flight: Box<InFlight>) {
 pub(super) fn decided(decision: Decision, slot: &Slot) -> Reply {
     match decision {
         Decision::Served(by) => served(by),
-        Decision::BackOff(wait_ms) => Reply::from(json!({ "kind": "backoff", "waitMs": wait_ms })),
+        Decision::BackOff { wait_ms, error } => {
+            Reply::from(json!({ "kind": "backoff", "waitMs": wait_ms, "refreshError": words(&error) }))
+        }
         Decision::Later(wait_ms) => Reply::from(json!({ "kind": "later", "waitMs": wait_ms })),
         Decision::TakenOver => Reply::from(json!({ "kind": "takenOver" })),
         // Handled where the lock can be handed back.
@@ -315,6 +336,9 @@ fn served(by: Served) -> Reply {
     match by {
         Served::Absent => Reply::from(json!({ "kind": "absent" })),
         Served::Fresh(credential) => reply("fresh", None, &credential),
+        Served::Unexpired { credential, refresh_error } => {
+            Reply::from(json!({ "kind": "fresh", "refreshError": words(&refresh_error) })).with(&credential)
+        }
         Served::Recovered { credential, not_saved } => reply("recovered", not_saved, &credential),
         Served::Adopted { credential, not_saved } => reply("adopted", not_saved, &credential),
     }

@@ -6,7 +6,7 @@ use crate::error::{Code, Error, Result};
 use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::mirror::{self, Reason};
-use crate::record::{Receipt, Record, State};
+use crate::record::{Receipt, Record, State, Verdict};
 use crate::store::{Profile, Store};
 
 /// What became of a received credential in the stores.
@@ -50,7 +50,7 @@ impl Call {
         let own = self.swap(&store, received, receipt, &record.ledger);
         let main = self.main_store();
         let main = (main.path() != store.path())
-            .then(|| self.mirror(main, received, receipt, &record.ledger, matches!(own, Ok(Swap::Done(_)))));
+            .then(|| self.mirror(main, received, receipt, record, matches!(own, Ok(Swap::Done(_)))));
         let holder = match (&own, &main) {
             (Ok(Swap::Done(_)), _) => Some(store.path()),
             (_, Some(Ok(reason))) if reason.writes() => Some(self.main_store().path()),
@@ -143,10 +143,15 @@ impl Call {
         main: &Store,
         received: &Credential,
         receipt: &Receipt,
-        ledger: &Ledger,
+        record: &Record,
         own_has_it: bool,
     ) -> Result<Reason> {
         let is_its_main = receipt.main.as_deref() == Some(main.path());
+        let ledger = &record.ledger;
+        let is_dead = |existing: &Credential| {
+            let failure = record.failure_before(existing.generation());
+            failure.is_some_and(|failure| matches!(failure.verdict, Verdict::Dead { .. }))
+        };
         main.update(self.key.profile_id(), |existing| {
             let is_unchanged = match &existing {
                 Profile::Oauth(existing) => receipt.mains == Some(existing.generation()),
@@ -158,7 +163,11 @@ impl Call {
                 Profile::Missing if receipt.in_main => Reason::LoggedOut,
                 Profile::NoStore | Profile::Missing => mirror::decide(None, received),
                 Profile::NotOauth => Reason::NonOauthExistingCredential,
-                Profile::Oauth(existing) => mirror::decide(Some(existing.fields()), received),
+                Profile::Oauth(existing) => match mirror::decide(Some(existing.fields()), received) {
+                    // However long its access token lives, nothing comes after it.
+                    Reason::IncomingNotFresher if is_dead(existing) => Reason::IncomingFresher,
+                    reason => reason,
+                },
             };
             let reason = match &existing {
                 _ if may_take && by_table.writes() => by_table,

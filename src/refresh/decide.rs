@@ -1,19 +1,16 @@
 //! The decision under the key's lock: serve, wait, or ask the provider.
 
 use super::commit::Recovered;
-use super::{Call, InFlight, OnRecord, Place, Served, Uncertain, may_replace};
+use super::known::Known;
+use super::{Call, InFlight, OnRecord, Place, Served, Uncertain, access_digest, may_replace};
 use crate::credential::{self, Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::grant::{self, Sending, Siblings};
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
-use crate::ledger::Ledger;
 use crate::lock::{Guard, Recheck};
-use crate::record::{ClaimRecord, FailureRecord, LostWith, Pause, Record, Sealed, State, Verdict};
+use crate::record::{ClaimRecord, FailureRecord, LostWith, Pause, Sealed, State, Verdict};
 use crate::store::Profile;
 use std::path::PathBuf;
-
-/// A pause that a provider asked for is honoured up to this long: one hour.
-pub(super) const MAX_BACK_OFF_MS: f64 = 3_600_000.0;
 
 /// How long to let an owner be that has just been taken over from without being stuck.
 const OUT_OF_TERM_PAUSE_MS: f64 = 500.0;
@@ -25,8 +22,13 @@ pub enum Decision {
     Served(Served),
     /// Ask the provider. It is on record that it is being asked.
     Dispatched(Box<InFlight>),
-    /// Decide again in this many milliseconds: the provider asked for a pause. The locks are released.
-    BackOff(f64),
+    /// Decide again after a pause that everyone keeps. The locks are released.
+    BackOff {
+        /// In so many milliseconds.
+        wait_ms: f64,
+        /// What to tell a caller that can't wait so long.
+        error: Error,
+    },
     /// Decide again in this many milliseconds: an owner that is not stuck, of a term that is over, is asking the provider.
     /// The locks are released.
     Later(f64),
@@ -50,6 +52,13 @@ enum Try {
     Decided(Decision),
     /// A store has changed meanwhile: decide again, on what it holds now.
     Again(Guard),
+}
+
+/// Why the provider is not asked.
+struct Obstacle {
+    refresh_error: Error,
+    /// After how many milliseconds it may be asked; `None`: not before another refresh token is stored.
+    wait_ms: Option<f64>,
 }
 
 impl From<Decision> for Try {
@@ -108,10 +117,10 @@ impl Call {
                 None => Served::Fresh(held).into(),
             });
         }
-        let ledger = journal.as_ref().map_or_else(|_| Ledger::default(), |journal| journal.record().ledger.clone());
+        let known = Known::of(journal.iter().map(|journal| journal.record().clone()).collect());
         let serves = |one: &Recovered| {
             // Nothing else: a login that landed meanwhile is none of its ancestors, and wins.
-            ledger.descends(one.credential.generation(), held.generation())
+            known.ledger.descends(one.credential.generation(), held.generation())
                 && self.is_usable(&one.credential)
                 && may_replace(&held, &one.credential, true)
         };
@@ -129,7 +138,7 @@ impl Call {
             None => None,
         };
         if let Some(Profile::Oauth(mains)) = &mains
-            && self.is_adoptable(&held, mains, &ledger)
+            && self.is_adoptable(&held, mains, &known)
         {
             drop((journal, lock));
             return self.adopt(mains).map(Try::from);
@@ -180,42 +189,50 @@ impl Call {
         }
         let lineage = siblings.lineage(&owner.journal.record().ledger);
         let own_failure = owner.journal.record().failure_of(generation);
-        // One key may know that a call was cut off, and another that its repetition was refused: the worst counts.
-        let failures: Vec<_> = own_failure.into_iter().chain(siblings.failures(generation)).collect();
-        let paused = failures.iter().filter_map(|failure| self.left_of(failure.pause.as_ref()?)).reduce(f64::max);
-        let failure = failures.into_iter().max_by_key(FailureRecord::severity);
+        let failures = own_failure.into_iter().chain(siblings.failures(generation));
+        let failure = FailureRecord::together(failures, &*self.clock);
         let is_spent = lineage.is_spent(generation);
         let is_doubtful = is_spent || failure.as_ref().is_some_and(|failure| failure.verdict != Verdict::Unspent);
         if is_doubtful && let Some(newer) = self.newer(&owner, &owner.held, &siblings, &lineage) {
             drop(claims);
-            return self.replace(owner, &newer);
+            return self.replace(owner, &newer, &siblings);
         }
-        let mut probed_for = None;
-        match failure {
-            Some(FailureRecord { verdict: Verdict::Dead { lost_with }, pid, at, .. }) => {
-                return Err(self.grant_is_dead(pid, at, lost_with));
-            }
-            _ if is_spent && self.has_hosts() && owner.others.is_none() => {
-                // It has been spent under another name since the hosts would have been asked.
-                drop((claims, owner.journal));
-                return Ok(Try::Again(owner.lock));
-            }
-            _ if is_spent => return Err(self.is_spent(&owner)),
-            Some(failure @ FailureRecord { verdict: Verdict::Uncertain { probed }, .. }) => {
-                if self.may_serve_unexpired(&owner.held) {
-                    return Ok(Served::Fresh(owner.held).into());
-                }
-                if probed || self.uncertain == Uncertain::Fail {
-                    return Err(self.outcome_is_unknown(failure.pid, failure.at, probed));
-                }
-                probed_for = Some(failure);
-            }
-            _ => {}
+        if is_spent && self.has_hosts() && owner.others.is_none() {
+            // It has been spent under another name since the hosts would have been asked.
+            drop((claims, owner.journal));
+            return Ok(Try::Again(owner.lock));
         }
-        match paused {
-            Some(left) => Ok(Decision::BackOff(left).into()),
-            None => self.dispatch(owner, instead_of_own, &claims, probed_for.as_ref()).map(Try::from),
+        match self.obstacle(&owner, is_spent, failure.as_ref()) {
+            Some(Obstacle { refresh_error, .. }) if self.may_serve(&owner.held) => {
+                Ok(Served::Unexpired { credential: owner.held, refresh_error }.into())
+            }
+            Some(Obstacle { refresh_error, wait_ms: None }) => Err(refresh_error),
+            Some(Obstacle { refresh_error: error, wait_ms: Some(wait_ms) }) => {
+                Ok(Decision::BackOff { wait_ms, error }.into())
+            }
+            None => self.dispatch(owner, instead_of_own, &claims, failure.as_ref()).map(Try::from),
         }
+    }
+
+    /// What keeps this caller from asking the provider, for now or for good.
+    fn obstacle(&self, owner: &Owner, is_spent: bool, failure: Option<&FailureRecord>) -> Option<Obstacle> {
+        let for_good = |refresh_error| Some(Obstacle { refresh_error, wait_ms: None });
+        if let Some(FailureRecord { verdict: Verdict::Dead { lost_with }, pid, at, .. }) = failure {
+            return for_good(self.grant_is_dead(*pid, *at, lost_with.as_ref()));
+        }
+        if is_spent {
+            return for_good(self.is_spent(owner));
+        }
+        let failure = failure?;
+        let left = failure.pause.as_ref().and_then(|pause| pause.left_ms(&*self.clock));
+        let in_doubt = failure.verdict == Verdict::Uncertain;
+        if in_doubt && self.uncertain == Uncertain::Fail {
+            return for_good(self.may_not_ask_again(failure));
+        }
+        // In doubt the stored access token is used up first: to ask again may cost it.
+        let wait_ms = left.or_else(|| (in_doubt && self.may_serve(&owner.held)).then_some(0.0))?;
+        let refresh_error = if in_doubt { self.not_known_yet(failure, left) } else { self.backs_off(failure, wait_ms) };
+        Some(Obstacle { refresh_error, wait_ms: Some(wait_ms) })
     }
 
     /// Whether the credential to claim has been replaced since it was read. A host is not asked again: it may take its time,
@@ -241,17 +258,21 @@ impl Call {
         Ok(())
     }
 
+    /// `earlier`: what is known of earlier calls with the same refresh token.
     fn dispatch(
         &self,
         owner: Owner,
         instead_of_own: bool,
         claims: &Guard,
-        probed_for: Option<&FailureRecord>,
+        earlier: Option<&FailureRecord>,
     ) -> Result<Decision> {
         let Owner { mut lock, mut journal, place, held, mains, .. } = owner;
         let spent = held.generation();
         let mut record = journal.record().clone();
         record.end_claim();
+        let attempts = earlier.map_or(0, |earlier| earlier.attempts);
+        let main = self.main_store().path();
+        let was_in_main = record.claim.as_ref().is_some_and(|last| last.in_main && last.main.as_deref() == Some(main));
         record.state = State::Claimed;
         record.epoch += 1;
         record.claim = Some(ClaimRecord {
@@ -261,27 +282,24 @@ impl Call {
             pid: std::process::id(),
             at: self.clock.now_ms(),
             store: self.store_at(place).path().to_owned(),
-            in_main: mains.as_ref().is_none_or(|mains| !mains.is_absent()),
-            main: Some(self.main_store().path().to_owned()),
+            in_main: match &mains {
+                // Logged out there, and not for this call to log in again.
+                Some(Profile::Missing) => was_in_main,
+                mains => mains.as_ref().is_none_or(|mains| !mains.is_absent()),
+            },
+            main: Some(main.to_owned()),
             mains: match &mains {
                 Some(Profile::Oauth(mains)) => Some(mains.generation()),
                 _ => None,
             },
-            probe: probed_for.is_some(),
+            attempts,
+            // A death is no word of the provider's: the first is gone on after at once.
+            pause: (attempts > 0).then(|| Pause::begin(&*self.clock, spent, attempts, None)),
         });
-        let set_probe = |record: &mut Record, probed| {
-            if let Some(failure) = probed_for {
-                let verdict = Verdict::Uncertain { probed };
-                record.set_failure(spent, Some(FailureRecord { verdict, ..failure.clone() }));
-            }
-        };
-        set_probe(&mut record, false);
         // Each durable before the next: two slots that are on their way to the disk at once could both be torn.
         journal.write(record.clone(), true)?;
         let claimed = record.clone();
         record.state = State::Dispatched;
-        // Should the probe be cut off as well, it still counts as made.
-        set_probe(&mut record, true);
         if let Err(error) = journal.write(record, true) {
             // It may have been written and only not synced; nothing was sent.
             let _ = journal.write(claimed.idle(), true);
@@ -299,13 +317,21 @@ impl Call {
     }
 
     /// Puts a newer credential in the place of the one that can't be sent, and serves it or decides on it in turn.
-    fn replace(&self, owner: Owner, newer: &Credential) -> Result<Try> {
-        let Owner { lock, journal, place, held, .. } = owner;
+    fn replace(&self, owner: Owner, newer: &Credential, siblings: &Siblings) -> Result<Try> {
+        let Owner { lock, mut journal, place, held, .. } = owner;
         let store = self.store_at(place);
         let replaced = store.update(self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if now.generation() == held.generation() => (Some(take_over(&now, newer)), true),
             _ => (None, false),
         })?;
+        if let Some(access) = access_digest(newer)
+            && journal.record().lifetime_ms(access).is_none()
+            && let Some(lifetime_ms) = siblings.lifetime_ms(access)
+        {
+            let mut record = journal.record().clone();
+            record.note_lifetime(access, lifetime_ms);
+            journal.write(record, true)?;
+        }
         drop(journal);
         if !replaced {
             return Err(super::superseded(store));
@@ -328,47 +354,77 @@ impl Call {
         }
     }
 
-    fn may_serve_unexpired(&self, held: &Credential) -> bool {
-        held.is_unexpired(self.clock.now_ms()) && !self.is_rejected(held)
-    }
-
-    /// How much of a pause is left, in milliseconds.
-    fn left_of(&self, pause: &Pause) -> Option<f64> {
-        pause.left_ms(&*self.clock).filter(|left| *left <= MAX_BACK_OFF_MS)
-    }
-
     fn is_spent(&self, owner: &Owner) -> Error {
         let message = "the stored refresh token was used before and its successor is nowhere to be found (was a backup restored?); log in again";
         Error::at(Code::RefreshTokenSpent, self.store_at(owner.place).path(), message)
     }
 
-    fn grant_is_dead(&self, pid: u32, at: f64, lost_with: Option<LostWith>) -> Error {
+    fn grant_is_dead(&self, pid: u32, at: f64, lost_with: Option<&LostWith>) -> Error {
         let now = self.clock.now_ms();
         let why = lost_with.map_or_else(String::new, |lost| {
             format!(
-                "; the provider had already rotated it for process {}, which was cut off while it waited for the answer {}",
+                "; it may have rotated it for process {}, which asked {} and did not get the answer",
                 lost.pid,
                 ago(lost.at, now)
             )
         });
         let message = format!(
-            "the provider refuses the refresh token of profile \"{}\" for good, as it told process {pid} {}{why}; log in again",
-            self.key.profile_id().escape_debug(),
+            "the provider refuses the refresh token of {} for good, as it told process {pid} {}{why}; log in again",
+            self.profile(),
             ago(at, now)
         );
         Error::new(Code::GrantDead, message)
     }
 
-    fn outcome_is_unknown(&self, pid: u32, at: f64, probed: bool) -> Error {
-        let then =
-            if probed { "and asking once more brought no answer either" } else { "and asking again is switched off" };
+    fn not_known_yet(&self, failure: &FailureRecord, left: Option<f64>) -> Error {
+        let next = left.map_or_else(
+            || "once the stored access token has expired".to_owned(),
+            |left| format!("in {} at the earliest", seconds(left)),
+        );
+        let message = format!("{}; the login is kept, and the provider is asked again {next}", self.in_doubt(failure));
+        Error::new(Code::RefreshUncertain, message)
+    }
+
+    fn may_not_ask_again(&self, failure: &FailureRecord) -> Error {
         let message = format!(
-            "whether the provider has rotated the refresh token of profile \"{}\" is unknown: process {pid} asked {} and got no answer, {then}; log in again",
-            self.key.profile_id().escape_debug(),
-            ago(at, self.clock.now_ms())
+            "{}, and this call forbids asking again (`uncertain: \"fail\"`); call without that option, or log in again",
+            self.in_doubt(failure)
         );
         Error::new(Code::RefreshUncertain, message)
     }
+
+    fn in_doubt(&self, failure: &FailureRecord) -> String {
+        format!(
+            "it is not known yet whether the provider has used the refresh token of {}: process {} asked first, {}, and so far {} without an answer that tells",
+            self.profile(),
+            failure.pid,
+            ago(failure.at, self.clock.now_ms()),
+            calls(failure.attempts)
+        )
+    }
+
+    fn backs_off(&self, failure: &FailureRecord, wait_ms: f64) -> Error {
+        let message = format!(
+            "the last refresh of {} brought no token, and did not use the refresh token (process {}, {}); the login is kept, and the provider is asked again in {} at the earliest",
+            self.profile(),
+            failure.pid,
+            ago(failure.at, self.clock.now_ms()),
+            seconds(wait_ms)
+        );
+        Error::new(Code::RefreshBackoff, message)
+    }
+
+    fn profile(&self) -> String {
+        format!("profile \"{}\"", self.key.profile_id().escape_debug())
+    }
+}
+
+fn calls(number: u32) -> String {
+    if number == 1 { "one call has ended".to_owned() } else { format!("{number} calls have ended") }
+}
+
+fn seconds(ms: f64) -> String {
+    format!("{:.0} s", (ms / 1000.0).ceil())
 }
 
 /// Tokens and identity of another profile's credential; what else a profile has is its own.

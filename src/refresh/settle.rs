@@ -1,21 +1,19 @@
 //! The end of a provider call: what it answered, or how it failed.
 
 use super::commit::{Committed, Swap};
-use super::decide::{Decision, MAX_BACK_OFF_MS};
-use super::{Answer, Call, InFlight, Place, Served};
+use super::decide::Decision;
+use super::known::Known;
+use super::{Answer, Call, InFlight, Place, Served, access_digest};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
 use crate::failure::FailureClass;
+use crate::fields::Fields;
 use crate::identity::{self, Refusal};
 use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::mirror::Reason;
 use crate::record::{FailureRecord, LostWith, Pause, Receipt, Record, Sealed, State, Verdict};
 use crate::store::Profile;
-
-/// The first pause after a provider that asked for one without saying how long; doubled each time.
-const FIRST_BACK_OFF_MS: f64 = 1_000.0;
-/// The longest such pause.
-const LAST_BACK_OFF_MS: f64 = 60_000.0;
+use serde_json::Value;
 
 /// What became of a refreshed credential.
 #[derive(Debug)]
@@ -75,6 +73,9 @@ impl Call {
         let refreshed = answer.credential.clone();
         let mut record = flight.journal.record().clone();
         let receipt = receive(&mut record, &flight, &answer)?;
+        if let (Some(access), Some(expires)) = (access_digest(&refreshed), refreshed.expires()) {
+            record.note_lifetime(access, expires - self.clock.now_ms());
+        }
         let journaled = flight.journal.write(record.clone(), true);
         let Committed { own, main, recorded } = self.commit(&mut flight.journal, &record, &receipt, &refreshed);
         if journaled.is_err() && !recorded && flight.journal.write(record, true).is_err() {
@@ -105,6 +106,11 @@ impl Call {
     /// Makes a credential of the refresh function's result. What is refused still tells that the provider may have
     /// rotated, and may hold the new refresh token: that is kept in the journal for the next owner.
     fn read(&self, flight: &mut InFlight, fields: &str) -> Result<Reading> {
+        if is_unchanged(&flight.credential, fields) {
+            self.record_failure(flight, FailureClass::AnsweredUnspent(None))?;
+            let message = "the refresh function returned the credential that it was given, so nothing was refreshed; the login is kept, and the provider is asked again after a pause";
+            return Err(Error::new(Code::InvalidRefreshResult, message));
+        }
         let (fields, error) = match RefreshedFields::parse(fields, self.clock.now_ms()) {
             Ok(fields) => match self.accept(flight, &fields) {
                 Ok(refreshed) => return Ok(Reading::Credential(refreshed)),
@@ -142,7 +148,7 @@ impl Call {
     pub fn fail(&self, mut flight: Box<InFlight>, class: FailureClass) -> Result<Failed> {
         let recorded = self.record_failure(&mut flight, class);
         let InFlight { journal, lock, .. } = *flight;
-        let ledger = journal.record().ledger.clone();
+        let known = Known::of(vec![journal.record().clone()]);
         drop(journal);
         recorded?;
         if class == FailureClass::AnsweredDead {
@@ -158,7 +164,7 @@ impl Call {
         }
         if let Some(main) = self.main.as_ref().filter(|_| place == Place::Own)
             && let Profile::Oauth(mains) = main.read(self.key.profile_id())?
-            && self.is_adoptable(&held, &mains, &ledger)
+            && self.is_adoptable(&held, &mains, &known)
         {
             drop(lock);
             return self.adopt(&mains).map(|served| Failed::Instead(Decision::Served(served)));
@@ -174,38 +180,29 @@ impl Call {
     fn record_failure(&self, flight: &mut InFlight, class: FailureClass) -> Result<()> {
         flight.journal.keep();
         let generation = flight.spent;
-        let (pid, at) = (std::process::id(), self.clock.now_ms());
         let mut record = flight.journal.record().clone();
         record.state = State::Idle;
-        let probe = record.claim.as_ref().is_some_and(|claim| claim.probe);
-        // What was known before the call; a probe that was not sent, or put off, can still be made.
-        let earlier = record.failure_of(generation).map(|mut earlier| {
-            if earlier.verdict == (Verdict::Uncertain { probed: true }) {
-                earlier.verdict = Verdict::Uncertain { probed: false };
+        let earlier = record.failure_before(generation).cloned();
+        let attempts = record.claim.as_ref().map_or(0, |claim| claim.attempts).saturating_add(1);
+        let now = |verdict, pause| {
+            let (pid, at) = (std::process::id(), self.clock.now_ms());
+            FailureRecord { generation, verdict, pid, at, attempts, pause }
+        };
+        let pause = |wanted_ms| Some(Pause::begin(&*self.clock, generation, attempts, wanted_ms));
+        let in_doubt = earlier.as_ref().filter(|earlier| earlier.verdict == Verdict::Uncertain).cloned();
+        let failure = match (class, in_doubt) {
+            (FailureClass::NotSent, _) => earlier,
+            (FailureClass::AnsweredDead, in_doubt) => {
+                let lost_with = in_doubt.map(|first| LostWith { pid: first.pid, at: first.at });
+                Some(now(Verdict::Dead { lost_with }, None))
             }
-            earlier
-        });
-        let now = FailureRecord { generation, verdict: Verdict::Unspent, pid, at, pause: None };
-        let failure = match class {
-            FailureClass::NotSent => earlier,
-            FailureClass::AnsweredUnspent(retry_after_ms) => {
-                let attempts = earlier.as_ref().and_then(|earlier| Some(earlier.pause.as_ref()?.attempts)).unwrap_or(0);
-                let attempts = attempts.saturating_add(1);
-                let pause = retry_after_ms.unwrap_or_else(|| back_off_ms(attempts));
-                let since = self.clock.boot_ms();
-                let until = since + pause.clamp(FIRST_BACK_OFF_MS, MAX_BACK_OFF_MS);
-                let pause = Some(Pause { attempts, until, boot: self.clock.boot_id(), since: Some(since) });
-                Some(FailureRecord { pause, ..earlier.unwrap_or(now) })
+            // What was in doubt before stays so, and who lost the first answer is remembered.
+            (FailureClass::AnsweredUnspent(wanted_ms), Some(first)) => {
+                Some(FailureRecord { attempts, pause: pause(wanted_ms), ..first })
             }
-            FailureClass::AnsweredDead => {
-                let cut_off = earlier.filter(|earlier| matches!(earlier.verdict, Verdict::Uncertain { .. }));
-                let lost_with = cut_off.map(|earlier| LostWith { pid: earlier.pid, at: earlier.at });
-                Some(FailureRecord { verdict: Verdict::Dead { lost_with }, ..now })
-            }
-            FailureClass::Uncertain => {
-                let first = earlier.filter(|_| probe).unwrap_or(now);
-                Some(FailureRecord { verdict: Verdict::Uncertain { probed: probe }, ..first })
-            }
+            (FailureClass::Uncertain, Some(first)) => Some(FailureRecord { attempts, pause: pause(None), ..first }),
+            (FailureClass::AnsweredUnspent(wanted_ms), None) => Some(now(Verdict::Unspent, pause(wanted_ms))),
+            (FailureClass::Uncertain, None) => Some(now(Verdict::Uncertain, pause(None))),
         };
         record.set_failure(generation, failure);
         flight.journal.write(record, true)
@@ -278,6 +275,13 @@ fn receive(record: &mut Record, flight: &InFlight, answer: &Answer) -> Result<Re
     Ok(receipt)
 }
 
-fn back_off_ms(attempts: u32) -> f64 {
-    (FIRST_BACK_OFF_MS * 2f64.powi(i32::try_from(attempts).unwrap_or(i32::MAX).saturating_sub(1))).min(LAST_BACK_OFF_MS)
+/// Whether a refresh function has returned what it was given, with no token newer and no expiry later.
+fn is_unchanged(given: &Credential, result: &str) -> bool {
+    let Some(result) = Fields::parse(result) else { return false };
+    let text = |name| result.values().get(name).and_then(Value::as_str);
+    let expires = result.values().get("expires").and_then(Value::as_f64);
+    given.access().is_some()
+        && text("access") == given.access()
+        && text("refresh").is_none_or(|refresh| Some(refresh) == given.refresh())
+        && expires.is_none_or(|expires| given.expires().is_some_and(|given| expires <= given))
 }

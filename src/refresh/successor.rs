@@ -5,7 +5,6 @@ use super::{Call, Uncertain, may_replace};
 use crate::credential::Credential;
 use crate::error::Result;
 use crate::grant::Siblings;
-use crate::identity;
 use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::ledger::Ledger;
 use crate::record::{FailureRecord, Sealed, Verdict};
@@ -14,7 +13,7 @@ use std::path::Path;
 
 impl Call {
     /// What may take the place of a credential that can't be sent any more: its newest descendant in any store or journal,
-    /// or main's if that is newer and the gate allows it; expired or not, as it can be refreshed itself. Reads files, and asks no
+    /// or main's if that is newer and the gate allows it; expired or in doubt, as it can be refreshed itself. Reads files, and asks no
     /// host, as the lock that all keys share is held: what the caller's hosts hold has been read.
     pub(super) fn newer(
         &self,
@@ -31,7 +30,7 @@ impl Call {
             credential.refresh().is_some()
                 && generation != held.generation()
                 && !lineage.is_spent(generation)
-                && failures.into_iter().all(|failure| failure.verdict == Verdict::Unspent)
+                && !failures.into_iter().any(|failure| matches!(failure.verdict, Verdict::Dead { .. }))
         };
         let descends = |credential: &Credential| {
             lineage.descends(credential.generation(), held.generation()) && may_replace(held, credential, true)
@@ -58,13 +57,13 @@ impl Call {
     }
 
     /// Main's credential, if that is to be refreshed and not the agent's own, to be adopted afterwards as if it had not
-    /// expired: the agent's may be older than the ledger reaches, and main's is the same account's and newer. The agent's own
-    /// stays where it is, should main's be refused.
+    /// expired: it is newer, and by the gate the same account's. The agent's own may be one that was spent before this package
+    /// kept a record, or longer ago than that reaches. It stays where it is, should main's be refused.
     pub(super) fn mains_instead(&self, owner: &Owner, siblings: &Siblings) -> Option<Credential> {
         let Some(Profile::Oauth(mains)) = &owner.mains else { return None };
         let (generation, record) = (mains.generation(), owner.journal.record());
         let lineage = siblings.lineage(&record.ledger);
-        if !lineage.may_have_forgotten(owner.held.generation()) {
+        if lineage.descends(owner.held.generation(), generation) {
             return None;
         }
         let is_newer = mains.access().is_some() && mains.expires().is_some() && mains.outlives(&owner.held);
@@ -72,7 +71,6 @@ impl Call {
         if !is_newer
             || mains.refresh().is_none()
             || generation == owner.held.generation()
-            || !identity::is_told(owner.held.fields())
             || !may_replace(&owner.held, mains, false)
             || !is_small()
         {
@@ -80,8 +78,8 @@ impl Call {
         }
         let can_be_sent = |failure: FailureRecord| match failure.verdict {
             Verdict::Unspent => true,
-            Verdict::Uncertain { probed: false } => self.uncertain == Uncertain::Probe,
-            Verdict::Uncertain { probed: true } | Verdict::Dead { .. } => false,
+            Verdict::Uncertain => self.uncertain == Uncertain::Probe,
+            Verdict::Dead { .. } => false,
         };
         let leads_on = if lineage.is_spent(generation) {
             self.newer(owner, mains, siblings, &lineage).is_some()

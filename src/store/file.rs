@@ -12,7 +12,7 @@ use crate::store::recent::{self, Recent, Stamp};
 use crate::store::{Profile, WRITE_PATIENCE};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// The file's name in an agent's directory.
@@ -34,19 +34,21 @@ const TORN_PAUSE: Duration = Duration::from_millis(10);
 pub struct FileStore {
     path: PathBuf,
     state_dir: PathBuf,
+    /// The lock that this store, or a clone of it, waits for now.
+    awaited: Arc<Mutex<Option<Target>>>,
 }
 
 impl FileStore {
     /// The store in `agent_dir`. Its lock lies in the state directory, so that agents' directories stay clean.
     #[must_use]
     pub fn new(agent_dir: &Path, state_dir: &Path) -> Self {
-        Self { path: agent_dir.join(STORE_FILE), state_dir: state_dir.to_owned() }
+        Self::at(&agent_dir.join(STORE_FILE), state_dir)
     }
 
     /// The store whose file is `path`.
     #[must_use]
     pub fn at(path: &Path, state_dir: &Path) -> Self {
-        Self { path: path.to_owned(), state_dir: state_dir.to_owned() }
+        Self { path: path.to_owned(), state_dir: state_dir.to_owned(), awaited: Arc::default() }
     }
 
     /// The path of its file, symbolic links not followed.
@@ -119,12 +121,26 @@ impl FileStore {
     fn lock_within(&self, patience: Duration) -> Result<StoreGuard<'_>> {
         let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
         let lock = Target::store(&self.lock_base(&target), &canonical(&self.path));
-        let lock = lock::acquire_blocking(&lock, patience).map_err(|error| self.told(error))?;
+        *self.awaited() = Some(lock.clone());
+        let lock = lock::acquire_blocking(&lock, patience);
+        *self.awaited() = None;
+        let lock = lock.map_err(|error| self.told(error))?;
         // What a writer that was stuck has not put in place by now must never get there.
         for term in 0..lock.term() {
             disk::abandon_replacement(&target, term).map_err(|error| self.unwritable(&error))?;
         }
         Ok(StoreGuard { store: self, target, lock })
+    }
+
+    fn awaited(&self) -> MutexGuard<'_, Option<Target>> {
+        self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What to tell somebody who has waited in vain, if that is for this store's lock.
+    #[must_use]
+    pub fn delay(&self) -> Option<Error> {
+        let awaited = self.awaited().clone()?;
+        Some(awaited.timed_out())
     }
 
     /// Takes the store's lock for one [`StoreGuard::update`]; who was stuck over it and was taken over from begins anew.

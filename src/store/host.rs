@@ -1,7 +1,7 @@
 //! A store that a host keeps by itself, in a database or a keychain. It is reached through two functions of the host's; that
 //! the second one compares and writes in one step stands in for a lock of ours.
 
-use super::Profile;
+use super::{Profile, recent};
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
@@ -68,7 +68,13 @@ impl Hosted {
     }
 
     pub(super) fn read(&self, profile_id: &str) -> Result<Profile> {
-        self.load(profile_id).map(Profile::of)
+        let profile = self.load(profile_id).map(Profile::of)?;
+        recent::remember_hosted(&self.path, profile_id, &profile);
+        Ok(profile)
+    }
+
+    pub(super) fn last_seen(&self, profile_id: &str) -> Option<Profile> {
+        recent::recall_hosted(&self.path, profile_id)
     }
 
     /// As `Store::update`.

@@ -46,6 +46,15 @@ pub(super) fn remember(path: &Path, profile_id: &str, stamp: Stamp, profile: &Pr
     remembered.entry(path.to_owned()).or_default().insert(profile_id.to_owned(), recent);
 }
 
+/// A host's store has no file to look at: this is what it held when it was asked last.
+pub(super) fn remember_hosted(path: &Path, profile_id: &str, profile: &Profile) {
+    remember(path, profile_id, Stamp::NONE, profile);
+}
+
+pub(super) fn recall_hosted(path: &Path, profile_id: &str) -> Option<Profile> {
+    Some(remembered().get(path)?.get(profile_id)?.profile.clone())
+}
+
 pub(super) fn recall(path: &Path, profile_id: &str) -> Option<Arc<Recent>> {
     let recent = Arc::clone(remembered().get(path)?.get(profile_id)?);
     let found = std::fs::metadata(path).ok()?;
@@ -65,6 +74,9 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    /// Of what is no file.
+    const NONE: Self = Self { file: (0, 0, 0), changed: (0, 0), modified: (0, 0) };
+
     /// `None` if a change after `now` might not show.
     #[cfg(unix)]
     pub(super) fn of(found: &Metadata, now: SystemTime) -> Option<Self> {

@@ -16,7 +16,7 @@ use oauth_refresh_lock::store::{FileStore, STORE_FILE};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use tempfile::TempDir;
 
 pub const PROVIDER: &str = "openai-codex";
@@ -112,6 +112,8 @@ impl World {
             force: false,
             rejected: OnceLock::new(),
             seen: OnceLock::new(),
+            last_seen: Mutex::default(),
+            serve_unexpired: true,
             uncertain: Uncertain::Probe,
             clock: self.clock.clone(),
         }
