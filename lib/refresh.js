@@ -126,10 +126,10 @@ class RefreshTurn {
         const lock = await this.#acquire();
         const decision = lock && (await this.#decide(lock));
         if (!decision) return undefined;
-        if (decision.kind === "backoff" || decision.kind === "later") return this.#pause(decision);
+        if (decision.kind === "backoff" || decision.kind === "later") return await this.#pause(decision);
         const done = await this.#carryOut(decision);
         this.#isAsking = false;
-        if (done.kind === "failed") return this.#tryLater(done);
+        if (done.kind === "failed") return await this.#tryLater(done);
         // A peer has taken over from us, before we sent anything or before we were refused: we are its waiters now.
         if (done.kind !== "takenOver") return this.#finish(done);
       }
