@@ -78,14 +78,15 @@ describe("before the lock, main's usable login is", () => {
     await expectOwnRefresh(host, refreshAs(host, "sub", refresh), { old, fields, main, refresh });
   });
 
-  test("not adopted when it is about to expire itself", async () => {
-    const old = expired();
-    const host = createHost({ main: usable({ expires: Date.now() + HOUR }), sub: old });
+  test("refreshed for everyone when it is about to expire itself", async () => {
+    const [old, mains] = [expired(), usable({ expires: Date.now() + HOUR })];
+    const host = createHost({ main: mains, sub: old });
     const fields = answer({ expires: Date.now() + 3 * HOUR });
     const refresh = answering(fields);
     const result = await refreshAs(host, "sub", refresh, { refreshMarginMs: 2 * HOUR });
-    expect(result).toMatchObject({ outcome: "refreshed", mirror: { written: true, reason: "incoming-fresher" } });
-    expect(refresh).toHaveBeenCalledTimes(1);
+    expect(result).toEqual({ outcome: "refreshed", credential: { ...mains, ...fields } });
+    expect(refresh.mock.calls.map(([credential]) => credential)).toEqual([mains]);
+    for (const agent of ["main", "sub"]) expect(host.store(agent)).toBe(storeText({ ...mains, ...fields }));
   });
 
   test("adopted, but not saved where the own store cannot be written, and that is told", async () => {
@@ -243,8 +244,8 @@ describe("in one process, a leader's result is", () => {
     const leading = refreshAs(host, "leader", leader.refresh);
     const result = refreshAs(host, "sub", refresh);
     await leader.called;
-    // Whoever mirrors to main must not decide what the follower sees.
-    host.seed("main", expired({ accountId: "somebody else" }));
+    // Whoever mirrors to main must not decide what the follower sees: an older one of somebody else's.
+    host.seed("main", expired({ accountId: "somebody else", expires: Date.now() - HOUR }));
     const fields = answer();
     leader.answer(fields);
     const refreshed = { ...leaders, ...fields };

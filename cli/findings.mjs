@@ -218,7 +218,9 @@ function failureFindings(path, login, { failures, holder, waitingFor }) {
   if (uncertain.length > 0 && !holder) {
     const calls = Math.max(...uncertain.map(({ attempts }) => attempts));
     const meaning = `It is not known yet whether the provider has used the refresh token of ${login}: ${calls === 1 ? "one call" : `${calls} calls`} ended without an answer that tells.`;
-    found.push(warning("refresh_uncertain", path, meaning, "Nothing: the login is kept, and the next caller asks again."));
+    found.push(
+      warning("refresh_uncertain", path, meaning, "Nothing: the login is kept, and the next caller asks again."),
+    );
   }
   const pause = Math.max(0, ...failures.map(({ retryAfterMs }) => retryAfterMs ?? 0));
   if (pause > 0) {

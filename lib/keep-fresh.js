@@ -68,8 +68,9 @@ class Keeper {
   async keep() {
     if (this.#isStopped) return;
     const { provider, profileId, options } = this.#profile;
-    // Everyone at another time; and a token that lives no longer than the margin is not asked for again at once.
-    const margin = Math.min(this.#marginMs + Math.random() * this.#jitterMs, this.#lifetimeMs / 2);
+    // Everyone at another time; and of a token that lives not much longer than the margin a fifth at most, as the core has it.
+    const longest = this.#lifetimeMs * (0.1 + 0.1 * Math.random());
+    const margin = Math.min(this.#marginMs + Math.random() * this.#jitterMs, longest);
     try {
       const refreshMarginMs = Math.floor(margin);
       const result = await refreshIfFree(provider, profileId, this.#refresh, { ...options, refreshMarginMs });
@@ -79,7 +80,8 @@ class Keeper {
       if (!result) return this.#sleep(LONGEST_SLEEP_MS);
       const left = result.credential.expires - Date.now();
       if (result.outcome !== "fresh") this.#lifetimeMs = left;
-      this.#sleep(left - margin);
+      // One that is not due although it is within the margin lives for a short time that only the core knows.
+      this.#sleep(left > margin ? left - margin : left / 2);
     } catch (error) {
       if (error?.code === "file_lock_timeout") {
         this.#taken += 1;

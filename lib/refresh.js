@@ -193,12 +193,9 @@ class RefreshTurn {
 
   /** Ends the wait of a caller that has a token; what is under way goes on. */
   async #waitedEnough() {
-    const left = this.#dispatchedAt === undefined ? 0 : this.#dispatchedAt + ASK_WITH_TOKEN_MS - performance.now();
-    if (left > 0) {
-      this.#enough = setTimeout(() => void this.#waitedEnough(), left);
-    } else {
-      await this.#serveUnexpired(this.#timeoutError());
-    }
+    const serve = () => this.#serveUnexpired(this.#timeoutError());
+    if (this.#dispatchedAt === undefined) await serve();
+    else this.#enough = setTimeout(() => void serve(), ASK_WITH_TOKEN_MS);
   }
 
   /** Serves what is stored, if it has not expired and the caller wants it rather than this error. */

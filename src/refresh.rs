@@ -273,11 +273,21 @@ impl Call {
         Ok(None)
     }
 
-    /// The stored credential although it is about to expire, for a caller that can't wait; `None` if it has expired, or
-    /// was rejected.
+    /// The stored credential although it is about to expire, for a caller that can't wait; else main's, if the agent may adopt
+    /// that. `None` if they have expired, or were rejected.
     pub fn unexpired(&self) -> Result<Option<Credential>> {
-        let held = self.held()?.map(|(_, held)| held);
-        Ok(held.filter(|held| self.is_good(held)))
+        self.refuse_sqlite_era()?;
+        let Some((place, held)) = self.held()? else { return Ok(None) };
+        if self.is_good(&held) {
+            return Ok(Some(held));
+        }
+        let mains = match self.main.as_ref().filter(|_| place == Place::Own) {
+            Some(main) => main.read(self.key.profile_id())?,
+            None => return Ok(None),
+        };
+        let Profile::Oauth(mains) = mains else { return Ok(None) };
+        let may_have = self.is_good(&mains) && may_take(&held, &mains, &self.known());
+        Ok(may_have.then_some(mains))
     }
 
     /// The same, where the stores can't be read: what this call saw there.
@@ -380,16 +390,9 @@ impl Call {
         self.rejected.get().is_some_and(|rejected| credential.access() == Some(rejected.as_str()))
     }
 
-    /// Whether `offered` is usable, newer than `held`, and may take its place. A refresh token that was spent is not newer,
-    /// however long the access token beside it lives, unless what it replaces was spent for it. One that the provider has
-    /// refused for good is of no use to anybody.
+    /// Whether `offered` is usable, and may take the place of `held`.
     fn is_adoptable(&self, held: &Credential, offered: &Credential, known: &Known) -> bool {
-        let descends = known.ledger.descends(offered.generation(), held.generation());
-        let is_newer = descends || (offered.outlives(held) && !known.ledger.is_spent(offered.generation()));
-        self.is_usable(offered)
-            && may_replace(held, offered, descends)
-            && is_newer
-            && !known.is_dead(offered.generation())
+        self.is_usable(offered) && may_take(held, offered, known)
     }
 
     /// What the key's journals know. Without its lock only as good as this: of a successor that a store was seen to hold
@@ -427,6 +430,15 @@ impl Call {
 
 fn access_digest(credential: &Credential) -> Option<Digest> {
     credential.access().map(|access| Digest::of(&[access.as_bytes()]))
+}
+
+/// Whether `offered` is newer than `held`, and may take its place. A refresh token that was spent is not newer, however long
+/// the access token beside it lives, unless what it replaces was spent for it. One that the provider has refused for good is
+/// of no use to anybody.
+fn may_take(held: &Credential, offered: &Credential, known: &Known) -> bool {
+    let descends = known.ledger.descends(offered.generation(), held.generation());
+    let is_newer = descends || (offered.outlives(held) && !known.ledger.is_spent(offered.generation()));
+    is_newer && may_replace(held, offered, descends) && !known.is_dead(offered.generation())
 }
 
 /// The gate, or the same-grant proof: a descendant may take its ancestor's place although it carries less evidence, never

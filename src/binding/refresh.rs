@@ -5,7 +5,7 @@ use super::lock::NativeLock;
 use super::paths::{Surroundings, state_dir};
 use super::task::Promise;
 use super::{Failure, Reply, task};
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, boot_pause};
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
@@ -315,6 +315,7 @@ pub(super) fn decided(decision: Decision, slot: &Slot) -> Reply {
     match decision {
         Decision::Served(by) => served(by),
         Decision::BackOff { wait_ms, error } => {
+            let wait_ms = boot_pause(wait_ms).as_secs_f64() * 1000.0;
             Reply::from(json!({ "kind": "backoff", "waitMs": wait_ms, "refreshError": words(&error) }))
         }
         Decision::Later(wait_ms) => Reply::from(json!({ "kind": "later", "waitMs": wait_ms })),

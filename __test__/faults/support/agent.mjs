@@ -6,7 +6,9 @@
  * @property {string} provider
  * @property {string} profileId
  * @property {object} [options]
- * @property {object} server whom the refresh function asks
+ * @property {object} [server] whom the refresh function asks
+ * @property {object} [request] the token endpoint, to be asked without a refresh function
+ * @property {{ url: string }} [plain] the token endpoint that a refresh function by `fetch` asks
  * @property {string} [holdAt] stop for good, with every thread of JavaScript, once this is told: `acquired` or another
  *   event, `called`, `answered`, `settled`
  * @property {Linger} [linger] what the refresh function does when it has told this
@@ -44,13 +46,29 @@ async function linger(told, { at, until, manner } = {}) {
   while (!existsSync(until)) if (manner === "deaf") await delay(5);
 }
 
+/** A refresh function without a library: what went wrong is in the error's `status`. */
+const plainly =
+  ({ url }) =>
+  async ({ refresh }) => {
+    const body = new URLSearchParams({ grant_type: "refresh_token", refresh_token: refresh });
+    const response = await fetch(url, { method: "POST", body });
+    const { status } = response;
+    const answer = await response.json().catch(() => ({}));
+    if (!response.ok) throw Object.assign(new Error(`status ${status}`), { status, error: answer.error });
+    return {
+      access: answer.access_token,
+      refresh: answer.refresh_token,
+      expires: Date.now() + answer.expires_in * 1000,
+    };
+  };
+
 async function obey(ask) {
   const { id, provider, profileId, options } = ask;
   const tellAndLinger = async (told, more) => {
     tell(told, { id, ...more });
     await linger(told, ask.linger);
   };
-  const askProvider = createRefresh(ask.server);
+  const askProvider = ask.plain ? plainly(ask.plain) : ask.server && createRefresh(ask.server);
   const refresh = async (credential, context) => {
     await tellAndLinger("called");
     const fields = await askProvider(credential, ask.linger?.manner === "deaf" ? undefined : context);
@@ -60,7 +78,7 @@ async function obey(ask) {
   try {
     const result = ask.lockOnly
       ? await withOAuthProfileLock(provider, profileId, () => tellAndLinger("inside"), options)
-      : await withOAuthRefreshLock(provider, profileId, refresh, options);
+      : await withOAuthRefreshLock(provider, profileId, ask.request ?? refresh, options);
     tell("settled", { id, result });
   } catch (error) {
     tell("settled", { id, error: describeError(error) });
