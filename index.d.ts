@@ -24,30 +24,54 @@ export interface OAuthCredential {
   [field: string]: unknown;
 }
 
-/** What a refresh function returns: new fields, merged over the old ones. Without `refresh` the old refresh token stays. */
+/** Our own shape of what a refresh function returns: new fields, merged over the old ones. Without `refresh` the old refresh token stays. */
 export interface RefreshedFields {
   access: string;
   /**
-   * Milliseconds since the epoch, in the future. Without it: the access token's own expiry if that is a JWT, else half an
-   * hour from now.
+   * Milliseconds since the epoch, in the future. Seconds since the epoch, a lifetime in seconds, a `Date` and these as text are
+   * understood too. Without it, or if it is no instant: the access token's own expiry if that is a JWT, else half an hour from now.
    */
-  expires?: number;
+  expires?: number | string | Date;
   refresh?: string;
   [field: string]: unknown;
 }
 
 /**
+ * What OAuth clients and HTTP clients give, which a refresh function may return as it is: the token answer (`access_token`,
+ * `refresh_token`, `expires_in`, `id_token`), its text, the same in camelCase, an `expires_at` or the like for the lifetime, and
+ * any of it inside `data`, `body`, `tokens`, `credentials`, `token` or `session`; a `Response` whose body nobody has read yet.
+ *
+ * Of these only what a credential has is stored, not `scope` or `token_type`. One that holds the provider's refusal is treated as
+ * if that had been thrown, and so is a returned `Error`.
+ */
+export type ClientAnswer =
+  | string
+  | { access_token?: string | null; refresh_token?: string | null }
+  | { accessToken?: string | (() => string); refreshToken?: string | (() => string) }
+  | { AccessToken?: string }
+  | { token?: unknown }
+  | { tokens?: unknown }
+  | { credentials?: unknown }
+  | { session?: unknown }
+  | { data?: unknown }
+  | { body?: unknown }
+  | { text(): Promise<string> };
+
+/**
  * Asks the provider for a new token, once, and does nothing else that can fail: how it fails decides what the next caller
  * may do (see {@link RefreshFailure}), so let the client's own error through.
  *
+ * Don't forget the `return`: a function that asked the provider and gives `undefined` has thrown the new tokens away, and we
+ * can't tell; the next caller sends the spent refresh token.
+ *
  * @param credential the credential as re-read under the lock
  * @param context.signal aborts when the call is older than `callTimeoutMs`; never because a caller left
- * @returns the new fields, or `null`/`undefined` when the provider was not asked
+ * @returns the new fields, in our shape or your client's, or `null`/`undefined` when the provider was not asked
  */
 export type RefreshFunction = (
   credential: OAuthCredential,
   context: { signal: AbortSignal },
-) => Promise<RefreshedFields | null | undefined> | RefreshedFields | null | undefined;
+) => Promise<RefreshedFields | ClientAnswer | null | undefined> | RefreshedFields | ClientAnswer | null | undefined;
 
 /** Where a key's lock lies and how long a caller waits. */
 export interface LockOptions {
@@ -445,7 +469,7 @@ export type ErrorCode =
   | "refresh_call_timeout"
   /** The refresh function threw something that is no `Error`; `cause` is what it threw. */
   | "refresh_threw_non_error"
-  /** The refresh function's result is no credential: no access token, an expiry that is no future instant in ms, or above 40 KiB. */
+  /** The refresh function's result is no credential: no token in a shape that we know, one that is no well-formed text, an expiry in the past, or above 40 KiB. */
   | "invalid_refresh_result"
   /** The refresh function's result belongs to another account, tenant or provider. Nothing was written. */
   | "identity_mismatch"
@@ -481,7 +505,7 @@ export type ErrorCode =
   | "journal_version"
   /** The token endpoint was not reached, and nothing was sent. */
   | "provider_unreachable"
-  /** The token endpoint refused: see `status` and `oauthError`. Or the credential has no refresh token; then nothing was sent. */
+  /** The token endpoint refused: see `status` and `oauthError`; or a refresh function returned a refusal. Or the credential has no refresh token; then nothing was sent. */
   | "provider_refused"
   /** The token endpoint answered with something that is neither a token nor an error. */
   | "provider_answer_invalid"

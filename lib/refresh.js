@@ -7,6 +7,7 @@ const { classify } = require("./failure.js");
 const { asHolder, enter, refuseNested } = require("./line.js");
 const { acquire, lockTimeout } = require("./lock.js");
 const { native } = require("./native.js");
+const { toJson } = require("./result.js");
 const { HostStore } = require("./stores.js");
 const { providerError, tokenEndpoint } = require("./token-endpoint.js");
 
@@ -299,7 +300,7 @@ class RefreshTurn {
       const instead = await this.#failed(error);
       return { kind: "failed", ...instead, error };
     }
-    return fields == null ? this.#abandon() : this.#saved(await this.#call.settle(toJson(fields)));
+    return fields === undefined ? this.#abandon() : this.#saved(await this.#call.settle(fields));
   }
 
   /** Asks the token endpoint and saves its answer, in one native step that goes on whatever becomes of this thread. */
@@ -365,7 +366,7 @@ class RefreshTurn {
     this.#caller.onGone = () => clearTimeout(timer);
   }
 
-  /** Calls the refresh function, with the limit that a provider call has. */
+  /** Calls the refresh function and reads its result, with the limit that a provider call has. */
   async #dispatch(credential) {
     publish("dispatched", this.#subject);
     this.#dispatchedAt = performance.now();
@@ -387,7 +388,7 @@ class RefreshTurn {
     // While somebody waits the process lives on for it; a call that nobody awaits keeps no process from exiting.
     this.#caller.onGone = () => timer.unref();
     try {
-      return await this.#ask.refresh(credential, { signal: controller.signal });
+      return await toJson(await this.#ask.refresh(credential, { signal: controller.signal }));
     } catch (error) {
       if (types.isNativeError(error) || error instanceof Error) throw error;
       throw new OAuthRefreshLockError(
@@ -447,26 +448,6 @@ class RefreshTurn {
 /** An error that the native side has put into words. */
 function told({ code, message, retryAfterMs }, details = {}) {
   return new OAuthRefreshLockError(code, message, { retryAfterMs: retryAfterMs ?? undefined, ...details });
-}
-
-/** The result as JSON text; what is no JSON value in it is refused by the core, which keeps what it can. */
-function toJson(fields) {
-  if (typeof fields !== "object" || Array.isArray(fields)) return "null";
-  // JSON would make `null` of it, which counts as not given.
-  const nonsense = (name, value) =>
-    name === "expires" && typeof value === "number" && !Number.isFinite(value) ? "no number" : value;
-  try {
-    return JSON.stringify(fields, nonsense) ?? "null";
-  } catch {
-    // Told below, without the words of an error that may quote the value.
-  }
-  try {
-    const tokens = { expires: "not JSON" };
-    for (const name of ["access", "refresh"]) if (typeof fields[name] === "string") tokens[name] = fields[name];
-    return JSON.stringify(tokens);
-  } catch {
-    return "null";
-  }
 }
 
 function callTimeout(ms) {

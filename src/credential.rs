@@ -1,10 +1,13 @@
 //! A credential as `auth-profiles.json` holds it: a JSON object of which we know some fields and keep all.
 
+mod refreshed;
+mod shape;
+
+pub use refreshed::{RefreshedFields, Refused, holds_token};
+
 use crate::digest::Digest;
 use crate::ecma;
-use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
-use crate::jwt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -50,80 +53,6 @@ impl Generation {
 /// How long an access token is taken to live if nobody says: half an hour. Longer than any sensible margin, or each call
 /// would refresh.
 pub const DEFAULT_LIFETIME_MS: f64 = 1_800_000.0;
-
-/// A result that is no credential.
-#[derive(Debug)]
-pub struct Refused {
-    /// Why.
-    pub error: Error,
-    /// What it holds all the same of the refresh token that the provider gave in exchange for the spent one: not usable,
-    /// but it can be refreshed.
-    pub salvaged: Option<RefreshedFields>,
-}
-
-/// What a refresh returned: some fields of a credential.
-#[derive(Debug)]
-pub struct RefreshedFields(Fields);
-
-impl RefreshedFields {
-    /// Reads the JSON text of a refresh function's result. Fields that are `null` count as not given. Without `expires`
-    /// the expiry is the access token's own if that is a JWT, else [`DEFAULT_LIFETIME_MS`] from now.
-    pub fn parse(json: &str, now_ms: f64) -> Result<Self, Box<Refused>> {
-        let refuse = |what: &str, salvaged| {
-            let message = format!("the refresh function's result {what}; no store was changed");
-            Err(Box::new(Refused { error: Error::new(Code::InvalidRefreshResult, message), salvaged }))
-        };
-        let Some(mut fields) = Fields::parse(json).map(Self) else {
-            return refuse("is no object of JSON values", None);
-        };
-        fields.0.retain(|_, value| !value.is_null());
-        if text(fields.0.values(), "access").is_none_or(ecma::is_blank) {
-            return refuse("has no access token (`access`)", fields.salvaged());
-        }
-        if fields.0.values().get("refresh").is_some_and(|refresh| !refresh.is_string()) {
-            return refuse("has a `refresh` that is no string", None);
-        }
-        if !fields.0.values().contains_key("expires") {
-            let of_token =
-                text(fields.0.values(), "access").and_then(jwt::expiry_ms).filter(|expires| *expires > now_ms);
-            let expires = of_token.unwrap_or(now_ms + DEFAULT_LIFETIME_MS);
-            #[allow(clippy::cast_possible_truncation, reason = "an instant has fewer digits")]
-            fields.0.insert("expires", &Value::from(expires as i64));
-        }
-        match instant(fields.0.values(), "expires") {
-            None => refuse("has an `expires` that is no instant in milliseconds since the epoch", fields.salvaged()),
-            Some(expires) if expires <= now_ms => {
-                let what = "has an `expires` in the past; it must be milliseconds since the epoch, not seconds";
-                refuse(what, fields.salvaged())
-            }
-            Some(_) => Ok(fields),
-        }
-    }
-
-    /// Refresh token and identity, marked as expired.
-    fn salvaged(mut self) -> Option<Self> {
-        text(self.0.values(), "refresh").filter(|refresh| !ecma::is_blank(refresh))?;
-        if text(self.0.values(), "access").is_none_or(ecma::is_blank) {
-            self.0.retain(|name, _| name != "access");
-        }
-        self.0.insert("expires", &Value::from(0));
-        Some(self)
-    }
-
-    /// The refresh token alone, marked as expired.
-    #[must_use]
-    pub fn refresh_token(&self) -> Option<Self> {
-        let mut only = Self(self.0.clone());
-        only.0.retain(|name, _| name == "refresh");
-        only.salvaged()
-    }
-
-    /// The names of what was returned.
-    #[must_use]
-    pub fn names(&self) -> Vec<String> {
-        self.0.names().map(str::to_owned).collect()
-    }
-}
 
 /// A credential of type `oauth`. Its `Debug` shows no values, and its memory is wiped on drop.
 #[derive(Clone, PartialEq)]
@@ -210,7 +139,7 @@ impl Credential {
     /// `{...self, ...fields, type: "oauth"}`. A blank refresh token or identity in `fields` does not replace one.
     #[must_use]
     pub fn merged_with(&self, fields: &RefreshedFields) -> Self {
-        let mut merged = self.overlaid(&fields.0, |_| true);
+        let mut merged = self.overlaid(fields.as_fields(), |_| true);
         merged.0.insert("type", &Value::from("oauth"));
         merged
     }
@@ -292,8 +221,6 @@ fn instant(map: &Map<String, Value>, name: &str) -> Option<f64> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use base64::Engine as _;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::json;
 
     pub(crate) fn credential(value: Value) -> Credential {
@@ -311,55 +238,6 @@ pub(crate) mod tests {
         assert!(!make(" \u{FEFF}", json!(9e12)).is_usable(1_000_000.0, 300_000.0));
         assert!(!make("a", json!(null)).is_usable(1_000_000.0, 300_000.0));
         assert!(!make("a", json!("9000000000000")).is_usable(1_000_000.0, 300_000.0));
-    }
-
-    #[test]
-    fn a_result_must_be_a_credential() {
-        let refused = [
-            "null",
-            "[]",
-            "\"text\"",
-            "{}",
-            r#"{"access":""}"#,
-            r#"{"access":"a","expires":"NaN"}"#,
-            r#"{"access":"a","expires":"2000"}"#,
-            r#"{"access":"a","expires":1000}"#,
-            r#"{"access":"a","expires":8640000000000001}"#,
-            r#"{"access":"a","expires":1e400}"#,
-            r#"{"access":7,"expires":2000}"#,
-            r#"{"access":"a","expires":2000,"refresh":7}"#,
-        ];
-        for json in refused {
-            let code = RefreshedFields::parse(json, 1000.0).map(|_| ()).map_err(|refused| refused.error.code);
-            assert_eq!(code, Err(Code::InvalidRefreshResult), "{json}");
-        }
-        assert!(RefreshedFields::parse(r#"{"access":"a","expires":1001}"#, 1000.0).is_ok());
-    }
-
-    #[test]
-    fn an_expiry_that_nobody_gives_is_the_tokens_own_or_half_an_hour() {
-        let expires = |access: &str| {
-            let json = json!({"access": access, "expires": null}).to_string();
-            number(RefreshedFields::parse(&json, 1_000_000.0).expect("valid").0.values(), "expires")
-        };
-        let jwt = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
-        assert_eq!(expires(&jwt(r#"{"exp":2000}"#)), Some(2_000_000.0));
-        for opaque in ["opaque", "a.b", "a.b.c", &jwt(r#"{"exp":999}"#), &jwt("[]"), &jwt(r#"{"exp":"2000"}"#)] {
-            assert_eq!(expires(opaque), Some(1_000_000.0 + DEFAULT_LIFETIME_MS), "{opaque}");
-        }
-    }
-
-    #[test]
-    fn what_is_refused_still_tells_the_new_refresh_token() {
-        let salvaged = |json: &str| RefreshedFields::parse(json, 1000.0).expect_err(json).salvaged;
-        let old = credential(json!({"type":"oauth","access":"a1","refresh":"r1","expires":1}));
-        for json in [r#"{"access":"a2","refresh":"r2","expires":7}"#, r#"{"refresh":"r2","expires":"soon"}"#] {
-            let kept = old.merged_with(&salvaged(json).expect("something"));
-            assert_eq!((kept.refresh(), kept.expires()), (Some("r2"), Some(0.0)), "{json}");
-            assert!(kept.access().is_some());
-        }
-        assert!(salvaged(r#"{"access":"a2","expires":7}"#).is_none());
-        assert!(salvaged("[]").is_none());
     }
 
     #[test]

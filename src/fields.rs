@@ -47,6 +47,27 @@ impl Fields {
         self.members.iter().map(|member| member.name.as_str())
     }
 
+    /// A member's value, as it is spelled.
+    #[must_use]
+    pub fn spelled(&self, name: &str) -> Option<&str> {
+        self.members.iter().find(|member| member.name == name).map(|member| member.spelled.as_str())
+    }
+
+    /// Gives a member another name, whoever had it.
+    pub fn rename(&mut self, name: &str, to: &str) {
+        if name == to || !self.values.contains_key(name) {
+            return;
+        }
+        self.retain(|name, _| name != to);
+        if let Some(member) = self.members.iter_mut().find(|member| member.name == name) {
+            to.clone_into(&mut member.name);
+            member.spelled_name = Value::from(to).to_string();
+        }
+        if let Some(value) = self.values.shift_remove(name) {
+            self.values.insert(to.to_owned(), value);
+        }
+    }
+
     /// Sets a member, in its place if there is one.
     pub fn insert(&mut self, name: &str, value: &Value) {
         let spelled = Zeroizing::new(value.to_string());
@@ -249,6 +270,15 @@ mod tests {
         assert_eq!(fields.to_json(), r#"{"a":1,"b":3.0,"c":1E1}"#);
         fields.retain(|name, _| name != "b");
         assert_eq!((fields.to_json().as_str(), fields.values().len()), (r#"{"a":1,"c":1E1}"#, 2));
+    }
+
+    #[test]
+    fn renames_a_member_in_its_place() {
+        let mut fields = Fields::parse(r#"{"a":1.0,"b":2,"c":3}"#).expect("an object");
+        fields.rename("a", "b");
+        fields.rename("x", "c");
+        assert_eq!((fields.to_json().as_str(), fields.values().len()), (r#"{"b":1.0,"c":3}"#, 2));
+        assert_eq!((fields.spelled("b"), fields.spelled("a"), fields.values().get("a")), (Some("1.0"), None, None));
     }
 
     #[test]

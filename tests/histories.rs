@@ -522,7 +522,7 @@ impl History {
             }
         }
         if weather == Weather::Garbage {
-            fields["expires"] = json!("soon");
+            fields["expires"] = json!(0);
         }
         fields.to_string()
     }

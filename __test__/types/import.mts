@@ -84,12 +84,20 @@ await withOAuthRefreshLock("acme", "acme:default", async ({ refresh }) => ({ acc
 await withOAuthRefreshLock("acme", "acme:default", () => ({ access: "a" }));
 // @ts-expect-error: no access token
 await withOAuthRefreshLock("acme", "acme:default", async () => ({ expires: 1 }));
-// @ts-expect-error: an expiry is a number
 await withOAuthRefreshLock("acme", "acme:default", () => ({ access: "a", expires: new Date() }));
+// What clients give.
+await withOAuthRefreshLock("acme", "acme:default", () => fetch("https://acme.test/token"));
+await withOAuthRefreshLock("acme", "acme:default", async () => (await fetch("https://acme.test/token")).text());
+await withOAuthRefreshLock("acme", "acme:default", async () => ({
+  access_token: "a",
+  expires_in: 1,
+  token_type: "bearer",
+}));
+await withOAuthRefreshLock("acme", "acme:default", async () => ({ data: JSON.parse("{}"), status: 200 }));
 // @ts-expect-error: a token is text
 await withOAuthRefreshLock("acme", "acme:default", () => ({ access: 1, expires: 1 }));
-// @ts-expect-error: text is no credential
-await withOAuthRefreshLock("acme", "acme:default", async () => "token");
+// @ts-expect-error: a number is no credential
+await withOAuthRefreshLock("acme", "acme:default", async () => 1);
 // @ts-expect-error: no function
 await withOAuthRefreshLock("acme", "acme:default");
 // @ts-expect-error: a profile id is text

@@ -1,6 +1,6 @@
 //! The gate and the mirror decision, alone.
 
-use crate::credential::Credential;
+use crate::credential::{self, Credential};
 use crate::failure::{self, Evidence};
 use crate::fields::Fields;
 use crate::{identity, mirror};
@@ -27,6 +27,14 @@ pub fn mirror_decision(existing: Option<String>, refreshed: String) -> Option<Mi
     };
     let reason = mirror::decide(existing.as_ref().map(Fields::values), &refreshed);
     Some(MirrorDecision { mirror: reason.writes(), reason: reason.as_str().to_owned() })
+}
+
+/// Whether a refresh function's result, as JSON text, holds a token in any shape that we know.
+#[napi]
+#[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "napi hands over owned values")]
+pub fn holds_token(result: String) -> bool {
+    credential::holds_token(&result)
 }
 
 /// See `RefreshFailure` in `index.d.ts`: the class of what was seen of a failed call.

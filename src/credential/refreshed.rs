@@ -1,0 +1,209 @@
+//! What a refresh function returned: some fields of a credential, or why they are none.
+
+use super::{Credential, DEFAULT_LIFETIME_MS, instant, shape, text};
+use crate::ecma;
+use crate::error::{Code, Error, Result};
+use crate::fields::Fields;
+use crate::jwt;
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+/// Whether a refresh function's result, as JSON text, holds a token in any shape that we know.
+#[must_use]
+pub fn holds_token(json: &str) -> bool {
+    shape::holds_token(json)
+}
+
+/// A result that is no credential.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub error: Error,
+    /// What it holds all the same of the refresh token that the provider gave in exchange for the spent one: not usable,
+    /// but it can be refreshed.
+    pub salvaged: Option<RefreshedFields>,
+}
+
+/// What a refresh returned: some fields of a credential.
+#[derive(Debug)]
+pub struct RefreshedFields(Fields);
+
+impl RefreshedFields {
+    /// Reads the JSON text of a refresh function's result, in any shape that a client library gives: see [`shape`]. Fields that
+    /// are `null`, and expiries that are no instant, count as not given. Without an expiry that is the access token's own if
+    /// it is a JWT, else [`DEFAULT_LIFETIME_MS`] from now.
+    pub fn parse(json: &str, now_ms: f64) -> Result<Self, Box<Refused>> {
+        let refuse = |what: &str, salvaged| {
+            let message = format!("the refresh function's result {what}; no store was changed");
+            Err(Box::new(Refused { error: Error::new(Code::InvalidRefreshResult, message), salvaged }))
+        };
+        let Some(mut fields) = shape::understood(json, now_ms).map(Self) else {
+            return refuse("is no object of JSON values", None);
+        };
+        if fields.0.values().contains_key("refresh") && !fields.has_text("refresh") {
+            return refuse("has a refresh token that is no well-formed text", None);
+        }
+        if fields.0.values().get("access").is_none_or(|access| access.as_str().is_some_and(ecma::is_blank)) {
+            return refuse("has no access token", fields.salvaged());
+        }
+        if !fields.has_text("access") {
+            return refuse("has an access token that is no well-formed text", fields.salvaged());
+        }
+        if !fields.0.values().contains_key("expires") {
+            let of_token =
+                text(fields.0.values(), "access").and_then(jwt::expiry_ms).filter(|expires| *expires > now_ms);
+            let expires = of_token.unwrap_or(now_ms + DEFAULT_LIFETIME_MS);
+            #[allow(clippy::cast_possible_truncation, reason = "an instant has fewer digits")]
+            fields.0.insert("expires", &Value::from(expires as i64));
+        }
+        if instant(fields.0.values(), "expires").is_none_or(|expires| expires <= now_ms) {
+            return refuse("has an expiry in the past", fields.salvaged());
+        }
+        Ok(fields)
+    }
+
+    /// Whether a result is the credential that the function was given, with nothing new: OpenClaw's plugins return that where
+    /// they did not refresh. The same tokens with a later expiry are new.
+    #[must_use]
+    pub fn is_unchanged(json: &str, given: &Credential, now_ms: f64) -> bool {
+        let understood = |json: &str| shape::understood(json, now_ms);
+        let (Some(new), Some(old)) = (understood(json), understood(&given.to_json())) else { return false };
+        let is_same = |name| given_text(&new, name).is_none_or(|new| given_text(&old, name) == Some(new));
+        let expires = |fields: &Fields| instant(fields.values(), "expires");
+        given_text(&new, "access").is_some()
+            && is_same("access")
+            && is_same("refresh")
+            && expires(&new).is_none_or(|expires_new| Some(expires_new) <= expires(&old))
+    }
+
+    /// Whether a field is text, all of it: U+FFFD stands for what was none.
+    fn has_text(&self, name: &str) -> bool {
+        let spelled = self.0.spelled(name).and_then(|spelled| serde_json::from_str::<String>(spelled).ok());
+        spelled.map(Zeroizing::new).is_some_and(|text| !text.contains(char::REPLACEMENT_CHARACTER))
+    }
+
+    /// All of them.
+    pub(super) fn as_fields(&self) -> &Fields {
+        &self.0
+    }
+
+    /// Refresh token and identity, marked as expired.
+    fn salvaged(mut self) -> Option<Self> {
+        given_text(&self.0, "refresh")?;
+        if !self.has_text("access") || given_text(&self.0, "access").is_none() {
+            self.0.retain(|name, _| name != "access");
+        }
+        self.0.insert("expires", &Value::from(0));
+        Some(self)
+    }
+
+    /// The refresh token alone, marked as expired.
+    #[must_use]
+    pub fn refresh_token(&self) -> Option<Self> {
+        let mut only = Self(self.0.clone());
+        only.0.retain(|name, _| name == "refresh");
+        only.salvaged()
+    }
+
+    /// The names of what was returned.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.0.names().map(str::to_owned).collect()
+    }
+}
+
+/// A field that is text, and not blank.
+fn given_text<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
+    text(fields.values(), name).filter(|text| !ecma::is_blank(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::tests::credential;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use serde_json::json;
+
+    #[test]
+    fn a_result_must_be_a_credential() {
+        let refused = [
+            "null",
+            "[]",
+            "\"text\"",
+            "{}",
+            r#"{"access":""}"#,
+            r#"{"access":"a","expires":199999999999}"#,
+            r#"{"access":"a","expires":0}"#,
+            r#"{"access":7,"expires":2000}"#,
+            r#"{"access":"a\ud83d"}"#,
+            r#"{"access":"a\ufffd"}"#,
+            r#"{"access_token":{"token":"a"}}"#,
+            r#"{"access":"a","expires":2000,"refresh":7}"#,
+            r#"{"access":"a","refresh":"\ud83d"}"#,
+            r#"{"data":{"access_token":"a","refresh_token":"r\ud83d"}}"#,
+        ];
+        for json in refused {
+            let code =
+                RefreshedFields::parse(json, 200_000_000_000.0).map(|_| ()).map_err(|refused| refused.error.code);
+            assert_eq!(code, Err(Code::InvalidRefreshResult), "{json}");
+        }
+        assert!(RefreshedFields::parse(r#"{"access":"a","expires":1001}"#, 1000.0).is_ok());
+    }
+
+    #[test]
+    fn the_credential_as_it_was_given_is_nothing_new() {
+        let given = credential(json!({"type":"oauth","access":"a","refresh":"r","expires":1_700_000_005_000_i64}));
+        let is_unchanged = |json: &str| RefreshedFields::is_unchanged(json, &given, 1_700_000_009_000.0);
+        for same in [
+            r#"{"type":"oauth","access":"a","refresh":"r","expires":1700000005000}"#,
+            r#"{"access":"a"}"#,
+            r#"{"data":{"access_token":"a","refresh_token":"r"}}"#,
+        ] {
+            assert!(is_unchanged(same), "{same}");
+        }
+        for new in [
+            r#"{"access":"b","refresh":"r","expires":1700000005000}"#,
+            r#"{"access":"a","refresh":"s"}"#,
+            r#"{"access":"a","refresh":"r","expires":1700000009001}"#,
+            r#"{"access_token":"a","refresh_token":"r","expires_in":60}"#,
+            "null",
+            "{}",
+        ] {
+            assert!(!is_unchanged(new), "{new}");
+        }
+        let none = credential(json!({"type":"oauth","refresh":"r"}));
+        assert!(!RefreshedFields::is_unchanged(r#"{"refresh":"r"}"#, &none, 0.0));
+    }
+
+    #[test]
+    fn an_expiry_that_nobody_gives_is_the_tokens_own_or_half_an_hour() {
+        let expires = |access: &str| {
+            let json = json!({"access": access, "expires": null}).to_string();
+            instant(RefreshedFields::parse(&json, 1_000_000.0).expect("valid").0.values(), "expires")
+        };
+        let jwt = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        assert_eq!(expires(&jwt(r#"{"exp":2000}"#)), Some(2_000_000.0));
+        for opaque in ["opaque", "a.b", "a.b.c", &jwt(r#"{"exp":999}"#), &jwt("[]"), &jwt(r#"{"exp":"2000"}"#)] {
+            assert_eq!(expires(opaque), Some(1_000_000.0 + DEFAULT_LIFETIME_MS), "{opaque}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_still_tells_the_new_refresh_token() {
+        let salvaged = |json: &str| RefreshedFields::parse(json, 1000.0).expect_err(json).salvaged;
+        let old = credential(json!({"type":"oauth","access":"a1","refresh":"r1","expires":1}));
+        for json in [
+            r#"{"access":"a2","refresh":"r2","expires":-7}"#,
+            r#"{"refresh":"r2","expires":"soon"}"#,
+            r#"{"access_token":7,"refresh_token":"r2"}"#,
+            r#"{"access":"a\ud83d","refresh":"r2"}"#,
+        ] {
+            let kept = old.merged_with(&salvaged(json).expect("something"));
+            assert_eq!((kept.refresh(), kept.expires()), (Some("r2"), Some(0.0)), "{json}");
+            assert!(kept.access().is_some());
+        }
+        assert!(salvaged(r#"{"access":"a2","expires":-7}"#).is_none());
+        assert!(salvaged("[]").is_none());
+    }
+}
