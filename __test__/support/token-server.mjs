@@ -50,7 +50,9 @@ function parsed(bytes) {
   if (end < 0) return undefined;
   const [first, ...lines] = bytes.subarray(0, end).toString("latin1").split("\r\n");
   const [method, path] = first.split(" ");
-  const headers = Object.fromEntries(lines.map((line) => line.split(/: (.*)/s).slice(0, 2)));
+  const headers = Object.fromEntries(
+    lines.map((line) => line.split(/: (.*)/s)).map(([name, value]) => [name.toLowerCase(), value]),
+  );
   const from = end + 4;
   const to = from + Number(headers["content-length"] ?? 0);
   if (bytes.length < to) return undefined;

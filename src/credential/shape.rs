@@ -69,7 +69,10 @@ pub(super) fn understood(json: &str, now_ms: f64) -> Option<Fields> {
         adopt_expiry(&mut fields, own, aliases, now_ms);
     }
     if !is_own {
-        fields.retain(|name, value| OF_TOKENS.contains(&name) || (KEPT.contains(&name) && value.is_string()));
+        let is_said = |value: &Value| !value.as_str().is_some_and(ecma::is_blank);
+        fields.retain(|name, value| {
+            is_said(value) && (OF_TOKENS.contains(&name) || (KEPT.contains(&name) && value.is_string()))
+        });
     }
     Some(fields)
 }
@@ -252,7 +255,7 @@ mod tests {
 
     #[test]
     fn of_another_shape_only_what_we_know_is_kept() {
-        let given = json!({"access_token":"a","email":"u@e","accountId":7,"provider":"p","type":"x","expires_in":"?"});
+        let given = json!({"access_token":"a","email":"u@e","accountId":7,"idToken":"","provider":"p","type":"x","expires_in":"?"});
         assert_eq!(of(&given), json!({"access":"a","email":"u@e"}));
     }
 }

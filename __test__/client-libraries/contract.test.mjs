@@ -1,0 +1,170 @@
+/**
+ * What the usual clients give and throw, each called as its README says, against a server that answers as a script says: the
+ * tokens are stored, and each failure is taken for what it is.
+ */
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { connect } from "node:net";
+import { beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
+import { refreshAs } from "../support/calls.mjs";
+import { createAuthority, withTls } from "../support/certificates.mjs";
+import { createHost, expired, PROFILE, storeText } from "../support/host.mjs";
+import { unwanted } from "../support/refresh-functions.mjs";
+import { rejection, typedRejection } from "../support/rejections.mjs";
+import { freePort, http, json, says, startServer, tokens } from "../support/token-server.mjs";
+import * as arctic from "./arctic.mjs";
+import * as axios from "./axios.mjs";
+import * as google from "./google-auth-library.mjs";
+import * as got from "./got.mjs";
+import * as ky from "./ky.mjs";
+import * as mcp2 from "./mcp-client.mjs";
+import * as mcp1 from "./mcp-sdk.mjs";
+import * as msal from "./msal-node.mjs";
+import * as node from "./node.mjs";
+import * as nodeFetch from "./node-fetch.mjs";
+import * as oauth4webapi from "./oauth4webapi.mjs";
+import * as openid from "./openid-client.mjs";
+import * as openid5 from "./openid-client-5.mjs";
+import * as simple from "./simple-oauth2.mjs";
+import * as superagent from "./superagent.mjs";
+import * as undiciFetch from "./undici-fetch.mjs";
+import * as undiciProxy from "./undici-proxy.mjs";
+import * as undiciRequest from "./undici-request.mjs";
+
+const LIBRARIES = [openid, openid5, oauth4webapi, simple, mcp1, mcp2, google, msal, arctic]
+  .concat([node, nodeFetch, undiciFetch, undiciRequest, undiciProxy, axios, got, ky, superagent])
+  .map((library) => [library.name, library]);
+
+/** Enough for an answer that is there at once, even on a busy machine. */
+const LONG_MS = 30_000;
+/** For a server that never answers. */
+const SHORT_MS = 300;
+const RETRY_AFTER_S = 7;
+
+const html = (status) => says(http(status, "<html>Sorry</html>", { "content-type": "text/html" }));
+const wait = { "retry-after": RETRY_AFTER_S };
+
+/** A script of the server, and the class of what the library makes of it. */
+const ANSWERS = [
+  ["invalid_grant", says(json({ error: "invalid_grant" }, 400)), "answered_dead"],
+  ["429 with Retry-After", says(json({ message: "Slow down" }, 429, wait)), "answered_unspent"],
+  [
+    "503 with Retry-After",
+    says(http(503, "<html>Sorry</html>", { ...wait, "content-type": "text/html" })),
+    "answered_unspent",
+  ],
+  ["500", html(500), "uncertain"],
+  ["502", html(502), "uncertain"],
+  ["a page for an answer", html(200), "uncertain"],
+  ["a reset after the request was read", (_, socket) => socket.resetAndDestroy(), "uncertain"],
+  ["an end after the request was read", (_, socket) => socket.end(), "uncertain"],
+  ["no answer in time", () => {}, "uncertain"],
+];
+
+let authority;
+beforeAll(async () => {
+  authority = await createAuthority();
+});
+
+/** A proxy for CONNECT, as far as the target can be reached. */
+async function startProxy() {
+  const proxy = createServer();
+  proxy.on("connect", (request, socket) => {
+    const { hostname, port } = new URL(`http://${request.url}`);
+    const target = connect(Number(port) || 80, hostname);
+    socket.on("error", () => target.destroy());
+    target.on("error", () => socket.end("HTTP/1.1 502 Bad Gateway\r\n\r\n"));
+    target.on("connect", () => {
+      socket.write("HTTP/1.1 200 Connection established\r\n\r\n");
+      socket.pipe(target).pipe(socket);
+    });
+    target.on("close", () => socket.destroy());
+  });
+  proxy.listen(0, "127.0.0.1");
+  await once(proxy, "listening");
+  onTestFinished(() => {
+    proxy.closeAllConnections();
+    proxy.close();
+  });
+  return `http://127.0.0.1:${proxy.address().port}`;
+}
+
+/** A refresh function that counts, by this library. */
+async function refresher(library, url, timeoutMs = LONG_MS) {
+  const proxy = library.isProxied ? await startProxy() : undefined;
+  if (library.usesGlobalTimeout) await limitFetch(timeoutMs);
+  return vi.fn(library.asking({ url, timeoutMs, proxy }));
+}
+
+/** Node's own limit for `fetch`, shortened: through the dispatcher that it keeps under this name. */
+async function limitFetch(headersTimeout) {
+  const key = Symbol.for("undici.globalDispatcher.1");
+  await fetch("data:,");
+  const before = globalThis[key];
+  globalThis[key] = new before.constructor({ headersTimeout });
+  onTestFinished(() => {
+    globalThis[key] = before;
+  });
+}
+
+/** A result that is no credential is uncertain. */
+const classOf = (error) => (error.code === "invalid_refresh_result" ? "uncertain" : error.refreshFailure?.class);
+
+async function expectFailure(library, url, { failure, timeoutMs }) {
+  const old = expired();
+  const host = createHost({ main: old });
+  const refresh = await refresher(library, url, timeoutMs);
+  const error = await rejection(refreshAs(host, "main", refresh));
+  expect(classOf(error), `${error.stack}`).toBe(failure);
+  expect(refresh).toHaveBeenCalledTimes(1);
+  expect(host.store("main")).toBe(storeText(old));
+  return { error, host };
+}
+
+describe.each(LIBRARIES)("%s", (_name, library) => {
+  test("tokens are stored", async () => {
+    const given = tokens({ scope: "s", expires_in: 3600 });
+    const old = expired();
+    const host = createHost({ main: old });
+    const server = await startServer(says(json(given)));
+    const refresh = await refresher(library, server.url);
+    const from = Math.floor(Date.now() / 1000) * 1000;
+    const { outcome, credential } = await refreshAs(host, "main", refresh);
+    expect(outcome).toBe("refreshed");
+    const token = library.keepsRefreshToken ? old.refresh : given.refresh_token;
+    const { expires, ...stored } = credential;
+    const { expires: _, ...before } = old;
+    expect(stored).toEqual({ ...before, access: given.access_token, refresh: token });
+    expect(expires).toBeGreaterThanOrEqual(from + 3_600_000);
+    expect(expires).toBeLessThanOrEqual(Date.now() + 3_601_000);
+    expect(JSON.parse(host.store("main")).profiles[PROFILE]).toEqual(credential);
+    expect(server.presented).toEqual([old.refresh]);
+    expect((await refreshAs(host, "main", unwanted())).outcome).toBe("fresh");
+  });
+
+  test.each(ANSWERS)("%s", async (name, script, expected) => {
+    const failure = library.hides?.includes(name) ? "uncertain" : expected;
+    const server = await startServer(script);
+    const timeoutMs = name === "no answer in time" ? SHORT_MS : LONG_MS;
+    const { error, host } = await expectFailure(library, server.url, { failure, timeoutMs });
+    expect(server.requests).toHaveLength(1);
+    if (failure === "answered_dead") await typedRejection(refreshAs(host, "main", unwanted()), "grant_dead");
+    if (failure === "answered_unspent" && library.keepsRetryAfter !== false) {
+      expect(error.refreshFailure.retryAfterMs).toBe(RETRY_AFTER_S * 1000);
+    }
+  });
+
+  test("a refused connection", async () => {
+    await expectFailure(library, `http://127.0.0.1:${await freePort()}/token`, { failure: "not_sent" });
+  });
+
+  test("a name that does not exist", async () => {
+    await expectFailure(library, "https://login.invalid/token", { failure: "not_sent" });
+  });
+
+  test("a certificate that nobody vouches for", async () => {
+    const server = await startServer(undefined, { create: withTls(authority.server) });
+    await expectFailure(library, `https://localhost:${server.port}/token`, { failure: "not_sent" });
+    expect(server.requests).toEqual([]);
+  });
+});

@@ -1,0 +1,17 @@
+import { AuthorizationCode } from "simple-oauth2";
+
+export const name = "simple-oauth2";
+/** Of an answer that is no JSON it says 406, whatever its status was. */
+export const hides = ["503 with Retry-After"];
+
+export const asking =
+  ({ url, timeoutMs }) =>
+  ({ refresh }) => {
+    const { origin, pathname } = new URL(url);
+    const client = new AuthorizationCode({
+      client: { id: "client", secret: "secret" },
+      auth: { tokenHost: origin, tokenPath: pathname },
+      http: { timeout: timeoutMs },
+    });
+    return client.createToken({ refresh_token: refresh }).refresh();
+  };
