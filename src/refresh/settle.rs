@@ -7,13 +7,11 @@ use super::{Answer, Call, InFlight, Place, Served, access_digest};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
 use crate::failure::FailureClass;
-use crate::fields::Fields;
 use crate::identity::{self, Refusal};
 use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::mirror::Reason;
 use crate::record::{FailureRecord, LostWith, Pause, Receipt, Record, Sealed, State, Verdict};
 use crate::store::Profile;
-use serde_json::Value;
 
 /// What became of a refreshed credential.
 #[derive(Debug)]
@@ -106,7 +104,7 @@ impl Call {
     /// Makes a credential of the refresh function's result. What is refused still tells that the provider may have
     /// rotated, and may hold the new refresh token: that is kept in the journal for the next owner.
     fn read(&self, flight: &mut InFlight, fields: &str) -> Result<Reading> {
-        if is_unchanged(&flight.credential, fields) {
+        if RefreshedFields::is_unchanged(fields, &flight.credential, self.clock.now_ms()) {
             self.record_failure(flight, FailureClass::AnsweredUnspent(None))?;
             let message = "the refresh function returned the credential that it was given, so nothing was refreshed; the login is kept, and the provider is asked again after a pause";
             return Err(Error::new(Code::InvalidRefreshResult, message));
@@ -273,15 +271,4 @@ fn receive(record: &mut Record, flight: &InFlight, answer: &Answer) -> Result<Re
     record.ledger.record(flight.spent, credential.generation());
     record.receive(flight.spent, receipt.clone());
     Ok(receipt)
-}
-
-/// Whether a refresh function has returned what it was given, with no token newer and no expiry later.
-fn is_unchanged(given: &Credential, result: &str) -> bool {
-    let Some(result) = Fields::parse(result) else { return false };
-    let text = |name| result.values().get(name).and_then(Value::as_str);
-    let expires = result.values().get("expires").and_then(Value::as_f64);
-    given.access().is_some()
-        && text("access") == given.access()
-        && text("refresh").is_none_or(|refresh| Some(refresh) == given.refresh())
-        && expires.is_none_or(|expires| given.expires().is_some_and(|given| expires <= given))
 }
