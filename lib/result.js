@@ -23,7 +23,7 @@ async function toJson(result) {
   if (native().holdsToken(json)) return json;
   const asked = textOf(askedFor(answer));
   if (native().holdsToken(asked)) return asked;
-  throwRefusal(answer, json);
+  await throwRefusal(answer, json);
   return json;
 }
 
@@ -94,8 +94,8 @@ function askedFor(answer) {
 }
 
 /** Raises the refusal that an answer without a token is, if it is one. */
-function throwRefusal(answer, json) {
-  const { refreshFailure, status } = refusalIn(answer, json);
+async function throwRefusal(answer, json) {
+  const { refreshFailure, status } = await refusalIn(answer, json);
   if (refreshFailure.class === "uncertain" && !(status >= 300)) return;
   const what = status >= 300 ? `an answer with status ${status}` : "an error answer";
   throw new OAuthRefreshLockError("provider_refused", `the refresh function returned ${what} in place of tokens`, {
@@ -105,11 +105,11 @@ function throwRefusal(answer, json) {
   });
 }
 
-function refusalIn(answer, json) {
+async function refusalIn(answer, json) {
   const { status, statusCode = status, headers, data, body = data } = parsed(json) ?? {};
   const seen = { status: statusCode, headers: headersOf(answer) ?? headers, data: parsed(body) ?? parsed(json), body };
   const isStatus = Number.isInteger(seen.status) && seen.status >= 100 && seen.status < 600;
-  return { refreshFailure: classify(seen), status: isStatus ? seen.status : undefined };
+  return { refreshFailure: await classify(seen), status: isStatus ? seen.status : undefined };
 }
 
 function headersOf(answer) {

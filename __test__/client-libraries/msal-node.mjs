@@ -5,8 +5,17 @@ export const name = "msal-node";
 export const usesGlobalTimeout = true;
 /** It keeps the refresh token to itself, in its cache. */
 export const keepsRefreshToken = true;
-/** Of an answer that is no JSON it keeps no status, and one without an `error` it takes for tokens. */
-export const hides = ["429 with Retry-After", "503 with Retry-After"];
+/**
+ * Of an answer that is no JSON it keeps no status, and one without an `error` it takes for tokens. Of what went wrong with a
+ * connection it keeps no more than that something did.
+ */
+export const hides = [
+  "429 with Retry-After",
+  "503 with Retry-After",
+  "a refused connection",
+  "a name that does not exist",
+  "a certificate that nobody vouches for",
+];
 
 export const asking =
   ({ url }) =>

@@ -1,8 +1,6 @@
 import { AuthorizationCode } from "simple-oauth2";
 
 export const name = "simple-oauth2";
-/** Of an answer that is no JSON it says 406, whatever its status was. */
-export const hides = ["503 with Retry-After"];
 
 export const asking =
   ({ url, timeoutMs }) =>
