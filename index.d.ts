@@ -556,7 +556,7 @@ export interface OAuthRefreshLockError extends Error {
   status?: number;
   /** Its error code, such as `invalid_grant` (RFC 6749 §5.2). */
   oauthError?: string;
-  /** Of a call to a token endpoint. */
+  /** Of a call to a token endpoint, and of a refusal that a refresh function returned. */
   refreshFailure?: RefreshFailure;
 }
 

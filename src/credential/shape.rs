@@ -105,13 +105,13 @@ fn find(fields: &Fields, aliases: &[&str]) -> Option<String> {
         alias == BARE && aliases.len() > 1 && !fields.values().get(name).is_some_and(Value::is_string)
     };
     aliases.iter().find_map(|alias| {
-        let mut named = fields.names().filter(|name| normal(name) == *alias && is_given(name));
+        let mut named = fields.names().filter(|name| is_alias(name, alias) && is_given(name));
         named.find(|name| !is_bare_object(alias, name)).map(str::to_owned)
     })
 }
 
-fn normal(name: &str) -> String {
-    name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).collect()
+fn is_alias(name: &str, alias: &str) -> bool {
+    name.chars().filter(|c| !matches!(c, '_' | '-')).map(|c| c.to_ascii_lowercase()).eq(alias.chars())
 }
 
 /// Gives our own name to what is found under another.
