@@ -7,7 +7,7 @@ import { withOAuthProfileLock, withOAuthRefreshLock } from "../index.mjs";
 import { heldElsewhere } from "./support/agents.mjs";
 import { lockOn, refreshAs } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
-import { answer, createHost, expired, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
+import { answer, createHost, expired, HOUR, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
 import { answering, held, unwanted } from "./support/refresh-functions.mjs";
 import { rejection, typedRejection } from "./support/rejections.mjs";
@@ -134,7 +134,7 @@ describe("in one process", () => {
   test("what a leader does with its result does not reach its followers", async () => {
     const old = expired();
     const host = createHost({ leader: old, sub: old });
-    host.seed("main", expired({ accountId: "somebody else" }));
+    host.seed("main", expired({ accountId: "somebody else", expires: Date.now() - HOUR }));
     const call = held();
     const leading = refreshAs(host, "leader", call.refresh).then(({ credential }) => {
       credential.refresh = "redacted";
@@ -153,7 +153,7 @@ describe("in one process", () => {
     const old = expired();
     const text = JSON.stringify({ ...old, quota: 0 }).replace(`"quota":0`, `"quota":9007199254740993`);
     const host = createHost({ leader: storeText(text), sub: storeText(text) });
-    host.seed("main", expired({ accountId: "somebody else" }));
+    host.seed("main", expired({ accountId: "somebody else", expires: Date.now() - HOUR }));
     const call = held();
     const calls = [refreshAs(host, "leader", call.refresh), refreshAs(host, "sub", unwanted())];
     await call.called;

@@ -222,7 +222,8 @@ function failureFindings(path, login, { failures, holder, waitingFor }) {
       warning("refresh_uncertain", path, meaning, "Nothing: the login is kept, and the next caller asks again."),
     );
   }
-  const pause = Math.max(0, ...failures.map(({ retryAfterMs }) => retryAfterMs ?? 0));
+  const unspent = failures.filter(({ outcome }) => outcome === "answered_unspent");
+  const pause = Math.max(0, ...unspent.map(({ retryAfterMs }) => retryAfterMs ?? 0));
   if (pause > 0) {
     const meaning = `The last refresh of ${login} brought no token; everyone waits ${duration(pause)} more before the provider is asked again.`;
     found.push(warning("refresh_backoff", path, meaning, "Nothing: a token that has not expired is served meanwhile."));
