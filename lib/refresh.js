@@ -43,7 +43,8 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   args.provider(provider);
   args.id("profileId", profileId);
   const endpoint = typeof refresh === "function" ? undefined : tokenEndpoint("refresh", refresh);
-  const { signal, timeoutMs, callTimeoutMs, stores, ...request } = args.refreshArguments(args.optionsObject(options));
+  const checked = args.refreshArguments(args.optionsObject(options));
+  const { signal, timeoutMs, callTimeoutMs, stores, classify: hostsClassify, ...request } = checked;
   // Who can come back wants to know what is wrong.
   request.serveUnexpired &&= patient;
   const { stateDir, agentDir: own, mainAgentDir } = request;
@@ -64,7 +65,8 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   const subject = { provider, profileId, lockPath, agentDir, mainStore, key };
   const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut());
   const { serveUnexpired } = request;
-  const ask = { ...(endpoint ?? { refresh: asHolder(key, refresh) }), callTimeoutMs, patient, hosts, serveUnexpired };
+  const how = endpoint ?? { refresh: asHolder(key, refresh), classify: hostsClassify };
+  const ask = { ...how, callTimeoutMs, patient, hosts, serveUnexpired };
   const turn = new RefreshTurn(call, subject, caller, ask);
   tellFailure(caller, subject);
   if (!caller.gone) {
@@ -405,7 +407,7 @@ class RefreshTurn {
 
   /** Puts a failed call on record, tells the error what it is, and looks what there is instead. */
   async #failed(error) {
-    const failure = classify(error);
+    const failure = await classify(error, this.#ask.classify);
     let instead;
     try {
       instead = unwrap(await this.#call.fail(failure.class, failure.retryAfterMs));
