@@ -600,7 +600,7 @@ describe("an error of the refresh function is classified", () => {
     ["a 500 that quotes the words", Object.assign(new Error("invalid_grant"), { status: 500 }), "uncertain"],
     ["a status in a message", new Error("Token refresh failed: 503 Service Unavailable"), "answered_unspent"],
     ["invalid_client in a message", new Error('failed (400): {"error":"invalid_client"}'), "answered_unspent"],
-    ["DNS in a message", new Error("request failed, reason: getaddrinfo ENOTFOUND auth.example"), "not_sent"],
+    ["DNS in a message", new Error("request failed, reason: getaddrinfo ENOTFOUND auth.example"), "uncertain"],
     ["unreachable while reading", cause({ code: "EHOSTUNREACH", syscall: "read" }), "uncertain"],
     ["unreachable while connecting", cause({ code: "EHOSTUNREACH", syscall: "connect" }), "not_sent"],
     [

@@ -169,6 +169,7 @@ function refreshArguments(options) {
     serveUnexpired: flag("serveUnexpired", options.serveUnexpired, true),
     uncertain: oneOf("uncertain", options.uncertain, ["probe", "fail"]),
     rejectedAccess: options.rejectedAccess,
+    classify: options.classify === undefined ? undefined : callback("classify", options.classify),
   };
 }
 

@@ -23,6 +23,7 @@ const MEMBERS = {
   replay: (name, value) => args.oneOf(name, value, ["rotates", "static"]),
   connectTimeoutMs: (name, value) => args.delay(name, value, { fallback: DEFAULT_CONNECT_TIMEOUT_MS }),
   maxParallel,
+  classify,
 };
 
 function optional(check) {
@@ -47,6 +48,13 @@ function identityClaims(name, value) {
   const { accountId, email, ...rest } = args.optionsObject(value, name);
   refuseUnknown(name, rest);
   return { accountId: texts(`${name}.accountId`, accountId), email: texts(`${name}.email`, email) };
+}
+
+function classify(name, value) {
+  if (value === undefined) return undefined;
+  const { dead, unspent, ...rest } = args.optionsObject(value, name);
+  refuseUnknown(name, rest);
+  return { dead: texts(`${name}.dead`, dead), unspent: texts(`${name}.unspent`, unspent) };
 }
 
 function maxParallel(name, value) {
@@ -76,7 +84,7 @@ function tokenEndpoint(name, request) {
     delete rest[member];
   }
   refuseUnknown(name, rest);
-  const { resource = [], headers = [], identityClaims, replay, maxParallel, ...spec } = checked;
+  const { resource = [], headers = [], identityClaims, replay, maxParallel, classify, ...spec } = checked;
   const { NativeTokenEndpoint } = native();
   if (!NativeTokenEndpoint) {
     throw new OAuthRefreshLockError(
@@ -92,6 +100,8 @@ function tokenEndpoint(name, request) {
       accountIdClaim: identityClaims?.accountId,
       emailClaim: identityClaims?.email,
       isReplaySafe: replay === "static",
+      deadCodes: classify?.dead ?? [],
+      unspentCodes: classify?.unspent ?? [],
       ...surroundings(),
     });
     return { at, maxParallel };

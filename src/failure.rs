@@ -1,6 +1,17 @@
 //! How a provider call failed, and what the next caller may do.
 //!
-//! The one question is whether the refresh token may have been spent. What can't be told is [`FailureClass::Uncertain`].
+//! The one question is whether the refresh token may have been spent. What can't be told is [`FailureClass::Uncertain`], which
+//! costs little, as it is asked again; [`FailureClass::AnsweredDead`] costs a login, so nothing but the provider's own word
+//! counts for it. What the words are is in `failures.json`.
+
+mod body;
+mod facts;
+
+pub use body::codes;
+
+use crate::ecma;
+use facts::{Answer, Facts, Meaning};
+use serde_json::{Map, Value};
 
 /// How a provider call failed. The class decides what the next caller may do.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,117 +39,164 @@ impl FailureClass {
     }
 }
 
+/// The shortest pause that everyone is asked to make, in milliseconds.
+pub const MIN_PAUSE_MS: f64 = 1_000.0;
+/// The longest one: a provider that wants a longer one is asked again none the less.
+pub const MAX_PAUSE_MS: f64 = 3_600_000.0;
+
+/// From this status on it is not the provider that refuses: it may have looked, or not.
+const FIRST_SERVER_ERROR: u16 = 500;
+/// At so many places of a message a body is looked for.
+const MAX_EMBEDDED: usize = 16;
+
 /// What is known of a failed call.
 #[derive(Debug, Default)]
 pub struct Evidence<'a> {
     /// The answer's status, if there was an answer.
     pub status: Option<u16>,
-    /// The codes in it, such as RFC 6749's `error`.
-    pub codes: Vec<&'a str>,
-    /// What it says, in lower case.
-    pub words: &'a str,
+    /// A status that only the words of an error tell.
+    pub told_status: Option<u16>,
+    /// The answer's body, and whatever else carries its codes.
+    pub bodies: Vec<&'a Map<String, Value>>,
+    /// What an error says of itself: a code and nothing else, or something with a body in it.
+    pub messages: Vec<&'a str>,
+    /// Texts that are searched for nothing but a sentence that says that the refresh token was used before.
+    pub texts: Vec<&'a str>,
     /// For how long the provider wants everyone to wait, in milliseconds.
     pub retry_after_ms: Option<f64>,
-    /// Whether there never was a connection.
+    /// Whether a typed cause says that there never was a connection.
     pub never_connected: bool,
+    /// What the host knows of this provider.
+    pub own: Option<&'a OwnCodes>,
 }
 
-/// How providers say that a refresh token was used before (OpenClaw's list).
-const REUSE_PHRASES: [&str; 3] =
-    ["refresh_token_reused", "refresh token has already been used", "already been used to generate a new access token"];
+/// Codes that a host knows of its provider. They count whatever the status is.
+#[derive(Debug, Clone, Default)]
+pub struct OwnCodes {
+    /// Those that end a login.
+    pub dead: Vec<String>,
+    /// Those that leave the refresh token as it is.
+    pub unspent: Vec<String>,
+}
 
-/// Codes by which providers refuse a refresh token for good: RFC 6749 §5.2, OpenAI's, GitHub's.
-const DEAD: [&str; 7] = [
-    "invalid_grant",
-    "refresh_token_reused",
-    "refresh_token_expired",
-    "refresh_token_invalidated",
-    "refresh_token_revoked",
-    "bad_refresh_token",
-    "app_session_terminated",
-];
+/// What was found out.
+#[derive(Debug, PartialEq)]
+pub struct Finding {
+    /// What the next caller may do.
+    pub class: FailureClass,
+    /// Whether it may work in a moment, without anybody's help.
+    pub passes: bool,
+    /// The code that says so, as the answer spells it.
+    pub code: Option<String>,
+}
 
-/// RFC 6749 §5.2, RFC 8628 §3.5, RFC 8707 §2 and GitHub: the request was refused before the refresh token was looked at.
-const UNSPENT: [&str; 9] = [
-    "invalid_request",
-    "invalid_client",
-    "unauthorized_client",
-    "unsupported_grant_type",
-    "invalid_scope",
-    "invalid_target",
-    "temporarily_unavailable",
-    "slow_down",
-    "incorrect_client_credentials",
-];
+impl Finding {
+    fn new(Meaning { class, passes }: Meaning, code: Option<String>, evidence: &Evidence) -> Self {
+        let class = match class {
+            FailureClass::AnsweredUnspent(_) => FailureClass::AnsweredUnspent(evidence.retry_after_ms.map(pause_ms)),
+            class => class,
+        };
+        Self { class, passes, code }
+    }
+}
+
+/// The pause that is made when a provider asks for this one, in milliseconds.
+#[must_use]
+pub fn pause_ms(asked: f64) -> f64 {
+    asked.clamp(MIN_PAUSE_MS, MAX_PAUSE_MS)
+}
 
 /// Classifies a failed call.
 #[must_use]
-pub fn classify(evidence: &Evidence) -> FailureClass {
-    let status = evidence.status;
-    let has = |codes: &[&str]| evidence.codes.iter().any(|code| codes.contains(code));
-    // Who says so in an answer of 500 may have looked, or not.
-    let is_refusal = status.is_none_or(|status| status < 500);
-    if is_refusal && (says_reused(evidence.words) || has(&DEAD)) {
-        return FailureClass::AnsweredDead;
+pub fn classify(evidence: &Evidence) -> Finding {
+    let embedded: Vec<_> = evidence.messages.iter().flat_map(|message| embedded(message)).collect();
+    let bodies = || evidence.bodies.iter().copied().chain(&embedded);
+    if let Some((meaning, code)) = evidence.own.and_then(|own| by_own(own, bodies())) {
+        return Finding::new(meaning, Some(code), evidence);
     }
-    let is_unspent = match status {
-        // 408: it may have read the whole request after all. 303 means: done, look there.
-        Some(408) => false,
-        Some(301 | 302 | 307 | 308 | 503 | 400..=499) => true,
-        _ => false,
+    let told = evidence.status.or(evidence.told_status);
+    let by_status = told.map(|status| Facts::all().of_status(status));
+    // A refusal that comes with 429 is none of the token's.
+    if let Some(meaning) = by_status.filter(|meaning| meaning.passes) {
+        return Finding::new(meaning, None, evidence);
+    }
+    if told.is_none_or(|status| status < FIRST_SERVER_ERROR)
+        && let Some((meaning, code)) = by_words(evidence, bodies())
+    {
+        return Finding::new(meaning, code, evidence);
+    }
+    let unknown = Meaning { class: FailureClass::Uncertain, passes: false };
+    let not_sent = Meaning { class: FailureClass::NotSent, passes: true };
+    let meaning = match by_status {
+        // Words prove nothing here: a status that only they tell may be anybody's.
+        Some(Meaning { class: FailureClass::NotSent, .. }) if evidence.status.is_none() => unknown,
+        Some(Meaning { class: FailureClass::NotSent, .. }) => not_sent,
+        Some(meaning) => meaning,
+        None if evidence.never_connected => not_sent,
+        None => unknown,
     };
-    if is_unspent || (is_refusal && has(&UNSPENT)) {
-        return FailureClass::AnsweredUnspent(evidence.retry_after_ms);
-    }
-    if status.is_none() && evidence.never_connected { FailureClass::NotSent } else { FailureClass::Uncertain }
+    Finding::new(meaning, None, evidence)
 }
 
-/// Whether these words, in lower case, say that the refresh token was used before.
-fn says_reused(words: &str) -> bool {
-    REUSE_PHRASES.iter().any(|phrase| words.contains(phrase))
+/// What the host's own codes say.
+fn by_own<'a>(own: &OwnCodes, bodies: impl Iterator<Item = &'a Map<String, Value>>) -> Option<(Meaning, String)> {
+    let found: Vec<_> = bodies.flat_map(codes).collect();
+    let first = |codes: &[String]| {
+        found.iter().find(|found| codes.iter().any(|code| code.eq_ignore_ascii_case(found))).cloned()
+    };
+    let unspent = Meaning { class: FailureClass::AnsweredUnspent(None), passes: false };
+    let dead = Meaning { class: FailureClass::AnsweredDead, passes: false };
+    first(&own.unspent).map(|code| (unspent, code)).or_else(|| first(&own.dead).map(|code| (dead, code)))
+}
+
+/// What codes and sentences say: the precise facts first, and of those what spares the login.
+fn by_words<'a>(
+    evidence: &Evidence,
+    bodies: impl Iterator<Item = &'a Map<String, Value>>,
+) -> Option<(Meaning, Option<String>)> {
+    let mut facts: Vec<(&Answer, String)> = bodies.flat_map(body::facts).collect();
+    let exact = evidence.messages.iter().map(|message| ecma::trim(message));
+    facts.extend(exact.flat_map(|message| {
+        let answers = Facts::all().answers.iter().filter(|fact| !fact.is_precise());
+        answers.filter(|fact| fact.has(message)).map(|fact| (fact, message.to_owned()))
+    }));
+    let best = |is_precise: bool, class: FailureClass| {
+        let fits = |fact: &Answer| fact.is_precise() == is_precise && fact.meaning().class == class;
+        facts.iter().find(|(fact, _)| fits(fact)).map(|(fact, code)| (fact.meaning(), Some(code.clone())))
+    };
+    let unspent = FailureClass::AnsweredUnspent(None);
+    let dead = FailureClass::AnsweredDead;
+    best(true, unspent)
+        .or_else(|| best(true, dead))
+        .or_else(|| best(false, dead))
+        .or_else(|| says_reused(evidence).then_some((Meaning { class: dead, passes: false }, None)))
+        .or_else(|| best(false, unspent))
+}
+
+/// Whether anything says that the refresh token was used before.
+fn says_reused(evidence: &Evidence) -> bool {
+    let texts = evidence.messages.iter().chain(&evidence.texts);
+    texts.into_iter().any(|text| Facts::all().says_reused(&ecma::to_lower_case(text)))
+}
+
+/// The JSON objects within a message, as where a client has put the answer's body into its error's.
+fn embedded(message: &str) -> Vec<Map<String, Value>> {
+    let mut found = Vec::new();
+    let mut rest = message;
+    for _ in 0..MAX_EMBEDDED {
+        let Some(at) = rest.find('{') else { break };
+        let from = &rest[at..];
+        let mut values = serde_json::Deserializer::from_str(from).into_iter::<Map<String, Value>>();
+        rest = match values.next() {
+            Some(Ok(object)) => {
+                found.push(object);
+                from.get(values.byte_offset()..).unwrap_or_default()
+            }
+            _ => &from[1..],
+        };
+    }
+    found
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_class_follows_status_code_and_words() {
-        let class = |status: u16, code: &'static str, words: &'static str| {
-            classify(&Evidence {
-                status: Some(status).filter(|status| *status > 0),
-                codes: vec![code],
-                words,
-                ..Evidence::default()
-            })
-        };
-        let unspent = FailureClass::AnsweredUnspent(None);
-        for (status, code, words, expected) in [
-            (400, "invalid_grant", "", FailureClass::AnsweredDead),
-            (200, "bad_refresh_token", "", FailureClass::AnsweredDead),
-            (0, "refresh_token_expired", "", FailureClass::AnsweredDead),
-            (
-                401,
-                "",
-                "your refresh token has already been used to generate a new access token.",
-                FailureClass::AnsweredDead,
-            ),
-            (500, "invalid_grant", "", FailureClass::Uncertain),
-            (400, "invalid_request", "", unspent),
-            (200, "incorrect_client_credentials", "", unspent),
-            (418, "", "", unspent),
-            (429, "", "", unspent),
-            (503, "", "", unspent),
-            (502, "", "", FailureClass::Uncertain),
-            (408, "", "", FailureClass::Uncertain),
-            (200, "", "", FailureClass::Uncertain),
-            (303, "", "", FailureClass::Uncertain),
-            (307, "", "", unspent),
-            (0, "", "", FailureClass::Uncertain),
-        ] {
-            assert_eq!(class(status, code, words), expected, "{status} {code} {words}");
-        }
-        let evidence = Evidence { never_connected: true, ..Evidence::default() };
-        assert_eq!(classify(&evidence), FailureClass::NotSent);
-    }
-}
+mod tests;

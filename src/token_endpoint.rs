@@ -15,7 +15,7 @@ pub use client::{HttpClient, Network};
 use crate::credential::Credential;
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
-use crate::failure::FailureClass;
+use crate::failure::{FailureClass, OwnCodes};
 use crate::identity;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -93,6 +93,8 @@ pub struct Spec {
     pub identity_claims: IdentityClaims,
     /// Whether the provider keeps the refresh token as it is, so that asking again never hurts.
     pub is_replay_safe: bool,
+    /// What this provider's own codes mean.
+    pub own_codes: OwnCodes,
 }
 
 /// A token endpoint, ready to be asked. Its `Debug` shows no secret.

@@ -1,7 +1,7 @@
 //! The gate and the mirror decision, alone.
 
 use crate::credential::{self, Credential};
-use crate::failure::{self, Evidence};
+use crate::failure::{self, Evidence, Finding};
 use crate::fields::Fields;
 use crate::{identity, mirror};
 use napi_derive::napi;
@@ -41,17 +41,25 @@ pub fn holds_token(result: String) -> bool {
 #[napi]
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned values")]
-pub fn classify_failure(seen: FailureEvidence) -> String {
-    let codes = seen.codes.iter().map(String::as_str).collect();
-    let FailureEvidence { status, words, never_connected, .. } = &seen;
-    let evidence = Evidence {
-        status: status.and_then(|status| u16::try_from(status).ok()),
-        codes,
-        words,
-        retry_after_ms: None,
-        never_connected: *never_connected,
+pub fn classify_failure(seen: FailureEvidence) -> FailureFinding {
+    let status = |status: Option<u32>| status.and_then(|status| u16::try_from(status).ok());
+    let bodies: Vec<_> = seen.bodies.iter().filter_map(|body| Fields::parse(body)).collect();
+    let texts = seen.texts.iter().chain(&seen.bodies).map(String::as_str).collect();
+    let Finding { class, .. } = failure::classify(&Evidence {
+        status: status(seen.status),
+        told_status: status(seen.told_status),
+        bodies: bodies.iter().map(Fields::values).collect(),
+        messages: seen.messages.iter().map(String::as_str).collect(),
+        texts,
+        retry_after_ms: seen.retry_after_ms,
+        never_connected: seen.never_connected,
+        own: None,
+    });
+    let retry_after_ms = match class {
+        FailureClass::AnsweredUnspent(pause) => pause,
+        _ => None,
     };
-    failure::classify(&evidence).as_str().to_owned()
+    FailureFinding { class: class.as_str().to_owned(), retry_after_ms }
 }
 
 /// See [`Evidence`].
@@ -59,12 +67,27 @@ pub fn classify_failure(seen: FailureEvidence) -> String {
 pub struct FailureEvidence {
     /// The answer's status.
     pub status: Option<u32>,
-    /// The codes in it.
-    pub codes: Vec<String>,
-    /// What it says, in lower case.
-    pub words: String,
+    /// A status that only words tell.
+    pub told_status: Option<u32>,
+    /// JSON objects.
+    pub bodies: Vec<String>,
+    /// What errors say of themselves.
+    pub messages: Vec<String>,
+    /// Bodies that are no JSON.
+    pub texts: Vec<String>,
+    /// For how long the provider wants everyone to wait.
+    pub retry_after_ms: Option<f64>,
     /// Whether there never was a connection.
     pub never_connected: bool,
+}
+
+/// See `RefreshFailure` in `index.d.ts`.
+#[napi(object, object_from_js = false)]
+pub struct FailureFinding {
+    /// The class.
+    pub class: String,
+    /// With `answered_unspent`, if the provider asked for a pause: the one that is made.
+    pub retry_after_ms: Option<f64>,
 }
 
 /// Whether to write, and why.

@@ -7,7 +7,7 @@ use super::{Failure as Told, Reply};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Code, Error};
-use crate::failure::FailureClass;
+use crate::failure::{FailureClass, OwnCodes};
 use crate::refresh::{Call, Decision, Failed, InFlight};
 use crate::token_endpoint::answer::NewFields;
 use crate::token_endpoint::{
@@ -50,6 +50,10 @@ pub struct TokenEndpointSpec {
     pub email_claim: Option<Vec<String>>,
     /// Whether asking again never hurts.
     pub is_replay_safe: bool,
+    /// The provider's own codes that end a login.
+    pub dead_codes: Vec<String>,
+    /// Those that leave the refresh token as it is.
+    pub unspent_codes: Vec<String>,
     /// `HTTPS_PROXY`, else `ALL_PROXY`.
     pub proxy: Option<String>,
     /// `NO_PROXY`.
@@ -109,6 +113,7 @@ impl NativeTokenEndpoint {
             headers: spec.headers.into_iter().map(header).collect(),
             identity_claims: IdentityClaims { account_id: spec.account_id_claim, email: spec.email_claim },
             is_replay_safe: spec.is_replay_safe,
+            own_codes: OwnCodes { dead: spec.dead_codes, unspent: spec.unspent_codes },
         };
         let endpoint =
             TokenEndpoint::new(spec).map_err(|error| napi::Error::new(napi::Status::InvalidArg, error.message))?;

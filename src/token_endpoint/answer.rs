@@ -4,7 +4,7 @@ use super::{Exchange, Failure, TokenEndpoint};
 use crate::credential::{Credential, MAX_DATE_MS, text};
 use crate::ecma;
 use crate::error::{Code, Error};
-use crate::failure::{Evidence, FailureClass, classify};
+use crate::failure::{Evidence, FailureClass, classify, codes};
 use crate::fields::Fields;
 use crate::jwt;
 use serde_json::{Map, Value};
@@ -61,46 +61,62 @@ impl TokenEndpoint {
 
     fn refused(&self, credential: &Credential, answer: &Answer, body: &str, members: Option<&Fields>) -> Failure {
         let status = answer.status;
-        let words = Zeroizing::new(ecma::to_lower_case(body.get(..MAX_WORDS_BYTES).unwrap_or(body)));
-        let codes = members.map_or_else(Vec::new, |members| codes(members.values()));
-        let retry_after_ms = answer.retry_after.as_deref().and_then(retry_after_ms);
-        let evidence = Evidence {
+        let bodies: Vec<_> = members.map(Fields::values).into_iter().collect();
+        let mut finding = classify(&Evidence {
             status: Some(status),
-            codes: codes.clone(),
-            words: &words,
-            retry_after_ms,
-            never_connected: false,
-        };
-        let class = match self.spec.exchange {
-            // GitHub's word for a token that is revoked or unknown.
-            Exchange::GithubCopilot if status == 401 => FailureClass::AnsweredDead,
-            _ => self.class_of(classify(&evidence)),
-        };
+            bodies: bodies.clone(),
+            texts: vec![body.get(..MAX_WORDS_BYTES).unwrap_or(body)],
+            retry_after_ms: answer.retry_after.as_deref().and_then(retry_after_ms),
+            own: Some(&self.spec.own_codes),
+            ..Evidence::default()
+        });
+        // GitHub's word for a token that is revoked or unknown.
+        if self.spec.exchange == Exchange::GithubCopilot && status == 401 {
+            finding.class = FailureClass::AnsweredDead;
+        }
         let is_token =
             |code: &str| credential.refresh().is_some_and(|token| token.contains(code) || code.contains(token));
-        let oauth_error = codes.iter().find(|code| is_code(code) && !is_token(code)).map(|code| (*code).to_owned());
-        let is_transient = matches!(status, 429 | 503)
-            || codes.iter().any(|code| matches!(*code, "temporarily_unavailable" | "slow_down"));
-        let host = self.host_for(credential);
-        let what = oauth_error.as_ref().map_or_else(String::new, |code| format!(" \"{code}\""));
+        let plain = bodies.iter().flat_map(|body| codes(body)).find(|code| is_code(code));
+        let known = finding.code.filter(|code| !code.contains(' '));
+        let oauth_error = known.or(plain).filter(|code| !is_token(code));
+        let class = self.class_of(finding.class);
+        let error = self.explained(credential, answer, class, oauth_error.as_deref());
+        Failure { error, class, status: Some(status), oauth_error, is_transient: finding.passes }
+    }
+
+    /// What happened, what that means for the login, and what to do.
+    fn explained(&self, credential: &Credential, answer: &Answer, class: FailureClass, code: Option<&str>) -> Error {
+        let status = answer.status;
+        let is_success = (200..=299).contains(&status);
+        let is_known = code.is_some() || matches!(class, FailureClass::AnsweredDead | FailureClass::AnsweredUnspent(_));
+        let shown = code.map_or_else(String::new, |code| format!(" \"{code}\""));
         let (code, what) = match (status, answer.is_whole) {
             (200..=299, false) => (Code::ProviderAnswerLost, "an answer that was cut off or too large".to_owned()),
-            (200..=299, _) if oauth_error.is_none() => {
+            _ if is_success && !is_known => {
                 (Code::ProviderAnswerInvalid, format!("status {status} and no {}", self.token_name()))
             }
-            (300..=399, _) => (
-                Code::ProviderRefused,
-                format!("status {status}, a redirect; a refresh token is sent to no other host, so fix tokenEndpoint"),
-            ),
-            _ => (Code::ProviderRefused, format!("status {status}{what}")),
+            _ => (Code::ProviderRefused, format!("status {status}{shown}")),
         };
-        let then = match class {
-            FailureClass::AnsweredDead => "; log in again",
-            FailureClass::Uncertain => "; whether the refresh token is spent is unknown",
-            _ => "",
+        let then = match (class, status) {
+            (FailureClass::AnsweredDead, _) => "the refresh token is refused for good; log in again",
+            (FailureClass::AnsweredUnspent(_), 300..=399) => {
+                "a redirect, and a refresh token is sent to no other host; it was not used; correct tokenEndpoint"
+            }
+            (FailureClass::AnsweredUnspent(_), 400..=499) if shown.is_empty() && status != 429 => {
+                "the refresh token was not used; look whether tokenEndpoint and the client are right"
+            }
+            (FailureClass::AnsweredUnspent(_), _) => "the refresh token was not used; it is asked again after a pause",
+            (FailureClass::NotSent, 500..) if !self.spec.is_replay_safe => {
+                "a gateway did not reach the provider, so the refresh token was not used; the next call asks again"
+            }
+            (FailureClass::NotSent, _) => {
+                "the refresh token stays good whatever became of it; the next call asks again"
+            }
+            (FailureClass::Uncertain, _) => {
+                "whether the refresh token was used is not known yet; the next call asks again"
+            }
         };
-        let error = Error::new(code, format!("{host} answered with {what}{then}"));
-        Failure { error, class, status: Some(status), oauth_error, is_transient }
+        Error::new(code, format!("{} answered with {what}; {then}", self.host_for(credential)))
     }
 
     /// Where asking again never hurts, nothing is uncertain.
@@ -304,25 +320,16 @@ fn instant(ms: f64) -> Option<Value> {
     (ms > 0.0).then(|| Value::from(ms.min(MAX_DATE_MS) as i64))
 }
 
-/// The codes in an error answer: RFC 6749's `error`, and where others put theirs.
-fn codes(answer: &Map<String, Value>) -> Vec<&str> {
-    let error = answer.get("error");
-    let nested = error.and_then(Value::as_object);
-    let nested = [nested.and_then(|error| text(error, "code")), nested.and_then(|error| text(error, "type"))];
-    let flat = [error.and_then(Value::as_str), text(answer, "error_code"), text(answer, "code")];
-    flat.into_iter().chain(nested).flatten().collect()
-}
-
 /// Whether it is short and plain enough to be shown to people.
 fn is_code(code: &str) -> bool {
     code.len() <= 48 && code.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '-')
 }
 
-/// Seconds, or a date.
+/// Seconds, or a date (RFC 9110 §10.2.3).
 fn retry_after_ms(value: &str) -> Option<f64> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit()) {
-        return value.parse::<f64>().ok().map(|seconds| seconds * 1000.0).filter(|ms| ms.is_finite());
+        return value.parse::<f64>().ok().map(|seconds| seconds * 1000.0);
     }
     let at = httpdate::parse_http_date(value).ok()?;
     Some(at.duration_since(SystemTime::now()).map_or(0.0, |left| left.as_secs_f64() * 1000.0))

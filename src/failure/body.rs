@@ -1,0 +1,75 @@
+//! What a body says of why a call failed.
+
+use super::facts::{Answer, Facts, Place, Step};
+use crate::ecma;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+
+/// So many elements of a list are looked at.
+const MAX_ELEMENTS: usize = 16;
+
+type Object = Map<String, Value>;
+
+/// A text or number at a place, with the object that it is a member of.
+struct Found<'a> {
+    beside: &'a Object,
+    text: Cow<'a, str>,
+}
+
+/// The codes in a body, those of the most telling places first.
+pub fn codes(body: &Object) -> Vec<String> {
+    Facts::all().places().flat_map(|place| all_at(body, place)).map(|found| found.text.into_owned()).collect()
+}
+
+/// The facts that a body bears out, each with the code that it has there.
+pub(super) fn facts(body: &Object) -> Vec<(&'static Answer, String)> {
+    let mut borne_out = Vec::new();
+    for fact in &Facts::all().answers {
+        let places: Vec<&Place> =
+            if fact.at.is_empty() { Facts::all().places().collect() } else { fact.at.iter().collect() };
+        let found = places.into_iter().flat_map(|place| all_at(body, place));
+        let mut found = found.filter(|found| fact.has(&found.text) && stands_with(fact, found.beside));
+        borne_out.extend(found.next().map(|found| (fact, found.text.into_owned())));
+    }
+    borne_out
+}
+
+/// Whether beside a code stands what has to.
+fn stands_with(fact: &Answer, beside: &Object) -> bool {
+    fact.with.iter().all(|(member, texts)| {
+        let found = beside.get(member).and_then(shown);
+        found.is_some_and(|found| texts.iter().any(|text| text.eq_ignore_ascii_case(&found)))
+    })
+}
+
+fn all_at<'a>(body: &'a Object, place: &Place) -> Vec<Found<'a>> {
+    let mut found = Vec::new();
+    walk(body, &place.0, &mut found);
+    found
+}
+
+fn walk<'a>(object: &'a Object, steps: &[Step], found: &mut Vec<Found<'a>>) {
+    let Some((step, rest)) = steps.split_first() else { return };
+    let Some(value) = object.get(&step.name) else { return };
+    let values = match (value, step.is_list) {
+        (Value::Array(values), true) => values.get(..MAX_ELEMENTS).unwrap_or(values),
+        (value, false) => std::slice::from_ref(value),
+        (_, true) => &[],
+    };
+    for value in values {
+        match value {
+            Value::Object(inner) => walk(inner, rest, found),
+            value if rest.is_empty() => found.extend(shown(value).map(|text| Found { beside: object, text })),
+            _ => {}
+        }
+    }
+}
+
+/// A text without the blanks around it, or a number's digits.
+fn shown(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(ecma::trim(text))),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        _ => None,
+    }
+}

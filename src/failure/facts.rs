@@ -1,0 +1,205 @@
+//! The facts about failed calls, as `failures.json` holds them: which codes, sentences and statuses mean what, and where in
+//! a body they stand. Each has its source there.
+
+use super::FailureClass;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// What is known of answers. What the file says of connections concerns JavaScript alone.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Facts {
+    places: Vec<Places>,
+    /// What codes mean.
+    pub(super) answers: Vec<Answer>,
+    phrases: Vec<Phrases>,
+    statuses: Vec<Statuses>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Places {
+    at: Vec<Place>,
+}
+
+/// Codes that mean the same.
+#[derive(Debug, Deserialize)]
+pub(super) struct Answer {
+    class: Class,
+    /// Compared whole, in any case.
+    pub(super) codes: Vec<String>,
+    /// Where they have to stand. Empty: at any of the usual places.
+    #[serde(default)]
+    pub(super) at: Vec<Place>,
+    /// What has to stand beside them, by member: one of these texts.
+    #[serde(default)]
+    pub(super) with: HashMap<String, Vec<String>>,
+    #[serde(default)]
+    passes: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Phrases {
+    phrases: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Statuses {
+    class: Class,
+    from: u16,
+    to: u16,
+    #[serde(default)]
+    passes: bool,
+}
+
+/// The class of an answer, without what is known of the single call.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Class {
+    NotSent,
+    AnsweredUnspent,
+    AnsweredDead,
+    Uncertain,
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Meaning {
+    /// What the next caller may do. No pause is in it.
+    pub(super) class: FailureClass,
+    /// Whether it may work in a moment, without anybody's help.
+    pub(super) passes: bool,
+}
+
+impl Meaning {
+    fn new(class: Class, passes: bool) -> Self {
+        let class = match class {
+            Class::NotSent => FailureClass::NotSent,
+            Class::AnsweredUnspent => FailureClass::AnsweredUnspent(None),
+            Class::AnsweredDead => FailureClass::AnsweredDead,
+            Class::Uncertain => FailureClass::Uncertain,
+        };
+        Self { class, passes }
+    }
+}
+
+/// Where in a body something stands: member names, each followed by `[]` if its value is a list.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(from = "String")]
+pub(super) struct Place(pub(super) Vec<Step>);
+
+/// One step on the way to a place.
+#[derive(Debug, PartialEq)]
+pub(super) struct Step {
+    /// The member's name.
+    pub(super) name: String,
+    /// Whether any element of its value is meant.
+    pub(super) is_list: bool,
+}
+
+impl From<String> for Place {
+    fn from(path: String) -> Self {
+        let step = |name: &str| match name.strip_suffix("[]") {
+            Some(name) => Step { name: name.to_owned(), is_list: true },
+            None => Step { name: name.to_owned(), is_list: false },
+        };
+        Self(path.split('.').map(step).collect())
+    }
+}
+
+impl Facts {
+    /// The facts of the file.
+    pub(super) fn all() -> &'static Self {
+        static FACTS: LazyLock<Facts> =
+            LazyLock::new(|| serde_json::from_str(include_str!("../../failures.json")).unwrap_or_default());
+        &FACTS
+    }
+
+    /// The usual places of a code, the most telling first.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter().flat_map(|places| &places.at)
+    }
+
+    /// Whether this text, in lower case, says that the refresh token was used before.
+    pub(super) fn says_reused(&self, words: &str) -> bool {
+        self.phrases.iter().flat_map(|fact| &fact.phrases).any(|phrase| words.contains(phrase.as_str()))
+    }
+
+    /// What a status alone means.
+    pub(super) fn of_status(&self, status: u16) -> Meaning {
+        let fact = self.statuses.iter().find(|fact| (fact.from..=fact.to).contains(&status));
+        fact.map_or(Meaning::new(Class::Uncertain, false), |fact| Meaning::new(fact.class, fact.passes))
+    }
+}
+
+impl Answer {
+    /// What it means.
+    pub(super) fn meaning(&self) -> Meaning {
+        Meaning::new(self.class, self.passes)
+    }
+
+    /// Whether it says where it stands, or beside what: that tells more than a code that stands anywhere.
+    pub(super) fn is_precise(&self) -> bool {
+        !self.at.is_empty()
+    }
+
+    /// Whether one of its codes is this text.
+    pub(super) fn has(&self, text: &str) -> bool {
+        self.codes.iter().any(|code| code.eq_ignore_ascii_case(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::collections::HashSet;
+
+    fn file() -> Value {
+        serde_json::from_str(include_str!("../../failures.json")).expect("JSON")
+    }
+
+    #[test]
+    fn the_file_is_understood() {
+        let facts: Facts = serde_json::from_str(include_str!("../../failures.json")).expect("facts");
+        assert!(facts.answers.len() > 20 && facts.places().count() > 5);
+        assert!(facts.says_reused("x refresh_token_reused y"));
+    }
+
+    #[test]
+    fn every_fact_has_a_source_and_a_date() {
+        for (section, facts) in file().as_object().expect("an object") {
+            for fact in facts.as_array().expect("a list") {
+                let text = |name| fact.get(name).and_then(Value::as_str).unwrap_or_default();
+                let is_public = text("source").contains('.') || text("source").starts_with("RFC ");
+                assert!(is_public && !text("source").contains("://"), "{section}: {fact}");
+                let date: Vec<_> = text("date").split('-').map(str::len).collect();
+                assert_eq!(date, [4, 2, 2], "{section}: {fact}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_code_means_two_things_at_one_place() {
+        let mut seen = HashSet::new();
+        for fact in &Facts::all().answers {
+            let with: Vec<_> = fact.with.iter().collect();
+            for code in &fact.codes {
+                let key = format!("{} {:?} {with:?}", code.to_ascii_lowercase(), fact.at);
+                assert!(seen.insert(key), "{code} stands there twice");
+                // A number means something else with everybody.
+                let is_number = code.bytes().all(|byte| byte.is_ascii_digit());
+                assert!(!is_number || !fact.at.is_empty(), "{code} needs a place");
+            }
+            assert!(fact.with.is_empty() || !fact.at.is_empty(), "{:?} needs a place", fact.codes);
+            assert!(matches!(fact.class, Class::AnsweredDead | Class::AnsweredUnspent), "{:?}", fact.codes);
+            assert!(!fact.passes || fact.class == Class::AnsweredUnspent, "{:?}", fact.codes);
+        }
+    }
+
+    #[test]
+    fn phrases_are_in_lower_case_as_what_they_are_looked_for_in() {
+        for fact in &Facts::all().phrases {
+            assert!(fact.phrases.iter().all(|phrase| *phrase == phrase.to_lowercase()));
+        }
+    }
+}
