@@ -138,6 +138,14 @@ export interface RefreshOptions extends LockOptions {
    * asks once more with the same refresh token, `"fail"` does not and rejects with `refresh_uncertain`.
    */
   uncertain?: "probe" | "fail";
+  /**
+   * Says how a call of the refresh function failed, for a provider or client whose errors this package does not know; see
+   * docs/protocol.md. `undefined`: this package decides, as it does if the function throws or returns anything else. Say
+   * `"answered_dead"` only by the provider's word: it ends the login.
+   *
+   * For a token endpoint: {@link TokenEndpointRequest.classify}.
+   */
+  classify?: (error: Error) => RefreshFailure["class"] | undefined;
 }
 
 /** What happened to the main agent's store. */
@@ -242,6 +250,12 @@ export interface TokenEndpointRequest {
    * has its place among them. Default: no limit.
    */
   maxParallel?: number;
+  /**
+   * What this provider's own error codes mean, whatever the status: they are looked for, whole and in any case, where
+   * providers put theirs (`error`, `error.code`, `error_code`, `errorCode`, `code`, `status`, `message`, …). `dead` ones end
+   * the login, `unspent` ones leave the refresh token as it is. They come before what this package knows.
+   */
+  classify?: { dead?: readonly string[]; unspent?: readonly string[] };
 }
 
 /** Requests for the logins that OpenClaw's users share, by provider; `presets.json` has the source of each fact. Spread to change. */
@@ -531,12 +545,15 @@ export interface LockHolder {
 export interface RefreshFailure {
   /**
    * - `not_sent`: the provider was not reached. The next caller tries.
-   * - `answered_unspent`: it answered and has not rotated (429, 503, a refused client). Everyone waits a while.
+   * - `answered_unspent`: it answered and has not used the refresh token (429, 503, a refused client). Everyone waits a while.
    * - `answered_dead`: it refused the refresh token for good. Nobody asks again until another one is stored.
-   * - `uncertain`: it may have rotated. See {@link RefreshOptions.uncertain}.
+   * - `uncertain`: it may have used it. See {@link RefreshOptions.uncertain}.
    */
   class: "not_sent" | "answered_unspent" | "answered_dead" | "uncertain";
-  /** For how long the provider asked everyone to wait, in milliseconds. */
+  /**
+   * With `answered_unspent`, if the provider asked for a pause: for how long everyone waits, in milliseconds; at least 1,000
+   * and at most 3,600,000, whatever it asked for.
+   */
   retryAfterMs?: number;
   /** With `answered_dead`: what every later caller is told. */
   message?: string;

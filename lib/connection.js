@@ -38,7 +38,8 @@ function isLookup(syscall) {
 }
 
 /** The attempts of a connection, as an `AggregateError` has them; not an answer's list of what is wrong with a request. */
-function attemptsOf({ errors }) {
+function attemptsOf(error) {
+  const { errors } = error;
   const isAttempt = (each) => typeof each?.syscall === "string" || typeof each?.stack === "string";
   return Array.isArray(errors) && errors.length > 0 && errors.every(isAttempt) ? errors : undefined;
 }

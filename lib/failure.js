@@ -12,26 +12,30 @@ const { native } = require("./native.js");
 
 /** The classes, the one first that leaves least in doubt. */
 const CLASSES = ["not_sent", "answered_unspent", "answered_dead", "uncertain"];
+/** How far errors within an error are followed, and how many of them. */
+const MAX_DEPTH = 3;
+const MAX_ATTEMPTS = 16;
 const REUSE_PHRASES = phrases.flatMap((fact) => fact.phrases);
 
 /**
  * Classifies what a refresh function threw. What can't be told is uncertain: the provider may have rotated. Never rejects.
  *
  * @param {unknown} error
- * @param {(error: unknown) => unknown} [own] the host's option `classify`
+ * @param {(error: any) => unknown} [own] the host's option `classify`
  * @returns {Promise<RefreshFailure>}
  */
 async function classify(error, own) {
   const theirs = askHost(error, own);
   let ours;
   try {
-    ours = await classified(error);
+    ours = await findingOf(error);
   } catch {
     // An error that throws when it is looked at tells nothing.
     ours = { class: "uncertain" };
   }
-  if (theirs === undefined || theirs === ours.class) return ours;
-  return { class: theirs };
+  const failure = { class: theirs ?? ours.class };
+  if (failure.class === "answered_unspent" && ours.pauseMs != null) failure.retryAfterMs = ours.pauseMs;
+  return failure;
 }
 
 /** The host's word, if it has one. Whatever else comes of asking it leaves the word to us. */
@@ -44,28 +48,30 @@ function askHost(error, own) {
   }
 }
 
-async function classified(error) {
+/** The class, and the pause that the provider asked for. */
+async function findingOf(error, depth = 0) {
   const chain = causes(error);
   // A call of ours, made inside a refresh function.
   const known = chain.find((one) => one instanceof OAuthRefreshLockError && one.refreshFailure)?.refreshFailure;
-  if (known) return { ...known };
-  const { retryAfterMs, ...evidence } = await evidenceOf(error);
+  if (known) return { class: known.class, pauseMs: known.retryAfterMs };
+  const evidence = await evidenceOf(error);
+  // The innermost one is nearest to the wire.
   const connection = chain
     .toReversed()
-    .map(connectionOf)
+    .map((one) => connectionOf(one))
     .find((found) => found !== undefined);
-  const attempts = chain.map((one) => attemptsOf(one)).find((found) => found !== undefined);
-  const found = native().classifyFailure({ ...evidence, retryAfterMs, neverConnected: connection === "not_sent" });
-  if (found.class === "uncertain" && evidence.status === undefined && attempts) return worstOf(attempts);
-  const failure = { class: found.class };
-  if (found.retryAfterMs != null) failure.retryAfterMs = found.retryAfterMs;
-  return failure;
+  const finding = native().classifyFailure({ ...evidence, neverConnected: connection === "not_sent" });
+  if (finding.class !== "uncertain" || evidence.status !== undefined || depth === MAX_DEPTH) return finding;
+  const attempts = chain.map((one) => attemptsOf(one)).find((found) => found !== undefined) ?? [];
+  // Who has tried that often has not asked once.
+  if (attempts.length === 0 || attempts.length > MAX_ATTEMPTS) return finding;
+  const findings = await Promise.all(attempts.map((each) => findingOf(each, depth + 1)));
+  return findings.reduce(worse);
 }
 
-/** Of several errors the one that leaves most in doubt. */
-async function worstOf(errors) {
-  const all = await Promise.all(errors.map((each) => classified(each)));
-  return all.reduce((worst, one) => (CLASSES.indexOf(one.class) > CLASSES.indexOf(worst.class) ? one : worst));
+/** Of two findings the one that leaves more in doubt. */
+function worse(one, other) {
+  return CLASSES.indexOf(other.class) > CLASSES.indexOf(one.class) ? other : one;
 }
 
 function isRefreshTokenReusedError(error) {

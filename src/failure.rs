@@ -115,7 +115,9 @@ pub fn classify(evidence: &Evidence) -> Finding {
         return Finding::new(meaning, Some(code), evidence);
     }
     let told = evidence.status.or(evidence.told_status);
-    let by_status = told.map(|status| Facts::all().of_status(status));
+    // A typed cause says more than a status in words, as that of a proxy.
+    let by_status = if evidence.never_connected { evidence.status } else { told };
+    let by_status = by_status.map(|status| Facts::all().of_status(status));
     // A refusal that comes with 429 is none of the token's.
     if let Some(meaning) = by_status.filter(|meaning| meaning.passes) {
         return Finding::new(meaning, None, evidence);

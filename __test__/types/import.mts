@@ -64,6 +64,7 @@ const everything: RefreshOptions = {
   refreshMarginMs: 0,
   forceRefresh: true,
   rejectedAccess: "token",
+  classify: (error) => (error.message === "E17" ? "answered_dead" : undefined),
 };
 await withOAuthRefreshLock("acme", "acme:default", refresh, everything);
 

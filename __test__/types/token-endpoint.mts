@@ -38,6 +38,7 @@ const everything: TokenEndpointRequest = {
   replay: "static",
   connectTimeoutMs: 1_000,
   maxParallel: 3,
+  classify: { dead: ["E17"] as const, unspent: [] },
 };
 exactly<RefreshResult | null>()(await withOAuthRefreshLock("acme", "acme:default", everything));
 await withOAuthRefreshLock("acme", "acme:default", { tokenEndpoint }, { timeoutMs: 1_000 });

@@ -55,11 +55,7 @@ pub fn classify_failure(seen: FailureEvidence) -> FailureFinding {
         never_connected: seen.never_connected,
         own: None,
     });
-    let retry_after_ms = match class {
-        FailureClass::AnsweredUnspent(pause) => pause,
-        _ => None,
-    };
-    FailureFinding { class: class.as_str().to_owned(), retry_after_ms }
+    FailureFinding { class: class.as_str().to_owned(), pause_ms: seen.retry_after_ms.map(failure::pause_ms) }
 }
 
 /// See [`Evidence`].
@@ -86,8 +82,8 @@ pub struct FailureEvidence {
 pub struct FailureFinding {
     /// The class.
     pub class: String,
-    /// With `answered_unspent`, if the provider asked for a pause: the one that is made.
-    pub retry_after_ms: Option<f64>,
+    /// If the provider asked for a pause: the one that is made.
+    pub pause_ms: Option<f64>,
 }
 
 /// Whether to write, and why.

@@ -136,6 +136,8 @@ fn a_connection_that_never_was_counts_where_no_answer_is_known() {
     let never = |status| classify(&Evidence { status, never_connected: true, ..Evidence::default() }).class;
     assert_eq!(never(None), FailureClass::NotSent);
     assert_eq!(never(Some(502)), FailureClass::Uncertain);
+    let told = Evidence { told_status: Some(407), never_connected: true, ..Evidence::default() };
+    assert_eq!(classify(&told).class, FailureClass::NotSent);
 }
 
 #[test]

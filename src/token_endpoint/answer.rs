@@ -4,7 +4,7 @@ use super::{Exchange, Failure, TokenEndpoint};
 use crate::credential::{Credential, MAX_DATE_MS, text};
 use crate::ecma;
 use crate::error::{Code, Error};
-use crate::failure::{Evidence, FailureClass, classify, codes};
+use crate::failure::{Evidence, FailureClass, Finding, classify, codes};
 use crate::fields::Fields;
 use crate::jwt;
 use serde_json::{Map, Value};
@@ -79,42 +79,47 @@ impl TokenEndpoint {
         let plain = bodies.iter().flat_map(|body| codes(body)).find(|code| is_code(code));
         let known = finding.code.filter(|code| !code.contains(' '));
         let oauth_error = known.or(plain).filter(|code| !is_token(code));
-        let class = self.class_of(finding.class);
-        let error = self.explained(credential, answer, class, oauth_error.as_deref());
-        Failure { error, class, status: Some(status), oauth_error, is_transient: finding.passes }
+        let finding = Finding { class: self.class_of(finding.class), passes: finding.passes, code: oauth_error };
+        let error = self.explained(credential, answer, &finding);
+        let Finding { class, passes: is_transient, code: oauth_error } = finding;
+        Failure { error, class, status: Some(status), oauth_error, is_transient }
     }
 
     /// What happened, what that means for the login, and what to do.
-    fn explained(&self, credential: &Credential, answer: &Answer, class: FailureClass, code: Option<&str>) -> Error {
+    fn explained(&self, credential: &Credential, answer: &Answer, finding: &Finding) -> Error {
+        let Finding { class, passes, code } = finding;
         let status = answer.status;
         let is_success = (200..=299).contains(&status);
-        let is_known = code.is_some() || matches!(class, FailureClass::AnsweredDead | FailureClass::AnsweredUnspent(_));
-        let shown = code.map_or_else(String::new, |code| format!(" \"{code}\""));
-        let (code, what) = match (status, answer.is_whole) {
-            (200..=299, false) => (Code::ProviderAnswerLost, "an answer that was cut off or too large".to_owned()),
-            _ if is_success && !is_known => {
+        let is_refusal =
+            code.is_some() || matches!(class, FailureClass::AnsweredDead | FailureClass::AnsweredUnspent(_));
+        let (code, what) = match code {
+            _ if is_success && !answer.is_whole => {
+                (Code::ProviderAnswerLost, "an answer that was cut off or too large".to_owned())
+            }
+            _ if is_success && !is_refusal => {
                 (Code::ProviderAnswerInvalid, format!("status {status} and no {}", self.token_name()))
             }
-            _ => (Code::ProviderRefused, format!("status {status}{shown}")),
+            Some(code) => (Code::ProviderRefused, format!("status {status} \"{code}\"")),
+            None => (Code::ProviderRefused, format!("status {status}")),
         };
-        let then = match (class, status) {
-            (FailureClass::AnsweredDead, _) => "the refresh token is refused for good; log in again",
-            (FailureClass::AnsweredUnspent(_), 300..=399) => {
+        let then = match class {
+            FailureClass::AnsweredDead => "the refresh token is refused for good; log in again",
+            FailureClass::AnsweredUnspent(_) if (300..=399).contains(&status) => {
                 "a redirect, and a refresh token is sent to no other host; it was not used; correct tokenEndpoint"
             }
-            (FailureClass::AnsweredUnspent(_), 400..=499) if shown.is_empty() && status != 429 => {
+            FailureClass::AnsweredUnspent(_) if *passes => {
+                "the refresh token was not used; it is asked again after a pause"
+            }
+            FailureClass::AnsweredUnspent(_) => {
                 "the refresh token was not used; look whether tokenEndpoint and the client are right"
             }
-            (FailureClass::AnsweredUnspent(_), _) => "the refresh token was not used; it is asked again after a pause",
-            (FailureClass::NotSent, 500..) if !self.spec.is_replay_safe => {
-                "a gateway did not reach the provider, so the refresh token was not used; the next call asks again"
-            }
-            (FailureClass::NotSent, _) => {
+            FailureClass::NotSent if self.spec.is_replay_safe => {
                 "the refresh token stays good whatever became of it; the next call asks again"
             }
-            (FailureClass::Uncertain, _) => {
-                "whether the refresh token was used is not known yet; the next call asks again"
+            FailureClass::NotSent => {
+                "a gateway did not reach the provider, so the refresh token was not used; the next call asks again"
             }
+            FailureClass::Uncertain => "whether the refresh token was used is not known yet; the next call asks again",
         };
         Error::new(code, format!("{} answered with {what}; {then}", self.host_for(credential)))
     }
