@@ -104,6 +104,11 @@ const CLIENTS = [
     }),
     "answered_dead",
   ],
+  [
+    "axios, asked for bytes",
+    error({ response: { status: 400, data: Buffer.from(JSON.stringify(GRANT)) } }),
+    "answered_dead",
+  ],
   ["got: no connection in time", named("TimeoutError", { code: "ETIMEDOUT", event: "connect" }), "not_sent"],
   ["got: no answer in time", named("TimeoutError", { code: "ETIMEDOUT", event: "response" }), "uncertain"],
   ["ky, its answer unread", () => named("HTTPError", { response: unread(JSON.stringify(GRANT)) }), "answered_dead"],

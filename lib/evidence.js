@@ -47,7 +47,12 @@ function bodiesOf(one) {
   const { data, response, error } = one;
   return [one, error, one.body, data, data?.payload, one.rawError, one.json, one.context]
     .concat(isObject(response) ? [response.data, response._data, response.body, response.text] : [])
+    .map((body) => (isBytes(body) ? Buffer.from(body).toString("utf8", 0, MAX_BODY_LENGTH) : body))
     .filter((body) => (isObject(body) && !isStream(body)) || typeof body === "string");
+}
+
+function isBytes(value) {
+  return value instanceof Uint8Array || value instanceof ArrayBuffer;
 }
 
 function isObject(value) {

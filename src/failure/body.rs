@@ -17,6 +17,7 @@ struct Found<'a> {
 }
 
 /// The codes in a body, those of the most telling places first.
+#[must_use]
 pub fn codes(body: &Object) -> Vec<String> {
     Facts::all().places().flat_map(|place| all_at(body, place)).map(|found| found.text.into_owned()).collect()
 }
