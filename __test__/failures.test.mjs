@@ -81,8 +81,13 @@ const CLIENTS = [
   ],
   [
     "simple-oauth2: 503",
-    error({ output: { statusCode: 503 }, data: { headers: {}, payload: "" } }),
+    error({ output: { statusCode: 503 }, data: { isResponseError: true, payload: "" } }),
     "answered_unspent",
+  ],
+  [
+    "simple-oauth2: refused, for which Boom makes up a status",
+    error({ output: { statusCode: 502 }, code: "ECONNREFUSED", syscall: "connect" }),
+    "not_sent",
   ],
   [
     "google-auth-library",

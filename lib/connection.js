@@ -11,20 +11,22 @@ const FACTS = connections.map(({ message, ...fact }) => ({ ...fact, message: mes
  * only as a whole beside its code or class; what a server or a proxy says ends up in messages as well, and proves nothing.
  *
  * @param {any} error
+ * @param {any} [outer] the error that it is the cause of
  * @returns {"not_sent" | "uncertain" | undefined}
  */
-function connectionOf(error, depth = 0) {
+function connectionOf(error, outer, depth = 0) {
   if (typeof error !== "object" || error === null) return undefined;
   // Several addresses were tried, and none answered.
   const attempts = attemptsOf(error);
   if (attempts && depth < MAX_DEPTH) {
-    return attempts.every((each) => connectionOf(each, depth + 1) === "not_sent") ? "not_sent" : "uncertain";
+    return attempts.every((each) => connectionOf(each, error, depth + 1) === "not_sent") ? "not_sent" : "uncertain";
   }
   const { name, code, syscall, event, message } = error;
   return FACTS.find(
     (fact) =>
       (!fact.codes || fact.codes.includes(code)) &&
       (!fact.names || fact.names.includes(name)) &&
+      (!fact.within || fact.within === outer?.name) &&
       (!fact.events || fact.events.includes(event)) &&
       (!fact.syscalls || fact.syscalls.includes(syscall)) &&
       (!fact.message || (typeof message === "string" && fact.message.test(message))) &&

@@ -38,7 +38,9 @@ function causes(error) {
 
 /** The answer that an error carries, in each client's place for it. */
 function answersOf(one) {
-  return [one, one.response, one.data?.res, one.output, one.$metadata, one.$response].filter(isObject);
+  // Boom makes up a status for an error without an answer.
+  const booms = one.data?.isResponseError === true ? one.output : undefined;
+  return [one, one.response, one.data?.res, booms, one.$metadata, one.$response].filter(isObject);
 }
 
 /** The bodies of an answer that an error carries, at the places where clients put them. */

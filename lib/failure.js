@@ -56,10 +56,8 @@ async function findingOf(error, depth = 0) {
   if (known) return { class: known.class, pauseMs: known.retryAfterMs };
   const evidence = await evidenceOf(error);
   // The innermost one is nearest to the wire.
-  const connection = chain
-    .toReversed()
-    .map((one) => connectionOf(one))
-    .find((found) => found !== undefined);
+  const connections = chain.map((one, at) => connectionOf(one, chain[at - 1]));
+  const connection = connections.findLast((found) => found !== undefined);
   const finding = native().classifyFailure({ ...evidence, neverConnected: connection === "not_sent" });
   if (finding.class !== "uncertain" || evidence.status !== undefined || depth === MAX_DEPTH) return finding;
   const attempts = chain.map((one) => attemptsOf(one)).find((found) => found !== undefined) ?? [];
