@@ -48,7 +48,10 @@ test("by default a provider call is aborted at the call timeout, not before", as
 });
 
 test.each([
-  ["withOAuthRefreshLock", (host, fn) => withOAuthRefreshLock(PROVIDER, PROFILE, fn, host.as("main"))],
+  [
+    "withOAuthRefreshLock",
+    (host, fn) => withOAuthRefreshLock(PROVIDER, PROFILE, fn, host.as("main", { serveUnexpired: false })),
+  ],
   ["withOAuthProfileLock", (host, fn) => withOAuthProfileLock(PROVIDER, PROFILE, fn, { stateDir: host.stateDir })],
 ])("by default a waiter of %s outlasts the longest call and a stuck owner", async (_, call) => {
   const host = createHost({ main: expired() });

@@ -205,22 +205,23 @@ class RefreshTurn {
   async #serveUnexpired(error) {
     if (!this.#ask.serveUnexpired || this.#caller.gone) return false;
     try {
-      const unexpired = await this.#unexpired();
-      if (unexpired) this.#finish({ ...unexpired, refreshError: error });
+      const found = await this.#atLast();
+      if (found?.kind === "unexpired") this.#finish({ ...found, kind: "fresh", refreshError: error });
+      else if (found) this.#finish(found);
     } catch {
       // The error that is at hand says more.
     }
     return this.#caller.gone;
   }
 
-  /** What the stores hold that has not expired, or were seen to hold if they do not tell soon. */
-  async #unexpired() {
+  /** What the stores hold that is usable, or has not expired; or were seen to hold if they do not tell soon. */
+  async #atLast() {
     let timer;
     const late = new Promise((resolve) => {
       timer = setTimeout(resolve, LAST_LOOK_MS);
     });
     try {
-      const found = await Promise.race([this.#call.unexpired(), late]);
+      const found = await Promise.race([this.#call.atLast(), late]);
       return unwrap(found && !found.error ? found : this.#call.lastSeen(found === undefined));
     } finally {
       clearTimeout(timer);

@@ -276,7 +276,6 @@ impl Call {
     /// The stored credential although it is about to expire, for a caller that can't wait; else main's, if the agent may adopt
     /// that. `None` if they have expired, or were rejected.
     pub fn unexpired(&self) -> Result<Option<Credential>> {
-        self.refuse_sqlite_era()?;
         let Some((place, held)) = self.held()? else { return Ok(None) };
         if self.is_good(&held) {
             return Ok(Some(held));

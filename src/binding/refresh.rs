@@ -161,13 +161,16 @@ impl NativeRefresh {
         })
     }
 
-    /// See [`Call::unexpired`].
+    /// What there is for a caller whose wait is over: as [`Call::look`], else what [`Call::unexpired`] finds, as `unexpired`.
     #[napi]
-    pub fn unexpired<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+    pub fn at_last<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let call = Arc::clone(&self.call);
         self.promise(env, move || {
-            let unexpired = call.unexpired()?;
-            Ok(unexpired.map_or_else(Reply::default, |credential| served(Served::Fresh(credential))))
+            call.refuse_sqlite_era()?;
+            Ok(match call.look(None)? {
+                Some(by) => served(by),
+                None => call.unexpired()?.as_ref().map_or_else(Reply::default, unexpired),
+            })
         })
     }
 
@@ -176,7 +179,7 @@ impl NativeRefresh {
     #[must_use]
     pub fn last_seen(&self, by_process: bool) -> Reply {
         let seen = if by_process { self.call.last_seen_by_process() } else { self.call.last_seen() };
-        seen.map_or_else(Reply::default, |credential| served(Served::Fresh(credential)))
+        seen.as_ref().map_or_else(Reply::default, unexpired)
     }
 
     /// See [`Call::delay`].
@@ -343,6 +346,10 @@ fn served(by: Served) -> Reply {
         Served::Recovered { credential, not_saved } => reply("recovered", not_saved, &credential),
         Served::Adopted { credential, not_saved } => reply("adopted", not_saved, &credential),
     }
+}
+
+fn unexpired(credential: &Credential) -> Reply {
+    Reply::from(json!({ "kind": "unexpired" })).with(credential)
 }
 
 fn settled(settled: Settled) -> Reply {
