@@ -122,7 +122,10 @@ export interface RefreshOptions extends LockOptions {
   mainStore?: CredentialStore;
   /** Age at which the provider call is aborted, in milliseconds; at most and by default {@link OAUTH_REFRESH_CALL_TIMEOUT_MS}. */
   callTimeoutMs?: number;
-  /** A token that expires within this many milliseconds counts as expired. Default 300,000. */
+  /**
+   * A token that expires within this many milliseconds is to be refreshed. Default 300,000; at most a fifth of the token's life,
+   * as far as that is known.
+   */
   refreshMarginMs?: number;
   /** Replace the access token that is stored now although it has not expired. Callers that ask for this at one time share one refresh. */
   forceRefresh?: boolean;
@@ -131,11 +134,16 @@ export interface RefreshOptions extends LockOptions {
    * adds nothing.
    */
   rejectedAccess?: string;
-  /** When `timeoutMs` runs out: return the stored credential after all if it has not expired yet. Default `false`. */
+  /**
+   * While the stored access token has not expired and nobody has rejected it: return it, with
+   * {@link RefreshResult.refreshError}, whatever keeps it from being refreshed; after a second of waiting for others, or ten of
+   * waiting for this call's own refresh, which goes on. Default `true`; `false` rejects with the error.
+   */
   serveUnexpired?: boolean;
   /**
-   * What to do when an earlier call's outcome is unknown (its owner died, the answer was cut off): `"probe"` (the default)
-   * asks once more with the same refresh token, `"fail"` does not and rejects with `refresh_uncertain`.
+   * What to do while it is not known whether the provider has used the refresh token (an owner died, an answer was lost):
+   * `"probe"` (the default) asks again with the same refresh token, after the pause that all processes keep, until the provider
+   * gives a token or refuses; `"fail"` rejects with `refresh_uncertain`.
    */
   uncertain?: "probe" | "fail";
   /**
@@ -169,6 +177,11 @@ export interface RefreshResult {
   mirror?: MirrorResult;
   /** Why the credential could not be saved in the agent's own store yet. It is durable in the journal or in main's. */
   notSaved?: { code: ErrorCode; message: string };
+  /**
+   * With `fresh`: the credential is about to expire, and this kept it from being refreshed. An error of this package's or, as it
+   * was thrown, of the refresh function's. See {@link RefreshOptions.serveUnexpired}.
+   */
+  refreshError?: Error;
 }
 
 /**
@@ -441,15 +454,15 @@ export interface OAuthRefreshLockReport {
   lastClaim: { pid: number; at: number } | null;
   /**
    * Failed calls that bind the next caller, by generation, the one included that its owner's death cut off: of refresh tokens that
-   * a known store holds, or that no store can be looked at for, as for a host's. `answered_dead` needs a new login.
+   * a known store holds, or that no store can be looked at for, as for a host's. Only `answered_dead` needs a new login.
    */
   failures: {
     outcome: "answered_unspent" | "uncertain" | "answered_dead";
-    /** With `uncertain`: whether the one repetition was made. Then only a new login helps. */
-    probed: boolean;
+    /** How often in a row the provider was asked, and no token came. */
+    attempts: number;
     pid: number;
     at: number;
-    /** For how long the provider still wants everyone to wait. */
+    /** For how long everyone still waits before the provider is asked again. */
     retryAfterMs: number | null;
   }[];
   /** How many received credentials the journal keeps for stores, those included that are on their way or were superseded. */
@@ -473,7 +486,7 @@ export type ErrorCode =
   | "invalid_argument"
   /** The refresh function calls for the key that it is refreshing. */
   | "nested_call"
-  /** The wait for the key's lock ran out. `lockPath` and, where known, `holder` say who has it. */
+  /** The wait for a lock ran out: the key's, or a store's. `lockPath` says which and, where known, `holder` who has it. */
   | "file_lock_timeout"
   /** The caller's `timeoutMs` ran out while its own refresh was under way; that goes on and is saved. */
   | "caller_timeout"
@@ -503,13 +516,13 @@ export type ErrorCode =
   | "sqlite_store"
   /** A login or logout replaced the profile while the call was under way; the result was not written. */
   | "superseded"
-  /** The provider asked everyone to wait, for longer than this caller will; `retryAfterMs` says how long. */
+  /** The last refresh brought no token; everyone waits, for longer than this caller will. `retryAfterMs` says how long. */
   | "refresh_backoff"
   /** The provider refuses this refresh token for good. It is not asked again until another one is stored. */
   | "grant_dead"
   /** This refresh token was used before (was a backup restored?), and no store or journal holds its successor. */
   | "refresh_token_spent"
-  /** Whether the provider has rotated is unknown, and it may not be asked again until another refresh token is stored. */
+  /** It is not known yet whether the provider has used the refresh token; it is asked again in `retryAfterMs` at the earliest. */
   | "refresh_uncertain"
   /** The provider answered, and the journal could not record it, before or after the stores were tried. This process keeps trying. */
   | "receipt_unsaved"
@@ -564,10 +577,10 @@ export interface OAuthRefreshLockError extends Error {
   code: ErrorCode;
   /** The file or directory concerned; `host:` and the name of a {@link CredentialStore}. */
   path?: string;
-  /** With `file_lock_timeout`: `<base>.lock`, as OpenClaw expects it. */
+  /** With `file_lock_timeout`: `<base>.lock`, as OpenClaw expects it; `<store>.lock` if a store's lock was waited for. */
   lockPath?: string;
   holder?: LockHolder;
-  /** With `refresh_backoff` and `provider_refused`: for how long the provider wants everyone to wait, in milliseconds. */
+  /** With `refresh_backoff`, `refresh_uncertain` and `provider_refused`: for how long everyone waits, in milliseconds. */
   retryAfterMs?: number;
   /** Of a token endpoint's answer. */
   status?: number;

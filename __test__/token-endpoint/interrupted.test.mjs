@@ -81,7 +81,7 @@ describe(`a worker thread that dies in the middle of it, ${ROUNDS} times,`, () =
 });
 
 describe("a process that is killed in the middle of it", () => {
-  test("leaves the next caller one probe, with the same token", async () => {
+  test("leaves the next caller to ask again at once, with the same token", async () => {
     const old = expired();
     const host = createHost({ main: old });
     const server = await startServer(inTurn(() => {}, gives()));
@@ -99,18 +99,26 @@ describe("a process that is killed in the middle of it", () => {
     expect(host.store("main")).toBe(storeText(credential));
   });
 
-  test("leaves no second one, if that one is killed as well", async () => {
+  test("leaves those after it to wait, if the next one is killed as well", async () => {
     const old = expired();
     const host = createHost({ main: old });
-    const server = await startServer(() => {});
+    const server = await startServer(
+      inTurn(
+        () => {},
+        () => {},
+        gives(),
+      ),
+    );
     for (let killed = 1; killed <= 2; killed++) {
       const agent = await startAgent();
       agent.refresh({ options: host.as("main"), endpoint: at(server) });
       await server.requested(killed);
       await agent.kill();
     }
-    await typedRejection(refreshAs(host, "main", at(server)), "refresh_uncertain");
+    await typedRejection(refreshAs(host, "main", at(server), { timeoutMs: 100 }), "refresh_uncertain");
     expect(server.presented).toEqual([old.refresh, old.refresh]);
+    expect((await refreshAs(host, "main", at(server))).outcome).toBe("refreshed");
+    expect(server.presented).toEqual([old.refresh, old.refresh, old.refresh]);
   });
 });
 

@@ -35,6 +35,12 @@ describe("is tried again within the caller's patience:", () => {
     ["503 without", says(http(503))],
     ["temporarily_unavailable", says(json({ error: "temporarily_unavailable" }, 400))],
     ["slow_down", says(json({ error: "slow_down" }))],
+    ["500", says(http(500))],
+    ["502", says(http(502))],
+    ["521", says(http(521))],
+    ["a request that was cut off", (_, socket) => socket.resetAndDestroy()],
+    ["a connection that was closed", (_, socket) => socket.end()],
+    ["an answer of no use", says(http(200, "?"))],
   ])("%s", async (_, script) => {
     const old = expired();
     const host = createHost({ main: old });
@@ -80,10 +86,6 @@ describe("is told as the server's own refusal, if the pause is beyond the caller
 
 describe("is never sent again by itself:", () => {
   test.each([
-    ["a request that was cut off", (_, socket) => socket.resetAndDestroy(), "provider_answer_lost"],
-    ["a connection that was closed", (_, socket) => socket.end(), "provider_answer_lost"],
-    ["500", says(http(500)), "provider_refused"],
-    ["an answer of no use", says(http(200, "?")), "provider_answer_invalid"],
     ["invalid_client", says(json({ error: "invalid_client" }, 401)), "provider_refused"],
     ["invalid_grant", says(json({ error: "invalid_grant" }, 400)), "provider_refused"],
     ["404", says(http(404)), "provider_refused"],
@@ -96,17 +98,18 @@ describe("is never sent again by itself:", () => {
     expect(server.presented).toEqual([old.refresh]);
     expect(host.store("main")).toBe(storeText(old));
   });
+});
 
-  test("a request that is cut off on a connection that was used before", async () => {
-    const host = createHost({ main: expired() });
-    const server = await startServer(inTurn(gives(), (_, socket) => socket.resetAndDestroy(), gives()));
-    const { credential } = await refreshAs(host, "main", at(server));
-    const again = refreshAs(host, "main", at(server), { forceRefresh: true });
-    await typedRejection(again, "provider_answer_lost");
-    expect([server.requests.length, server.connections]).toEqual([2, 1]);
-    expect(server.presented[1]).toBe(credential.refresh);
-    expect(host.store("main")).toBe(storeText(credential));
-  });
+test("a request that is cut off on a connection that was used before is sent again by us alone, after the back-off", async () => {
+  const host = createHost({ main: expired() });
+  const server = await startServer(inTurn(gives(), (_, socket) => socket.resetAndDestroy(), gives()));
+  const { credential } = await refreshAs(host, "main", at(server));
+  const short = refreshAs(host, "main", at(server), { forceRefresh: true, timeoutMs: 900 });
+  await typedRejection(short, "provider_answer_lost");
+  expect([server.requests.length, server.connections]).toEqual([2, 1]);
+  const { outcome } = await refreshAs(host, "main", at(server), { forceRefresh: true });
+  expect(outcome).toBe("refreshed");
+  expect(server.presented.slice(1)).toEqual([credential.refresh, credential.refresh]);
 });
 
 test("who stands in line for the lock after an attempt is told why that failed", async () => {
