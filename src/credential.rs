@@ -10,6 +10,7 @@ use crate::ecma;
 use crate::fields::Fields;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -162,7 +163,8 @@ impl Credential {
     /// the provider was being asked stays changed.
     #[must_use]
     pub fn updated_by(&self, other: &Self, names: &[String]) -> Self {
-        let mut updated = self.overlaid(&other.0, |name| names.iter().any(|wanted| wanted == name));
+        let names: HashSet<_> = names.iter().map(String::as_str).collect();
+        let mut updated = self.overlaid(&other.0, |name| names.contains(name));
         updated.0.insert("type", &Value::from("oauth"));
         updated
     }

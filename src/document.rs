@@ -3,9 +3,9 @@
 //! A write cuts one value out of the text and puts another in; every other byte stays as it was. So number spelling, key
 //! order, unknown fields, escapes that are no valid text and everything else we do not own survives by construction.
 
-use crate::fields::{Fields, Members};
+use crate::fields::{Fields, Members, Name};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
 use zeroize::Zeroizing;
@@ -31,17 +31,14 @@ pub struct Document {
 }
 
 /// Where an object lies in the text, and its members.
-#[derive(PartialEq, Eq)]
+#[derive(PartialEq, Eq, Default)]
 struct Object {
     span: Range<usize>,
-    members: Vec<Member>,
-}
-
-/// Where a member's value lies; the key is `None` where it is no valid text (a lone surrogate).
-#[derive(PartialEq, Eq)]
-struct Member {
-    key: Option<String>,
-    value: Range<usize>,
+    /// Where the members' values lie, in order.
+    values: Vec<Range<usize>>,
+    /// Which of them a key has: of several equal keys the last, which is the one that `JSON.parse` keeps. A key that is no valid
+    /// text (a lone surrogate) is not among them.
+    places: HashMap<Name, usize>,
 }
 
 impl Document {
@@ -53,9 +50,9 @@ impl Document {
         let is_space = |next: char| matches!(next, ' ' | '\t' | '\n' | '\r');
         let span = text.len() - text.trim_start_matches(is_space).len()..text.trim_end_matches(is_space).len();
         let root = Object::parse(&text, span).map_err(|why| Malformed(why.of("it")))?;
-        let profiles = match root.last("profiles") {
-            Some(member) => {
-                let profiles = Object::parse(&text, member.value.clone());
+        let profiles = match root.value("profiles") {
+            Some(value) => {
+                let profiles = Object::parse(&text, value);
                 Some(profiles.map_err(|why| Malformed(why.of("its `profiles`")))?)
             }
             None => None,
@@ -69,32 +66,31 @@ impl Document {
         let profiles_at = EMPTY.find("{}").unwrap_or(0);
         Self {
             text: Zeroizing::new(EMPTY.to_owned()),
-            root: Object { span: 0..EMPTY.len() - 1, members: Vec::new() },
-            profiles: Some(Object { span: profiles_at..profiles_at + 2, members: Vec::new() }),
+            root: Object { span: 0..EMPTY.len() - 1, ..Object::default() },
+            profiles: Some(Object { span: profiles_at..profiles_at + 2, ..Object::default() }),
         }
     }
 
     /// The profile of this id. `Ok(None)` if there is none, `Err` if it is no object.
     pub fn profile(&self, id: &str) -> Result<Option<Fields>, Malformed> {
-        let Some(member) = self.profiles.as_ref().and_then(|profiles| profiles.last(id)) else {
+        let Some(value) = self.profiles.as_ref().and_then(|profiles| profiles.value(id)) else {
             return Ok(None);
         };
-        let profile = Fields::parse(&self.text[member.value.clone()]);
+        let profile = Fields::parse(&self.text[value]);
         profile.map(Some).ok_or_else(|| Malformed("the profile is no object".into()))
     }
 
     /// All profiles that are objects, whatever their ids.
     pub fn profiles(&self) -> impl Iterator<Item = Fields> {
-        let members = self.profiles.as_ref().map_or(&[][..], |profiles| &profiles.members);
-        members.iter().filter_map(|member| Fields::parse(&self.text[member.value.clone()]))
+        let values = self.profiles.as_ref().map_or(&[][..], |profiles| &profiles.values);
+        values.iter().filter_map(|value| Fields::parse(&self.text[value.clone()]))
     }
 
     /// The ids of all profiles, whatever they are; of several equal ones the last counts, as in [`Self::profile`]. An id that is
     /// no valid text is nobody's to ask for.
     #[must_use]
     pub fn profile_ids(&self) -> BTreeSet<&str> {
-        let members = self.profiles.as_ref().map_or(&[][..], |profiles| &profiles.members);
-        members.iter().filter_map(|member| member.key.as_deref()).collect()
+        self.profiles.iter().flat_map(|profiles| profiles.places.keys()).map(|key| key.0.as_str()).collect()
     }
 
     /// The whole text with `profile` put in place of the one of this id, or added as the last.
@@ -105,8 +101,8 @@ impl Document {
             let profiles = format!("{{\n    {}: {}\n  }}", quoted(id), *value);
             return self.splice_member(&self.root, "  ", "profiles", &profiles);
         };
-        match profiles.last(id) {
-            Some(member) => self.splice(member.value.clone(), &value),
+        match profiles.value(id) {
+            Some(place) => self.splice(place, &value),
             None => self.splice_member(profiles, "    ", id, &value),
         }
     }
@@ -114,8 +110,8 @@ impl Document {
     /// Adds a member behind an object's last.
     fn splice_member(&self, object: &Object, indent: &str, key: &str, value: &str) -> Zeroizing<String> {
         let key = quoted(key);
-        if let Some(last) = object.members.last() {
-            return self.splice(last.value.end..last.value.end, &format!(",\n{indent}{key}: {value}"));
+        if let Some(last) = object.values.last() {
+            return self.splice(last.end..last.end, &format!(",\n{indent}{key}: {value}"));
         }
         let closing = &indent[2..];
         self.splice(object.span.clone(), &format!("{{\n{indent}{key}: {value}\n{closing}}}"))
@@ -170,19 +166,20 @@ impl Object {
         }
         let Members(members) = serde_json::from_str(&text[span.clone()]).map_err(|error| describe(&error))?;
         let start = text.as_ptr() as usize;
-        let members = members
-            .into_iter()
-            .map(|(key, value)| {
-                let from = value.get().as_ptr() as usize - start;
-                Member { key: serde_json::from_str(key.get()).ok(), value: from..from + value.get().len() }
-            })
-            .collect();
-        Ok(Self { span, members })
+        let mut object = Self { span, ..Self::default() };
+        for (key, value) in members {
+            if let Ok(key) = serde_json::from_str(key.get()) {
+                object.places.insert(Name(key), object.values.len());
+            }
+            let from = value.get().as_ptr() as usize - start;
+            object.values.push(from..from + value.get().len());
+        }
+        Ok(object)
     }
 
-    /// The last member of this key: the one that `JSON.parse` keeps.
-    fn last(&self, key: &str) -> Option<&Member> {
-        self.members.iter().rev().find(|member| member.key.as_deref() == Some(key))
+    /// Where the value of this key lies.
+    fn value(&self, key: &str) -> Option<Range<usize>> {
+        self.places.get(&Name(key.to_owned())).map(|place| self.values[*place].clone())
     }
 }
 
@@ -193,7 +190,21 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fields::tests::{comparisons_of, many};
     use serde_json::json;
+
+    #[test]
+    fn a_hundred_thousand_profiles_are_found_without_a_scan_for_each() {
+        const MANY: usize = 100_000;
+        let text = format!("{{\"profiles\":{}}}", many(MANY));
+        let comparisons = comparisons_of(|| {
+            let document = document(&text);
+            let ids = document.profile_ids();
+            assert_eq!(ids.len(), MANY);
+            assert!(ids.iter().all(|id| document.profile(id).is_err()));
+        });
+        assert!((MANY..10 * MANY).contains(&comparisons), "{comparisons}");
+    }
 
     fn document(text: &str) -> Document {
         Document::parse(text.as_bytes().to_vec()).expect("well-formed")

@@ -1,26 +1,52 @@
 //! A JSON object whose values keep the spelling they came in: numbers, escapes and text that is no valid Unicode survive.
 
+use indexmap::map::Entry;
+use indexmap::{Equivalent, IndexMap};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use zeroize::{Zeroize, Zeroizing};
 
 /// An object's members, as they are spelled and as they are understood. Wiped on drop; its `Debug` shows no value.
 #[derive(Clone, Default)]
 pub struct Fields {
-    members: Vec<Member>,
+    /// By key; a key that is no valid Unicode stands as it is spelled.
+    members: IndexMap<Name, Member>,
     values: Map<String, Value>,
 }
 
 /// One member, as it is spelled.
 #[derive(Clone)]
 struct Member {
-    /// The key; text that is no valid Unicode stands as it is spelled.
-    name: String,
     spelled_name: String,
     spelled: String,
+}
+
+/// A key. Objects of many members are looked through by hash; tests count how often one key is compared with another.
+#[derive(Clone, Eq)]
+pub(crate) struct Name(pub(crate) String);
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        other.0.as_str().equivalent(self)
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Equivalent<Name> for str {
+    fn equivalent(&self, name: &Name) -> bool {
+        #[cfg(test)]
+        tests::COMPARISONS.with(|count| count.set(count.get() + 1));
+        *self == *name.0
+    }
 }
 
 impl Fields {
@@ -44,7 +70,13 @@ impl Fields {
 
     /// The keys, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.members.iter().map(|member| member.name.as_str())
+        self.members.keys().map(|name| name.0.as_str())
+    }
+
+    /// A value, as it is spelled.
+    #[must_use]
+    pub fn spelled(&self, name: &str) -> Option<&str> {
+        self.members.get(name).map(|member| member.spelled.as_str())
     }
 
     /// A member's value, as it is spelled.
@@ -76,9 +108,9 @@ impl Fields {
 
     /// Takes another object's members over if they are `wanted`, each in its place if there is one.
     pub fn overlay(&mut self, other: &Self, wanted: impl Fn(&str, &Value) -> bool) {
-        for member in &other.members {
-            if other.values.get(&member.name).is_some_and(|value| wanted(&member.name, value)) {
-                self.put(member.name.clone(), &member.spelled_name, &member.spelled);
+        for (Name(name), member) in &other.members {
+            if other.values.get(name).is_some_and(|value| wanted(name, value)) {
+                self.put(name.clone(), &member.spelled_name, &member.spelled);
             }
         }
     }
@@ -86,8 +118,8 @@ impl Fields {
     /// Drops the members that are not `wanted`.
     pub fn retain(&mut self, wanted: impl Fn(&str, &Value) -> bool) {
         let Self { members, values } = self;
-        members.retain_mut(|member| {
-            let keep = values.get(&member.name).is_some_and(|value| wanted(&member.name, value));
+        members.retain(|Name(name), member| {
+            let keep = values.get(name).is_some_and(|value| wanted(name, value));
             if !keep {
                 member.spelled.zeroize();
             }
@@ -100,7 +132,7 @@ impl Fields {
     #[must_use]
     pub fn to_json(&self) -> String {
         let members: Vec<_> =
-            self.members.iter().map(|member| format!("{}:{}", member.spelled_name, member.spelled)).collect();
+            self.members.values().map(|member| format!("{}:{}", member.spelled_name, member.spelled)).collect();
         let members = Zeroizing::new(members);
         format!("{{{}}}", members.join(","))
     }
@@ -115,11 +147,15 @@ impl Fields {
     fn put(&mut self, name: String, spelled_name: &str, spelled: &str) {
         let understood = serde_json::from_str(spelled).unwrap_or_else(|_| Value::from(spelled));
         self.values.insert(name.clone(), understood);
-        if let Some(member) = self.members.iter_mut().find(|member| member.name == name) {
-            member.spelled.zeroize();
-            member.spelled.push_str(spelled);
-        } else {
-            self.members.push(Member { name, spelled_name: spelled_name.to_owned(), spelled: spelled.to_owned() });
+        match self.members.entry(Name(name)) {
+            Entry::Occupied(member) => {
+                let member = member.into_mut();
+                member.spelled.zeroize();
+                member.spelled.push_str(spelled);
+            }
+            Entry::Vacant(place) => {
+                place.insert(Member { spelled_name: spelled_name.to_owned(), spelled: spelled.to_owned() });
+            }
         }
     }
 }
@@ -148,7 +184,7 @@ impl fmt::Debug for Fields {
 
 impl Drop for Fields {
     fn drop(&mut self) {
-        for member in &mut self.members {
+        for member in self.members.values_mut() {
             member.spelled.zeroize();
         }
         for value in self.values.values_mut() {
@@ -236,9 +272,52 @@ fn lay_out(json: &str, indent: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use serde_json::json;
+    use std::cell::Cell;
+    use std::fmt::Write as _;
+
+    thread_local! {
+        /// How often this thread's test has compared a key with another.
+        pub(crate) static COMPARISONS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// How many comparisons of keys this takes.
+    pub(crate) fn comparisons_of(work: impl FnOnce()) -> usize {
+        let before = COMPARISONS.get();
+        work();
+        COMPARISONS.get() - before
+    }
+
+    /// An object with so many members of different names.
+    pub(crate) fn many(count: usize) -> String {
+        let mut text = String::from("{");
+        for number in 0..count {
+            let _ = write!(text, "{}\"{number:x}\":{number}", if number == 0 { "" } else { "," });
+        }
+        text.push('}');
+        text
+    }
+
+    #[test]
+    fn a_hundred_thousand_members_are_no_more_work_each_than_ten() {
+        const MANY: usize = 100_000;
+        let text = many(MANY);
+        let mut fields = Fields::parse(&text).expect("an object");
+        let other = fields.clone();
+        let comparisons = comparisons_of(|| {
+            assert_eq!(Fields::parse(&text).expect("an object").names().count(), MANY);
+            // Each key twice: the second finds the first.
+            let twice = format!("{},{}", &text[..text.len() - 1], &text[1..]);
+            assert_eq!(Fields::parse(&twice).expect("an object").names().count(), MANY);
+            fields.overlay(&other, |_, _| true);
+            fields.retain(|name, _| name != "0");
+            assert_eq!(fields.names().count(), MANY - 1);
+        });
+        // A scan for each would be thousands of millions. A hash table compares where a few bits of the hash are alike.
+        assert!((MANY..10 * MANY).contains(&comparisons), "{comparisons}");
+    }
 
     #[test]
     fn keeps_every_spelling() {
