@@ -228,7 +228,8 @@ export function withOAuthProfileLock<T>(
  * step, which neither a blocked event loop nor the end of a worker thread interrupts.
  *
  * Sent by HTTPS, to this host and no other: redirects are not followed. `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`,
- * `NODE_EXTRA_CA_CERTS` and `SSL_CERT_FILE` count as they stand in `process.env`.
+ * `NODE_EXTRA_CA_CERTS`, `SSL_CERT_FILE`, `SSL_CERT_DIR` and `NODE_USE_SYSTEM_CA` count as they stand in `process.env`, and
+ * `--use-system-ca` as Node was given it.
  */
 export interface TokenEndpointRequest {
   /** URL: `https`, or `http` on loopback. */
@@ -254,6 +255,13 @@ export interface TokenEndpointRequest {
    * need no path.
    */
   identityClaims?: { accountId?: readonly string[]; email?: readonly string[] };
+  /**
+   * What the provider wraps its answer into: a member's name, or a path of names, at most 8. Where it holds no token, the
+   * answer itself is read.
+   */
+  envelope?: string | readonly string[];
+  /** What `expires_in` counts, and the refresh token's lifetime: seconds, or milliseconds. Default: `"s"`. */
+  expiresInUnit?: "s" | "ms";
   /** `"static"`: the provider keeps the refresh token as it is, so asking again never hurts. Default: `"rotates"`. */
   replay?: "rotates" | "static";
   /** How long a connection may take to come about, in milliseconds. Default 10,000. */
@@ -271,9 +279,12 @@ export interface TokenEndpointRequest {
   classify?: { dead?: readonly string[]; unspent?: readonly string[] };
 }
 
-/** Requests for the logins that OpenClaw's users share, by provider; `presets.json` has the source of each fact. Spread to change. */
+/** Requests for logins that OpenClaw's users share and for providers that wrap their answers; `presets.json` has the source of each fact. Spread to change. */
 export const OAUTH_PRESETS: Readonly<
-  Record<"openai-codex" | "anthropic" | "github-app" | "github-copilot", Readonly<TokenEndpointRequest>>
+  Record<
+    "openai-codex" | "anthropic" | "github-app" | "github-copilot" | "tiktok-business" | "withings",
+    Readonly<TokenEndpointRequest>
+  >
 >;
 
 /** What a token endpoint gave. */
@@ -530,11 +541,11 @@ export type ErrorCode =
   | "journal_unusable"
   /** A newer release of this package wrote the journal. */
   | "journal_version"
-  /** The token endpoint was not reached, and nothing was sent. */
+  /** The token endpoint was not reached, and nothing was sent; or it refused the request without looking at it (HTTP/2). */
   | "provider_unreachable"
   /** The token endpoint refused: see `status` and `oauthError`; or a refresh function returned a refusal. Or the credential has no refresh token; then nothing was sent. */
   | "provider_refused"
-  /** The token endpoint answered with something that is neither a token nor an error. */
+  /** The token endpoint answered with something that is neither a token nor an error, or with a token that is no valid text. */
   | "provider_answer_invalid"
   /** The request was sent, and no whole answer came back. */
   | "provider_answer_lost"

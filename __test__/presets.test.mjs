@@ -16,7 +16,8 @@ import { json, jwt, says, startServer, tokens } from "./support/token-server.mjs
 const FILE = JSON.parse(readFileSync(new URL("../presets.json", import.meta.url), "utf8"));
 const PRESETS = Object.entries(OAUTH_PRESETS);
 /** What an app's own preset lacks. */
-const OWN = { "github-app": { clientId: "client", clientSecret: token("client") } };
+const APP = { clientId: "client", clientSecret: token("client") };
+const OWN = { "github-app": APP, "tiktok-business": APP, withings: APP };
 
 /** On the way to every host but this one. */
 let proxy;
@@ -30,8 +31,9 @@ beforeEach(async () => {
   });
 });
 
-test("there is one for each of four logins", () => {
-  expect(Object.keys(OAUTH_PRESETS)).toEqual(["openai-codex", "anthropic", "github-app", "github-copilot"]);
+test("there is one for each of six logins", () => {
+  const names = ["openai-codex", "anthropic", "github-app", "github-copilot", "tiktok-business", "withings"];
+  expect(Object.keys(OAUTH_PRESETS)).toEqual(names);
 });
 
 describe.each(PRESETS)("the preset %s", (name, preset) => {
@@ -63,8 +65,8 @@ describe.each(PRESETS)("the preset %s", (name, preset) => {
   });
 });
 
-test("the preset github-app wants the app's own client", async () => {
-  const call = refreshAs(createHost(), "main", OAUTH_PRESETS["github-app"]);
+test.each(Object.keys(OWN))("the preset %s wants the app's own client", async (name) => {
+  const call = refreshAs(createHost(), "main", OAUTH_PRESETS[name]);
   expect((await typedRejection(call, "invalid_argument")).message).toContain("clientId");
 });
 
@@ -99,7 +101,8 @@ describe("the token of an enterprise's login", () => {
 async function refreshed(name, answer, old = expired()) {
   const server = await startServer(says(json(answer)));
   const host = createHost({ main: old });
-  const { outcome, credential } = await refreshAs(host, "main", { ...OAUTH_PRESETS[name], tokenEndpoint: server.url });
+  const request = { ...OAUTH_PRESETS[name], ...OWN[name], tokenEndpoint: server.url };
+  const { outcome, credential } = await refreshAs(host, "main", request);
   expect(outcome).toBe("refreshed");
   expect(host.store("main")).toBe(storeText(credential));
   expect(proxy.connections).toBe(0);
@@ -142,6 +145,24 @@ describe("asked as the preset says, the answer tells who it is for:", () => {
     const call = refreshAs(host, "main", { ...OAUTH_PRESETS[name], tokenEndpoint: server.url });
     await typedRejection(call, "identity_mismatch");
     expect(host.store("main")).toBe(storeText(old));
+  });
+});
+
+describe("the answer is found in its envelope:", () => {
+  test.each([
+    ["tiktok-business", (given) => ({ code: 0, message: "OK", request_id: "r", data: { ...given, open_id: "o" } })],
+    ["withings", (given) => ({ status: 0, body: { ...given, userid: "363" } })],
+  ])("%s", async (name, wrap) => {
+    const given = tokens();
+    const { credential, old, headers, body } = await refreshed(name, wrap(given));
+    expect(credential).toMatchObject({ access: given.access_token, refresh: given.refresh_token });
+    const isJson = headers["content-type"] === "application/json";
+    expect(isJson ? JSON.parse(body) : Object.fromEntries(new URLSearchParams(body))).toEqual({
+      grant_type: "refresh_token",
+      refresh_token: old.refresh,
+      client_id: APP.clientId,
+      client_secret: APP.clientSecret,
+    });
   });
 });
 

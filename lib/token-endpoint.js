@@ -6,6 +6,11 @@ const { native } = require("./native.js");
 const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
 /** A token is answered in far less; so many callers side by side still tell a provider that wants fewer. */
 const MAX_PARALLEL = 1_000;
+/** Options of Node's, and whether the system's roots count by them. */
+const SYSTEM_ROOTS = new Map([
+  ["--use-system-ca", true],
+  ["--no-use-system-ca", false],
+]);
 
 /** What a request may say, and how it is checked. */
 const MEMBERS = {
@@ -20,6 +25,8 @@ const MEMBERS = {
   resource: (name, value) => texts(name, typeof value === "string" ? [value] : value),
   headers,
   identityClaims,
+  envelope,
+  expiresInUnit: (name, value) => args.oneOf(name, value, ["s", "ms"]),
   replay: (name, value) => args.oneOf(name, value, ["rotates", "static"]),
   connectTimeoutMs: (name, value) => args.delay(name, value, { fallback: DEFAULT_CONNECT_TIMEOUT_MS }),
   maxParallel,
@@ -57,6 +64,10 @@ function classify(name, value) {
   return { dead: texts(`${name}.dead`, dead), unspent: texts(`${name}.unspent`, unspent) };
 }
 
+function envelope(name, value) {
+  return texts(name, typeof value === "string" ? [value] : value);
+}
+
 function maxParallel(name, value) {
   if (value === undefined || (Number.isInteger(value) && value >= 1 && value <= MAX_PARALLEL)) return value;
   throw args.invalid(`${name} must be a whole number from 1 to ${MAX_PARALLEL}`);
@@ -84,7 +95,16 @@ function tokenEndpoint(name, request) {
     delete rest[member];
   }
   refuseUnknown(name, rest);
-  const { resource = [], headers = [], identityClaims, replay, maxParallel, classify, ...spec } = checked;
+  const {
+    resource = [],
+    headers = [],
+    envelope = [],
+    identityClaims,
+    replay,
+    maxParallel,
+    classify,
+    ...spec
+  } = checked;
   const { NativeTokenEndpoint } = native();
   if (!NativeTokenEndpoint) {
     throw new OAuthRefreshLockError(
@@ -97,6 +117,7 @@ function tokenEndpoint(name, request) {
       ...spec,
       resource,
       headers,
+      envelope,
       accountIdClaim: identityClaims?.accountId,
       emailClaim: identityClaims?.email,
       isReplaySafe: replay === "static",
@@ -110,17 +131,26 @@ function tokenEndpoint(name, request) {
   }
 }
 
-/** Proxy and roots of trust, as this thread's environment names them; lower case first, as curl has it. */
+/** Proxy and roots of trust, as this thread's environment and Node's options name them; lower case first, as curl has it. */
 function surroundings() {
   const { env } = process;
   const first = (...names) =>
     names.map((name) => env[name]).find((value) => value !== undefined && value.trim() !== "");
-  const files = [first("NODE_EXTRA_CA_CERTS"), first("SSL_CERT_FILE")];
+  const directories = first("SSL_CERT_DIR")?.split(path.delimiter) ?? [];
+  const roots = [first("NODE_EXTRA_CA_CERTS"), first("SSL_CERT_FILE"), ...directories];
   return {
     proxy: first("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"),
     noProxy: first("no_proxy", "NO_PROXY"),
-    extraRoots: files.filter((file) => file !== undefined).map((file) => path.resolve(file)),
+    extraRoots: roots.filter((root) => root?.trim()).map((root) => path.resolve(root)),
+    hasSystemRoots: trustsSystem(env),
   };
+}
+
+/** Whether Node has been told to trust the system's roots; the last word counts, and the command line comes last. */
+function trustsSystem(env) {
+  const options = [...(env.NODE_OPTIONS ?? "").split(/\s+/), ...process.execArgv];
+  const last = options.findLast((option) => SYSTEM_ROOTS.has(option));
+  return last === undefined ? env.NODE_USE_SYSTEM_CA === "1" : SYSTEM_ROOTS.get(last);
 }
 
 /** Makes an error of how a call failed. */

@@ -9,6 +9,8 @@
 
 pub mod answer;
 mod client;
+mod coding;
+mod trust;
 
 pub use client::{HttpClient, Network};
 
@@ -55,6 +57,15 @@ pub enum Exchange {
     GithubCopilot,
 }
 
+/// What a lifetime is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Seconds, as RFC 6749 has it.
+    Seconds,
+    /// Milliseconds.
+    Milliseconds,
+}
+
 /// Where an account's id and e-mail address stand: a path of member names, in the claims of the tokens or in the answer.
 #[derive(Debug, Clone, Default)]
 pub struct IdentityClaims {
@@ -91,6 +102,10 @@ pub struct Spec {
     pub headers: Vec<(String, Zeroizing<String>)>,
     /// Where an identity stands in the answer.
     pub identity_claims: IdentityClaims,
+    /// What the provider wraps its answer into: a path of member names, from the outermost. Empty: nothing.
+    pub envelope: Vec<String>,
+    /// What `expires_in` counts, and the refresh token's lifetime.
+    pub expires_in_unit: TimeUnit,
     /// Whether the provider keeps the refresh token as it is, so that asking again never hurts.
     pub is_replay_safe: bool,
     /// What this provider's own codes mean.
@@ -115,6 +130,9 @@ impl fmt::Debug for TokenEndpoint {
 const RESERVED: [&str; 8] =
     ["authorization", "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding"];
 
+/// An answer is not wrapped into more: each costs reading it once.
+const MAX_ENVELOPES: usize = 8;
+
 impl TokenEndpoint {
     /// Refuses, with [`Code::InvalidArgument`], what can't be sent, or not safely.
     pub fn new(spec: Spec) -> Result<Self> {
@@ -124,6 +142,9 @@ impl TokenEndpoint {
                 return Err(invalid("enterpriseTokenEndpoint must contain \"{host}\""));
             }
             endpoint("enterpriseTokenEndpoint", &template.replace("{host}", "enterprise.example"))?;
+        }
+        if spec.envelope.len() > MAX_ENVELOPES {
+            return Err(invalid(format!("envelope must name at most {MAX_ENVELOPES} members")));
         }
         for resource in &spec.resource {
             // RFC 8707 §2.

@@ -10,7 +10,7 @@ use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::failure::{FailureClass, OwnCodes};
 use oauth_refresh_lock::token_endpoint::answer::Answer;
 use oauth_refresh_lock::token_endpoint::{
-    ClientAuth, Encoding, Exchange, Failure, IdentityClaims, Spec, TokenEndpoint,
+    ClientAuth, Encoding, Exchange, Failure, IdentityClaims, Spec, TimeUnit, TokenEndpoint,
 };
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
@@ -35,6 +35,8 @@ fn spec(token_endpoint: &str) -> Spec {
             account_id: Some(vec!["https://api.example/auth".to_owned(), "account".to_owned()]),
             email: None,
         },
+        envelope: Vec::new(),
+        expires_in_unit: TimeUnit::Seconds,
         is_replay_safe: false,
         own_codes: OwnCodes::default(),
     }
@@ -111,7 +113,7 @@ fn a_token_is_only_sent_where_nobody_can_read_it_on_the_way() {
 
 #[test]
 fn a_request_that_contradicts_itself_is_refused() {
-    let refused: [fn(&mut Spec); 11] = [
+    let refused: [fn(&mut Spec); 12] = [
         |spec| spec.client_auth = Some(ClientAuth::Basic),
         |spec| spec.client_auth = Some(ClientAuth::Post),
         |spec| (spec.client_secret, spec.client_auth) = (Some(secret("s")), Some(ClientAuth::None)),
@@ -123,6 +125,7 @@ fn a_request_that_contradicts_itself_is_refused() {
         |spec| spec.headers = vec![("x".to_owned(), secret("two\r\nlines"))],
         |spec| spec.enterprise_token_endpoint = Some("https://fixed.example/".to_owned()),
         |spec| spec.exchange = Exchange::GithubCopilot,
+        |spec| spec.envelope = vec!["body".to_owned(); 9],
     ];
     for (at, change) in refused.into_iter().enumerate() {
         let mut spec = spec("https://auth.example/token");
@@ -151,7 +154,7 @@ fn success_in_all_its_forms() {
         r#"{"access_token":"a1"}"#,
         r#"{"access_token":"a1","expires_in":0,"refresh_token":" ","id_token":null}"#,
         r#"{"access_token":"a1","expires_in":-5,"refresh_token":null}"#,
-        r#"{"access_token":"a1","expires_in":"soon","refresh_token":7}"#,
+        r#"{"access_token":"a1","expires_in":"soon"}"#,
         r#"{"access_token":"a1","expires_in":1e999}"#,
         r#"{"access_token":"a1","expires_in":"NaN"}"#,
     ] {
@@ -304,6 +307,98 @@ fn an_answer_without_an_access_token_still_tells_the_new_refresh_token() {
     // Not of a text that only repeats what was asked with.
     let echo = "You sent grant_type=refresh_token&refresh_token=r0&client_secret=s.";
     assert_eq!(failure(200, echo).error.code, Code::ProviderAnswerInvalid);
+}
+
+/// A 200, told as it is to the caller: the new fields, or what went wrong.
+fn outcome(body: &[u8]) -> Value {
+    match read(&endpoint(), &credential(&json!({})), &answer(200, body)) {
+        Ok(fields) => fields.into(),
+        Err(failure) => json!([failure.error.code.as_str(), failure.class.as_str()]),
+    }
+}
+
+#[test]
+fn a_token_that_is_no_valid_text_is_refused_and_not_mangled() {
+    let with = |name: &str, value: &[u8]| [b"{\"", name.as_bytes(), b"\":", value, b","].concat();
+    let unusable: [&[u8]; 12] = [
+        b"7",
+        b"1.5e3",
+        b"true",
+        b"false",
+        b"{}",
+        b"[\"r1\"]",
+        b"{\"token\":\"r1\"}",
+        b"\"r\xFF1\"",
+        b"\"r\xC3\"",
+        br#""r\ud800""#,
+        br#""\udc00\ud800r""#,
+        br#""r\ufffd1""#,
+    ];
+    for value in unusable {
+        let shown = String::from_utf8_lossy(value);
+        let beside = |name: &str, rest: &str| outcome(&[&with(name, value)[..], rest.as_bytes()].concat());
+        let refused = json!(["provider_answer_invalid", "uncertain"]);
+        // The old refresh token may be spent, and what stands for the new one is of no use.
+        assert_eq!(beside("refresh_token", r#""access_token":"a1","expires_in":3600}"#), refused, "{shown}");
+        assert_eq!(beside("access_token", r#""expires_in":3600}"#), refused, "{shown}");
+        // What can be saved is.
+        assert_eq!(beside("access_token", r#""refresh_token":"r1"}"#), json!({"refresh": "r1"}), "{shown}");
+        // Nobody asks with an id_token.
+        assert_eq!(
+            beside("id_token", r#""access_token":"a1","refresh_token":"r1"}"#),
+            json!({"access": "a1", "refresh": "r1"}),
+            "{shown}"
+        );
+        // What is no token may be spelled as its owner likes.
+        assert_eq!(beside("name", r#""access_token":"a1"}"#), json!({"access": "a1"}), "{shown}");
+    }
+    assert_eq!(outcome(b"access_token=a1&refresh_token=r%FF1"), json!(["provider_answer_invalid", "uncertain"]));
+    assert_eq!(outcome(b"access_token=a%FF1&refresh_token=r1"), json!({"refresh": "r1"}));
+    assert_eq!(outcome("{\"access_token\":\"\u{e9}\\ud83d\\ude00\"}".as_bytes()), json!({"access": "\u{e9}\u{1f600}"}));
+}
+
+#[test]
+fn an_answer_is_found_in_its_envelope() {
+    let reads = |envelope: &[&str], body: &Value| {
+        let spec = Spec {
+            envelope: envelope.iter().map(|name| (*name).to_owned()).collect(),
+            identity_claims: IdentityClaims { account_id: Some(vec!["open_id".to_owned()]), email: None },
+            ..spec("https://auth.example/token")
+        };
+        let endpoint = TokenEndpoint::new(spec).unwrap();
+        read(&endpoint, &credential(&json!({})), &answer(200, body.to_string().as_bytes())).map(Value::from)
+    };
+    let tokens = json!({"access_token": "a1", "refresh_token": "r1", "expires_in": 3600, "open_id": "u1"});
+    let expected = json!({"access": "a1", "refresh": "r1", "expires": NOW + 3_600_000, "accountId": "u1"});
+    assert_eq!(reads(&["body"], &json!({"status": 0, "body": tokens})).unwrap(), expected);
+    assert_eq!(reads(&["a", "b"], &json!({"a": {"x": 1, "b": tokens}})).unwrap(), expected);
+    // Who is asked for may stand outside of it.
+    let outside = json!({"access_token": "a1", "refresh_token": "r1", "expires_in": 3600});
+    assert_eq!(reads(&["data"], &json!({"open_id": "u1", "data": outside})).unwrap(), expected);
+    // Of two the one in the envelope counts: Slack has a bot's and a user's.
+    assert_eq!(
+        reads(&["user"], &json!({"access_token": "bot", "refresh_token": "bot", "user": tokens})).unwrap(),
+        expected
+    );
+    // Without one the answer itself is read, and without being told of one nothing else is.
+    assert_eq!(reads(&["body"], &tokens).unwrap(), expected);
+    assert_eq!(reads(&["user"], &json!({"user": {"id": 7}, "access_token": "a1"})).unwrap(), json!({"access": "a1"}));
+    let wrapped = json!({"body": tokens});
+    assert_eq!(reads(&[], &wrapped).expect_err("no token").error.code, Code::ProviderAnswerInvalid);
+    assert_eq!(reads(&["body", "body"], &wrapped).expect_err("no token").error.code, Code::ProviderAnswerInvalid);
+    // An error may stand inside or outside.
+    for refused in [json!({"body": {"error": "invalid_grant"}}), json!({"error": "invalid_grant", "body": {}})] {
+        assert_eq!(reads(&["body"], &refused).expect_err("refused").class, FailureClass::AnsweredDead, "{refused}");
+    }
+}
+
+#[test]
+fn lifetimes_may_count_milliseconds() {
+    let spec = Spec { expires_in_unit: TimeUnit::Milliseconds, ..spec("https://auth.example/token") };
+    let body = r#"{"access_token":"a1","expires_in":"7200000","refresh_token_expires_in":86400000}"#;
+    let found = read(&TokenEndpoint::new(spec).unwrap(), &credential(&json!({})), &answer(200, body.as_bytes()));
+    let expected = json!({"access": "a1", "expires": NOW + 7_200_000, "refreshExpires": NOW + 86_400_000});
+    assert_eq!(Value::from(found.unwrap()), expected);
 }
 
 #[test]

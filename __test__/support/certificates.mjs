@@ -12,6 +12,7 @@ const keyOf = { keyType: "ec", curve: "P-256", algorithm: "sha256" };
 const named = (name) => [{ name: "commonName", value: name }];
 const DNS = 2;
 const IP = 7;
+export const ANOTHERS_NAMES = [{ type: DNS, value: "another.acme.test" }];
 const altNames = [
   { type: DNS, value: "localhost" },
   { type: DNS, value: NAME },
@@ -41,7 +42,7 @@ export async function createAuthority() {
     return { cert, key };
   };
   const server = await issue(altNames);
-  const anothers = await issue([{ type: DNS, value: "another.acme.test" }]);
+  const anothers = await issue(ANOTHERS_NAMES);
   return {
     root: root.cert,
     server,
@@ -53,6 +54,19 @@ export async function createAuthority() {
       return path;
     },
   };
+}
+
+/** A certificate that vouches for itself, an authority's, as `openssl req -x509` makes it, and that a server has for its own. */
+export async function createSelfSigned({ subjectAltName = altNames, ...options } = {}) {
+  const { cert, private: key } = await generate(named("localhost"), {
+    ...keyOf,
+    extensions: [
+      { name: "basicConstraints", cA: true, critical: true },
+      { name: "subjectAltName", altNames: subjectAltName },
+    ],
+    ...options,
+  });
+  return { cert, key };
 }
 
 /** For {@link import("./token-server.mjs").startServer}: the same by TLS. */

@@ -4,12 +4,12 @@
 import { createSecureServer } from "node:http2";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
+import { createServer as createTlsServer } from "node:tls";
 import { onTestFinished, vi } from "vitest";
 import { at, startServer, tokens } from "./token-server.mjs";
 
-const VARIABLES = ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"].concat(
-  ["HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].flatMap((name) => [name, name.toLowerCase()]),
-);
+const ROOTS = ["NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_USE_SYSTEM_CA"];
+const VARIABLES = ROOTS.concat(["HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"].flatMap((name) => [name, name.toLowerCase()]));
 
 /** Has this thread's environment name this network, and no other, until the test is over. */
 export function surroundedBy(env = {}) {
@@ -53,4 +53,40 @@ export async function startHttp2Server(identity, script = givesByHttp2) {
   const create = (listener) => createSecureServer(identity).on("secureConnection", listener).on("stream", take);
   const server = await startServer(undefined, { create, onConnection: () => {} });
   return server;
+}
+
+/**
+ * An HTTP/2 endpoint that answers its only stream with what Node's own server would not send: a body that breaks off with this
+ * error code (RFC 9113 §6.4).
+ */
+export async function startResettingHttp2Server(identity, body, code) {
+  const frame = (type, flags, stream, payload) => {
+    const head = Buffer.alloc(9);
+    head.writeUIntBE(payload.length, 0, 3);
+    head.writeUInt8(type, 3);
+    head.writeUInt8(flags, 4);
+    head.writeUInt32BE(stream, 5);
+    return Buffer.concat([head, payload]);
+  };
+  const [DATA, HEADERS, RST_STREAM, SETTINGS] = [0, 1, 3, 4];
+  const END_HEADERS = 4;
+  /** `:status: 200`, in HPACK's static table. */
+  const STATUS_200 = Buffer.of(0x88);
+  const reason = Buffer.alloc(4);
+  reason.writeUInt32BE(code);
+  const create = (listener) => createTlsServer({ ...identity, ALPNProtocols: ["h2"] }, listener);
+  return startServer(undefined, {
+    create,
+    onConnection(socket) {
+      socket.write(frame(SETTINGS, 0, 0, Buffer.alloc(0)));
+      let bytes = Buffer.alloc(0);
+      socket.on("data", (chunk) => {
+        bytes = Buffer.concat([bytes, chunk]);
+        if (!bytes.includes("grant_type=refresh_token")) return;
+        bytes = Buffer.alloc(0);
+        const answer = [frame(HEADERS, END_HEADERS, 1, STATUS_200), frame(DATA, 0, 1, Buffer.from(body))];
+        socket.write(Buffer.concat([...answer, frame(RST_STREAM, 0, 1, reason)]));
+      });
+    },
+  });
 }

@@ -194,6 +194,75 @@ test("a refresh token without an access token is kept, since the old one is spen
   expect(await refreshOAuthToken(at(asked, { refreshToken: old.refresh }))).toEqual({ access: "", refresh: alone });
 });
 
+describe("a token that is no valid text is stored by nobody:", () => {
+  const bytes = (text) => http(200, Buffer.from(text, "latin1"));
+  const unusable = [
+    ["a number", "7"],
+    ["an object", '{"a":1}'],
+    ["a list", "[]"],
+    ["bytes that are no UTF-8", '"r\xff\xfe"'],
+    ["half a surrogate pair", '"r\\ud800"'],
+  ];
+
+  test.each(unusable)("a refresh token that is %s, although the access token is good", async (_, value) => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const server = await startServer(says(bytes(`{"access_token":"a","refresh_token":${value},"expires_in":3600}`)));
+    const error = await typedRejection(refreshAs(host, "main", at(server)), "provider_answer_invalid");
+    expect({ class: error.refreshFailure.class, status: error.status }).toEqual({ class: "uncertain", status: 200 });
+    expect(error.message).toMatch(
+      /a refresh_token that is no valid text; it was not stored; whether .* is not known yet/,
+    );
+    expect(host.store("main")).toBe(storeText(old));
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test.each(unusable)("an access token that is %s, but the good refresh token beside it is kept", async (_, value) => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const next = token("refresh");
+    const first = bytes(`{"access_token":${value},"refresh_token":"${next}","expires_in":3600}`);
+    const server = await startServer(inTurn(says(first), gives()));
+    await typedRejection(refreshAs(host, "main", at(server)), "invalid_refresh_result");
+    expect((await refreshAs(host, "main", at(server))).outcome).toBe("refreshed");
+    expect(server.presented).toEqual([old.refresh, next]);
+  });
+});
+
+describe("an answer in an envelope", () => {
+  test.each([
+    ["body", (given) => ({ status: 0, body: given })],
+    [["data", "tokens"], (given) => ({ data: { tokens: given } })],
+  ])("named %s is understood", async (envelope, wrap) => {
+    const given = tokens();
+    await refreshed(json(wrap(given)), given, { request: { envelope } });
+  });
+
+  test("is not looked for by itself", async () => {
+    const server = await startServer(says(json({ body: tokens() })));
+    await typedRejection(refreshAs(createHost({ main: expired() }), "main", at(server)), "provider_answer_invalid");
+  });
+});
+
+test("expiresInUnit has lifetimes count milliseconds", async () => {
+  const given = tokens({ expires_in: 2 * HOUR, refresh_token_expires_in: 24 * HOUR });
+  const { credential, expectWithin } = await refreshed(json(given), given, { request: { expiresInUnit: "ms" } });
+  expectWithin(credential.expires, 2 * HOUR);
+  expectWithin(credential.refreshExpires, 24 * HOUR);
+});
+
+test.each([
+  [{ envelope: 7 }, "refresh.envelope"],
+  [{ envelope: [""] }, "refresh.envelope"],
+  [{ envelope: Array(9).fill("a") }, "envelope"],
+  [{ expiresInUnit: "m" }, "refresh.expiresInUnit"],
+])("%o is refused before anything is sent", async (request, words) => {
+  const server = await startServer();
+  const call = refreshAs(createHost({ main: expired() }), "main", at(server, request));
+  expect((await typedRejection(call, "invalid_argument")).message).toContain(words);
+  expect(server.connections).toBe(0);
+});
+
 test("a lifetime shorter than the margin refreshes again with the next call, never in a loop", async () => {
   const host = createHost({ main: expired() });
   const server = await startServer(gives({ expires_in: MINUTE / 1000 }));

@@ -9,7 +9,7 @@ import { FAILURES } from "../support/endpoint-failures.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
 import { typedRejection } from "../support/rejections.mjs";
 import { token } from "../support/secrets.mjs";
-import { at, http, says, startServer } from "../support/token-server.mjs";
+import { at, ends, freePort, http, says, startServer } from "../support/token-server.mjs";
 
 const NAMED = FAILURES.map((failure) => [failure.name, failure]);
 
@@ -98,6 +98,63 @@ describe("a call that fails by", () => {
       `${error.refreshFailure.class} ${error.code}`,
     );
     expect(host.store("main")).toBe(storeText(old));
+  });
+});
+
+describe("a message says what happened, and what it means for the login:", () => {
+  const UNKNOWN =
+    "; whether the refresh token is spent is not known yet: ask again, and log in only if that is refused";
+  const UNSENT = "; nothing was sent, and the login is as it was";
+  const LIMIT_MS = 1_000;
+
+  test.each([
+    ["nothing comes", () => {}, "127.0.0.1 did not answer within 1 s", UNKNOWN],
+    [
+      "the headers come",
+      says(http(200, "", { "content-length": 9 })),
+      "127.0.0.1 answered with status 200, and with no more within 1 s",
+      UNKNOWN,
+    ],
+    [
+      "the connection ends",
+      (_, socket) => socket.end(),
+      "the request was sent to 127.0.0.1, and no answer could be read (the connection was closed)",
+      UNKNOWN,
+    ],
+    [
+      "it ends within the answer",
+      ends(http(200, "{", { "content-length": 9 })),
+      "127.0.0.1 answered with status 200, and the rest was lost (the connection was closed)",
+      UNKNOWN,
+    ],
+    [
+      "what comes is no HTTP",
+      ends(Buffer.from("220 mail.example.test ESMTP\r\n")),
+      "the request was sent to 127.0.0.1, and no answer could be read (what came is no HTTP, or its headers are too long)",
+      UNKNOWN,
+    ],
+    [
+      "there is no end of it",
+      says(http(200, "x".repeat((1 << 20) + 1))),
+      "127.0.0.1 answered with more than 1048576 bytes",
+      UNKNOWN,
+    ],
+  ])("%s", async (_, script, what, then) => {
+    const server = await startServer(script);
+    const call = refreshOAuthToken(at(server, { refreshToken: token("refresh") }), { timeoutMs: LIMIT_MS });
+    const error = await call.catch((error) => error);
+    expect(error.message).toBe(`${what}${then}`);
+  });
+
+  test("nobody is there", async () => {
+    const call = refreshOAuthToken({
+      tokenEndpoint: `http://127.0.0.1:${await freePort()}/token`,
+      clientId: "client",
+      refreshToken: token("refresh"),
+    });
+    const { message } = await typedRejection(call, "provider_unreachable");
+    expect(message).toMatch(/^127\.0\.0\.1 was not reached \(.*refused.*\); nothing/);
+    expect(message.endsWith(UNSENT)).toBe(true);
   });
 });
 

@@ -8,10 +8,17 @@ import { refreshOAuthToken } from "../../index.mjs";
 import { refreshAs } from "../support/calls.mjs";
 import { createAuthority, NAME, withTls } from "../support/certificates.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
-import { byTls, givesByHttp2, startHttp2Server, surroundedBy, tunnelsTo } from "../support/network.mjs";
+import {
+  byTls,
+  givesByHttp2,
+  startHttp2Server,
+  startResettingHttp2Server,
+  surroundedBy,
+  tunnelsTo,
+} from "../support/network.mjs";
 import { typedRejection } from "../support/rejections.mjs";
 import { token } from "../support/secrets.mjs";
-import { at, http, json, startServer, tokens } from "../support/token-server.mjs";
+import { at, http, inTurn, json, startServer, tokens } from "../support/token-server.mjs";
 
 /** For hangs. Whoever gives up earlier does so for another reason. */
 const LONG_MS = 110_000;
@@ -86,8 +93,14 @@ describe("by HTTP/2", () => {
 
   test.each([
     ["a stream that is reset", (_, stream) => stream.close(8)],
-    ["a stream that is refused after it was read", (_, stream) => stream.close(7)],
     ["a session that ends", (_, stream) => stream.session.destroy()],
+    [
+      "a session that ends after the server has said which streams it looks at, ours among them",
+      (_, stream) => {
+        stream.session.goaway(2, stream.id);
+        setImmediate(() => stream.session.destroy());
+      },
+    ],
   ])("%s leaves the call uncertain, and it is not made again", async (_, script) => {
     let isFirst = true;
     const server = await startHttp2Server(authority.server, (request, stream) => {
@@ -98,6 +111,91 @@ describe("by HTTP/2", () => {
     const error = await typedRejection(refreshAs(host, "main", byTls(server)), "provider_answer_lost");
     expect(error.refreshFailure.class).toBe("uncertain");
     expect(server.requests).toHaveLength(1);
+  });
+});
+
+describe("an HTTP/2 stream that breaks off in the middle of its answer", () => {
+  const CODES = { NO_ERROR: 0, INTERNAL_ERROR: 2, REFUSED_STREAM: 7, CANCEL: 8 };
+
+  test.each(Object.entries(CODES))("with %s leaves the call uncertain: half a token is none", async (_, code) => {
+    const body = `${new URLSearchParams(tokens())}`.slice(0, -30);
+    const server = await startResettingHttp2Server(authority.server, body, code);
+    const old = expired();
+    host.seed("main", old);
+    const error = await typedRejection(refreshAs(host, "main", byTls(server)), "provider_answer_lost");
+    expect({ class: error.refreshFailure.class, status: error.status }).toEqual({ class: "uncertain", status: 200 });
+    expect(host.store("main")).toBe(storeText(old));
+  });
+
+  test("is whole if its object is", async () => {
+    const given = tokens();
+    const server = await startResettingHttp2Server(authority.server, JSON.stringify(given), CODES.CANCEL);
+    host.seed("main", expired());
+    const { credential } = await refreshAs(host, "main", byTls(server));
+    expect(credential).toMatchObject({ access: given.access_token, refresh: given.refresh_token });
+  });
+});
+
+describe("a request that an HTTP/2 server says it will not look at", () => {
+  const REFUSED_STREAM = 7;
+  const refusals = [
+    ["by REFUSED_STREAM", (_, stream) => stream.close(REFUSED_STREAM)],
+    ["by GOAWAY, with the stream before ours for the last", (_, stream) => stream.session.goaway(0, stream.id - 2)],
+    ["by GOAWAY for an error of ours", (_, stream) => stream.session.goaway(11, stream.id - 2)],
+  ];
+  /** The first request is answered, so that there is a stream before the next one; that one is refused. */
+  const start = (refusal) => startHttp2Server(authority.server, inTurn(givesByHttp2, refusal, givesByHttp2));
+
+  test.each(refusals)("%s is made again, with the same token", async (_, refusal) => {
+    const server = await start(refusal);
+    await expectRefreshed(server, byTls(server));
+    await expectRefreshed(server, byTls(server));
+    expect(server.requests).toHaveLength(3);
+    expect(server.presented[2]).toBe(server.presented[1]);
+  });
+
+  test.each(refusals)("%s was not sent, and the message says who did not want it", async (_, refusal) => {
+    const server = await start(refusal);
+    await expectRefreshed(server, byTls(server));
+    const call = refreshOAuthToken(byTls(server, { refreshToken: token("refresh") }));
+    const error = await typedRejection(call, "provider_unreachable");
+    expect(error.refreshFailure).toEqual({ class: "not_sent" });
+    expect(error.message).toMatch(/refused the request without looking at it; the login is as it was$/);
+  });
+});
+
+describe("an answer's headers may be", () => {
+  const lines = (count, bytes) =>
+    Object.fromEntries(Array.from({ length: count }, (_, at) => [`x-policy-${at}`, "p".repeat(bytes)]));
+  const HEADERS = [
+    ["200", lines(200, 10)],
+    ["64 KiB", lines(16, 4 << 10)],
+    ["200, and 64 KiB", lines(200, 320)],
+    ["one of 60 KiB", lines(1, 60 << 10)],
+  ];
+
+  test.each(HEADERS)("%s, by HTTP/1.1", async (_, headers) => {
+    const server = await startServer((_, socket) => socket.write(json(tokens(), 200, headers)));
+    await expectRefreshed(server);
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test.each(HEADERS)("%s, by HTTP/2", async (_, headers) => {
+    const identity = { ...authority.server, maxSendHeaderBlockLength: 1 << 20 };
+    const server = await startHttp2Server(identity, (_, stream) => {
+      stream.respond({ ":status": 200, ...headers });
+      stream.end(JSON.stringify(tokens()));
+    });
+    await expectRefreshed(server, byTls(server));
+    expect(server.requests).toHaveLength(1);
+  });
+
+  test("too many, and then the message does not say that nobody answered", async () => {
+    const server = await startServer((_, socket) => socket.write(json(tokens(), 200, lines(2_000, 10))));
+    host.seed("main", expired());
+    const error = await typedRejection(refreshAs(host, "main", at(server)), "provider_answer_lost");
+    expect(error.refreshFailure.class).toBe("uncertain");
+    expect(error.message).toMatch(/no answer could be read \(what came is no HTTP, or its headers are too long\)/);
   });
 });
 

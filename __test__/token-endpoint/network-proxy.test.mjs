@@ -165,8 +165,11 @@ describe("nothing is sent, and no password told, if the proxy", () => {
   const answers = (status) => ends(http(status, `Not with ${password}`, { "x-told": password }));
 
   test.each([
+    ["forbids it", answers(403)],
     ["wants another password", answers(407)],
+    ["wants a login at its own page", answers(511)],
     ["does not reach the server", answers(502)],
+    ["is busy", answers(503)],
     ["redirects", ends(http(302, "", { location: `https://${password}.test/` }))],
     ["closes the connection", (_, socket) => socket.end()],
     ["resets the connection", (_, socket) => socket.resetAndDestroy()],

@@ -1,17 +1,18 @@
 /**
  * Whom a token endpoint's certificate convinces: who is told of its root by the environment, and nobody else.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { refreshOAuthToken } from "../../index.mjs";
 import { startAgent } from "../support/agents.mjs";
 import { expectFree, refreshAs } from "../support/calls.mjs";
-import { createAuthority, withTls } from "../support/certificates.mjs";
+import { ANOTHERS_NAMES, createAuthority, createSelfSigned, withTls } from "../support/certificates.mjs";
 import { stopClock } from "../support/clock.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
 import { listen } from "../support/listen.mjs";
 import { byTls, surroundedBy } from "../support/network.mjs";
+import { startProgram } from "../support/programs.mjs";
 import { typedRejection } from "../support/rejections.mjs";
 import { token } from "../support/secrets.mjs";
 import { startServer } from "../support/token-server.mjs";
@@ -84,6 +85,111 @@ describe("a root is trusted that is named by", () => {
   });
 });
 
+describe("SSL_CERT_DIR names directories", () => {
+  /** A directory with a root among other things. */
+  function directory(scene, name, save = authority.save) {
+    const path = scene.path(name);
+    mkdirSync(join(path, "below"), { recursive: true });
+    writeFileSync(join(path, "README"), "no certificate");
+    symlinkSync(join(path, "missing"), join(path, "a-link.pem"));
+    save(join(path, "a-root.crt"));
+    return path;
+  }
+
+  test("of files, each with roots, whatever it is called", async () => {
+    const scene = await prepare();
+    surroundedBy({ SSL_CERT_DIR: directory(scene, "roots") });
+    await expectRefreshed(scene);
+  });
+
+  test("several, beside a file", async () => {
+    const other = await createAuthority();
+    const identities = [authority.server, anotherAuthority.server, other.server];
+    const scenes = await Promise.all(identities.map((identity) => prepare({ identity })));
+    const [scene] = scenes;
+    const directories = [directory(scene, "one"), directory(scene, "two", anotherAuthority.save)];
+    surroundedBy({
+      SSL_CERT_DIR: `${directories.join(delimiter)}${delimiter}`,
+      SSL_CERT_FILE: other.save(scene.path("root.pem")),
+    });
+    for (const scene of scenes) await expectRefreshed(scene);
+  });
+
+  test("and the message names one without a root", async () => {
+    const scene = await prepare();
+    mkdirSync(scene.path("empty"));
+    surroundedBy({ SSL_CERT_DIR: scene.path("empty") });
+    expect((await expectRefused(scene)).message).toContain(scene.path("empty"));
+  });
+});
+
+describe("the system's roots", () => {
+  const asks = async (work) => {
+    const { server, path } = await prepare();
+    const request = byTls(server, { refreshToken: token("refresh") });
+    const env = { SSL_CERT_FILE: authority.save(path("root.pem")) };
+    const program = startProgram("system-roots", { request, env: {}, execArgv: [], ...work }, { env });
+    await program.disconnected;
+    const [told] = program.log.matching({});
+    expect(server.requests).toHaveLength(told.type === "refreshed" ? 1 : 0);
+    return told;
+  };
+
+  test.each([
+    ["NODE_USE_SYSTEM_CA=1", { env: { NODE_USE_SYSTEM_CA: "1" } }],
+    ["NODE_OPTIONS with --use-system-ca", { env: { NODE_OPTIONS: "--no-warnings --use-system-ca" } }],
+    ["--use-system-ca on the command line", { execArgv: ["--use-system-ca"] }],
+    [
+      "--use-system-ca on the command line, whatever NODE_OPTIONS says",
+      { execArgv: ["--use-system-ca"], env: { NODE_OPTIONS: "--no-use-system-ca" } },
+    ],
+  ])("are trusted with %s", async (_, work) => {
+    expect(await asks(work)).toMatchObject({ type: "refreshed" });
+  });
+
+  test.each([
+    ["nobody says so", {}],
+    ["NODE_USE_SYSTEM_CA is 0", { env: { NODE_USE_SYSTEM_CA: "0" } }],
+    ["an option says no", { execArgv: ["--no-use-system-ca"], env: { NODE_USE_SYSTEM_CA: "1" } }],
+  ])("are not where %s", async (_, work) => {
+    const told = await asks(work);
+    expect(told).toMatchObject({ type: "failed", code: "provider_unreachable" });
+    expect(told.message).toMatch(/UnknownIssuer.*; nothing was sent, .* NODE_EXTRA_CA_CERTS/);
+  });
+});
+
+describe("an authority's certificate that the server has for its own", () => {
+  const DAY = 86_400_000;
+  const named = async (identity, trusted = identity) => {
+    const scene = await prepare({ identity });
+    writeFileSync(scene.path("root.pem"), trusted.cert);
+    surroundedBy({ NODE_EXTRA_CA_CERTS: scene.path("root.pem") });
+    return scene;
+  };
+
+  test.each(["127.0.0.1", "localhost"])("is good for %s where it is named as trusted", async (host) => {
+    const scene = await named(await createSelfSigned());
+    await expectRefreshed(scene, byTls(scene.server, { host }));
+  });
+
+  test.each([
+    ["nobody has named it", async () => [await createSelfSigned(), authority.server]],
+    ["another of its names was", async () => [await createSelfSigned(), await createSelfSigned()]],
+    ["it is for another host", async () => [await createSelfSigned({ subjectAltName: ANOTHERS_NAMES })]],
+    [
+      "it has expired",
+      async () => {
+        const dates = { notBeforeDate: new Date(Date.now() - 2 * DAY), notAfterDate: new Date(Date.now() - DAY) };
+        return [await createSelfSigned(dates)];
+      },
+    ],
+    ["it is not valid yet", async () => [await createSelfSigned({ notBeforeDate: new Date(Date.now() + DAY) })]],
+  ])("is refused where %s", async (_, make) => {
+    const scene = await named(...(await make()));
+    expect((await expectRefused(scene)).message).toMatch(/certificate/);
+  });
+});
+
 test.each(["localhost", "127.0.0.1"])("a certificate is good for %s", async (name) => {
   const scene = await prepare();
   surroundedBy({ SSL_CERT_FILE: authority.save(scene.path("root.pem")) });
@@ -116,7 +222,7 @@ describe("a server is refused before it is told anything", () => {
 
 describe("an error names the file, if TLS fails and it is", () => {
   test.each([
-    ["a directory", mkdirSync],
+    ["an empty directory", mkdirSync],
     ["empty", (path) => writeFileSync(path, "")],
     ["without a certificate", (path) => writeFileSync(path, authority.server.key)],
   ])("%s", async (_, make) => {

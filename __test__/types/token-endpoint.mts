@@ -35,6 +35,8 @@ const everything: TokenEndpointRequest = {
   resource: ["https://api.example.test/"] as const,
   headers: { "User-Agent": "agent" },
   identityClaims: { accountId: ["account", "id"], email: ["email"] },
+  envelope: ["data", "tokens"],
+  expiresInUnit: "ms",
   replay: "static",
   connectTimeoutMs: 1_000,
   maxParallel: 3,
@@ -56,6 +58,9 @@ await withOAuthRefreshLock("acme", "acme:default", { tokenEndpoint: new URL(toke
 await withOAuthRefreshLock("acme", "acme:default", { tokenEndpoint, headers: { "X-Number": 1 } });
 // @ts-expect-error: a path is a list
 await withOAuthRefreshLock("acme", "acme:default", { tokenEndpoint, identityClaims: { accountId: "sub" } });
+await withOAuthRefreshLock("acme", "acme:default", { tokenEndpoint, envelope: "body" });
+// @ts-expect-error: no such unit
+await withOAuthRefreshLock("acme", "acme:default", { tokenEndpoint, expiresInUnit: "minutes" });
 // @ts-expect-error: a number
 await withOAuthRefreshLock("acme", "acme:default", { tokenEndpoint, maxParallel: "3" });
 // @ts-expect-error: the lock alone asks nobody

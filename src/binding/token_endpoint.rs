@@ -11,7 +11,7 @@ use crate::failure::{FailureClass, OwnCodes};
 use crate::refresh::{Call, Decision, Failed, InFlight};
 use crate::token_endpoint::answer::NewFields;
 use crate::token_endpoint::{
-    ClientAuth, Encoding, Exchange, Failure, HttpClient, IdentityClaims, Network, Spec, TokenEndpoint,
+    ClientAuth, Encoding, Exchange, Failure, HttpClient, IdentityClaims, Network, Spec, TimeUnit, TokenEndpoint,
 };
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -48,6 +48,10 @@ pub struct TokenEndpointSpec {
     pub account_id_claim: Option<Vec<String>>,
     /// Path of the e-mail address.
     pub email_claim: Option<Vec<String>>,
+    /// Path of what the answer is wrapped into.
+    pub envelope: Vec<String>,
+    /// `s` or `ms`.
+    pub expires_in_unit: Option<String>,
     /// Whether asking again never hurts.
     pub is_replay_safe: bool,
     /// The provider's own codes that end a login.
@@ -58,8 +62,10 @@ pub struct TokenEndpointSpec {
     pub proxy: Option<String>,
     /// `NO_PROXY`.
     pub no_proxy: Option<String>,
-    /// Absolute paths.
+    /// Absolute paths of files and directories.
     pub extra_roots: Vec<String>,
+    /// Whether the system's roots are trusted as well.
+    pub has_system_roots: bool,
     /// In milliseconds.
     pub connect_timeout_ms: f64,
 }
@@ -85,6 +91,7 @@ impl NativeTokenEndpoint {
             proxy: spec.proxy,
             no_proxy: spec.no_proxy,
             extra_roots: spec.extra_roots.into_iter().map(Into::into).collect(),
+            has_system_roots: spec.has_system_roots,
             connect_timeout: milliseconds(spec.connect_timeout_ms),
         };
         let header = |pair: Vec<String>| {
@@ -112,6 +119,8 @@ impl NativeTokenEndpoint {
             resource: spec.resource,
             headers: spec.headers.into_iter().map(header).collect(),
             identity_claims: IdentityClaims { account_id: spec.account_id_claim, email: spec.email_claim },
+            envelope: spec.envelope,
+            expires_in_unit: if is(&spec.expires_in_unit, "ms") { TimeUnit::Milliseconds } else { TimeUnit::Seconds },
             is_replay_safe: spec.is_replay_safe,
             own_codes: OwnCodes { dead: spec.dead_codes, unspent: spec.unspent_codes },
         };

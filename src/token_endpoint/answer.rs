@@ -1,6 +1,6 @@
 //! What a token endpoint answered: the new fields of the credential, or why there are none.
 
-use super::{Exchange, Failure, TokenEndpoint};
+use super::{Exchange, Failure, TimeUnit, TokenEndpoint};
 use crate::credential::{Credential, MAX_DATE_MS, text};
 use crate::ecma;
 use crate::error::{Code, Error};
@@ -41,14 +41,71 @@ impl TokenEndpoint {
         let body = decoded(&answer.body);
         // Of what was cut off, a JSON object that is there to its closing brace is whole.
         let members = Fields::parse(&body).or_else(|| form(&body).filter(|_| answer.is_whole));
-        let given = |name| members.as_ref().and_then(|members| given(members.values(), name));
-        // Even without an access token: the new refresh token is all that is left of the login.
-        let has_token = given(self.token_name()).or_else(|| given("refresh_token")).is_some();
-        match &members {
-            Some(members) if (200..=299).contains(&answer.status) && has_token => {
-                self.accept(credential, call, members.values())
+        let Some(members) = members else { return Err(self.refused(credential, answer, &body, None)) };
+        let enveloped = self.enveloped(&members);
+        let place = enveloped.as_ref().filter(|place| self.tokens(place).is_any()).unwrap_or(&members);
+        if (200..=299).contains(&answer.status) {
+            match self.tokens(place) {
+                // The old refresh token may be spent, and a new one that nobody can spell would be the end of the login.
+                Tokens { access: Token::Text(_), refresh: Token::Unusable } => {
+                    return Err(self.is_unusable(credential, answer.status, "refresh_token"));
+                }
+                // Even without an access token: the new refresh token is all that is left of the login.
+                Tokens { access: Token::Text(_), .. } | Tokens { refresh: Token::Text(_), .. } => {
+                    return self.accept(credential, call, place, members.values());
+                }
+                _ => {}
             }
-            members => Err(self.refused(credential, answer, &body, members.as_ref())),
+        }
+        // Where the error stands differs as well.
+        let mut all = enveloped.clone().unwrap_or_default();
+        all.overlay(&members, |_, value| !value.is_null());
+        let failure = self.refused(credential, answer, &body, Some(&all));
+        let is_invalid = failure.error.code == Code::ProviderAnswerInvalid;
+        Err(match self.tokens(place) {
+            Tokens { access: Token::Unusable, .. } if is_invalid => {
+                self.is_unusable(credential, answer.status, self.token_name())
+            }
+            _ => failure,
+        })
+    }
+
+    /// What the provider wraps its answer into, if it does.
+    fn enveloped(&self, answer: &Fields) -> Option<Fields> {
+        let mut names = self.spec.envelope.iter();
+        let mut inner = Fields::parse(answer.spelled(names.next()?)?)?;
+        for name in names {
+            inner = Fields::parse(inner.spelled(name)?)?;
+        }
+        Some(inner)
+    }
+
+    fn tokens<'a>(&self, answer: &'a Fields) -> Tokens<'a> {
+        let refresh = match self.spec.exchange {
+            Exchange::RefreshToken => Token::of(answer, "refresh_token"),
+            Exchange::GithubCopilot => Token::None,
+        };
+        Tokens { access: Token::of(answer, self.token_name()), refresh }
+    }
+
+    /// The answer's token can't be stored as it is, and not in any other way.
+    fn is_unusable(&self, credential: &Credential, status: u16, name: &str) -> Failure {
+        let host = self.host_for(credential);
+        let class = self.class_of(FailureClass::Uncertain);
+        let then = Self::then(class);
+        let message =
+            format!("{host} answered with status {status} and a {name} that is no valid text; it was not stored{then}");
+        let error = Error::new(Code::ProviderAnswerInvalid, message);
+        Failure { error, class, status: Some(status), oauth_error: None, is_transient: false }
+    }
+
+    /// What it means for the login that a call may have spent the refresh token, and what to do.
+    pub(super) fn then(class: FailureClass) -> &'static str {
+        match class {
+            FailureClass::Uncertain => {
+                "; whether the refresh token is spent is not known yet: ask again, and log in only if that is refused"
+            }
+            _ => "; the refresh token is as good as before: ask again",
         }
     }
 
@@ -136,8 +193,10 @@ impl TokenEndpoint {
         &self,
         credential: &Credential,
         call: Range<f64>,
-        answer: &Map<String, Value>,
+        given: &Fields,
+        whole: &Map<String, Value>,
     ) -> Result<NewFields, Failure> {
+        let answer = given.values();
         let mut fields = Fields::default();
         let mut put = |name: &str, value: Option<Value>| {
             if let Some(mut value) = value {
@@ -147,22 +206,23 @@ impl TokenEndpoint {
                 }
             }
         };
-        let access = given(answer, self.token_name());
-        put("access", access.map(Value::from));
+        let Tokens { access, refresh } = self.tokens(given);
+        put("access", access.text().map(Value::from));
+        let unit = self.spec.expires_in_unit;
         let expires = match self.spec.exchange {
-            Exchange::RefreshToken => lifetime_ms(answer, "expires_in").map(|lifetime| call.start + lifetime),
+            Exchange::RefreshToken => lifetime_ms(answer, "expires_in", unit).map(|lifetime| call.start + lifetime),
             Exchange::GithubCopilot => copilot_expiry_ms(answer, call.start),
         };
         // One that has expired on its way here is none the less what the old one was exchanged for.
         put("expires", expires.and_then(|expires| instant(expires.max(call.end + SHORTEST_LIFE_MS))));
         if self.spec.exchange == Exchange::RefreshToken {
-            put("refresh", given(answer, "refresh_token").map(Value::from));
-            put("idToken", given(answer, "id_token").map(Value::from));
+            put("refresh", refresh.text().map(Value::from));
+            put("idToken", Token::of(given, "id_token").text().map(Value::from));
             let names = ["refresh_token_expires_in", "refresh_expires_in"];
-            let lifetime = names.iter().find_map(|name| lifetime_ms(answer, name));
+            let lifetime = names.iter().find_map(|name| lifetime_ms(answer, name, unit));
             put("refreshExpires", lifetime.and_then(|lifetime| instant(call.start + lifetime)));
         }
-        self.identify(credential, answer, access, &mut fields)?;
+        self.identify(credential, given, whole, access.text(), &mut fields)?;
         Ok(Zeroizing::new(fields.to_json()))
     }
 
@@ -171,13 +231,17 @@ impl TokenEndpoint {
     fn identify(
         &self,
         credential: &Credential,
-        answer: &Map<String, Value>,
+        answer: &Fields,
+        whole: &Map<String, Value>,
         access: Option<&str>,
         fields: &mut Fields,
     ) -> Result<(), Failure> {
         let held = credential.fields();
-        let new =
-            Claims { id_token: given(answer, "id_token").and_then(jwt::claims), access: access.and_then(jwt::claims) };
+        let new = Claims {
+            id_token: Token::of(answer, "id_token").text().and_then(jwt::claims),
+            access: access.and_then(jwt::claims),
+        };
+        let answers = [answer.values(), whole];
         let old = Claims {
             id_token: given(held, "idToken").and_then(jwt::claims),
             access: credential.access().and_then(jwt::claims),
@@ -207,8 +271,8 @@ impl TokenEndpoint {
         let is_known = same(old.id_token.as_ref(), new.id_token.as_ref()) || same(Some(&stored), like_stored.as_ref());
         let paths = &self.spec.identity_claims;
         for (field, found) in [
-            ("accountId", new.find(answer, paths.account_id.as_ref(), None)),
-            ("email", new.find(answer, paths.email.as_ref(), Some("email"))),
+            ("accountId", new.find(answers, paths.account_id.as_ref(), None)),
+            ("email", new.find(answers, paths.email.as_ref(), Some("email"))),
         ] {
             let known = given(held, field);
             // Spelled as it was, if it is the same. An address may change (OpenID Connect Core §5.7), who it is does not.
@@ -230,6 +294,49 @@ impl TokenEndpoint {
     }
 }
 
+/// A token in an answer.
+#[derive(Clone, Copy)]
+enum Token<'a> {
+    /// Not there, `null` or blank.
+    None,
+    /// No text, or text that nobody can spell: with bytes that are no UTF-8, or half a surrogate pair.
+    Unusable,
+    Text(&'a str),
+}
+
+impl<'a> Token<'a> {
+    fn of(answer: &'a Fields, name: &str) -> Self {
+        match answer.values().get(name) {
+            None | Some(Value::Null) => Self::None,
+            Some(Value::String(text)) if ecma::is_blank(text) => Self::None,
+            // Text that is no valid Unicode stands as it is spelled, or has U+FFFD where the bytes made no sense.
+            Some(Value::String(text)) if answer.spelled(name) != Some(text) && !text.contains('\u{FFFD}') => {
+                Self::Text(text)
+            }
+            Some(_) => Self::Unusable,
+        }
+    }
+
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::None | Self::Unusable => None,
+        }
+    }
+}
+
+/// The tokens in an answer.
+struct Tokens<'a> {
+    access: Token<'a>,
+    refresh: Token<'a>,
+}
+
+impl Tokens<'_> {
+    fn is_any(&self) -> bool {
+        !matches!((self.access, self.refresh), (Token::None, Token::None))
+    }
+}
+
 /// What tokens say of whom they are for.
 struct Claims {
     id_token: Option<Map<String, Value>>,
@@ -240,12 +347,12 @@ impl Claims {
     /// What stands at a path in them or in the answer, else at a name in them.
     fn find<'a>(
         &'a self,
-        answer: &'a Map<String, Value>,
+        answers: [&'a Map<String, Value>; 2],
         path: Option<&Vec<String>>,
         name: Option<&str>,
     ) -> Option<&'a str> {
         let claims = || self.id_token.iter().chain(&self.access);
-        let by_path = path.and_then(|path| claims().chain([answer]).find_map(|place| at(place, path)));
+        let by_path = path.and_then(|path| claims().chain(answers).find_map(|place| at(place, path)));
         by_path.or_else(|| name.and_then(|name| claims().find_map(|claims| given(claims, name))))
     }
 }
@@ -306,14 +413,18 @@ fn number(map: &Map<String, Value>, name: &str) -> Option<f64> {
 }
 
 /// A lifetime in milliseconds. None at all, as some providers say of tokens that do not expire, is none given.
-fn lifetime_ms(map: &Map<String, Value>, name: &str) -> Option<f64> {
-    number(map, name).filter(|seconds| *seconds > 0.0).map(|seconds| seconds * 1000.0)
+fn lifetime_ms(map: &Map<String, Value>, name: &str, unit: TimeUnit) -> Option<f64> {
+    let unit_ms = match unit {
+        TimeUnit::Seconds => 1000.0,
+        TimeUnit::Milliseconds => 1.0,
+    };
+    number(map, name).filter(|lifetime| *lifetime > 0.0).map(|lifetime| lifetime * unit_ms)
 }
 
 /// `expires_at` is an instant by GitHub's clock; where ours differs, `refresh_in` seconds from now and a minute more.
 fn copilot_expiry_ms(answer: &Map<String, Value>, asked_ms: f64) -> Option<f64> {
     let by_theirs = number(answer, "expires_at").map(|seconds| seconds * 1000.0).filter(|expires| *expires > asked_ms);
-    let by_ours = lifetime_ms(answer, "refresh_in").map(|lifetime| asked_ms + lifetime + 60_000.0);
+    let by_ours = lifetime_ms(answer, "refresh_in", TimeUnit::Seconds).map(|lifetime| asked_ms + lifetime + 60_000.0);
     match (by_theirs, by_ours) {
         (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
         (theirs, ours) => theirs.or(ours),

@@ -1,6 +1,8 @@
 //! The HTTP client: one request per call, and whether it was sent.
 
 use super::answer::{Answer, MAX_ANSWER_BYTES, NewFields};
+use super::coding::{Undecodable, decode};
+use super::trust::Named;
 use super::{Exchange, Failure, TokenEndpoint, is_loopback};
 use crate::clock::Clock;
 use crate::credential::Credential;
@@ -8,14 +10,15 @@ use crate::error::{Code, Error};
 use crate::failure::FailureClass;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use reqwest::header::RETRY_AFTER;
-use reqwest::{Client, Method, NoProxy, Proxy, RequestBuilder, Url, redirect, retry};
+use reqwest::header::{CONTENT_ENCODING, HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Method, NoProxy, Proxy, RequestBuilder, Version, redirect, retry};
 use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig};
 use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::future::poll_fn;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +32,9 @@ use zeroize::Zeroizing;
 const IDLE: Duration = Duration::from_secs(1);
 /// So many networks are remembered: there is hardly ever more than one.
 const MAX_CLIENTS: usize = 8;
+/// Gateways and identity providers send long ones: policies, cookies, traces. hyper reads up to 400 KiB of them by HTTP/1.1.
+const MAX_HEADER_LINES: usize = 1_000;
+const MAX_HTTP2_HEADER_BYTES: u32 = 400 << 10;
 
 /// How to reach a provider. No `Debug`: a proxy's URL may hold its password.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
@@ -37,8 +43,11 @@ pub struct Network {
     pub proxy: Option<String>,
     /// `NO_PROXY`.
     pub no_proxy: Option<String>,
-    /// PEM files of roots that are trusted besides Mozilla's: `NODE_EXTRA_CA_CERTS`, `SSL_CERT_FILE`.
+    /// PEM files, and directories of such, of roots that are trusted besides Mozilla's: `NODE_EXTRA_CA_CERTS`,
+    /// `SSL_CERT_FILE`, `SSL_CERT_DIR`.
     pub extra_roots: Vec<PathBuf>,
+    /// Whether the system's roots are trusted as well: `--use-system-ca`, `NODE_USE_SYSTEM_CA`.
+    pub has_system_roots: bool,
     /// How long a connection may take to come about.
     pub connect_timeout: Duration,
 }
@@ -49,7 +58,7 @@ pub struct HttpClient {
     direct: Client,
     /// The same without a proxy, if there is one.
     proxied: Client,
-    /// Files that no root could be read from.
+    /// Files and directories that no root could be read from.
     unreadable: Arc<[PathBuf]>,
 }
 
@@ -76,22 +85,14 @@ impl HttpClient {
     }
 
     fn new(network: &Network) -> Result<Self, Failure> {
-        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        let mut unreadable = Vec::new();
-        for file in &network.extra_roots {
-            let added = CertificateDer::pem_file_iter(file).map_or(0, |certificates| {
-                let (added, _) = roots.add_parsable_certificates(certificates.filter_map(Result::ok));
-                added
-            });
-            // A directory can be opened, and a file may hold anything.
-            if added == 0 {
-                unreadable.push(file.clone());
-            }
-        }
-        let mut tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let mut named = Named::read(network);
+        let unreadable = std::mem::take(&mut named.unreadable);
+        let provider = Arc::new(ring::default_provider());
+        let mut tls = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|_| defect())?
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(named.verifier(provider).ok_or_else(defect)?)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let builder = || {
@@ -99,6 +100,8 @@ impl HttpClient {
                 .tls_backend_preconfigured(tls.clone())
                 .connect_timeout(network.connect_timeout)
                 .pool_idle_timeout(IDLE)
+                .http1_max_headers(MAX_HEADER_LINES)
+                .http2_max_header_list_size(MAX_HTTP2_HEADER_BYTES)
                 .redirect(redirect::Policy::none())
                 .retry(retry::never())
                 .referer(false)
@@ -158,94 +161,184 @@ impl HttpClient {
             () = tokio::time::sleep(limit) => End::Late(limit),
             () = cancel.notified() => End::Cancelled,
         };
-        if let Some(mut answer) = answer {
-            answer.is_whole = matches!(end, End::Whole);
-            return endpoint.read(credential, asked_ms..clock.now_ms(), &answer).map_err(|failure| match end {
-                // That it was us who stopped reading says more.
-                End::Late(_) | End::Cancelled if failure.error.code == Code::ProviderAnswerLost => {
-                    self.failed(endpoint, &url, true, &end)
-                }
-                _ => failure,
-            });
+        if let Some(received) = answer {
+            return read(endpoint, credential, asked_ms..clock.now_ms(), received, &end);
         }
         let was_sent = match (endpoint.spec.exchange, &end) {
+            (_, End::Broken(error)) if is_unprocessed(error) => false,
             (Exchange::RefreshToken, _) => !unsent.take_back(),
             (Exchange::GithubCopilot, End::Broken(error)) => !error.is_connect(),
             (Exchange::GithubCopilot, _) => true,
         };
-        Err(self.failed(endpoint, &url, was_sent, &end))
+        let host = url.host_str().unwrap_or_default();
+        Err(if was_sent { lost(endpoint, host, None, &end) } else { self.not_sent(host, &end) })
     }
 
-    /// What it means that no answer came: before the first byte of the request nothing, after it nobody knows.
-    fn failed(&self, endpoint: &TokenEndpoint, url: &Url, was_sent: bool, end: &End) -> Failure {
-        let host = url.host_str().unwrap_or_default();
-        let (code, why) = match end {
-            End::Late(limit) => (Code::RefreshCallTimeout, format!("within {} s", limit.as_secs_f64())),
-            End::Cancelled => (Code::ProviderAnswerLost, "before the call was broken off".to_owned()),
-            End::Broken(error) => (Code::ProviderAnswerLost, format!("({})", reason(error))),
-            End::Whole | End::TooLarge => (Code::ProviderAnswerLost, String::new()),
+    /// What it means that nothing was sent, or nothing that the server has looked at.
+    fn not_sent(&self, host: &str, end: &End) -> Failure {
+        let tls = match end {
+            End::Broken(error) => causes(error).find_map(<dyn StdError>::downcast_ref::<rustls::Error>),
+            _ => None,
         };
-        if was_sent {
-            let message = format!("{host} did not answer {why}; whether the refresh token is spent is unknown");
-            let (error, class) = (Error::new(code, message), endpoint.class_of(FailureClass::Uncertain));
-            return Failure { error, class, status: None, oauth_error: None, is_transient: false };
-        }
-        let is_tls = match end {
-            End::Broken(error) => causes(error).any(<dyn std::error::Error>::is::<rustls::Error>),
-            _ => false,
+        let what = match end {
+            End::Late(limit) => format!("was not reached within {} s", limit.as_secs_f64()),
+            End::Cancelled => "was not reached before the call was broken off".to_owned(),
+            End::Broken(error) if is_unprocessed(error) => {
+                let message = format!("{host} refused the request without looking at it; the login is as it was");
+                return Failure::not_sent(Code::ProviderUnreachable, message, true);
+            }
+            End::Broken(error) => format!("was not reached ({})", reason(error)),
+            End::Whole | End::TooLarge | End::Reset => "was not reached".to_owned(),
         };
-        let unread = match &*self.unreadable {
-            [first, ..] if is_tls => format!("; no certificate could be read from {}", first.display()),
+        let advice = match (tls, &*self.unreadable) {
+            (Some(_), [first, ..]) => format!("; no certificate could be read from {}", first.display()),
+            (Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)), []) => {
+                "; if you trust this server, name the file of its root in NODE_EXTRA_CA_CERTS".to_owned()
+            }
             _ => String::new(),
         };
-        let message = format!("{host} was not reached {why}{unread}; nothing was sent");
-        Failure::not_sent(Code::ProviderUnreachable, message, !is_tls)
+        let message = format!("{host} {what}; nothing was sent, and the login is as it was{advice}");
+        Failure::not_sent(Code::ProviderUnreachable, message, tls.is_none())
     }
+}
+
+/// Reads what came of an answer.
+fn read(
+    endpoint: &TokenEndpoint,
+    credential: &Credential,
+    call: Range<f64>,
+    received: Received,
+    end: &End,
+) -> Result<NewFields, Failure> {
+    let Received { mut answer, codings } = received;
+    answer.is_whole = matches!(end, End::Whole);
+    let undecodable = match decode(&codings, &answer.body) {
+        Ok(decoded) => {
+            answer.is_whole &= decoded.is_whole;
+            answer.body = decoded.body;
+            None
+        }
+        // As it is, it may be a form, and its status tells something all the same.
+        Err(undecodable) => Some(undecodable),
+    };
+    endpoint.read(credential, call, &answer).map_err(|mut failure| {
+        let host = endpoint.host_for(credential);
+        match (failure.error.code, undecodable) {
+            (Code::ProviderAnswerLost, _) => return lost(endpoint, &host, Some(answer.status), end),
+            (Code::ProviderAnswerInvalid, Some(undecodable)) => {
+                let why = match undecodable {
+                    Undecodable::Unknown => "in a content coding that is not known here",
+                    Undecodable::Damaged => "that its content coding does not fit",
+                };
+                let (status, then) = (answer.status, TokenEndpoint::then(failure.class));
+                failure.error.message = format!("{host} answered with status {status} and a body {why}{then}");
+            }
+            _ => {}
+        }
+        failure
+    })
+}
+
+/// What it means that the answer did not come, or only some of it, although the request was sent.
+fn lost(endpoint: &TokenEndpoint, host: &str, status: Option<u16>, end: &End) -> Failure {
+    let code = if matches!(end, End::Late(_)) { Code::RefreshCallTimeout } else { Code::ProviderAnswerLost };
+    let what = match (end, status) {
+        (End::Late(limit), None) => format!("{host} did not answer within {} s", limit.as_secs_f64()),
+        (End::Late(limit), Some(status)) => {
+            format!("{host} answered with status {status}, and with no more within {} s", limit.as_secs_f64())
+        }
+        (End::Cancelled, _) => format!("the call was broken off before {host} had answered"),
+        (End::TooLarge, _) => format!("{host} answered with more than {MAX_ANSWER_BYTES} bytes"),
+        (End::Broken(error), None) => {
+            format!("the request was sent to {host}, and no answer could be read ({})", reason(error))
+        }
+        (End::Broken(error), Some(status)) => {
+            format!("{host} answered with status {status}, and the rest was lost ({})", reason(error))
+        }
+        (End::Whole | End::Reset, _) => format!("{host} answered with a body that is not whole"),
+    };
+    let class = endpoint.class_of(FailureClass::Uncertain);
+    let error = Error::new(code, format!("{what}{}", TokenEndpoint::then(class)));
+    // That it was us who stopped reading says more than a status.
+    let status = status.filter(|_| !matches!(end, End::Late(_) | End::Cancelled));
+    Failure { error, class, status, oauth_error: None, is_transient: false }
 }
 
 /// How a call ended.
 enum End {
     Whole,
     TooLarge,
+    /// An HTTP/2 stream, by the server.
+    Reset,
     Broken(reqwest::Error),
     Late(Duration),
     Cancelled,
 }
 
-/// Sends a request and reads the answer, to its end or up to [`MAX_ANSWER_BYTES`]. What has come stays in `answer`, whatever
+/// An answer with its body as it is coded.
+struct Received {
+    answer: Answer,
+    codings: String,
+}
+
+/// Sends a request and reads the answer, to its end or up to [`MAX_ANSWER_BYTES`]. What has come stays in `received`, whatever
 /// happens next.
-async fn ask(request: RequestBuilder, answer: &mut Option<Answer>) -> reqwest::Result<End> {
-    let mut response = request.send().await?;
+async fn ask(request: RequestBuilder, received: &mut Option<Received>) -> reqwest::Result<End> {
+    let response = request.send().await?;
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let body = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_BYTES.min(16 << 10)));
-    let answer = answer.insert(Answer { status: response.status().as_u16(), retry_after, body, is_whole: false });
-    while let Some(chunk) = response.chunk().await? {
+    // Room for all, so that no copy is left behind by growing.
+    let body = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_BYTES));
+    let answer = Answer { status: response.status().as_u16(), retry_after, body, is_whole: false };
+    let Received { answer, .. } = received.insert(Received { answer, codings: codings(response.headers()) });
+    let is_http2 = response.version() == Version::HTTP_2;
+    let mut body = reqwest::Body::from(response);
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let Ok(chunk) = frame?.into_data() else { continue };
         if answer.body.len() + chunk.len() > MAX_ANSWER_BYTES {
             return Ok(End::TooLarge);
         }
         answer.body.extend_from_slice(&chunk);
     }
-    Ok(End::Whole)
+    // hyper takes a stream that the server cancels for one that is over.
+    Ok(if is_http2 && !body.is_end_stream() { End::Reset } else { End::Whole })
+}
+
+/// What all lines of `Content-Encoding` list.
+fn codings(headers: &HeaderMap) -> String {
+    let lines: Vec<_> = headers.get_all(CONTENT_ENCODING).iter().filter_map(|line| line.to_str().ok()).collect();
+    lines.join(",")
 }
 
 /// Why there was no connection, in the words of the operating system, the TLS library or a proxy; later on nobody's words,
 /// which may be the provider's.
 fn reason(error: &reqwest::Error) -> String {
-    let io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    let io = |cause: &(dyn StdError + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    let is_no_http = causes(error).filter_map(<dyn StdError>::downcast_ref::<hyper::Error>).any(hyper::Error::is_parse);
     match causes(error).last() {
         Some(cause) if error.is_connect() => cause.to_string(),
+        _ if is_no_http => "what came is no HTTP, or its headers are too long".to_owned(),
         _ => match causes(error).filter_map(io).last() {
+            None | Some(io::ErrorKind::UnexpectedEof) => "the connection was closed".to_owned(),
             Some(kind) => kind.to_string(),
-            None => "the connection was closed".to_owned(),
         },
     }
 }
 
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-    std::iter::successors(std::error::Error::source(error), |error| match error.downcast_ref::<io::Error>() {
+/// Whether an HTTP/2 server has said that it will not look at the request, and has not: by `REFUSED_STREAM`, or by a `GOAWAY`
+/// that is for the request's stream as well (RFC 9113 §8.7). h2 fails a stream by a server's `GOAWAY` only in this case; one
+/// that the server may still answer fails by what becomes of the connection.
+fn is_unprocessed(error: &reqwest::Error) -> bool {
+    causes(error).filter_map(<dyn StdError>::downcast_ref::<h2::Error>).any(|error| {
+        error.is_remote()
+            && (error.is_go_away() || error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(StdError::source(error), |error| match error.downcast_ref::<io::Error>() {
         // An I/O error does not tell what it wraps by `source`.
-        Some(io) => io.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static)),
-        None => error.source(),
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
+        None => (**error).source(),
     })
 }
 

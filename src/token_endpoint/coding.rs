@@ -1,0 +1,404 @@
+//! Content codings (RFC 9110 §8.4): a server may code an answer although nothing of the kind was asked for.
+//!
+//! Both sides are bounded: a body has at most [`MAX_ANSWER_BYTES`] when it comes here, and as many when it leaves. Of a body
+//! that was cut off, what can be decoded is.
+
+use super::answer::MAX_ANSWER_BYTES;
+use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
+use flate2::bufread::GzDecoder;
+use flate2::{Decompress, FlushDecompress, Status};
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use serde::de::IgnoredAny;
+use std::error::Error;
+use std::io::{self, Read};
+use zeroize::Zeroizing;
+
+/// Codings on top of each other: nobody needs more.
+const MAX_CODINGS: usize = 4;
+/// Gzip members or Zstandard frames one after the other: each costs a decoder.
+const MAX_PARTS: usize = 64;
+/// Larger windows are not for HTTP (RFC 9659 §3).
+const MAX_ZSTD_WINDOW: u64 = 8 << 20;
+/// So much is decoded at a time.
+const CHUNK_BYTES: usize = 8 << 10;
+/// An empty raw block of Zstandard, the last of its frame, and room for a checksum (RFC 8878 §3.1.1).
+const ZSTD_END: [u8; 7] = [1, 0, 0, 0, 0, 0, 0];
+const GZIP_MAGIC: [u8; 2] = [0x1F, 0x8B];
+/// Compression method "deflate" (RFC 1950 §2.2).
+const ZLIB_DEFLATE: u8 = 8;
+
+/// The body can't be decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Undecodable {
+    /// A coding that is not known here, or too many of them.
+    Unknown,
+    /// It is not in the coding that it is said to be in, or damaged.
+    Damaged,
+}
+
+/// A decoded body. No `Debug`: it holds tokens.
+pub(super) struct Decoded {
+    pub(super) body: Zeroizing<Vec<u8>>,
+    /// Whether that is all of it.
+    pub(super) is_whole: bool,
+}
+
+/// Decodes a body from the codings that `Content-Encoding` lists, the outermost last.
+pub(super) fn decode(codings: &str, coded: &[u8]) -> Result<Decoded, Undecodable> {
+    let mut decoded = Decoded { body: Zeroizing::new(coded.to_vec()), is_whole: true };
+    // A gateway that has decoded the body may have left the header as it was.
+    if coded.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(coded).is_ok() {
+        return Ok(decoded);
+    }
+    let listed = codings.split(',').map(|coding| coding.trim().to_ascii_lowercase());
+    let listed: Vec<_> = listed.filter(|coding| !matches!(coding.as_str(), "" | "identity")).collect();
+    if listed.len() > MAX_CODINGS {
+        return Err(Undecodable::Unknown);
+    }
+    for coding in listed.iter().rev() {
+        let decode = match coding.as_str() {
+            "gzip" | "x-gzip" => gunzip,
+            "deflate" => inflate,
+            "br" => unbrotli,
+            "zstd" => unzstd,
+            _ => return Err(Undecodable::Unknown),
+        };
+        let mut out = Out(Zeroizing::new(Vec::with_capacity(MAX_ANSWER_BYTES)));
+        let end = decode(&decoded.body, &mut out);
+        decoded = Decoded { body: out.0, is_whole: decoded.is_whole && end? == End::Whole };
+    }
+    Ok(decoded)
+}
+
+/// How a coded body ended.
+#[derive(PartialEq, Eq)]
+enum End {
+    Whole,
+    /// It was cut off, or there is more than is read.
+    Early,
+}
+
+/// What was decoded; its room is all there from the beginning, so that no copy is left behind by growing.
+struct Out(Zeroizing<Vec<u8>>);
+
+impl Out {
+    /// Takes as much as there is room for. Whether that was all of it.
+    fn take(&mut self, bytes: &[u8]) -> bool {
+        let room = MAX_ANSWER_BYTES - self.0.len();
+        self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        bytes.len() <= room
+    }
+}
+
+fn chunk() -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(vec![0; CHUNK_BYTES])
+}
+
+/// Gzip (RFC 1952): one member, or several. What follows them is nobody's.
+fn gunzip(mut coded: &[u8], out: &mut Out) -> Result<End, Undecodable> {
+    let mut chunk = chunk();
+    if !coded.iter().zip(&GZIP_MAGIC).all(|(byte, magic)| byte == magic) {
+        return Err(Undecodable::Damaged);
+    }
+    for _ in 0..MAX_PARTS {
+        let mut decoder = GzDecoder::new(coded);
+        loop {
+            match decoder.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(length) if out.take(&chunk[..length]) => {}
+                Ok(_) => return Ok(End::Early),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(End::Early),
+                Err(_) => return Err(Undecodable::Damaged),
+            }
+        }
+        coded = decoder.into_inner();
+        if !coded.starts_with(&GZIP_MAGIC) {
+            return Ok(End::Whole);
+        }
+    }
+    Err(Undecodable::Unknown)
+}
+
+/// Zlib (RFC 1950), which is what `deflate` means, or deflate alone (RFC 1951), which is what some servers send.
+fn inflate(coded: &[u8], out: &mut Out) -> Result<End, Undecodable> {
+    let is_zlib = match *coded {
+        [method, flags, ..] => method & 0x0F == ZLIB_DEFLATE && u16::from_be_bytes([method, flags]) % 31 == 0,
+        _ => return Ok(End::Early),
+    };
+    let mut decoder = Decompress::new(is_zlib);
+    let mut chunk = chunk();
+    let mut rest = coded;
+    loop {
+        let (read, written) = (decoder.total_in(), decoder.total_out());
+        let status = decoder.decompress(rest, &mut chunk, FlushDecompress::None).map_err(|_| Undecodable::Damaged)?;
+        let since = |now: u64, before: u64| usize::try_from(now - before).map_err(|_| Undecodable::Damaged);
+        let (read, written) = (since(decoder.total_in(), read)?, since(decoder.total_out(), written)?);
+        rest = rest.get(read..).unwrap_or_default();
+        if !out.take(&chunk[..written]) {
+            return Ok(End::Early);
+        }
+        match status {
+            Status::StreamEnd => return Ok(End::Whole),
+            _ if read == 0 && written == 0 => return Ok(End::Early),
+            _ => {}
+        }
+    }
+}
+
+/// Brotli (RFC 7932), without the large windows that are no part of it.
+fn unbrotli(coded: &[u8], out: &mut Out) -> Result<End, Undecodable> {
+    let alloc = StandardAlloc::default;
+    let mut decoder = BrotliState::new_strict(alloc(), alloc(), alloc());
+    let mut chunk = chunk();
+    let (mut left, mut read, mut total) = (coded.len(), 0, 0);
+    loop {
+        let (mut room, mut written) = (chunk.len(), 0);
+        let result = BrotliDecompressStream(
+            &mut left,
+            &mut read,
+            coded,
+            &mut room,
+            &mut written,
+            &mut chunk,
+            &mut total,
+            &mut decoder,
+        );
+        if !out.take(&chunk[..written]) {
+            return Ok(End::Early);
+        }
+        match result {
+            BrotliResult::ResultSuccess => return Ok(End::Whole),
+            BrotliResult::NeedsMoreOutput => {}
+            BrotliResult::NeedsMoreInput => return Ok(End::Early),
+            BrotliResult::ResultFailure => return Err(Undecodable::Damaged),
+        }
+    }
+}
+
+/// Zstandard (RFC 8878): one frame, or several, and what is to be skipped between them.
+fn unzstd(mut coded: &[u8], out: &mut Out) -> Result<End, Undecodable> {
+    let mut decoder = FrameDecoder::new();
+    decoder.set_max_window_size(MAX_ZSTD_WINDOW);
+    for _ in 0..MAX_PARTS {
+        match decoder.reset(&mut coded) {
+            Ok(()) => {
+                if unzstd_frame(&mut decoder, &mut coded, out)? == End::Early {
+                    return Ok(End::Early);
+                }
+            }
+            Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame { length, .. })) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                coded = coded.get(length..).unwrap_or_default();
+            }
+            Err(error) if is_end(&error) => return Ok(End::Early),
+            Err(_) => return Err(Undecodable::Damaged),
+        }
+        if coded.is_empty() {
+            return Ok(End::Whole);
+        }
+    }
+    Err(Undecodable::Unknown)
+}
+
+fn unzstd_frame(decoder: &mut FrameDecoder, coded: &mut &[u8], out: &mut Out) -> Result<End, Undecodable> {
+    let mut end = End::Whole;
+    while !decoder.is_finished() {
+        match decoder.decode_blocks(&mut *coded, BlockDecodingStrategy::UptoBlocks(1)) {
+            Ok(_) => {}
+            Err(error) if is_end(&error) => {
+                // It keeps what it may have to repeat until its frame ends, so the frame is ended for it.
+                end = End::Early;
+                decoder.decode_blocks(&ZSTD_END[..], BlockDecodingStrategy::All).map_err(|_| Undecodable::Damaged)?;
+            }
+            Err(_) => return Err(Undecodable::Damaged),
+        }
+        let plain = Zeroizing::new(decoder.collect().unwrap_or_default());
+        if !out.take(&plain) {
+            return Ok(End::Early);
+        }
+    }
+    let is_damaged = decoder.get_checksum_from_data().is_some_and(|sum| Some(sum) != decoder.get_calculated_checksum());
+    if is_damaged && end == End::Whole { Err(Undecodable::Damaged) } else { Ok(end) }
+}
+
+/// Whether a decoder has failed because its input ended.
+fn is_end(error: &FrameDecoderError) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::UnexpectedEof) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use flate2::Compression;
+    use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+    use std::fmt::Write as _;
+    use std::io::Write as _;
+
+    type Code = fn(&[u8]) -> Vec<u8>;
+
+    fn gzip(plain: &[u8]) -> Vec<u8> {
+        let mut coder = GzEncoder::new(Vec::new(), Compression::default());
+        coder.write_all(plain).expect("coded");
+        coder.finish().expect("coded")
+    }
+
+    fn zlib(plain: &[u8]) -> Vec<u8> {
+        let mut coder = ZlibEncoder::new(Vec::new(), Compression::default());
+        coder.write_all(plain).expect("coded");
+        coder.finish().expect("coded")
+    }
+
+    fn raw(plain: &[u8]) -> Vec<u8> {
+        let mut coder = DeflateEncoder::new(Vec::new(), Compression::default());
+        coder.write_all(plain).expect("coded");
+        coder.finish().expect("coded")
+    }
+
+    fn zstd(plain: &[u8]) -> Vec<u8> {
+        compress_to_vec(plain, CompressionLevel::Fastest)
+    }
+
+    /// As uncompressed metablocks (RFC 7932 §9.2): the coders that compress are in `__test__/`.
+    fn brotli(plain: &[u8]) -> Vec<u8> {
+        // WBITS 16 is one bit 0; a metablock's header is ISLAST 0, MNIBBLES 0, MLEN-1 in 16 bits, ISUNCOMPRESSED 1.
+        let mut coded = Vec::new();
+        let mut shift = 1;
+        for block in plain.chunks(1 << 16) {
+            let length = u32::try_from(block.len() - 1).expect("short");
+            let header = (length << 3 | 1 << 19) << shift;
+            coded.extend_from_slice(&header.to_le_bytes()[..3]);
+            coded.extend_from_slice(block);
+            shift = 0;
+        }
+        coded.push(3);
+        coded
+    }
+
+    /// What compresses badly, so that there is something on both sides of every cut.
+    fn text(bytes: usize) -> Vec<u8> {
+        let mut text = String::from("{\"access_token\":\"");
+        let mut state = 1_u32;
+        while text.len() < bytes {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let _ = write!(text, "{state:x}");
+        }
+        text.truncate(bytes);
+        text.into_bytes()
+    }
+
+    fn decoded(codings: &str, coded: &[u8]) -> Result<(Vec<u8>, bool), Undecodable> {
+        decode(codings, coded).map(|decoded| (decoded.body.to_vec(), decoded.is_whole))
+    }
+
+    const CODINGS: [(&str, Code); 6] =
+        [("gzip", gzip), ("x-gzip", gzip), ("deflate", zlib), ("Deflate", raw), ("br", brotli), ("zstd", zstd)];
+
+    #[test]
+    fn every_coding_is_decoded() {
+        for (coding, code) in CODINGS {
+            for length in [1, 2, 4_000, 200_000, MAX_ANSWER_BYTES - 1, MAX_ANSWER_BYTES] {
+                let plain = text(length);
+                assert_eq!(decoded(coding, &code(&plain)), Ok((plain, true)), "{coding}, {length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn codings_on_top_of_each_other_are_decoded_from_the_last_to_the_first() {
+        let plain = text(4_000);
+        let coded = zstd(&brotli(&gzip(&zlib(&plain))));
+        assert_eq!(decoded("deflate,gzip , BR,, identity, zstd", &coded), Ok((plain.clone(), true)));
+        assert_eq!(decoded("identity", &plain), Ok((plain.clone(), true)));
+        assert_eq!(decoded("", &plain), Ok((plain, true)));
+        assert_eq!(decoded("gzip,gzip,gzip,gzip,gzip", &coded), Err(Undecodable::Unknown));
+        assert_eq!(decoded("compress", &coded), Err(Undecodable::Unknown));
+    }
+
+    #[test]
+    fn members_and_frames_one_after_the_other_are_one_body() {
+        let (first, second) = (text(3_000), text(5_000));
+        let both = [&first[..], &second].concat();
+        let skipped = [0x50, 0x2A, 0x4D, 0x18, 2, 0, 0, 0, 9, 9];
+        assert_eq!(decoded("gzip", &[gzip(&first), gzip(&second)].concat()), Ok((both.clone(), true)));
+        assert_eq!(decoded("gzip", &[gzip(&first), vec![0; 9]].concat()), Ok((first.clone(), true)));
+        assert_eq!(decoded("zstd", &[zstd(&first), skipped.to_vec(), zstd(&second)].concat()), Ok((both, true)));
+        for (coding, code) in [("gzip", gzip as Code), ("zstd", zstd)] {
+            let parts = code(b"").repeat(MAX_PARTS + 1);
+            assert_eq!(decoded(coding, &parts), Err(Undecodable::Unknown), "{coding}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_decoded_than_is_read_of_an_answer() {
+        for (coding, code) in CODINGS {
+            let (body, is_whole) = decoded(coding, &code(&vec![b' '; MAX_ANSWER_BYTES + 1])).expect("decoded");
+            assert_eq!((body.len(), is_whole), (MAX_ANSWER_BYTES, false), "{coding}");
+        }
+        // Every level makes a thousand times as much of it.
+        let bomb = gzip(&gzip(&gzip(&vec![0; 64 << 20])));
+        let (body, is_whole) = decoded("gzip, gzip, gzip", &bomb).expect("decoded");
+        assert_eq!((body.len(), is_whole), (MAX_ANSWER_BYTES, false));
+    }
+
+    #[test]
+    fn of_what_was_cut_off_is_decoded_what_can_be() {
+        for (coding, code) in CODINGS {
+            let plain = text(400_000);
+            let coded = code(&plain);
+            for cut in [0, 1, 5, coded.len() / 2, coded.len() - 1] {
+                let (body, is_whole) = decoded(coding, &coded[..cut]).expect(coding);
+                assert!(!is_whole && plain.starts_with(&body), "{coding} at {cut}");
+                // Blocks of Zstandard have 128 KiB.
+                assert!(body.len() + (160 << 10) > plain.len() * cut / coded.len(), "{coding} at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn json_is_in_no_coding_whatever_is_said_of_it() {
+        let plain = b" {\"access_token\":\"a\"}\n".to_vec();
+        for coding in CODINGS.map(|(coding, _)| coding).into_iter().chain(["compress", "utf-8"]) {
+            assert_eq!(decoded(coding, &plain), Ok((plain.clone(), true)), "{coding}");
+        }
+    }
+
+    #[test]
+    fn what_the_reference_coder_of_zstandard_makes_is_decoded() {
+        // By `zstd -19` 1.5, of 1,179 bytes.
+        let coded = "KLUv/WSbA20HAKKOJxiAbQ5E0BgyHhyLJpoYcMnKLaXU5mAMrFRVZu+wGIV4YFScCcbkgRGBcQULSM7st1fmmNvue/Wr5/1387r57z\
+            s38z09O6fsmj5trd2YMm3WbqtPmSq76zk1k9/f7qzb/ly/GTtT5ffbv9Yz/9d85t+d426Pu5cx5f4+ZeAChJQoAReOAkYhwidaw4JOYzwrWC/W\
+            sBi4NBDxPNAwikUFUagRoNDc2Ng7kJOWNAcQECIoROJxAAB3UM/8Y3JIJUFwdNhHQPxvvDgQxvtVctskoc9Wz77lvp58+mf/4AKsMLwaYIJK\
+            Lrbl1y+qAj8sI28=";
+        let coded = STANDARD.decode(coded).expect("base64");
+        let (body, is_whole) = decoded("zstd", &coded).expect("decoded");
+        let value: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert!(is_whole && body.len() == 1_179 && value["refresh_token"] == "r1");
+        assert_eq!(decoded("zstd", &coded[..coded.len() - 4]), Ok((body, false)), "without its checksum");
+    }
+
+    #[test]
+    fn what_is_damaged_or_in_no_such_coding_is_told() {
+        let plain = text(4_000);
+        for (coding, code) in CODINGS {
+            assert_eq!(decoded(coding, b"garbage"), Err(Undecodable::Damaged), "{coding}");
+            // Brotli, and deflate alone, have no checksum.
+            if !matches!(coding, "br" | "Deflate") {
+                let mut damaged = code(&plain);
+                let middle = damaged.len() / 2;
+                damaged[middle] ^= 0x10;
+                assert_eq!(decoded(coding, &damaged), Err(Undecodable::Damaged), "{coding}");
+            }
+        }
+    }
+}
