@@ -299,7 +299,7 @@ async fn ask(request: RequestBuilder, received: &mut Option<Received>) -> reqwes
         }
         answer.body.extend_from_slice(&chunk);
     }
-    // hyper takes a stream that the server cancels for one that is over.
+    // hyper takes a stream that the server resets with NO_ERROR for one that is over.
     Ok(if is_http2 && !body.is_end_stream() { End::Reset } else { End::Whole })
 }
 
