@@ -301,8 +301,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_members_are_no_more_work_each_than_ten() {
-        const MANY: usize = 100_000;
+    fn twenty_thousand_members_are_no_more_work_each_than_ten() {
+        const MANY: usize = 20_000;
         let text = many(MANY);
         let mut fields = Fields::parse(&text).expect("an object");
         let other = fields.clone();
@@ -315,7 +315,7 @@ pub(crate) mod tests {
             fields.retain(|name, _| name != "0");
             assert_eq!(fields.names().count(), MANY - 1);
         });
-        // A scan for each would be thousands of millions. A hash table compares where a few bits of the hash are alike.
+        // A scan for each would be hundreds of millions. A hash table compares where a few bits of the hash are alike.
         assert!((MANY..10 * MANY).contains(&comparisons), "{comparisons}");
     }
 
