@@ -205,16 +205,22 @@ describe("a token that is no valid text is stored by nobody:", () => {
   ];
 
   test.each(unusable)("a refresh token that is %s, although the access token is good", async (_, value) => {
-    const old = expired();
-    const host = createHost({ main: old });
-    const server = await startServer(says(bytes(`{"access_token":"a","refresh_token":${value},"expires_in":3600}`)));
-    const error = await typedRejection(refreshAs(host, "main", at(server)), "provider_answer_invalid");
+    const bad = bytes(`{"access_token":"a","refresh_token":${value},"expires_in":3600}`);
+    const told = await startServer(says(bad));
+    const call = refreshOAuthToken(at(told, { refreshToken: token("refresh") }));
+    const error = await typedRejection(call, "provider_answer_invalid");
     expect({ class: error.refreshFailure.class, status: error.status }).toEqual({ class: "uncertain", status: 200 });
     expect(error.message).toMatch(
       /a refresh_token that is no valid text; it was not stored; whether .* is not known yet/,
     );
-    expect(host.store("main")).toBe(storeText(old));
-    expect(server.requests).toHaveLength(1);
+
+    const old = expired();
+    const host = createHost({ main: old });
+    const server = await startServer(inTurn(says(bad), gives()));
+    const { outcome, credential } = await refreshAs(host, "main", at(server));
+    expect(outcome).toBe("refreshed");
+    expect(server.presented).toEqual([old.refresh, old.refresh]);
+    expect(host.store("main")).toBe(storeText(credential));
   });
 
   test.each(unusable)("an access token that is %s, but the good refresh token beside it is kept", async (_, value) => {
@@ -240,7 +246,8 @@ describe("an answer in an envelope", () => {
 
   test("is not looked for by itself", async () => {
     const server = await startServer(says(json({ body: tokens() })));
-    await typedRejection(refreshAs(createHost({ main: expired() }), "main", at(server)), "provider_answer_invalid");
+    const call = refreshOAuthToken(at(server, { refreshToken: token("refresh") }));
+    await typedRejection(call, "provider_answer_invalid");
   });
 });
 
