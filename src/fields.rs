@@ -79,21 +79,16 @@ impl Fields {
         self.members.get(name).map(|member| member.spelled.as_str())
     }
 
-    /// A member's value, as it is spelled.
-    #[must_use]
-    pub fn spelled(&self, name: &str) -> Option<&str> {
-        self.members.iter().find(|member| member.name == name).map(|member| member.spelled.as_str())
-    }
-
     /// Gives a member another name, whoever had it.
     pub fn rename(&mut self, name: &str, to: &str) {
         if name == to || !self.values.contains_key(name) {
             return;
         }
         self.retain(|name, _| name != to);
-        if let Some(member) = self.members.iter_mut().find(|member| member.name == name) {
-            to.clone_into(&mut member.name);
-            member.spelled_name = Value::from(to).to_string();
+        if let Some(place) = self.members.get_index_of(name)
+            && self.members.replace_index(place, Name(to.to_owned())).is_ok()
+        {
+            self.members[place].spelled_name = Value::from(to).to_string();
         }
         if let Some(value) = self.values.shift_remove(name) {
             self.values.insert(to.to_owned(), value);

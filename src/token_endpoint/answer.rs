@@ -32,6 +32,9 @@ pub struct Answer {
 /// An access token that has expired on its way here lives for another second.
 const SHORTEST_LIFE_MS: f64 = 1_000.0;
 
+const NOT_KNOWN: &str = "whether the refresh token was used is not known yet; the next call asks again";
+const STAYS_GOOD: &str = "the refresh token stays good whatever became of it; the next call asks again";
+
 /// The new fields of a credential, as [`crate::refresh::Call::settle`] takes them.
 pub type NewFields = Zeroizing<String>;
 
@@ -93,20 +96,16 @@ impl TokenEndpoint {
         let host = self.host_for(credential);
         let class = self.class_of(FailureClass::Uncertain);
         let then = Self::then(class);
-        let message =
-            format!("{host} answered with status {status} and a {name} that is no valid text; it was not stored{then}");
+        let message = format!(
+            "{host} answered with status {status} and a {name} that is no valid text; it was not stored; {then}"
+        );
         let error = Error::new(Code::ProviderAnswerInvalid, message);
         Failure { error, class, status: Some(status), oauth_error: None, is_transient: false }
     }
 
     /// What it means for the login that a call may have spent the refresh token, and what to do.
     pub(super) fn then(class: FailureClass) -> &'static str {
-        match class {
-            FailureClass::Uncertain => {
-                "; whether the refresh token is spent is not known yet: ask again, and log in only if that is refused"
-            }
-            _ => "; the refresh token is as good as before: ask again",
-        }
+        if class == FailureClass::Uncertain { NOT_KNOWN } else { STAYS_GOOD }
     }
 
     fn token_name(&self) -> &'static str {
@@ -170,13 +169,11 @@ impl TokenEndpoint {
             FailureClass::AnsweredUnspent(_) => {
                 "the refresh token was not used; look whether tokenEndpoint and the client are right"
             }
-            FailureClass::NotSent if self.spec.is_replay_safe => {
-                "the refresh token stays good whatever became of it; the next call asks again"
-            }
+            FailureClass::NotSent if self.spec.is_replay_safe => STAYS_GOOD,
             FailureClass::NotSent => {
                 "a gateway did not reach the provider, so the refresh token was not used; the next call asks again"
             }
-            FailureClass::Uncertain => "whether the refresh token was used is not known yet; the next call asks again",
+            FailureClass::Uncertain => NOT_KNOWN,
         };
         Error::new(code, format!("{} answered with {what}; {then}", self.host_for(credential)))
     }

@@ -231,7 +231,7 @@ fn read(
                     Undecodable::Damaged => "that its content coding does not fit",
                 };
                 let (status, then) = (answer.status, TokenEndpoint::then(failure.class));
-                failure.error.message = format!("{host} answered with status {status} and a body {why}{then}");
+                failure.error.message = format!("{host} answered with status {status} and a body {why}; {then}");
             }
             _ => {}
         }
@@ -258,7 +258,7 @@ fn lost(endpoint: &TokenEndpoint, host: &str, status: Option<u16>, end: &End) ->
         (End::Whole | End::Reset, _) => format!("{host} answered with a body that is not whole"),
     };
     let class = endpoint.class_of(FailureClass::Uncertain);
-    let error = Error::new(code, format!("{what}{}", TokenEndpoint::then(class)));
+    let error = Error::new(code, format!("{what}; {}", TokenEndpoint::then(class)));
     // That it was us who stopped reading says more than a status.
     let status = status.filter(|_| !matches!(end, End::Late(_) | End::Cancelled));
     Failure { error, class, status, oauth_error: None, is_transient: false }
