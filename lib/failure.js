@@ -25,6 +25,11 @@ const REUSE_PHRASES = phrases.flatMap((fact) => fact.phrases);
  * @returns {Promise<RefreshFailure>}
  */
 async function classify(error, own) {
+  return (await lookAt(error, own)).failure;
+}
+
+/** The same, and whether somebody answered, be it a gateway: then everyone waits before it is asked again. */
+async function lookAt(error, own) {
   const theirs = askHost(error, own);
   let ours;
   try {
@@ -34,8 +39,8 @@ async function classify(error, own) {
     ours = { class: "uncertain" };
   }
   const failure = { class: theirs ?? ours.class };
-  if (failure.class === "answered_unspent" && ours.pauseMs != null) failure.retryAfterMs = ours.pauseMs;
-  return failure;
+  if (failure.class !== "answered_dead" && ours.pauseMs != null) failure.retryAfterMs = ours.pauseMs;
+  return { failure, isAnswer: ours.isAnswer ?? false };
 }
 
 /** The host's word, if it has one. Whatever else comes of asking it leaves the word to us. */
@@ -53,7 +58,10 @@ async function findingOf(error, depth = 0) {
   const chain = causes(error);
   // A call of ours, made inside a refresh function.
   const known = chain.find((one) => one instanceof OAuthRefreshLockError && one.refreshFailure)?.refreshFailure;
-  if (known) return { class: known.class, pauseMs: known.retryAfterMs };
+  if (known) {
+    const isAnswer = chain.some((one) => one.status !== undefined);
+    return { class: known.class, pauseMs: known.retryAfterMs, isAnswer };
+  }
   const evidence = await evidenceOf(error);
   // The innermost one is nearest to the wire.
   const connections = chain.map((one, at) => connectionOf(one, chain[at - 1]));
@@ -89,4 +97,4 @@ function wordsOf(one) {
   return said.filter((word) => typeof word === "string").join("\n");
 }
 
-module.exports = { classify, isRefreshTokenReusedError };
+module.exports = { classify, isRefreshTokenReusedError, lookAt };

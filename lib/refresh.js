@@ -3,7 +3,7 @@ const args = require("./arguments.js");
 const { Caller } = require("./caller.js");
 const { OAuthRefreshLockError, fromNative, unwrap } = require("./errors.js");
 const { publish, tellFailure } = require("./events.js");
-const { classify } = require("./failure.js");
+const { lookAt } = require("./failure.js");
 const { asHolder, enter, refuseNested } = require("./line.js");
 const { acquire, lockTimeout } = require("./lock.js");
 const { native } = require("./native.js");
@@ -344,7 +344,7 @@ class RefreshTurn {
     const pause = Math.min(FIRST_RETRY_MS * 2 ** this.#retries, LAST_RETRY_MS) * (0.5 + Math.random());
     this.#retries += 1;
     // What the provider asked for is on record, for everyone.
-    const isOnRecord = failureClass !== "not_sent";
+    const isOnRecord = failureClass !== "not_sent" || error.status !== undefined;
     return this.#pause({ kind: "retry", waitMs: isOnRecord ? 0 : pause });
   }
 
@@ -408,10 +408,10 @@ class RefreshTurn {
 
   /** Puts a failed call on record, tells the error what it is, and looks what there is instead. */
   async #failed(error) {
-    const failure = await classify(error, this.#ask.classify);
+    const { failure, isAnswer } = await lookAt(error, this.#ask.classify);
     let instead;
     try {
-      instead = unwrap(await this.#call.fail(failure.class, failure.retryAfterMs));
+      instead = unwrap(await this.#call.fail(failure.class, isAnswer, failure.retryAfterMs));
     } catch {
       // The refresh function's own error says more.
     }

@@ -18,8 +18,8 @@ use serde_json::{Map, Value};
 pub enum FailureClass {
     /// The provider was not reached: the next caller may try.
     NotSent,
-    /// The provider answered and has not rotated: everyone waits, for as long as it asked in milliseconds, if it did.
-    AnsweredUnspent(Option<f64>),
+    /// The provider answered and has not rotated.
+    AnsweredUnspent,
     /// The provider refused the refresh token for good.
     AnsweredDead,
     /// Whether the provider has rotated is unknown.
@@ -32,17 +32,50 @@ impl FailureClass {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotSent => "not_sent",
-            Self::AnsweredUnspent(_) => "answered_unspent",
+            Self::AnsweredUnspent => "answered_unspent",
             Self::AnsweredDead => "answered_dead",
             Self::Uncertain => "uncertain",
         }
     }
 }
 
-/// The shortest pause that everyone is asked to make, in milliseconds.
-pub const MIN_PAUSE_MS: f64 = 1_000.0;
-/// The longest one: a provider that wants a longer one is asked again none the less.
-pub const MAX_PAUSE_MS: f64 = 3_600_000.0;
+/// What everyone keeps, in every process, before the provider is asked again with the same refresh token.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pause {
+    /// None: nobody was reached who could be spared, or nobody asks again.
+    None,
+    /// One that grows with each failure.
+    BackOff,
+    /// So many milliseconds: what was asked for (RFC 9110 §10.2.3), within [`Pause::SHORTEST_MS`] and [`Pause::LONGEST_MS`].
+    Asked(f64),
+}
+
+impl Pause {
+    /// A second.
+    pub const SHORTEST_MS: f64 = 1_000.0;
+    /// An hour: a provider that wants a longer one is asked again none the less.
+    pub const LONGEST_MS: f64 = 3_600_000.0;
+
+    /// The pause after a failure of this class, if somebody answered, be it a gateway, and asked for this one.
+    #[must_use]
+    pub fn after(class: FailureClass, is_answer: bool, retry_after_ms: Option<f64>) -> Self {
+        match (class, retry_after_ms) {
+            (FailureClass::AnsweredDead, _) => Self::None,
+            (FailureClass::NotSent, _) if !is_answer => Self::None,
+            (_, Some(asked)) => Self::Asked(asked.clamp(Self::SHORTEST_MS, Self::LONGEST_MS)),
+            (_, None) => Self::BackOff,
+        }
+    }
+
+    /// If it was asked for: how long it is.
+    #[must_use]
+    pub fn asked_ms(self) -> Option<f64> {
+        match self {
+            Self::Asked(ms) => Some(ms),
+            Self::None | Self::BackOff => None,
+        }
+    }
+}
 
 /// From this status on it is not the provider that refuses: it may have looked, or not.
 const FIRST_SERVER_ERROR: u16 = 500;
@@ -86,24 +119,16 @@ pub struct Finding {
     pub class: FailureClass,
     /// Whether it may work in a moment, without anybody's help.
     pub passes: bool,
+    /// What everyone keeps before the provider is asked again.
+    pub pause: Pause,
     /// The code that says so, as the answer spells it.
     pub code: Option<String>,
 }
 
 impl Finding {
     fn new(Meaning { class, passes }: Meaning, code: Option<String>, evidence: &Evidence) -> Self {
-        let class = match class {
-            FailureClass::AnsweredUnspent(_) => FailureClass::AnsweredUnspent(evidence.retry_after_ms.map(pause_ms)),
-            class => class,
-        };
-        Self { class, passes, code }
+        Self { class, passes, pause: Pause::after(class, evidence.status.is_some(), evidence.retry_after_ms), code }
     }
-}
-
-/// The pause that is made when a provider asks for this one, in milliseconds.
-#[must_use]
-pub fn pause_ms(asked: f64) -> f64 {
-    asked.clamp(MIN_PAUSE_MS, MAX_PAUSE_MS)
 }
 
 /// Classifies a failed call.
@@ -146,7 +171,7 @@ fn by_own<'a>(own: &OwnCodes, bodies: impl Iterator<Item = &'a Map<String, Value
     let first = |codes: &[String]| {
         found.iter().find(|found| codes.iter().any(|code| code.eq_ignore_ascii_case(found))).cloned()
     };
-    let unspent = Meaning { class: FailureClass::AnsweredUnspent(None), passes: false };
+    let unspent = Meaning { class: FailureClass::AnsweredUnspent, passes: false };
     let dead = Meaning { class: FailureClass::AnsweredDead, passes: false };
     first(&own.unspent).map(|code| (unspent, code)).or_else(|| first(&own.dead).map(|code| (dead, code)))
 }
@@ -166,7 +191,7 @@ fn by_words<'a>(
         let fits = |fact: &Answer| fact.is_precise() == is_precise && fact.meaning().class == class;
         facts.iter().find(|(fact, _)| fits(fact)).map(|(fact, code)| (fact.meaning(), Some(code.clone())))
     };
-    let unspent = FailureClass::AnsweredUnspent(None);
+    let unspent = FailureClass::AnsweredUnspent;
     let dead = FailureClass::AnsweredDead;
     best(true, unspent)
         .or_else(|| best(true, dead))

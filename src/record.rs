@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::credential::{Credential, Generation};
 use crate::digest::Digest;
+use crate::failure;
 use crate::fields::Fields;
 use crate::ledger::Ledger;
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,6 @@ const MAX_LIFETIMES: usize = 16;
 const FIRST_BACK_OFF_MS: f64 = 1_000.0;
 /// The longest such wait.
 const LAST_BACK_OFF_MS: f64 = 60_000.0;
-/// The longest wait that a provider may ask for: one hour.
-pub const MAX_BACK_OFF_MS: f64 = 3_600_000.0;
 
 /// How far a refresh has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -200,28 +199,25 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// The pause that begins now, after so many failed `attempts` with `generation`: as long as the provider wants, within
-    /// bounds, else [`back_off_ms`].
+    /// The pause that begins now, after so many failed `attempts` with `generation`.
     #[must_use]
-    pub fn begin(clock: &dyn Clock, generation: Generation, attempts: u32, wanted_ms: Option<f64>) -> Self {
-        let ms = wanted_ms.map_or_else(|| back_off_ms(generation, attempts), applied_ms);
+    pub fn begin(clock: &dyn Clock, generation: Generation, attempts: u32, kind: failure::Pause) -> Option<Self> {
+        let ms = match kind {
+            failure::Pause::None => return None,
+            failure::Pause::BackOff => back_off_ms(generation, attempts),
+            failure::Pause::Asked(ms) => ms,
+        };
         let since = clock.boot_ms();
-        Self { until: since + ms, boot: clock.boot_id(), since }
+        Some(Self { until: since + ms, boot: clock.boot_id(), since })
     }
 
     /// How much of it is left, in milliseconds.
     #[must_use]
     pub fn left_ms(&self, clock: &dyn Clock) -> Option<f64> {
         let left = self.until - clock.boot_ms();
-        let is_on = clock.is_of_this_boot(&self.boot, self.since) && left > 0.0 && left <= MAX_BACK_OFF_MS;
+        let is_on = clock.is_of_this_boot(&self.boot, self.since) && left > 0.0 && left <= failure::Pause::LONGEST_MS;
         is_on.then_some(left)
     }
-}
-
-/// A pause that a provider asked for, as it is applied: at least a second, at most [`MAX_BACK_OFF_MS`].
-#[must_use]
-pub fn applied_ms(wanted_ms: f64) -> f64 {
-    wanted_ms.clamp(FIRST_BACK_OFF_MS, MAX_BACK_OFF_MS)
 }
 
 /// 1 s, 2 s, 4 s, … 60 s, and up to a quarter more: how much differs from login to login, so that an outage does not end with
@@ -239,6 +235,12 @@ pub struct LostWith {
     pub pid: u32,
     /// When it claimed, in milliseconds since the epoch.
     pub at: f64,
+}
+
+impl From<&FailureRecord> for LostWith {
+    fn from(first: &FailureRecord) -> Self {
+        Self { pid: first.pid, at: first.at }
+    }
 }
 
 impl Record {

@@ -17,7 +17,7 @@ pub use client::{HttpClient, Network};
 use crate::credential::Credential;
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
-use crate::failure::{FailureClass, OwnCodes};
+use crate::failure::{FailureClass, OwnCodes, Pause};
 use crate::identity;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -353,18 +353,27 @@ pub struct Failure {
     pub oauth_error: Option<String>,
     /// Whether it may work in a moment.
     pub is_transient: bool,
+    /// What everyone keeps before the provider is asked again.
+    pub pause: Pause,
 }
 
 impl Failure {
+    /// After something may have been sent: `status`, if an answer told one.
+    fn after(error: Error, class: FailureClass, status: Option<u16>) -> Self {
+        let pause = Pause::after(class, status.is_some(), None);
+        Self { error, class, status, oauth_error: None, is_transient: false, pause }
+    }
+
     /// Before anything was sent.
     fn not_sent(code: Code, message: impl Into<String>, is_transient: bool) -> Self {
         let error = Error::new(code, message);
-        Self { error, class: FailureClass::NotSent, status: None, oauth_error: None, is_transient }
+        Self { is_transient, ..error.into() }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, class: FailureClass::NotSent, status: None, oauth_error: None, is_transient: false }
+        let (class, pause) = (FailureClass::NotSent, Pause::None);
+        Self { error, class, status: None, oauth_error: None, is_transient: false, pause }
     }
 }

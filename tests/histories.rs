@@ -22,7 +22,7 @@ use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::record::Record;
-use oauth_refresh_lock::refresh::{Call, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain};
+use oauth_refresh_lock::refresh::{Call, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled, Uncertain};
 use oauth_refresh_lock::store::{FileStore, Profile, Store};
 use serde_json::{Map, Value, json};
 use std::cell::Cell;
@@ -468,7 +468,7 @@ impl History {
         }
         let class = match weather {
             Weather::NotSent => FailureClass::NotSent,
-            Weather::Busy => FailureClass::AnsweredUnspent(self.random.one_in(2).then_some(5_000.0)),
+            Weather::Busy => FailureClass::AnsweredUnspent,
             Weather::LostBefore => {
                 self.provider.unknown(&token);
                 FailureClass::Uncertain
@@ -491,13 +491,13 @@ impl History {
         };
         self.say(format!("{token} fails: {class:?}"));
         let Pending { call, flight, .. } = pending;
-        let (failed, _) = fault::on_this_thread(strike, || call.fail(flight, class));
+        let wanted = self.random.one_in(3).then_some(5_000.0);
+        let pause = Pause::after(class, weather != Weather::NotSent, wanted);
+        let (failed, _) = fault::on_this_thread(strike, || call.fail(flight, class, pause));
         if strike.is_none() {
             let now = self.clock.boot_ms();
-            match class {
-                FailureClass::AnsweredUnspent(wanted) => self.provider.failed(&token, now, wanted),
-                FailureClass::Uncertain => self.provider.failed(&token, now, None),
-                FailureClass::NotSent | FailureClass::AnsweredDead => {}
+            if pause != Pause::None {
+                self.provider.failed(&token, now, pause.asked_ms());
             }
         }
         match failed {
@@ -717,7 +717,7 @@ impl History {
         for pending in std::mem::take(&mut self.pending) {
             let Pending { call, flight, token, answer, disturbed } = pending;
             if answer.is_none() && !self.provider.receive(&token, &self.tally) {
-                let failed = call.fail(flight, FailureClass::AnsweredDead);
+                let failed = call.fail(flight, FailureClass::AnsweredDead, Pause::None);
                 self.say(format!("{token} is refused: {failed:?}"));
                 continue;
             }
@@ -765,7 +765,7 @@ impl History {
                     assert!(matches!(settled, Ok(Settled::Refreshed { .. })), "{settled:?}");
                 } else {
                     assert!(!alive, "a living grant was refused");
-                    let failed = call.fail(flight, FailureClass::AnsweredDead).expect("on record");
+                    let failed = call.fail(flight, FailureClass::AnsweredDead, Pause::None).expect("on record");
                     assert!(matches!(failed, Failed::ForGood(Some(_))), "{failed:?}");
                 }
             }

@@ -454,7 +454,7 @@ fn a_successor_that_a_host_keeps_under_another_profile_id_is_found_there() {
 
 #[test]
 fn an_outage_that_many_agents_meet_costs_none_of_them_its_login() {
-    for other in [FailureClass::Uncertain, FailureClass::AnsweredUnspent(None)] {
+    for other in [FailureClass::Uncertain, FailureClass::AnsweredUnspent] {
         let world = World::new();
         let agents: Vec<_> = (0..20).map(|number| world.agent(&format!("agent-{number}"))).collect();
         let fail = |number: usize, class| {

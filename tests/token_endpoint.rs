@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::error::Code;
-use oauth_refresh_lock::failure::{FailureClass, OwnCodes};
+use oauth_refresh_lock::failure::{FailureClass, OwnCodes, Pause};
 use oauth_refresh_lock::token_endpoint::answer::Answer;
 use oauth_refresh_lock::token_endpoint::{
     ClientAuth, Encoding, Exchange, Failure, IdentityClaims, Spec, TimeUnit, TokenEndpoint,
@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 const NOW: i64 = 1_700_000_000_000;
 const NOW_MS: f64 = 1_700_000_000_000.0;
-const UNSPENT: FailureClass = FailureClass::AnsweredUnspent(None);
+const UNSPENT: FailureClass = FailureClass::AnsweredUnspent;
 
 fn spec(token_endpoint: &str) -> Spec {
     Spec {
@@ -431,7 +431,7 @@ fn of_an_answer_that_is_cut_off_the_status_still_tells() {
         read(&endpoint(), &credential(&json!({})), &answer).expect_err("cut off")
     };
     assert_eq!((cut(200).error.code, cut(200).class), (Code::ProviderAnswerLost, FailureClass::Uncertain));
-    assert_eq!(cut(429).class, FailureClass::AnsweredUnspent(Some(7_000.0)));
+    assert_eq!((cut(429).class, cut(429).pause), (FailureClass::AnsweredUnspent, Pause::Asked(7_000.0)));
 }
 
 #[test]
@@ -443,10 +443,7 @@ fn a_pause_is_given_in_seconds_or_until_a_date() {
             body: Zeroizing::default(),
             is_whole: true,
         };
-        match read(&endpoint(), &credential(&json!({})), &answer).expect_err("busy").class {
-            FailureClass::AnsweredUnspent(pause) => pause,
-            class => panic!("{class:?}"),
-        }
+        read(&endpoint(), &credential(&json!({})), &answer).expect_err("busy").pause.asked_ms()
     };
     assert_eq!(pause(" 120 "), Some(120_000.0));
     // Told as they are made: at least a second, at most an hour.

@@ -10,7 +10,7 @@ use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::term;
 use oauth_refresh_lock::record::FailureRecord;
-use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, Served, Settled, Uncertain};
+use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, Pause, Served, Settled, Uncertain};
 use serde_json::{Value, json};
 use std::sync::OnceLock;
 use support::files::{put, text};
@@ -94,10 +94,15 @@ fn an_outcome_that_nobody_learned_is_asked_about_again_each_time_after_twice_as_
 #[test]
 fn a_pause_that_the_provider_wants_is_kept_and_bounded() {
     for (wanted, kept) in [(Some(90_000.0), 90_000.0), (Some(1.0), 1_000.0), (Some(1e12), 3_600_000.0)] {
-        let (world, call) = world(EXPIRED);
-        assert!(world.fail(&call, world.claim(&call), FailureClass::AnsweredUnspent(wanted)).is_none());
-        let (wait, error) = backs_off(world.decide(&call));
-        assert_eq!((wait, error.code), (kept, Code::RefreshBackoff));
+        for class in [FailureClass::AnsweredUnspent, FailureClass::NotSent, FailureClass::Uncertain] {
+            let (world, call) = world(EXPIRED);
+            let pause = Pause::after(class, true, wanted);
+            assert!(world.fail_and_pause(&call, world.claim(&call), class, pause).is_none());
+            let (wait, error) = backs_off(world.decide(&call));
+            let in_doubt = class == FailureClass::Uncertain;
+            let code = if in_doubt { Code::RefreshUncertain } else { Code::RefreshBackoff };
+            assert_eq!((wait, error.code), (kept, code));
+        }
     }
 }
 
@@ -106,7 +111,7 @@ fn a_doubt_outlives_what_says_nothing_of_it() {
     let (world, call) = world(EXPIRED);
     for (class, attempts) in [
         (FailureClass::Uncertain, 1),
-        (FailureClass::AnsweredUnspent(None), 2),
+        (FailureClass::AnsweredUnspent, 2),
         (FailureClass::NotSent, 2),
         (FailureClass::Uncertain, 3),
     ] {
@@ -172,7 +177,7 @@ fn a_credential_that_is_returned_unchanged_is_not_refreshed_and_not_in_doubt() {
 fn within_the_margin_the_stored_token_is_served_whatever_keeps_it_from_being_refreshed() {
     let stored = credential("1", 2 * MINUTE);
     for (class, code) in [
-        (FailureClass::AnsweredUnspent(Some(3_600_000.0)), Code::RefreshBackoff),
+        (FailureClass::AnsweredUnspent, Code::RefreshBackoff),
         (FailureClass::Uncertain, Code::RefreshUncertain),
         (FailureClass::AnsweredDead, Code::GrantDead),
     ] {

@@ -11,7 +11,8 @@ use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
 use crate::key::{self, Key};
 use crate::refresh::{
-    Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain, Unsettled,
+    Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled, Uncertain,
+    Unsettled,
 };
 use crate::state_dir::normalise;
 use crate::store::{FileStore, Store};
@@ -230,18 +231,26 @@ impl NativeRefresh {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// See [`Call::fail`]. `class` is one of `not_sent`, `answered_unspent`, `answered_dead`, `uncertain`.
+    /// See [`Call::fail`]. `class` is one of `not_sent`, `answered_unspent`, `answered_dead`, `uncertain`; `is_answer` tells
+    /// whether somebody answered.
     #[napi]
-    pub fn fail<'env>(&self, env: &'env Env, class: String, retry_after_ms: Option<f64>) -> napi::Result<Object<'env>> {
+    pub fn fail<'env>(
+        &self,
+        env: &'env Env,
+        class: String,
+        is_answer: bool,
+        retry_after_ms: Option<f64>,
+    ) -> napi::Result<Object<'env>> {
         let (call, slot, flight) = (Arc::clone(&self.call), Arc::clone(&self.flight), take(&self.flight));
         task::settling(env, move |promise| {
             let class = match class.as_str() {
                 "not_sent" => FailureClass::NotSent,
-                "answered_unspent" => FailureClass::AnsweredUnspent(retry_after_ms),
+                "answered_unspent" => FailureClass::AnsweredUnspent,
                 "answered_dead" => FailureClass::AnsweredDead,
                 _ => FailureClass::Uncertain,
             };
-            let failed = flight.and_then(|flight| call.fail(flight, class));
+            let pause = Pause::after(class, is_answer, retry_after_ms);
+            let failed = flight.and_then(|flight| call.fail(flight, class, pause));
             promise.settle(match failed {
                 // The next turn meets the other owner; this one has its error.
                 Ok(

@@ -7,7 +7,7 @@ use super::{Failure as Told, Reply};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Code, Error};
-use crate::failure::{FailureClass, OwnCodes};
+use crate::failure::OwnCodes;
 use crate::refresh::{Call, Decision, Failed, InFlight};
 use crate::token_endpoint::answer::NewFields;
 use crate::token_endpoint::{
@@ -213,7 +213,7 @@ impl NativeRefresh {
 
 fn failed(call: &Call, flight: Box<InFlight>, failure: &Failure, slot: &Slot) -> Reply {
     let mut shown = shown(failure);
-    match call.fail(flight, failure.class) {
+    match call.fail(flight, failure.class, failure.pause) {
         Ok(Failed::Instead(Decision::Dispatched(flight))) => {
             let reply = Reply::from(json!({ "kind": "dispatched", "failure": shown })).with(flight.credential());
             put(slot, flight);
@@ -235,15 +235,11 @@ fn no_thread() -> Error {
 
 fn shown(failure: &Failure) -> Value {
     let Told { code, message, .. } = Told::from(Error::new(failure.error.code, failure.error.message.clone()));
-    let retry_after_ms = match failure.class {
-        FailureClass::AnsweredUnspent(pause) => pause,
-        _ => None,
-    };
     json!({
         "code": code,
         "message": message,
         "class": failure.class.as_str(),
-        "retryAfterMs": retry_after_ms,
+        "retryAfterMs": failure.pause.asked_ms(),
         "status": failure.status,
         "oauthError": failure.oauth_error,
         "isTransient": failure.is_transient,

@@ -74,7 +74,7 @@ impl Meaning {
     fn new(class: Class, passes: bool) -> Self {
         let class = match class {
             Class::NotSent => FailureClass::NotSent,
-            Class::AnsweredUnspent => FailureClass::AnsweredUnspent(None),
+            Class::AnsweredUnspent => FailureClass::AnsweredUnspent,
             Class::AnsweredDead => FailureClass::AnsweredDead,
             Class::Uncertain => FailureClass::Uncertain,
         };

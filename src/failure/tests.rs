@@ -1,7 +1,7 @@
 use super::*;
 use serde_json::json;
 
-const UNSPENT: FailureClass = FailureClass::AnsweredUnspent(None);
+const UNSPENT: FailureClass = FailureClass::AnsweredUnspent;
 const DEAD: FailureClass = FailureClass::AnsweredDead;
 
 fn object(value: Value) -> Map<String, Value> {
@@ -157,10 +157,10 @@ fn the_hosts_own_codes_come_first_whatever_the_status() {
 fn a_pause_is_told_as_it_is_made() {
     let pause = |asked| {
         let evidence = Evidence { status: Some(429), retry_after_ms: Some(asked), ..Evidence::default() };
-        classify(&evidence).class
+        classify(&evidence).pause
     };
     for (asked, made) in [(0.0, 1_000.0), (5_000.0, 5_000.0), (1e12, 3_600_000.0), (f64::INFINITY, 3_600_000.0)] {
-        assert_eq!(pause(asked), FailureClass::AnsweredUnspent(Some(made)));
+        assert_eq!(pause(asked), Pause::Asked(made));
     }
 }
 

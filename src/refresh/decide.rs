@@ -5,6 +5,7 @@ use super::known::Known;
 use super::{Call, InFlight, OnRecord, Place, Served, Uncertain, access_digest, may_replace};
 use crate::credential::{self, Credential, Generation};
 use crate::error::{Code, Error, Result};
+use crate::failure;
 use crate::grant::{self, Sending, Siblings};
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::lock::{Guard, Recheck};
@@ -294,7 +295,10 @@ impl Call {
             },
             attempts,
             // A death is no word of the provider's: the first is gone on after at once.
-            pause: (attempts > 0).then(|| Pause::begin(&*self.clock, spent, attempts, None)),
+            pause: match attempts {
+                0 => None,
+                _ => Pause::begin(&*self.clock, spent, attempts, failure::Pause::BackOff),
+            },
         });
         // Each durable before the next: two slots that are on their way to the disk at once could both be torn.
         journal.write(record.clone(), true)?;

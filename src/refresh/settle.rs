@@ -6,7 +6,7 @@ use super::known::Known;
 use super::{Answer, Call, InFlight, Place, Served, access_digest};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
-use crate::failure::FailureClass;
+use crate::failure::{self, FailureClass};
 use crate::identity::{self, Refusal};
 use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::mirror::Reason;
@@ -105,7 +105,7 @@ impl Call {
     /// rotated, and may hold the new refresh token: that is kept in the journal for the next owner.
     fn read(&self, flight: &mut InFlight, fields: &str) -> Result<Reading> {
         if RefreshedFields::is_unchanged(fields, &flight.credential, self.clock.now_ms()) {
-            self.record_failure(flight, FailureClass::AnsweredUnspent(None))?;
+            self.record_failure(flight, FailureClass::AnsweredUnspent, failure::Pause::BackOff)?;
             let message = "the refresh function returned the credential that it was given, so nothing was refreshed; the login is kept, and the provider is asked again after a pause";
             return Err(Error::new(Code::InvalidRefreshResult, message));
         }
@@ -120,7 +120,7 @@ impl Call {
         if let Some(kept) = kept.filter(|kept| kept.credential.generation() != flight.spent) {
             return Ok(Reading::Salvaged(kept, error));
         }
-        self.record_failure(flight, FailureClass::Uncertain)?;
+        self.record_failure(flight, FailureClass::Uncertain, failure::Pause::BackOff)?;
         Err(error)
     }
 
@@ -143,8 +143,8 @@ impl Call {
 
     /// Ends a call that failed: puts on record what the next caller may do, and looks whether the stores hold something
     /// newer.
-    pub fn fail(&self, mut flight: Box<InFlight>, class: FailureClass) -> Result<Failed> {
-        let recorded = self.record_failure(&mut flight, class);
+    pub fn fail(&self, mut flight: Box<InFlight>, class: FailureClass, pause: failure::Pause) -> Result<Failed> {
+        let recorded = self.record_failure(&mut flight, class, pause);
         let InFlight { journal, lock, .. } = *flight;
         let known = Known::of(vec![journal.record().clone()]);
         drop(journal);
@@ -172,35 +172,34 @@ impl Call {
 
     /// Ends a call whose function had nothing to ask: nothing was sent.
     pub fn abandon(&self, mut flight: Box<InFlight>) -> Result<()> {
-        self.record_failure(&mut flight, FailureClass::NotSent)
+        self.record_failure(&mut flight, FailureClass::NotSent, failure::Pause::None)
     }
 
-    fn record_failure(&self, flight: &mut InFlight, class: FailureClass) -> Result<()> {
+    fn record_failure(&self, flight: &mut InFlight, class: FailureClass, pause: failure::Pause) -> Result<()> {
         flight.journal.keep();
         let generation = flight.spent;
         let mut record = flight.journal.record().clone();
         record.state = State::Idle;
         let earlier = record.failure_before(generation).cloned();
         let attempts = record.claim.as_ref().map_or(0, |claim| claim.attempts).saturating_add(1);
-        let now = |verdict, pause| {
-            let (pid, at) = (std::process::id(), self.clock.now_ms());
-            FailureRecord { generation, verdict, pid, at, attempts, pause }
+        let pause = Pause::begin(&*self.clock, generation, attempts, pause);
+        let verdict = match class {
+            FailureClass::Uncertain => Verdict::Uncertain,
+            FailureClass::NotSent | FailureClass::AnsweredUnspent => Verdict::Unspent,
+            FailureClass::AnsweredDead => Verdict::Dead {
+                lost_with: earlier.as_ref().filter(|earlier| earlier.verdict == Verdict::Uncertain).map(LostWith::from),
+            },
         };
-        let pause = |wanted_ms| Some(Pause::begin(&*self.clock, generation, attempts, wanted_ms));
-        let in_doubt = earlier.as_ref().filter(|earlier| earlier.verdict == Verdict::Uncertain).cloned();
-        let failure = match (class, in_doubt) {
-            (FailureClass::NotSent, _) => earlier,
-            (FailureClass::AnsweredDead, in_doubt) => {
-                let lost_with = in_doubt.map(|first| LostWith { pid: first.pid, at: first.at });
-                Some(now(Verdict::Dead { lost_with }, None))
-            }
+        let failure = match earlier {
+            earlier if class == FailureClass::NotSent && pause.is_none() => earlier,
             // What was in doubt before stays so, and who lost the first answer is remembered.
-            (FailureClass::AnsweredUnspent(wanted_ms), Some(first)) => {
-                Some(FailureRecord { attempts, pause: pause(wanted_ms), ..first })
+            Some(first) if class != FailureClass::AnsweredDead && first.verdict == Verdict::Uncertain => {
+                Some(FailureRecord { attempts, pause, ..first })
             }
-            (FailureClass::Uncertain, Some(first)) => Some(FailureRecord { attempts, pause: pause(None), ..first }),
-            (FailureClass::AnsweredUnspent(wanted_ms), None) => Some(now(Verdict::Unspent, pause(wanted_ms))),
-            (FailureClass::Uncertain, None) => Some(now(Verdict::Uncertain, pause(None))),
+            _ => {
+                let (pid, at) = (std::process::id(), self.clock.now_ms());
+                Some(FailureRecord { generation, verdict, pid, at, attempts, pause })
+            }
         };
         record.set_failure(generation, failure);
         flight.journal.write(record, true)

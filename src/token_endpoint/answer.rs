@@ -100,7 +100,7 @@ impl TokenEndpoint {
             "{host} answered with status {status} and a {name} that is no valid text; it was not stored; {then}"
         );
         let error = Error::new(Code::ProviderAnswerInvalid, message);
-        Failure { error, class, status: Some(status), oauth_error: None, is_transient: false }
+        Failure::after(error, class, Some(status))
     }
 
     /// What it means for the login that a call may have spent the refresh token, and what to do.
@@ -135,19 +135,18 @@ impl TokenEndpoint {
         let plain = bodies.iter().flat_map(|body| codes(body)).find(|code| is_code(code));
         let known = finding.code.filter(|code| !code.contains(' '));
         let oauth_error = known.or(plain).filter(|code| !is_token(code));
-        let finding = Finding { class: self.class_of(finding.class), passes: finding.passes, code: oauth_error };
+        let finding = Finding { class: self.class_of(finding.class), code: oauth_error, ..finding };
         let error = self.explained(credential, answer, &finding);
-        let Finding { class, passes: is_transient, code: oauth_error } = finding;
-        Failure { error, class, status: Some(status), oauth_error, is_transient }
+        let Finding { class, passes: is_transient, pause, code: oauth_error } = finding;
+        Failure { error, class, status: Some(status), oauth_error, is_transient, pause }
     }
 
     /// What happened, what that means for the login, and what to do.
     fn explained(&self, credential: &Credential, answer: &Answer, finding: &Finding) -> Error {
-        let Finding { class, passes, code } = finding;
+        let Finding { class, passes, code, .. } = finding;
         let status = answer.status;
         let is_success = (200..=299).contains(&status);
-        let is_refusal =
-            code.is_some() || matches!(class, FailureClass::AnsweredDead | FailureClass::AnsweredUnspent(_));
+        let is_refusal = code.is_some() || matches!(class, FailureClass::AnsweredDead | FailureClass::AnsweredUnspent);
         let (code, what) = match code {
             _ if is_success && !answer.is_whole => {
                 (Code::ProviderAnswerLost, "an answer that was cut off or too large".to_owned())
@@ -160,13 +159,13 @@ impl TokenEndpoint {
         };
         let then = match class {
             FailureClass::AnsweredDead => "the refresh token is refused for good; log in again",
-            FailureClass::AnsweredUnspent(_) if (300..=399).contains(&status) => {
+            FailureClass::AnsweredUnspent if (300..=399).contains(&status) => {
                 "a redirect, and a refresh token is sent to no other host; it was not used; correct tokenEndpoint"
             }
-            FailureClass::AnsweredUnspent(_) if *passes => {
+            FailureClass::AnsweredUnspent if *passes => {
                 "the refresh token was not used; it is asked again after a pause"
             }
-            FailureClass::AnsweredUnspent(_) => {
+            FailureClass::AnsweredUnspent => {
                 "the refresh token was not used; look whether tokenEndpoint and the client are right"
             }
             FailureClass::NotSent if self.spec.is_replay_safe => STAYS_GOOD,
@@ -287,7 +286,7 @@ impl TokenEndpoint {
         let message = format!("{host} answered with a token of another account; nothing was stored");
         let error = Error::new(Code::IdentityMismatch, message);
         let class = FailureClass::Uncertain;
-        Failure { error, class, status: None, oauth_error: None, is_transient: false }
+        Failure::after(error, class, None)
     }
 }
 

@@ -261,7 +261,7 @@ fn lost(endpoint: &TokenEndpoint, host: &str, status: Option<u16>, end: &End) ->
     let error = Error::new(code, format!("{what}; {}", TokenEndpoint::then(class)));
     // That it was us who stopped reading says more than a status.
     let status = status.filter(|_| !matches!(end, End::Late(_) | End::Cancelled));
-    Failure { error, class, status, oauth_error: None, is_transient: false }
+    Failure::after(error, class, status)
 }
 
 /// How a call ended.

@@ -10,7 +10,7 @@ use oauth_refresh_lock::fields::Fields;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::Guard;
 use oauth_refresh_lock::refresh::{
-    Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Served, Settled, Uncertain,
+    Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled, Uncertain,
 };
 use oauth_refresh_lock::store::{FileStore, STORE_FILE};
 use serde_json::{Map, Value, json};
@@ -146,7 +146,18 @@ impl World {
 
     /// Ends a call that failed: what there is instead.
     pub fn fail(&self, call: &Call, claim: Box<InFlight>, class: FailureClass) -> Option<Decision> {
-        match call.fail(claim, class).unwrap() {
+        self.fail_and_pause(call, claim, class, Pause::after(class, false, None))
+    }
+
+    /// The same, with this pause.
+    pub fn fail_and_pause(
+        &self,
+        call: &Call,
+        claim: Box<InFlight>,
+        class: FailureClass,
+        pause: Pause,
+    ) -> Option<Decision> {
+        match call.fail(claim, class, pause).unwrap() {
             Failed::Instead(decision) => Some(decision),
             Failed::ForGood(_) => None,
         }
