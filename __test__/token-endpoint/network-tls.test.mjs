@@ -172,8 +172,13 @@ describe("an authority's certificate that the server has for its own", () => {
     await expectRefreshed(scene, byTls(scene.server, { host }));
   });
 
+  test("is refused where nobody has named it, and the message says how to", async () => {
+    const scene = await named(await createSelfSigned(), authority.server);
+    const { message } = await expectRefused(scene);
+    expect(message).toMatch(/its certificate is an authority's own, and that is not trusted.* NODE_EXTRA_CA_CERTS$/);
+  });
+
   test.each([
-    ["nobody has named it", async () => [await createSelfSigned(), authority.server]],
     ["another of its names was", async () => [await createSelfSigned(), await createSelfSigned()]],
     ["it is for another host", async () => [await createSelfSigned({ subjectAltName: ANOTHERS_NAMES })]],
     [

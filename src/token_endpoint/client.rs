@@ -2,7 +2,7 @@
 
 use super::answer::{Answer, MAX_ANSWER_BYTES, NewFields};
 use super::coding::{Undecodable, decode};
-use super::trust::Named;
+use super::trust::{Named, is_of_authority};
 use super::{Exchange, Failure, TokenEndpoint, is_loopback};
 use crate::clock::Clock;
 use crate::credential::Credential;
@@ -187,12 +187,15 @@ impl HttpClient {
                 let message = format!("{host} refused the request without looking at it; the login is as it was");
                 return Failure::not_sent(Code::ProviderUnreachable, message, true);
             }
+            End::Broken(_) if tls.is_some_and(is_of_authority) => {
+                "was not reached (its certificate is an authority's own, and that is not trusted)".to_owned()
+            }
             End::Broken(error) => format!("was not reached ({})", reason(error)),
             End::Whole | End::TooLarge | End::Reset => "was not reached".to_owned(),
         };
         let advice = match (tls, &*self.unreadable) {
             (Some(_), [first, ..]) => format!("; no certificate could be read from {}", first.display()),
-            (Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)), []) => {
+            (Some(tls), []) if is_of_unknown_issuer(tls) || is_of_authority(tls) => {
                 "; if you trust this server, name the file of its root in NODE_EXTRA_CA_CERTS".to_owned()
             }
             _ => String::new(),
@@ -200,6 +203,10 @@ impl HttpClient {
         let message = format!("{host} {what}; nothing was sent, and the login is as it was{advice}");
         Failure::not_sent(Code::ProviderUnreachable, message, tls.is_none())
     }
+}
+
+fn is_of_unknown_issuer(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
 }
 
 /// Reads what came of an answer.

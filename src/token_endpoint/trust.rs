@@ -106,7 +106,7 @@ impl ServerCertVerifier for Verifier {
 }
 
 /// Whether all that is wrong with a server's certificate so far is that it is an authority's.
-fn is_of_authority(error: &Error) -> bool {
+pub(super) fn is_of_authority(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) = error else { return false };
     matches!(cause.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
 }
