@@ -73,6 +73,7 @@ struct Process {
 
 /// A state of the model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct World<const N: usize> {
     processes: [Process; N],
     terms: Terms,

@@ -199,7 +199,7 @@ impl<const N: usize> Owners<N> {
                 me.step = Step::Release(End::StartsOver);
             }
             Step::Send => {
-                self.send(&mut next, world, at);
+                Self::send(&mut next, world, at);
                 me.step = if next.rotated { Step::WriteRefused } else { Step::WriteReceived };
                 next.rotated = true;
             }
@@ -237,7 +237,7 @@ impl<const N: usize> Owners<N> {
         Some(next)
     }
 
-    fn send(self, next: &mut World<N>, world: &World<N>, at: usize) {
+    fn send(next: &mut World<N>, world: &World<N>, at: usize) {
         if world.processes[at].doubt == Doubt::None {
             next.calls += 1;
             return;
@@ -251,12 +251,12 @@ impl<const N: usize> Owners<N> {
     }
 
     /// The provider, or a gateway before it, is asked, and the answer does not arrive.
-    fn lose(self, world: &World<N>, at: usize, rotates: bool) -> Option<World<N>> {
+    fn lose(world: &World<N>, at: usize, rotates: bool) -> Option<World<N>> {
         if world.left.losses == 0 || world.processes[at].step != Step::Send {
             return None;
         }
         let mut next = world.clone();
-        self.send(&mut next, world, at);
+        Self::send(&mut next, world, at);
         next.processes[at].step = Step::WriteUncertain;
         next.rotated |= rotates;
         next.cut_off = true;
@@ -330,8 +330,8 @@ impl<const N: usize> Model for Owners<N> {
         let mut next = match action {
             Action::Go(at) => self.go(world, at)?,
             Action::TakeOver(at) => self.take_over(world, at)?,
-            Action::LoseRequest(at) => self.lose(world, at, false)?,
-            Action::LoseAnswer(at) => self.lose(world, at, true)?,
+            Action::LoseRequest(at) => Self::lose(world, at, false)?,
+            Action::LoseAnswer(at) => Self::lose(world, at, true)?,
             _ => world.clone(),
         };
         match action {
