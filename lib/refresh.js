@@ -66,7 +66,7 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut());
   const { serveUnexpired } = request;
   const how = endpoint ?? { refresh: asHolder(key, refresh), classify: hostsClassify };
-  const ask = { ...how, callTimeoutMs, patient, hosts, serveUnexpired };
+  const ask = { ...how, callTimeoutMs, patient, hosts, serveUnexpired, uncertain: request.uncertain };
   const turn = new RefreshTurn(call, subject, caller, ask);
   tellFailure(caller, subject);
   if (!caller.gone) {
@@ -83,7 +83,7 @@ class RefreshTurn {
   #caller;
   /**
    * How to ask the provider: `refresh`, a function, or `at`, a native token endpoint; `hosts`, the host's stores;
-   * `serveUnexpired`, whether a token that has not expired is better than an error.
+   * `serveUnexpired`, whether a token that has not expired is better than an error; `uncertain`, whether to ask again in doubt.
    */
   #ask;
   #looked;
@@ -337,7 +337,8 @@ class RefreshTurn {
   /** Asks again, in our own time: a refresh function has its own ways, a token endpoint has ours. */
   async #tryLater({ error, isTransient }) {
     const { class: failureClass } = error.refreshFailure ?? {};
-    const isInTime = (isTransient || (this.#ask.at && failureClass === "uncertain")) && !this.#caller.gone;
+    const mayRepeat = this.#ask.at && failureClass === "uncertain" && this.#ask.uncertain !== "fail";
+    const isInTime = (isTransient || mayRepeat) && !this.#caller.gone;
     // Who has a token that is still good waits for no better weather.
     if (!isInTime || (await this.#serveUnexpired(error))) throw error;
     this.#failure = error;

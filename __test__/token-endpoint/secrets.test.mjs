@@ -124,7 +124,7 @@ describe("none is told by", () => {
     const timeoutMs = isUnreachable || failure.isTransient ? 200 : 60_000;
 
     const errors = [
-      await rejection(refreshAs(host, "main", request, { timeoutMs, ...options })),
+      await rejection(refreshAs(host, "main", request, { timeoutMs, uncertain: "fail", ...options })),
       // And what the next one is told.
       await rejection(refreshAs(host, "main", request, { timeoutMs: 200, uncertain: "fail", ...options })),
       await rejection(
