@@ -173,7 +173,7 @@ describe("a redirect", () => {
     const host = createHost({ main: old });
     const elsewhere = await startServer();
     const server = await startServer(says(http(status, "", { location: elsewhere.url })));
-    const error = await typedRejection(refreshAs(host, "main", at(server)), "provider_refused");
+    const error = await typedRejection(refreshAs(host, "main", at(server), { uncertain: "fail" }), "provider_refused");
     expect({ status: error.status, class: error.refreshFailure.class }).toEqual({ status, class: failureClass });
     expect(server.requests).toHaveLength(1);
     expect(elsewhere.connections).toBe(0);
