@@ -40,11 +40,24 @@ function linkedCrates(triple) {
   return [...linked].map((id) => crates.get(id));
 }
 
-/** The texts that lie beside a crate's manifest. A crate may leave out the one of MIT, which is known but for its names. */
-function textsOf({ name, license, authors, manifest_path: manifest }) {
+/** The texts that lie beside a crate's manifest. */
+function textsBeside({ manifest_path: manifest }) {
   const directory = manifest && dirname(manifest);
   const files = directory ? readdirSync(directory).filter((file) => LICENSE_FILE.test(file)) : [];
-  if (files.length > 0) return files.map((file) => readFileSync(join(directory, file), "utf8"));
+  return files.map((file) => readFileSync(join(directory, file), "utf8"));
+}
+
+/**
+ * The texts of a crate's licence. One that comes without has those of another crate from the same repository; and of MIT the text
+ * is known but for its names.
+ */
+function textsOf(crate, crates) {
+  const { name, license, authors, repository } = crate;
+  const isSibling = (other) => repository && other.repository === repository && other.license === license;
+  for (const one of [crate, ...crates.filter(isSibling)]) {
+    const texts = textsBeside(one);
+    if (texts.length > 0) return texts;
+  }
   if (!/\bMIT\b/.test(license ?? "")) throw new Error(`${name} comes without the text of its licence, ${license}`);
   const names = authors.map((author) => author.replace(/ *<.*>/, "")).join(", ");
   return [`MIT License\n\nCopyright (c) ${names}\n\n${MIT_TERMS}`];
@@ -60,9 +73,10 @@ export function thirdPartyLicenses(triple) {
   };
   /** By the text without its line breaks: who has it. */
   const texts = new Map();
-  const list = [...linkedCrates(triple), standard].map((crate) => {
+  const crates = linkedCrates(triple);
+  const list = [...crates, standard].map((crate) => {
     const title = `${crate.name} ${crate.version}`;
-    for (const text of textsOf(crate)) {
+    for (const text of textsOf(crate, crates)) {
       const key = text.replace(/\s+/g, " ").trim();
       const entry = texts.get(key) ?? { text: text.replaceAll("\r\n", "\n").trim(), titles: [] };
       entry.titles.push(title);
