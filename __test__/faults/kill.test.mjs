@@ -130,7 +130,7 @@ describe("killed at any file operation", () => {
     });
     report(what, cases);
     const lost = cases.filter(({ lost }) => lost);
-    // Nobody knows whether a probe that was cut off was sent.
+    // The answer was nowhere but in the process that died.
     expect(lost.every(({ state }) => state === "dispatched")).toBe(true);
     if (states[0] === "received") expect(lost).toEqual([]);
   });
@@ -212,7 +212,7 @@ describe("killed from outside", () => {
     await lane.renew();
   });
 
-  test("a caller that does not want a probe is told, and nobody asks", async () => {
+  test("a caller that forbids repeats is told, and nobody asks", async () => {
     stopTimers();
     const host = lane.host();
     await killBeforeTheAnswer(host);
@@ -222,7 +222,7 @@ describe("killed from outside", () => {
         await world.neighbour.call(world.ask(host, name, { uncertain: "fail" })),
       ]) {
         expect(next.error).toMatchObject({ name: "OAuthRefreshLockError", code: "refresh_uncertain" });
-        expect(next.error.message).toMatch(/process \d+ asked .* and got no answer, .*; log in again/);
+        expect(next.error.message).toMatch(/process \d+ asked first, .*, and this call forbids asking again/);
       }
     }
     expect(world.answersTo(host.old.refresh)).toEqual(["refreshed"]);

@@ -244,6 +244,7 @@ test("a run in which everything happens tells no token", async () => {
     surroundings: { workingDir: "/", osHome: "/" },
   };
   const nativeCall = new (native().NativeRefresh)({
+    serveUnexpired: true,
     ...request,
     rejectedAccess: host.old.access,
     ...host.options("one"),

@@ -151,8 +151,13 @@ impl Call {
         recorded?;
         if class == FailureClass::AnsweredDead {
             return match self.decide(lock) {
+                // The caller's own error says more, and what is stored may be served with that.
+                Ok(Decision::Served(Served::Unexpired { refresh_error: error, .. })) | Err(error)
+                    if error.code == Code::GrantDead =>
+                {
+                    Ok(Failed::ForGood(Some(error)))
+                }
                 Ok(decision) => Ok(Failed::Instead(decision)),
-                Err(error) if error.code == Code::GrantDead => Ok(Failed::ForGood(Some(error))),
                 Err(error) => Err(error),
             };
         }

@@ -2,9 +2,15 @@
  * What must hold after a death or a fault, for whoever comes next.
  */
 import { statSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
 import { Host } from "./host.mjs";
 import { readJournal } from "./journal.mjs";
+
+/** Longer than the pause after two deaths in a row. */
+const PAUSE_MS = 1_300;
+/** Whoever has no more patience than this does not wait for it. */
+const HASTY = { timeoutMs: 500 };
 
 /** How a call was answered. */
 export const outcome = ({ result, error }) => result?.outcome ?? error?.code ?? error?.message;
@@ -47,17 +53,19 @@ export async function goOn(world, { host, fields, label }, others, abroad) {
   const call = (name, remote, options) =>
     remote ? world.neighbour.call(world.ask(host, name, options)) : world.call(host, name, options);
   const secrets = [host.old.access, host.old.refresh, fields?.access, fields?.refresh].filter(Boolean);
-  if (state === "dispatched" && claim.probe) {
-    await nobodyAsks({ host, at, code: "refresh_uncertain", says: /asking once more brought no answer/ }, others, call);
+  if (state === "dispatched" && claim.attempts > 0) {
+    // The second that died in a row: everyone waits, and is told so who can't.
+    const says = /2 calls have ended without an answer that tells; the login is kept/;
+    await nobodyAsks({ host, at, code: "refresh_uncertain", says, options: HASTY }, others, call);
     expect(world.answersTo(refresh), at).toEqual(answers);
-    return { ...found, lost: true, tokens: await logIn(world, host, others, call) };
+    await delay(PAUSE_MS);
   }
   const saved = receipts.length > 0 || (fields && host.holders(fields).length > 0);
   if (rotated && !saved) {
     // The one case that needs a login: the answer had arrived nowhere but in the process that is gone.
     const { error } = await call(others[0], abroad);
     expect(error, at).toMatchObject({ oauth: "invalid_grant", refreshFailure: { class: "answered_dead" } });
-    const says = /process \d+, which was cut off while it waited for the answer .*; log in again/;
+    const says = /process \d+, which asked .* ago and did not get the answer; log in again/;
     expect(error.refreshFailure.message, at).toMatch(says);
     await nobodyAsks({ host, at, code: "grant_dead", says }, others, call);
     expect(world.answersTo(refresh), at).toEqual(["refreshed", "invalid_grant"]);
@@ -105,10 +113,10 @@ export async function goOn(world, { host, fields, label }, others, abroad) {
 }
 
 /** Every later caller is told the same, and the stores are left alone. */
-async function nobodyAsks({ host, at, code, says }, others, call) {
+async function nobodyAsks({ host, at, code, says, options }, others, call) {
   for (const name of others) {
     for (const remote of [false, true]) {
-      const { error } = await call(name, remote);
+      const { error } = await call(name, remote, options);
       expect(error, at).toMatchObject({ name: "OAuthRefreshLockError", code });
       expect(error.message, at).toMatch(says);
     }
