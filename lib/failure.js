@@ -28,7 +28,10 @@ async function classify(error, own) {
   return (await lookAt(error, own)).failure;
 }
 
-/** The same, and whether somebody answered, be it a gateway: then everyone waits before it is asked again. */
+/**
+ * The same, and whether somebody answered, be it a gateway: then everyone waits before it is asked again; and whether it may work
+ * in a moment, without anybody's help.
+ */
 async function lookAt(error, own) {
   const theirs = askHost(error, own);
   let ours;
@@ -40,7 +43,7 @@ async function lookAt(error, own) {
   }
   const failure = { class: theirs ?? ours.class };
   if (failure.class !== "answered_dead" && ours.pauseMs != null) failure.retryAfterMs = ours.pauseMs;
-  return { failure, isAnswer: ours.isAnswer ?? false };
+  return { failure, isAnswer: ours.isAnswer ?? false, passes: ours.passes ?? true };
 }
 
 /** The host's word, if it has one. Whatever else comes of asking it leaves the word to us. */

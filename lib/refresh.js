@@ -409,10 +409,10 @@ class RefreshTurn {
 
   /** Puts a failed call on record, tells the error what it is, and looks what there is instead. */
   async #failed(error) {
-    const { failure, isAnswer } = await lookAt(error, this.#ask.classify);
+    const { failure, isAnswer, passes } = await lookAt(error, this.#ask.classify);
     let instead;
     try {
-      instead = unwrap(await this.#call.fail(failure.class, isAnswer, failure.retryAfterMs));
+      instead = unwrap(await this.#call.fail(failure.class, isAnswer, passes, failure.retryAfterMs));
     } catch {
       // The refresh function's own error says more.
     }

@@ -39,6 +39,17 @@ impl FailureClass {
     }
 }
 
+/// How a provider call failed, all that the core needs to know of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CallFailure {
+    /// What the next caller may do.
+    pub class: FailureClass,
+    /// What everyone keeps before the provider is asked again.
+    pub pause: Pause,
+    /// Whether it may work in a moment, without anybody's help.
+    pub passes: bool,
+}
+
 /// What everyone keeps, in every process, before the provider is asked again with the same refresh token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pause {

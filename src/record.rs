@@ -18,7 +18,7 @@ const MAX_STORES: usize = 32;
 /// How many generations' failures are remembered in full: as many as stores.
 const MAX_FAILURES: usize = 32;
 /// How many access tokens' lifetimes are remembered: agents that share a profile id may each have a login of their own.
-const MAX_LIFETIMES: usize = 16;
+const MAX_LIFETIMES: usize = 64;
 /// How long everyone waits after the first failure that nobody gave a time for; each further one doubles it.
 const FIRST_BACK_OFF_MS: f64 = 1_000.0;
 /// The longest such wait.
@@ -178,6 +178,9 @@ pub struct FailureRecord {
 pub enum Verdict {
     /// The provider has not rotated.
     Unspent,
+    /// The provider has refused it from an agent that has a login of its own, perhaps of another client. Who holds it finds
+    /// out for itself.
+    NotOurs,
     /// Whether the provider has rotated is unknown. It is asked again, until it says.
     Uncertain,
     /// The provider refused it for good.
@@ -205,7 +208,8 @@ impl Pause {
         let ms = match kind {
             failure::Pause::None => return None,
             failure::Pause::BackOff => back_off_ms(generation, attempts),
-            failure::Pause::Asked(ms) => ms,
+            // A provider that asks for no pause is not to be asked all the time.
+            failure::Pause::Asked(ms) => ms.max(doubled_ms(attempts)),
         };
         let since = clock.boot_ms();
         Some(Self { until: since + ms, boot: clock.boot_id(), since })
@@ -223,9 +227,13 @@ impl Pause {
 /// 1 s, 2 s, 4 s, … 60 s, and up to a quarter more: how much differs from login to login, so that an outage does not end with
 /// all of them at once. Taken from the digest, as everyone who waits for one login has to come to the same.
 fn back_off_ms(generation: Generation, attempts: u32) -> f64 {
-    let doublings = i32::try_from(attempts.saturating_sub(1)).unwrap_or(i32::MAX);
     let jitter = f64::from(generation.digest().as_bytes()[0]) / 256.0 / 4.0;
-    (FIRST_BACK_OFF_MS * 2f64.powi(doublings)).min(LAST_BACK_OFF_MS) * (1.0 + jitter)
+    doubled_ms(attempts) * (1.0 + jitter)
+}
+
+fn doubled_ms(attempts: u32) -> f64 {
+    let doublings = i32::try_from(attempts.saturating_sub(1)).unwrap_or(i32::MAX);
+    (FIRST_BACK_OFF_MS * 2f64.powi(doublings)).min(LAST_BACK_OFF_MS)
 }
 
 /// The owner whose call's outcome nobody learned.
@@ -251,7 +259,7 @@ impl Record {
         while self.failures.len() > MAX_FAILURES {
             // First what the provider will say again, then what the ledger can say as well.
             let worth = |failure: &FailureRecord| match failure.verdict {
-                Verdict::Unspent => 0,
+                Verdict::Unspent | Verdict::NotOurs => 0,
                 Verdict::Dead { .. } => 1,
                 Verdict::Uncertain => 2,
             };
@@ -428,8 +436,9 @@ impl FailureRecord {
     pub fn severity(&self) -> u8 {
         match self.verdict {
             Verdict::Unspent => 0,
-            Verdict::Uncertain => 1,
-            Verdict::Dead { .. } => 2,
+            Verdict::NotOurs => 1,
+            Verdict::Uncertain => 2,
+            Verdict::Dead { .. } => 3,
         }
     }
 

@@ -10,7 +10,7 @@ mod known;
 mod settle;
 mod successor;
 
-pub use crate::failure::{FailureClass, Pause};
+pub use crate::failure::{CallFailure, FailureClass, Pause};
 pub use decide::Decision;
 pub use settle::{Failed, Settled, Unsettled};
 

@@ -22,7 +22,9 @@ use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::record::Record;
-use oauth_refresh_lock::refresh::{Call, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled, Uncertain};
+use oauth_refresh_lock::refresh::{
+    Call, CallFailure, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled, Uncertain,
+};
 use oauth_refresh_lock::store::{FileStore, Profile, Store};
 use serde_json::{Map, Value, json};
 use std::cell::Cell;
@@ -38,6 +40,8 @@ const PROVIDER: &str = "provider";
 const PROFILES: [&str; 2] = ["p:1", "p:2"];
 const AGENTS: [&str; 3] = ["main", "one", "two"];
 const LIFETIME_MS: f64 = 3_600_000.0;
+/// The provider's word that it is over.
+const REFUSED: CallFailure = CallFailure { class: FailureClass::AnsweredDead, pause: Pause::None, passes: false };
 /// More file operations than any phase makes, so that some faults never strike.
 const MOST_OPERATIONS: u64 = 90;
 
@@ -493,7 +497,8 @@ impl History {
         let Pending { call, flight, .. } = pending;
         let wanted = self.random.one_in(3).then_some(5_000.0);
         let pause = Pause::after(class, weather != Weather::NotSent, wanted);
-        let (failed, _) = fault::on_this_thread(strike, || call.fail(flight, class, pause));
+        let (failed, _) =
+            fault::on_this_thread(strike, || call.fail(flight, CallFailure { class, pause, passes: true }));
         if strike.is_none() {
             let now = self.clock.boot_ms();
             if pause != Pause::None {
@@ -717,7 +722,7 @@ impl History {
         for pending in std::mem::take(&mut self.pending) {
             let Pending { call, flight, token, answer, disturbed } = pending;
             if answer.is_none() && !self.provider.receive(&token, &self.tally) {
-                let failed = call.fail(flight, FailureClass::AnsweredDead, Pause::None);
+                let failed = call.fail(flight, REFUSED);
                 self.say(format!("{token} is refused: {failed:?}"));
                 continue;
             }
@@ -765,7 +770,7 @@ impl History {
                     assert!(matches!(settled, Ok(Settled::Refreshed { .. })), "{settled:?}");
                 } else {
                     assert!(!alive, "a living grant was refused");
-                    let failed = call.fail(flight, FailureClass::AnsweredDead, Pause::None).expect("on record");
+                    let failed = call.fail(flight, REFUSED).expect("on record");
                     assert!(matches!(failed, Failed::ForGood(Some(_))), "{failed:?}");
                 }
             }

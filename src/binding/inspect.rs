@@ -121,7 +121,7 @@ fn shown_store(state_dir: &Path, store: &StoreReport) -> Value {
 
 fn shown_failure(failure: &FailureRecord) -> Value {
     let outcome = match &failure.verdict {
-        Verdict::Unspent => "answered_unspent",
+        Verdict::Unspent | Verdict::NotOurs => "answered_unspent",
         Verdict::Uncertain => "uncertain",
         Verdict::Dead { .. } => "answered_dead",
     };

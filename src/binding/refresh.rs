@@ -11,8 +11,8 @@ use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
 use crate::key::{self, Key};
 use crate::refresh::{
-    Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled, Uncertain,
-    Unsettled,
+    Call, CallFailure, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled,
+    Uncertain, Unsettled,
 };
 use crate::state_dir::normalise;
 use crate::store::{FileStore, Store};
@@ -232,13 +232,15 @@ impl NativeRefresh {
     }
 
     /// See [`Call::fail`]. `class` is one of `not_sent`, `answered_unspent`, `answered_dead`, `uncertain`; `is_answer` tells
-    /// whether somebody answered.
+    /// whether somebody answered, `passes` whether it
+    /// may work in a moment.
     #[napi]
     pub fn fail<'env>(
         &self,
         env: &'env Env,
         class: String,
         is_answer: bool,
+        passes: bool,
         retry_after_ms: Option<f64>,
     ) -> napi::Result<Object<'env>> {
         let (call, slot, flight) = (Arc::clone(&self.call), Arc::clone(&self.flight), take(&self.flight));
@@ -250,7 +252,7 @@ impl NativeRefresh {
                 _ => FailureClass::Uncertain,
             };
             let pause = Pause::after(class, is_answer, retry_after_ms);
-            let failed = flight.and_then(|flight| call.fail(flight, class, pause));
+            let failed = flight.and_then(|flight| call.fail(flight, CallFailure { class, pause, passes }));
             promise.settle(match failed {
                 // The next turn meets the other owner; this one has its error.
                 Ok(

@@ -7,7 +7,7 @@ use super::{Failure as Told, Reply};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Code, Error};
-use crate::failure::OwnCodes;
+use crate::failure::{CallFailure, OwnCodes};
 use crate::refresh::{Call, Decision, Failed, InFlight};
 use crate::token_endpoint::answer::NewFields;
 use crate::token_endpoint::{
@@ -213,7 +213,8 @@ impl NativeRefresh {
 
 fn failed(call: &Call, flight: Box<InFlight>, failure: &Failure, slot: &Slot) -> Reply {
     let mut shown = shown(failure);
-    match call.fail(flight, failure.class, failure.pause) {
+    let &Failure { class, pause, is_transient: passes, .. } = failure;
+    match call.fail(flight, CallFailure { class, pause, passes }) {
         Ok(Failed::Instead(Decision::Dispatched(flight))) => {
             let reply = Reply::from(json!({ "kind": "dispatched", "failure": shown })).with(flight.credential());
             put(slot, flight);

@@ -193,7 +193,8 @@ impl Call {
         let failures = own_failure.into_iter().chain(siblings.failures(generation));
         let failure = FailureRecord::together(failures, &*self.clock);
         let is_spent = lineage.is_spent(generation);
-        let is_doubtful = is_spent || failure.as_ref().is_some_and(|failure| failure.verdict != Verdict::Unspent);
+        let is_in_the_way = |failure: &FailureRecord| !matches!(failure.verdict, Verdict::Unspent | Verdict::NotOurs);
+        let is_doubtful = is_spent || failure.as_ref().is_some_and(is_in_the_way);
         if is_doubtful && let Some(newer) = self.newer(&owner, &owner.held, &siblings, &lineage) {
             drop(claims);
             return self.replace(owner, &newer, &siblings);

@@ -6,7 +6,7 @@ use super::known::Known;
 use super::{Answer, Call, InFlight, Place, Served, access_digest};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
-use crate::failure::{self, FailureClass};
+use crate::failure::{self, CallFailure, FailureClass};
 use crate::identity::{self, Refusal};
 use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::mirror::Reason;
@@ -105,7 +105,7 @@ impl Call {
     /// rotated, and may hold the new refresh token: that is kept in the journal for the next owner.
     fn read(&self, flight: &mut InFlight, fields: &str) -> Result<Reading> {
         if RefreshedFields::is_unchanged(fields, &flight.credential, self.clock.now_ms()) {
-            self.record_failure(flight, FailureClass::AnsweredUnspent, failure::Pause::BackOff)?;
+            self.record_failure(flight, no_token(FailureClass::AnsweredUnspent))?;
             let message = "the refresh function returned the credential that it was given, so nothing was refreshed; the login is kept, and the provider is asked again after a pause";
             return Err(Error::new(Code::InvalidRefreshResult, message));
         }
@@ -120,7 +120,7 @@ impl Call {
         if let Some(kept) = kept.filter(|kept| kept.credential.generation() != flight.spent) {
             return Ok(Reading::Salvaged(kept, error));
         }
-        self.record_failure(flight, FailureClass::Uncertain, failure::Pause::BackOff)?;
+        self.record_failure(flight, no_token(FailureClass::Uncertain))?;
         Err(error)
     }
 
@@ -143,13 +143,13 @@ impl Call {
 
     /// Ends a call that failed: puts on record what the next caller may do, and looks whether the stores hold something
     /// newer.
-    pub fn fail(&self, mut flight: Box<InFlight>, class: FailureClass, pause: failure::Pause) -> Result<Failed> {
-        let recorded = self.record_failure(&mut flight, class, pause);
+    pub fn fail(&self, mut flight: Box<InFlight>, failed: CallFailure) -> Result<Failed> {
+        let recorded = self.record_failure(&mut flight, failed);
         let InFlight { journal, lock, .. } = *flight;
         let known = Known::of(vec![journal.record().clone()]);
         drop(journal);
         recorded?;
-        if class == FailureClass::AnsweredDead {
+        if failed.class == FailureClass::AnsweredDead {
             return match self.decide(lock) {
                 // The caller's own error says more, and what is stored may be served with that.
                 Ok(Decision::Served(Served::Unexpired { refresh_error: error, .. })) | Err(error)
@@ -177,28 +177,38 @@ impl Call {
 
     /// Ends a call whose function had nothing to ask: nothing was sent.
     pub fn abandon(&self, mut flight: Box<InFlight>) -> Result<()> {
-        self.record_failure(&mut flight, FailureClass::NotSent, failure::Pause::None)
+        self.record_failure(
+            &mut flight,
+            CallFailure { class: FailureClass::NotSent, pause: failure::Pause::None, passes: true },
+        )
     }
 
-    fn record_failure(&self, flight: &mut InFlight, class: FailureClass, pause: failure::Pause) -> Result<()> {
+    fn record_failure(&self, flight: &mut InFlight, failed: CallFailure) -> Result<()> {
         flight.journal.keep();
+        let CallFailure { class, pause, passes } = failed;
         let generation = flight.spent;
         let mut record = flight.journal.record().clone();
         record.state = State::Idle;
         let earlier = record.failure_before(generation).cloned();
         let attempts = record.claim.as_ref().map_or(0, |claim| claim.attempts).saturating_add(1);
-        let pause = Pause::begin(&*self.clock, generation, attempts, pause);
+        let mut pause = Pause::begin(&*self.clock, generation, attempts, pause);
+        let is_refused = class == FailureClass::AnsweredDead || (class == FailureClass::AnsweredUnspent && !passes);
         let verdict = match class {
-            FailureClass::Uncertain => Verdict::Uncertain,
+            _ if flight.instead_of_own && is_refused => {
+                pause = None;
+                Verdict::NotOurs
+            }
             FailureClass::NotSent | FailureClass::AnsweredUnspent => Verdict::Unspent,
+            FailureClass::Uncertain => Verdict::Uncertain,
             FailureClass::AnsweredDead => Verdict::Dead {
                 lost_with: earlier.as_ref().filter(|earlier| earlier.verdict == Verdict::Uncertain).map(LostWith::from),
             },
         };
+        let says_nothing = matches!(verdict, Verdict::Unspent | Verdict::Uncertain);
         let failure = match earlier {
             earlier if class == FailureClass::NotSent && pause.is_none() => earlier,
             // What was in doubt before stays so, and who lost the first answer is remembered.
-            Some(first) if class != FailureClass::AnsweredDead && first.verdict == Verdict::Uncertain => {
+            Some(first) if says_nothing && first.verdict == Verdict::Uncertain => {
                 Some(FailureRecord { attempts, pause, ..first })
             }
             _ => {
@@ -240,6 +250,11 @@ impl Call {
             Error::new(Code::IdentityMismatch, message)
         })
     }
+}
+
+/// A call that was answered, and brought no token that can be used.
+fn no_token(class: FailureClass) -> CallFailure {
+    CallFailure { class, pause: failure::Pause::BackOff, passes: true }
 }
 
 /// What a refresh function's result holds.

@@ -2,7 +2,7 @@
 
 use super::decide::Owner;
 use super::{Call, Uncertain, may_replace};
-use crate::credential::Credential;
+use crate::credential::{Credential, text};
 use crate::error::Result;
 use crate::grant::Siblings;
 use crate::journal::MAX_CREDENTIAL_BYTES;
@@ -57,13 +57,14 @@ impl Call {
     }
 
     /// Main's credential, if that is to be refreshed and not the agent's own, to be adopted afterwards as if it had not
-    /// expired: it is newer, and by the gate the same account's. The agent's own may be one that was spent before this package
-    /// kept a record, or longer ago than that reaches. It stays where it is, should main's be refused.
+    /// expired: it is newer, and says the same of whose it is. The agent's own may be one that was spent before this package
+    /// kept a record, or longer ago than that reaches; one that was received here is known better. It stays where it is,
+    /// should main's be refused.
     pub(super) fn mains_instead(&self, owner: &Owner, siblings: &Siblings) -> Option<Credential> {
         let Some(Profile::Oauth(mains)) = &owner.mains else { return None };
         let (generation, record) = (mains.generation(), owner.journal.record());
         let lineage = siblings.lineage(&record.ledger);
-        if lineage.descends(owner.held.generation(), generation) {
+        if lineage.is_successor(owner.held.generation()) && !lineage.is_spent(owner.held.generation()) {
             return None;
         }
         let is_newer = mains.access().is_some() && mains.expires().is_some() && mains.outlives(&owner.held);
@@ -71,7 +72,7 @@ impl Call {
         if !is_newer
             || mains.refresh().is_none()
             || generation == owner.held.generation()
-            || !may_replace(&owner.held, mains, false)
+            || !is_same_login(&owner.held, mains)
             || !is_small()
         {
             return None;
@@ -79,7 +80,7 @@ impl Call {
         let can_be_sent = |failure: FailureRecord| match failure.verdict {
             Verdict::Unspent => true,
             Verdict::Uncertain => self.uncertain == Uncertain::Probe,
-            Verdict::Dead { .. } => false,
+            Verdict::NotOurs | Verdict::Dead { .. } => false,
         };
         let leads_on = if lineage.is_spent(generation) {
             self.newer(owner, mains, siblings, &lineage).is_some()
@@ -117,4 +118,10 @@ impl Call {
         });
         Ok(Some(oauth.collect()))
     }
+}
+
+/// Whether two credentials say the same of whose they are, and for which client.
+fn is_same_login(one: &Credential, other: &Credential) -> bool {
+    let client = |credential: &Credential| text(credential.fields(), "clientId").map(str::to_owned);
+    may_replace(one, other, false) && may_replace(other, one, false) && client(one) == client(other)
 }

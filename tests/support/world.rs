@@ -10,7 +10,8 @@ use oauth_refresh_lock::fields::Fields;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::Guard;
 use oauth_refresh_lock::refresh::{
-    Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled, Uncertain,
+    Call, CallFailure, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled,
+    Uncertain,
 };
 use oauth_refresh_lock::store::{FileStore, STORE_FILE};
 use serde_json::{Map, Value, json};
@@ -157,7 +158,7 @@ impl World {
         class: FailureClass,
         pause: Pause,
     ) -> Option<Decision> {
-        match call.fail(claim, class, pause).unwrap() {
+        match call.fail(claim, CallFailure { class, pause, passes: true }).unwrap() {
             Failed::Instead(decision) => Some(decision),
             Failed::ForGood(_) => None,
         }
