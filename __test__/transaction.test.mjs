@@ -210,7 +210,7 @@ describe("a call whose outcome nobody knows", () => {
     expect(error).toMatchObject({ error: "invalid_grant", refreshFailure: { class: "answered_dead" } });
     for (let attempt = 0; attempt < 3; attempt++) {
       const told = await typedRejection(call(host, "main", refreshAtServer), "grant_dead");
-      expect(told.message).toContain(`it may have rotated it for process ${process.pid}`);
+      expect(told.message).toContain(`it may have given a new one to process ${process.pid}`);
     }
     expect(server.stats().refreshCalls).toBe(2);
   });
@@ -220,7 +220,7 @@ describe("a call whose outcome nobody knows", () => {
     for (let attempt = 0; attempt < 3; attempt++) await rejection(call(host, "main", reset()));
     const refresh = unwanted();
     const error = await typedRejection(call(host, "main", refresh, { timeoutMs: 3_000 }), "refresh_uncertain");
-    expect(error.message).toContain("3 calls have ended without an answer that tells; the login is kept");
+    expect(error.message).toContain("asked 3 times so far); the login is kept");
     expect(refresh).not.toHaveBeenCalled();
     expect((await call(host, "main", answering())).outcome).toBe("refreshed");
   });
@@ -336,7 +336,7 @@ describe("a short caller", () => {
     await slow.called;
     pass(10_000);
     const error = await typedRejection(waiting, "caller_timeout");
-    expect(error.message).toMatch(/asking the provider for [\d.]+ s/);
+    expect(error.message).toMatch(/the provider was asked [\d.]+ s ago, and no answer is saved yet/);
     const log = listen();
     const fields = answer();
     slow.answer(fields);

@@ -123,6 +123,36 @@ describe("in a store of the host's", () => {
     expect(refreshError.code).toBe("store_unreadable");
   });
 
+  test("that fails from then on", async () => {
+    const host = createHost();
+    const stored = expiring();
+    const store = memoryStore("failing", stored);
+    await refreshAs(host, "main", failing({ status: 503 }), options(host, store));
+    store.load.mockRejectedValue(new Error("disk on fire"));
+    const { credential, refreshError } = await refreshAs(host, "main", unwanted(), options(host, store));
+    expect(credential).toEqual(stored);
+    expect(refreshError.code).toBe("store_unreadable");
+  });
+
+  test("that does not answer beside main's, which was seen: main's may be another account's", async () => {
+    const host = createHost();
+    const main = memoryStore("seen-main", expiring({ accountId: "main's" }));
+    await refreshAs(host, "main", failing({ status: 503 }), options(host, main));
+    const own = memoryStore("unseen-own", expiring({ accountId: "own" }));
+    own.load.mockImplementation(() => new Promise(() => {}));
+    const call = refreshAs(host, "main", unwanted(), { ...options(host, own), mainStore: main, timeoutMs: 1_500 });
+    await typedRejection(call, "store_unreadable");
+  });
+
+  test("that does not answer to whoever wants another token than the one that was seen", async () => {
+    const host = createHost();
+    const store = memoryStore("forced", expiring());
+    await refreshAs(host, "main", failing({ status: 503 }), options(host, store));
+    store.load.mockImplementation(() => new Promise(() => {}));
+    const forced = { ...options(host, store), forceRefresh: true, timeoutMs: 1_500 };
+    await typedRejection(refreshAs(host, "main", unwanted(), forced), "store_unreadable");
+  });
+
   test("that does not answer and never has: there is nothing to serve", async () => {
     const host = createHost();
     const store = memoryStore("never", expiring());

@@ -74,6 +74,7 @@ class Keeper {
     try {
       const refreshMarginMs = Math.floor(margin);
       const result = await refreshIfFree(provider, profileId, this.#refresh, { ...options, refreshMarginMs });
+      if (result?.refreshError) throw result.refreshError;
       this.#failures = 0;
       this.#taken = 0;
       // A profile that is not there may come, by a login.

@@ -45,8 +45,6 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   const endpoint = typeof refresh === "function" ? undefined : tokenEndpoint("refresh", refresh);
   const checked = args.refreshArguments(args.optionsObject(options));
   const { signal, timeoutMs, callTimeoutMs, stores, classify: hostsClassify, ...request } = checked;
-  // Who can come back wants to know what is wrong.
-  request.serveUnexpired &&= patient;
   const { stateDir, agentDir: own, mainAgentDir } = request;
   const surroundings = stores.length > 0 ? args.surroundings(stateDir) : args.surroundings(stateDir, own, mainAgentDir);
   const hosts = stores.map((store) => new HostStore(store));
@@ -93,6 +91,8 @@ class RefreshTurn {
   #retries = 0;
   /** Why the provider has to be asked again. */
   #failure;
+  /** Why everyone waits, while this caller does. */
+  #pausing;
   /** Whether a provider call is under way whose answer would have to be saved. */
   #isAsking = false;
   /** When the provider was asked, by `performance.now()`; not set while we wait for a lock, again or for the first time. */
@@ -113,7 +113,7 @@ class RefreshTurn {
       this.#leaveStores();
     };
     caller.promise.then(leave, leave);
-    if (ask.serveUnexpired) this.#enough = setTimeout(() => void this.#waitedEnough(), WAIT_WITH_TOKEN_MS);
+    if (ask.serveUnexpired && ask.patient) this.#enough = setTimeout(() => void this.#waitedEnough(), WAIT_WITH_TOKEN_MS);
   }
 
   /** Looks at once, whoever is in line before us: who finds a usable credential waits for nobody. */
@@ -222,7 +222,7 @@ class RefreshTurn {
     });
     try {
       const found = await Promise.race([this.#call.atLast(), late]);
-      return unwrap(found && !found.error ? found : this.#call.lastSeen(found === undefined));
+      return unwrap(found && !found.error ? found : this.#call.lastSeen());
     } finally {
       clearTimeout(timer);
     }
@@ -231,6 +231,7 @@ class RefreshTurn {
   #timeoutError() {
     const delay = this.#call.delay();
     if (delay) return fromNative(delay);
+    if (this.#pausing) return this.#failure ?? this.#pausing;
     if (this.#dispatchedAt === undefined) {
       const delayed = this.#awaited ? undefined : this.#ask.hosts.map((host) => host.delay).find(Boolean);
       return this.#failure ?? delayed ?? lockTimeout(this.#awaited ?? this.#subject.lockPath);
@@ -238,7 +239,7 @@ class RefreshTurn {
     const seconds = ((performance.now() - this.#dispatchedAt) / 1000).toFixed(1);
     return new OAuthRefreshLockError(
       "caller_timeout",
-      `timed out; this process has been asking the provider for ${seconds} s, goes on, and the next caller finds the result`,
+      `the provider was asked ${seconds} s ago, and no answer is saved yet; this process goes on, and saves it for later calls`,
       { path: this.#subject.lockPath },
     );
   }
@@ -337,7 +338,9 @@ class RefreshTurn {
   /** Asks again, in our own time: a refresh function has its own ways, a token endpoint has ours. */
   async #tryLater({ error, isTransient }) {
     const { class: failureClass } = error.refreshFailure ?? {};
-    const mayRepeat = this.#ask.at && failureClass === "uncertain" && this.#ask.uncertain !== "fail";
+    // Another account's token is no weather.
+    const isWeather = failureClass === "uncertain" && error.code !== "identity_mismatch";
+    const mayRepeat = this.#ask.at && isWeather && this.#ask.uncertain !== "fail";
     const isInTime = (isTransient || mayRepeat) && !this.#caller.gone;
     // Who has a token that is still good waits for no better weather.
     if (!isInTime || (await this.#serveUnexpired(error))) throw error;
@@ -358,10 +361,13 @@ class RefreshTurn {
     const isTooLong = !this.#ask.patient || ms >= patienceMs;
     if (isTooLong && this.#failure) throw this.#failure;
     if (kind === "later" && !this.#ask.patient) throw lockTimeout(this.#subject.lockPath);
-    if (kind === "backoff" && isTooLong) throw told(refreshError, { retryAfterMs: Math.ceil(ms) });
+    const backOff = kind === "backoff" ? told(refreshError, { retryAfterMs: Math.ceil(ms) }) : undefined;
+    if (backOff && isTooLong) throw backOff;
+    this.#pausing = backOff;
     const timer = setTimeout(
       () => {
         this.#caller.onGone = undefined;
+        this.#pausing = undefined;
         this.start();
         enter(this.#subject, this);
       },

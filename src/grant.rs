@@ -139,9 +139,14 @@ impl Siblings {
         named.flat_map(|(record, profile)| record.stores().map(move |store| (store, profile)))
     }
 
-    /// What stands in the way of sending this generation, for all that the other keys know.
-    pub fn failures(&self, generation: Generation) -> impl Iterator<Item = FailureRecord> {
-        self.records().filter(move |_| !generation.is_none()).filter_map(move |record| record.failure_of(generation))
+    /// What stands in the way of sending this generation, for all that the other keys know. A provider that keeps its refresh
+    /// token may have taken it under another name, or under one's `own`, since.
+    pub fn failures(&self, generation: Generation, own: &Record) -> impl Iterator<Item = FailureRecord> {
+        let kept_at = self.records().chain([own]).filter_map(|record| record.kept_at(generation)).reduce(f64::max);
+        self.records()
+            .filter(move |_| !generation.is_none())
+            .filter_map(move |record| record.failure_of(generation))
+            .filter(move |failure| kept_at.is_none_or(|kept_at| failure.at > kept_at))
     }
 
     /// How long this access token lives, if it was received under another name.
@@ -194,7 +199,8 @@ mod tests {
         Journal::open(&other, 1).and_then(|mut journal| journal.end_earlier_terms(&other, 1)).expect("taken over");
         assert_eq!(Journal::peek(&term::journal(&other, 0)).expect("read").map(|_| ()), None);
         assert_eq!(siblings.sending(generation).expect("told"), None);
-        let verdicts: Vec<_> = siblings.failures(generation).map(|failure| failure.verdict).collect();
+        let verdicts: Vec<_> =
+            siblings.failures(generation, &Record::default()).map(|failure| failure.verdict).collect();
         assert_eq!(verdicts, [Verdict::Uncertain]);
     }
 }

@@ -340,7 +340,9 @@ fn timed_out_beside(base: &Path, sidecar: &Path) -> Error {
         let age = holder
             .held_ms(&SystemClock)
             .map_or_else(|| " since before the last boot".to_owned(), |held| format!(" for {:.1} s", held / 1000.0));
-        format!(", held by process {}{age}", holder.pid)
+        let is_ours = holder.pid == std::process::id() && !holder.is_elsewhere();
+        let whom = if is_ours { "another call in this process".to_owned() } else { format!("process {}", holder.pid) };
+        format!(", held by {whom}{age}")
     });
     let message = format_args!("timed out waiting for the lock{whom}");
     // What is locked: a store's lock file lies elsewhere than the store.

@@ -354,6 +354,14 @@ impl Record {
         self.failures.iter().find(|failure| failure.generation == generation)
     }
 
+    /// When this generation was last sent with success and kept by the provider; `None` if the last claim is another's.
+    #[must_use]
+    pub fn kept_at(&self, generation: Generation) -> Option<f64> {
+        let is_done = matches!(self.state, State::Received | State::Committed);
+        let claim = self.claim.as_ref().filter(|claim| is_done && claim.generation == generation)?;
+        (!self.ledger.is_spent(generation)).then_some(claim.at)
+    }
+
     /// Notes how long an access token lives.
     pub fn note_lifetime(&mut self, access: Digest, ms: f64) {
         self.lifetimes.retain(|known| known.access != access);

@@ -289,23 +289,24 @@ impl Call {
         Ok(may_have.then_some(mains))
     }
 
-    /// The same, where the stores can't be read: what this call saw there.
+    /// The same, where the stores can't be read: what this call saw there, else what this process saw in a host's store.
     #[must_use]
     pub fn last_seen(&self) -> Option<Credential> {
         let seen = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        seen.filter(|seen| self.is_good(seen))
+        seen.or_else(|| self.last_seen_by_process()).filter(|seen| self.is_of_provider(seen) && self.is_good(seen))
     }
 
-    /// The same, where a host does not answer: what this process saw there.
-    #[must_use]
-    pub fn last_seen_by_process(&self) -> Option<Credential> {
+    /// Main's only if the agent's own store was seen to lack the profile: it may be another account's.
+    fn last_seen_by_process(&self) -> Option<Credential> {
         let profile_id = self.key.profile_id();
-        let seen = std::iter::once(&self.own).chain(&self.main).find_map(|store| match store.last_seen(profile_id) {
-            Some(Profile::Oauth(seen)) => Some(seen),
+        let seen = match (self.own.last_seen(profile_id)?, &self.main) {
+            (seen, Some(main)) if seen.is_absent() => main.last_seen(profile_id)?,
+            (seen, _) => seen,
+        };
+        match seen {
+            Profile::Oauth(seen) => Some(seen),
             _ => None,
-        });
-        let seen = seen.filter(|seen| self.is_of_provider(seen) && self.is_good(seen));
-        self.last_seen().or(seen)
+        }
     }
 
     /// What to tell a caller that has waited in vain, if that is for a store's lock.
@@ -315,7 +316,9 @@ impl Call {
     }
 
     fn is_good(&self, held: &Credential) -> bool {
-        held.is_unexpired(self.clock.now_ms()) && !self.is_rejected(held)
+        // Which token is to be replaced the first look tells.
+        let is_rejected = self.is_rejected(held) || (self.force && self.rejected.get().is_none());
+        held.is_unexpired(self.clock.now_ms()) && !is_rejected
     }
 
     /// The credential that this call is about, and which store holds it.

@@ -360,8 +360,15 @@ pub struct Failure {
 impl Failure {
     /// After something may have been sent: `status`, if an answer told one.
     fn after(error: Error, class: FailureClass, status: Option<u16>) -> Self {
-        let pause = Pause::after(class, status.is_some(), None);
-        Self { error, class, status, oauth_error: None, is_transient: false, pause }
+        // Where asking again never hurts, it is not to be done all the time.
+        Self {
+            error,
+            class,
+            status,
+            oauth_error: None,
+            is_transient: class == FailureClass::NotSent,
+            pause: Pause::BackOff,
+        }
     }
 
     /// Before anything was sent.

@@ -13,7 +13,7 @@ use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::ledger::Ledger;
 use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::mirror::Reason;
-use oauth_refresh_lock::record::{Pause, State, Verdict};
+use oauth_refresh_lock::record::{Pause, Record, State, Verdict};
 use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, Served, Settled, Uncertain};
 use oauth_refresh_lock::store::ADOPTION_PATIENCE;
 use serde_json::{Value, json};
@@ -1368,7 +1368,7 @@ fn an_owner_that_settles_while_we_look_is_not_taken_for_a_dead_one() {
     settled(world.settle(&here, flight, &answer("2")).unwrap());
     assert_eq!(siblings.sending(generation).unwrap(), None);
     assert!(siblings.lineage(&Ledger::default()).is_spent(generation));
-    assert!(siblings.failures(generation).next().is_none());
+    assert!(siblings.failures(generation, &Record::default()).next().is_none());
 }
 
 #[test]

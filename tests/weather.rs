@@ -10,7 +10,9 @@ use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::term;
 use oauth_refresh_lock::record::FailureRecord;
-use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, Pause, Served, Settled, Uncertain};
+use oauth_refresh_lock::refresh::{
+    Call, CallFailure, Decision, Failed, FailureClass, Pause, Served, Settled, Uncertain,
+};
 use serde_json::{Value, json};
 use std::sync::OnceLock;
 use support::files::{put, text};
@@ -123,7 +125,10 @@ fn a_doubt_outlives_what_says_nothing_of_it() {
     assert!(world.fail(&call, world.claim(&call), FailureClass::AnsweredDead).is_none());
     let error = world.decide(&call).unwrap_err();
     assert_eq!(error.code, Code::GrantDead);
-    let lost = format!("it may have rotated it for process {}, which asked 3 min ago", std::process::id());
+    let lost = format!(
+        "it may have given a new one to process {}, which asked 3 min ago and lost the answer",
+        std::process::id()
+    );
     assert!(error.message.contains(&lost) && error.message.ends_with("log in again"), "{error}");
 }
 
@@ -272,6 +277,82 @@ fn another_accounts_newer_token_in_main_is_not_sent_for_an_agent_that_has_its_ow
     world.sub().put(&with(credential("own", EXPIRED), &json!({ "accountId": "A" })));
     world.main().put(&with(credential("mains", EXPIRED + 1), &json!({ "accountId": "B" })));
     assert_eq!(world.claim(&world.call_of_sub()).credential().refresh(), Some("SECRET-refresh-own"));
+}
+
+#[test]
+fn mains_token_is_not_sent_for_another_client_or_for_who_says_less_of_itself() {
+    let client = |id: &str| json!({ "accountId": "A", "clientId": id });
+    for (own, mains) in [(client("app2"), client("app1")), (json!({}), json!({ "accountId": "A" }))] {
+        let world = World::new();
+        world.sub().put(&with(credential("own", EXPIRED), &own));
+        world.main().put(&with(credential("mains", EXPIRED + 1), &mains));
+        assert_eq!(world.claim(&world.call_of_sub()).credential().refresh(), Some("SECRET-refresh-own"));
+    }
+}
+
+#[test]
+fn a_login_that_was_received_here_is_sent_although_main_has_a_newer_one() {
+    let world = World::new();
+    world.main().put(&credential("mains", EXPIRED - MINUTE));
+    world.sub().put(&credential("own", EXPIRED));
+    let call = world.call_of_sub();
+    world.settle(&call, world.claim(&call), &with(answer("own2"), &json!({ "expires": NOW + MINUTE }))).unwrap();
+    world.clock.set(NOW + HOUR);
+    world.main().put(&credential("mains", HOUR - 1));
+    assert_eq!(world.claim(&world.call_of_sub()).credential().refresh(), Some("SECRET-refresh-own2"));
+}
+
+#[test]
+fn what_an_agent_is_refused_with_mains_token_is_its_own_affair() {
+    let refused = |class, passes| CallFailure { class, pause: Pause::BackOff, passes };
+    for failed in [refused(FailureClass::AnsweredDead, false), refused(FailureClass::AnsweredUnspent, false)] {
+        let world = World::new();
+        world.sub().put(&credential("own", -HOUR));
+        world.main().put(&credential("mains", EXPIRED));
+        let call = world.call_of_sub();
+        let claim = world.claim(&call);
+        assert_eq!(claim.credential().refresh(), Some("SECRET-refresh-mains"));
+        // Its own is next, in the same turn or in the next one; main is asked for by its own agent as if nothing had been.
+        let own = match call.fail(claim, failed).unwrap() {
+            Failed::Instead(decision) => claimed(decision),
+            Failed::ForGood(_) => world.claim(&call),
+        };
+        assert_eq!(own.credential().refresh(), Some("SECRET-refresh-own"));
+        drop(own);
+        let main = world.call_of_main();
+        let claim = world.claim(&main);
+        assert_eq!(claim.credential().refresh(), Some("SECRET-refresh-mains"));
+        world.settle(&main, claim, &answer("mains2")).unwrap();
+    }
+}
+
+#[test]
+fn a_token_that_the_provider_keeps_is_in_doubt_under_no_name_once_it_was_taken_under_one() {
+    let world = World::new();
+    let main = world.main();
+    let first = credential("1", EXPIRED);
+    put(&main.path(), json!({ "version": 1, "profiles": { PROFILE: first, "another": first } }).to_string());
+    let (here, there) = (world.call_of_main(), call_under(&world, "another", &main, None));
+    assert!(world.fail(&here, claimed(decide(&here).unwrap()), FailureClass::Uncertain).is_none());
+    world.clock.set(NOW + 2 * SECOND);
+    let fields = json!({ "access": "SECRET-access-2", "expires": NOW + MINUTE });
+    there.settle(claimed(decide(&there).unwrap()), &fields.to_string()).unwrap();
+    world.clock.set(NOW + 2 * MINUTE);
+    let strict = Call { uncertain: Uncertain::Fail, ..call_under(&world, "another", &main, None) };
+    drop(claimed(decide(&strict).unwrap()));
+}
+
+#[test]
+fn a_provider_that_asks_for_no_pause_is_not_asked_all_the_time() {
+    let (world, call) = world(EXPIRED);
+    for shortest in [1_000.0, 2_000.0, 4_000.0] {
+        let pause = Pause::after(FailureClass::AnsweredUnspent, true, Some(0.0));
+        assert!(world.fail_and_pause(&call, world.claim(&call), FailureClass::AnsweredUnspent, pause).is_none());
+        let (wait, _) = backs_off(world.decide(&call));
+        assert!(wait >= shortest, "{wait}");
+        #[allow(clippy::cast_possible_truncation, reason = "some seconds")]
+        world.clock.set(NOW + 10 * shortest as i64);
+    }
 }
 
 #[test]

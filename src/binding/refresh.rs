@@ -175,12 +175,11 @@ impl NativeRefresh {
         })
     }
 
-    /// See [`Call::last_seen`]; with `by_process` [`Call::last_seen_by_process`].
+    /// See [`Call::last_seen`].
     #[napi]
     #[must_use]
-    pub fn last_seen(&self, by_process: bool) -> Reply {
-        let seen = if by_process { self.call.last_seen_by_process() } else { self.call.last_seen() };
-        seen.as_ref().map_or_else(Reply::default, unexpired)
+    pub fn last_seen(&self) -> Reply {
+        self.call.last_seen().as_ref().map_or_else(Reply::default, unexpired)
     }
 
     /// See [`Call::delay`].

@@ -190,7 +190,7 @@ impl Call {
         }
         let lineage = siblings.lineage(&owner.journal.record().ledger);
         let own_failure = owner.journal.record().failure_of(generation);
-        let failures = own_failure.into_iter().chain(siblings.failures(generation));
+        let failures = own_failure.into_iter().chain(siblings.failures(generation, owner.journal.record()));
         let failure = FailureRecord::together(failures, &*self.clock);
         let is_spent = lineage.is_spent(generation);
         let is_in_the_way = |failure: &FailureRecord| !matches!(failure.verdict, Verdict::Unspent | Verdict::NotOurs);
@@ -368,7 +368,7 @@ impl Call {
         let now = self.clock.now_ms();
         let why = lost_with.map_or_else(String::new, |lost| {
             format!(
-                "; it may have rotated it for process {}, which asked {} and did not get the answer",
+                "; it may have given a new one to process {}, which asked {} and lost the answer",
                 lost.pid,
                 ago(lost.at, now)
             )
@@ -392,7 +392,7 @@ impl Call {
 
     fn may_not_ask_again(&self, failure: &FailureRecord) -> Error {
         let message = format!(
-            "{}, and this call forbids asking again (`uncertain: \"fail\"`); call without that option, or log in again",
+            "{}; the login is kept, and this call forbids asking again (`uncertain: \"fail\"`): call without that option",
             self.in_doubt(failure)
         );
         Error::new(Code::RefreshUncertain, message)
@@ -400,17 +400,17 @@ impl Call {
 
     fn in_doubt(&self, failure: &FailureRecord) -> String {
         format!(
-            "it is not known yet whether the provider has used the refresh token of {}: process {} asked first, {}, and so far {} without an answer that tells",
+            "the outcome of the last refresh of {} is not known yet (process {} asked first, {}; asked {} so far)",
             self.profile(),
             failure.pid,
             ago(failure.at, self.clock.now_ms()),
-            calls(failure.attempts)
+            times(failure.attempts)
         )
     }
 
     fn backs_off(&self, failure: &FailureRecord, wait_ms: f64) -> Error {
         let message = format!(
-            "the last refresh of {} brought no token, and did not use the refresh token (process {}, {}); the login is kept, and the provider is asked again in {} at the earliest",
+            "the last refresh of {} failed without using the refresh token (process {}, {}); the login is kept, and the provider is asked again in {} at the earliest",
             self.profile(),
             failure.pid,
             ago(failure.at, self.clock.now_ms()),
@@ -424,8 +424,8 @@ impl Call {
     }
 }
 
-fn calls(number: u32) -> String {
-    if number == 1 { "one call has ended".to_owned() } else { format!("{number} calls have ended") }
+fn times(number: u32) -> String {
+    if number == 1 { "once".to_owned() } else { format!("{number} times") }
 }
 
 fn seconds(ms: f64) -> String {

@@ -227,7 +227,7 @@ impl Call {
         let names: usize = fields.names().iter().map(|name| Sealed::text_bytes(name)).sum();
         if Sealed::new(&refreshed).journaled_bytes() + names > MAX_CREDENTIAL_BYTES {
             let message = format!(
-                "the refresh function's result is larger than {} KiB; nothing was stored",
+                "the refresh brought a credential larger than {} KiB; no store was changed, and a new refresh token in it is kept for the next call",
                 MAX_CREDENTIAL_BYTES >> 10
             );
             return Err(Error::new(Code::InvalidRefreshResult, message));
@@ -244,7 +244,7 @@ impl Call {
                 Refusal::Identity => "account",
             };
             let message = format!(
-                "the refresh function's result belongs to another {what} than profile \"{}\"; nothing was stored",
+                "the new token belongs to another {what} than profile \"{}\"; no store was changed; look whose token the refresh asks for, or log in again",
                 self.key.profile_id().escape_debug()
             );
             Error::new(Code::IdentityMismatch, message)

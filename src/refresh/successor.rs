@@ -25,7 +25,7 @@ impl Call {
         let record = owner.journal.record();
         let can_be_sent = |credential: &Credential| {
             let generation = credential.generation();
-            let failures = record.failure_of(generation).into_iter().chain(siblings.failures(generation));
+            let failures = record.failure_of(generation).into_iter().chain(siblings.failures(generation, record));
             // Without a refresh token it would leave ours in its place.
             credential.refresh().is_some()
                 && generation != held.generation()
@@ -85,7 +85,7 @@ impl Call {
         let leads_on = if lineage.is_spent(generation) {
             self.newer(owner, mains, siblings, &lineage).is_some()
         } else {
-            record.failure_of(generation).into_iter().chain(siblings.failures(generation)).all(can_be_sent)
+            record.failure_of(generation).into_iter().chain(siblings.failures(generation, record)).all(can_be_sent)
         };
         // It was read before the lock that all keys share was held, like the agent's own.
         let is_there = || match self.main_store().read(self.key.profile_id()) {

@@ -137,7 +137,8 @@ impl TokenEndpoint {
         let oauth_error = known.or(plain).filter(|code| !is_token(code));
         let finding = Finding { class: self.class_of(finding.class), code: oauth_error, ..finding };
         let error = self.explained(credential, answer, &finding);
-        let Finding { class, passes: is_transient, pause, code: oauth_error } = finding;
+        let Finding { class, passes, pause, code: oauth_error } = finding;
+        let is_transient = passes || class == FailureClass::NotSent;
         Failure { error, class, status: Some(status), oauth_error, is_transient, pause }
     }
 

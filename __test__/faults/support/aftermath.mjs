@@ -55,7 +55,7 @@ export async function goOn(world, { host, fields, label }, others, abroad) {
   const secrets = [host.old.access, host.old.refresh, fields?.access, fields?.refresh].filter(Boolean);
   if (state === "dispatched" && claim.attempts > 0) {
     // The second that died in a row: everyone waits, and is told so who can't.
-    const says = /2 calls have ended without an answer that tells; the login is kept/;
+    const says = /asked 2 times so far\); the login is kept/;
     await nobodyAsks({ host, at, code: "refresh_uncertain", says, options: HASTY }, others, call);
     expect(world.answersTo(refresh), at).toEqual(answers);
     await delay(PAUSE_MS);
@@ -65,7 +65,7 @@ export async function goOn(world, { host, fields, label }, others, abroad) {
     // The one case that needs a login: the answer had arrived nowhere but in the process that is gone.
     const { error } = await call(others[0], abroad);
     expect(error, at).toMatchObject({ oauth: "invalid_grant", refreshFailure: { class: "answered_dead" } });
-    const says = /process \d+, which asked .* ago and did not get the answer; log in again/;
+    const says = /process \d+, which asked .* ago and lost the answer; log in again/;
     expect(error.refreshFailure.message, at).toMatch(says);
     await nobodyAsks({ host, at, code: "grant_dead", says }, others, call);
     expect(world.answersTo(refresh), at).toEqual(["refreshed", "invalid_grant"]);

@@ -134,7 +134,7 @@ function refused(world, host, answers, { at, rotated, isDead }) {
     expect(first, at).toMatchObject({ oauth: "invalid_grant", refreshFailure: { class: "answered_dead" } });
     for (const error of others) {
       expect(error, at).toMatchObject({ name: "OAuthRefreshLockError", code: "grant_dead" });
-      expect(error.message, at).toMatch(/process \d+, which asked .* ago and did not get the answer; log in again/);
+      expect(error.message, at).toMatch(/process \d+, which asked .* ago and lost the answer; log in again/);
     }
   } else {
     expect(codes, at).toEqual(codes.map(() => "refresh_uncertain"));
