@@ -15,7 +15,7 @@ pub use decide::Decision;
 pub use settle::{Failed, Settled, Unsettled};
 
 use crate::clock::Clock;
-use crate::credential::{Credential, Generation};
+use crate::credential::{self, Credential, Generation};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::identity;
@@ -446,8 +446,15 @@ fn may_take(held: &Credential, offered: &Credential, known: &Known) -> bool {
 /// The gate, or the same-grant proof: a descendant may take its ancestor's place although it carries less evidence, never
 /// where it contradicts.
 pub(crate) fn may_replace(existing: &Credential, incoming: &Credential, descends: bool) -> bool {
-    identity::check(existing.fields(), incoming.fields()).is_ok()
-        || (descends && !identity::contradicts(existing.fields(), incoming.fields()))
+    is_for_one_client(existing, incoming)
+        && (identity::check(existing.fields(), incoming.fields()).is_ok()
+            || (descends && !identity::contradicts(existing.fields(), incoming.fields())))
+}
+
+/// Whether they don't name two clients: a refresh token is good for that which it was given to (RFC 6749 §6).
+fn is_for_one_client(one: &Credential, other: &Credential) -> bool {
+    let client = |credential: &Credential| credential::text(credential.fields(), "clientId").map(str::to_owned);
+    client(one).zip(client(other)).is_none_or(|(one, other)| one == other)
 }
 
 fn superseded(store: &Store) -> Error {

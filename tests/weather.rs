@@ -291,6 +291,23 @@ fn mains_token_is_not_sent_for_another_client_or_for_who_says_less_of_itself() {
 }
 
 #[test]
+fn neither_of_two_clients_takes_the_others_token() {
+    let client = |id: &str| json!({ "accountId": "A", "clientId": id });
+    let world = World::new();
+    let mains = with(credential("mains", HOUR), &client("app1"));
+    world.sub().put(&with(credential("own", EXPIRED), &client("app2")));
+    world.main().put(&mains);
+    let call = world.call_of_sub();
+    assert!(matches!(call.look(None), Ok(None)));
+    assert!(world.fail(&call, world.claim(&call), FailureClass::AnsweredDead).is_none());
+    assert_eq!(world.decide(&call).unwrap_err().code, Code::GrantDead);
+    world.sub().put(&with(credential("own2", EXPIRED), &client("app2")));
+    let call = world.call_of_sub();
+    world.settle(&call, world.claim(&call), &with(answer("own3"), &json!({ "expires": NOW + 2 * HOUR }))).unwrap();
+    world.main().assert_holds(&mains);
+}
+
+#[test]
 fn a_login_that_was_received_here_is_sent_although_main_has_a_newer_one() {
     let world = World::new();
     world.main().put(&credential("mains", EXPIRED - MINUTE));

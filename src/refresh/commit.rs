@@ -1,6 +1,6 @@
 //! Bringing a received credential into the stores, by compare-and-swap on the generation that it replaces.
 
-use super::{Call, may_replace};
+use super::{Call, is_for_one_client, may_replace};
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::journal::Journal;
@@ -163,6 +163,9 @@ impl Call {
                 Profile::Missing if receipt.in_main => Reason::LoggedOut,
                 Profile::NoStore | Profile::Missing => mirror::decide(None, received),
                 Profile::NotOauth => Reason::NonOauthExistingCredential,
+                Profile::Oauth(existing) if !is_for_one_client(existing, received) => {
+                    Reason::IdentityMismatchOrRegression
+                }
                 Profile::Oauth(existing) => match mirror::decide(Some(existing.fields()), received) {
                     // However long its access token lives, nothing comes after it.
                     Reason::IncomingNotFresher if is_dead(existing) => Reason::IncomingFresher,

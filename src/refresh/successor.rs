@@ -2,7 +2,7 @@
 
 use super::decide::Owner;
 use super::{Call, Uncertain, may_replace};
-use crate::credential::{Credential, text};
+use crate::credential::Credential;
 use crate::error::Result;
 use crate::grant::Siblings;
 use crate::journal::MAX_CREDENTIAL_BYTES;
@@ -120,8 +120,7 @@ impl Call {
     }
 }
 
-/// Whether two credentials say the same of whose they are, and for which client.
+/// Whether two credentials say the same of whose they are.
 fn is_same_login(one: &Credential, other: &Credential) -> bool {
-    let client = |credential: &Credential| text(credential.fields(), "clientId").map(str::to_owned);
-    may_replace(one, other, false) && may_replace(other, one, false) && client(one) == client(other)
+    may_replace(one, other, false) && may_replace(other, one, false)
 }
