@@ -142,7 +142,7 @@ describe("an owner that is killed while many wait", () => {
     expect(first).toMatchObject({ oauth: "invalid_grant", refreshFailure: { class: "answered_dead" } });
     for (const error of others) {
       expect(error, error?.shown).toMatchObject({ code: "grant_dead" });
-      expect(error.message).toContain(`process ${owner.pid}, which was cut off`);
+      expect(error.message).toContain(`process ${owner.pid}, which asked`);
     }
     expect(host.faults([host.old])).toEqual([]);
     host.put(await world.provider.obtainGrant());

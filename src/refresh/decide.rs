@@ -273,6 +273,10 @@ impl Call {
         let mut record = journal.record().clone();
         record.end_claim();
         let attempts = earlier.map_or(0, |earlier| earlier.attempts);
+        // What another name or an earlier term has lost is known here from now on.
+        if let Some(in_doubt) = earlier.filter(|earlier| earlier.verdict == Verdict::Uncertain) {
+            record.set_failure(spent, Some(in_doubt.clone()));
+        }
         let main = self.main_store().path();
         let was_in_main = record.claim.as_ref().is_some_and(|last| last.in_main && last.main.as_deref() == Some(main));
         record.state = State::Claimed;
