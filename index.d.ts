@@ -497,9 +497,9 @@ export type ErrorCode =
   | "invalid_argument"
   /** The refresh function calls for the key that it is refreshing. */
   | "nested_call"
-  /** The wait for a lock ran out: the key's, or a store's. `lockPath` says which and, where known, `holder` who has it. */
+  /** The caller waits no longer for a lock: the key's, or a store's. `lockPath` says which and, where known, `holder` who has it. */
   | "file_lock_timeout"
-  /** The caller's `timeoutMs` ran out while its own refresh was under way; that goes on and is saved. */
+  /** The caller waits no longer while its own refresh is under way; that goes on and is saved. */
   | "caller_timeout"
   /** The caller's `signal` aborted; `cause` is its reason. */
   | "caller_aborted"
