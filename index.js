@@ -5,8 +5,9 @@ const { keepOAuthFresh } = require("./lib/keep-fresh.js");
 const { OAUTH_PRESETS } = require("./lib/presets.js");
 const { inspectOAuthRefreshLocks } = require("./lib/inspect.js");
 const policy = require("./lib/policy.js");
+const { onThisEngine } = require("./lib/engine.js");
 
-module.exports = {
+module.exports = onThisEngine({
   withOAuthRefreshLock,
   withOAuthProfileLock,
   refreshOAuthToken,
@@ -19,4 +20,4 @@ module.exports = {
   OAUTH_PRESETS,
   OAUTH_REFRESH_CALL_TIMEOUT_MS: policy.OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS: policy.OAUTH_REFRESH_LOCK_OPTIONS,
-};
+});

@@ -1,6 +1,8 @@
 const os = require("node:os");
 const path = require("node:path");
-const { OAuthRefreshLockError } = require("./errors.js");
+const { OAuthRefreshLockError, unwrap } = require("./errors.js");
+const { native } = require("./native.js");
+const { refuseUnknown } = require("./unknown.js");
 
 /** A provider call older than this is aborted. */
 const OAUTH_REFRESH_CALL_TIMEOUT_MS = 120_000;
@@ -13,6 +15,26 @@ const OAUTH_REFRESH_LOCK_OPTIONS = Object.freeze({
 const DEFAULT_TIMEOUT_MS = 200_000;
 /** The longest delay that Node's timers take. */
 const MAX_DELAY_MS = 2_147_483_647;
+/** For a container whose program can't be changed, and for the command line. */
+const TRUSTED_VOLUME = "OAUTH_REFRESH_LOCK_TRUSTED_VOLUME";
+
+/** The members of `LockOptions`, and of `RefreshOptions`. */
+const LOCK_OPTIONS = ["stateDir", "lockPath", "signal", "timeoutMs", "trustedVolume"];
+const REFRESH_OPTIONS = [
+  ...LOCK_OPTIONS,
+  "agentDir",
+  "mainAgentDir",
+  "store",
+  "mainStore",
+  "callTimeoutMs",
+  "refreshMarginMs",
+  "forceRefresh",
+  "rejectedAccess",
+  "serveUnexpired",
+  "uncertain",
+  "classify",
+];
+const STORE_MEMBERS = ["name", "load", "compareAndSwap"];
 
 function invalid(what) {
   return new OAuthRefreshLockError("invalid_argument", what);
@@ -32,6 +54,24 @@ function id(name, value) {
 function provider(value) {
   if (id("provider", value).includes("\0")) throw invalid("provider must not contain a NUL character");
   return value;
+}
+
+/** Provider and profile id, in this order: `acme` and `acme:owner`. */
+function key(providerId, profileId) {
+  provider(providerId);
+  id("profileId", profileId);
+  if (providerId.startsWith(`${profileId}:`)) {
+    throw invalid("provider and profileId seem to be swapped; the provider comes first, then the profile id that begins with it");
+  }
+}
+
+/** A function that comes before the options. `what` is what it may be besides. */
+function inOrder(name, value, options, isOther = () => false) {
+  const looksLikeOptions = (given) =>
+    typeof given === "object" && given !== null && REFRESH_OPTIONS.some((option) => Object.hasOwn(given, option));
+  if (typeof options === "function" || (typeof value === "object" && !isOther(value) && looksLikeOptions(value))) {
+    throw invalid(`${name} must come before options; they seem to be swapped, or ${name} is missing`);
+  }
 }
 
 function callback(name, value) {
@@ -85,9 +125,15 @@ function abortSignal(value) {
   return value;
 }
 
-function optionsObject(value, name = "options") {
-  if (value === undefined) return {};
+function object(name, value) {
   if (typeof value !== "object" || value === null) throw invalid(`${name} must be an object, not ${kind(value)}`);
+  return value;
+}
+
+/** @param {readonly string[]} known the members that there are */
+function optionsObject(value, name, known) {
+  if (value === undefined) return {};
+  refuseUnknown(name, object(name, value), known);
   return value;
 }
 
@@ -104,7 +150,9 @@ const MAX_STORE_NAME_LENGTH = 128;
  */
 function hostStore(name, value) {
   if (value === undefined) return undefined;
-  const { name: given, load, compareAndSwap } = optionsObject(value, name);
+  // It may have members of its own, which its functions use.
+  refuseUnknown(name, object(name, value), STORE_MEMBERS, { isOpen: true });
+  const { name: given, load, compareAndSwap } = value;
   if (id(`${name}.name`, given).length > MAX_STORE_NAME_LENGTH) {
     throw invalid(`${name}.name must have at most ${MAX_STORE_NAME_LENGTH} characters`);
   }
@@ -131,8 +179,20 @@ function storeArguments({ agentDir, mainAgentDir, store, mainStore }) {
   };
 }
 
+/** The operator's word that no other user can get to a directory that everyone may write to. */
+function trustVolume(given) {
+  const name = given === undefined ? TRUSTED_VOLUME : "trustedVolume";
+  const volume = absolutePath(name, given ?? (process.env[TRUSTED_VOLUME]?.trim() || undefined));
+  if (volume !== undefined) native().trustVolume(volume);
+}
+
 /** What both calls share. */
-function lockArguments(options) {
+function lockArguments(given) {
+  return checkedLock(optionsObject(given, "options", LOCK_OPTIONS));
+}
+
+function checkedLock(options) {
+  trustVolume(options.trustedVolume);
   return {
     stateDir: absolutePath("stateDir", options.stateDir),
     lockPath: lockPath(options.lockPath),
@@ -142,7 +202,8 @@ function lockArguments(options) {
 }
 
 /** What a provider call alone takes. */
-function callLimits(options) {
+function callLimits(given) {
+  const options = optionsObject(given, "options", ["signal", "timeoutMs"]);
   return {
     signal: abortSignal(options.signal),
     timeoutMs: delay("timeoutMs", options.timeoutMs, {
@@ -152,13 +213,14 @@ function callLimits(options) {
   };
 }
 
-/** What a refresh takes besides. */
-function refreshArguments(options) {
+/** What a refresh takes. */
+function refreshArguments(given, name = "options") {
+  const options = optionsObject(given, name, REFRESH_OPTIONS);
   if (options.rejectedAccess !== undefined && text("rejectedAccess", options.rejectedAccess).trim() === "") {
     throw invalid("rejectedAccess must not be blank");
   }
   return {
-    ...lockArguments(options),
+    ...checkedLock(options),
     ...storeArguments(options),
     callTimeoutMs: delay("callTimeoutMs", options.callTimeoutMs, {
       fallback: OAUTH_REFRESH_CALL_TIMEOUT_MS,
@@ -174,22 +236,42 @@ function refreshArguments(options) {
 }
 
 /**
- * What default paths are resolved in; nothing if all of these are given. Read at each call: a worker thread has its own
- * `process.env`.
+ * What default paths are resolved in; nothing if the state directory and all `others` are given. Read at each call: a worker
+ * thread has its own `process.env`. What is not needed may be missing: the working directory, a home, an entry for the user.
  */
-function surroundings(...given) {
-  if (given.length > 0 && given.every((path) => path !== undefined)) return undefined;
+function surroundings(stateDir, ...others) {
+  if (stateDir !== undefined && others.every((path) => path !== undefined)) return undefined;
   const { env } = process;
-  return {
+  const found = {
     openclawStateDir: env.OPENCLAW_STATE_DIR,
     openclawHome: env.OPENCLAW_HOME,
     home: env.HOME,
     userProfile: env.USERPROFILE,
     openclawAgentDir: env.OPENCLAW_AGENT_DIR,
     piCodingAgentDir: env.PI_CODING_AGENT_DIR,
-    osHome: os.homedir(),
-    workingDir: process.cwd(),
+    osHome: orEmpty(os.homedir),
+    workingDir: orEmpty(process.cwd),
   };
+  if (found.osHome === "" || found.workingDir === "") unwrap(native().refuseMissing(stateDir, found));
+  return found;
+}
+
+function orEmpty(look) {
+  try {
+    return look();
+  } catch {
+    return "";
+  }
+}
+
+/** Agents' directories that were not refused. */
+const placed = new Set();
+
+/** Refuses an agent's directory without a state directory where there is no OpenClaw: our locks would make one. */
+async function refuseMadeUp(stateDir, agentDir, surroundings) {
+  if (stateDir !== undefined || agentDir === undefined || placed.has(agentDir)) return;
+  unwrap(await native().refuseMadeUp(agentDir, surroundings));
+  placed.add(agentDir);
 }
 
 function kind(value) {
@@ -207,13 +289,17 @@ module.exports = {
   callback,
   delay,
   id,
+  inOrder,
   invalid,
+  key,
   kind,
   lockArguments,
+  object,
   oneOf,
   optionsObject,
-  provider,
   refreshArguments,
+  refuseMadeUp,
   surroundings,
   text,
+  trustVolume,
 };

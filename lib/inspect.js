@@ -4,13 +4,17 @@ const { native } = require("./native.js");
 
 /** Looks at every key of a state directory. Takes no exclusive lock, changes nothing, hands out no secret. */
 async function inspectOAuthRefreshLocks(options) {
-  const { stateDir } = args.optionsObject(options);
-  return unwrap(await native().inspectLocks(args.absolutePath("stateDir", stateDir), args.surroundings()));
+  const given = args.optionsObject(options, "options", ["stateDir"]);
+  const stateDir = args.absolutePath("stateDir", given.stateDir);
+  args.trustVolume();
+  return unwrap(await native().inspectLocks(stateDir, args.surroundings(stateDir, undefined)));
 }
 
 /** For the command line: the same, and stores, directories and files with what is in their way; see `src/inspect.rs`. */
 async function survey(stateDir) {
-  return unwrap(await native().survey(args.absolutePath("stateDir", stateDir), args.surroundings()));
+  const given = args.absolutePath("stateDir", stateDir);
+  args.trustVolume();
+  return unwrap(await native().survey(given, args.surroundings(given, undefined)));
 }
 
 /** For the command line: takes other users' rights from what lies below a state directory. */

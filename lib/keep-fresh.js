@@ -2,6 +2,7 @@ const args = require("./arguments.js");
 const { refreshIfFree } = require("./refresh.js");
 const { tokenEndpoint } = require("./token-endpoint.js");
 
+const OPTIONS = ["profiles", "refresh", "jitterMs", "signal", "onError"];
 /** OpenClaw's margin: a token that expires within it counts as expired. */
 const MARGIN_MS = 300_000;
 const DEFAULT_JITTER_MS = 60_000;
@@ -14,7 +15,7 @@ const TAKEN_TOO_OFTEN = 7;
 const LONGEST_SLEEP_MS = 300_000;
 
 function keepOAuthFresh(options) {
-  const { profiles, refresh, jitterMs, signal, onError } = args.optionsObject(options);
+  const { profiles, refresh, jitterMs, signal, onError } = args.optionsObject(options, "options", OPTIONS);
   if (!Array.isArray(profiles) || profiles.length === 0) throw args.invalid("profiles must be an array, not empty");
   args.abortSignal(signal);
   const jitter = args.delay("jitterMs", jitterMs, { fallback: DEFAULT_JITTER_MS, min: 0 });
@@ -44,10 +45,9 @@ class Keeper {
   #isStopped = false;
 
   constructor(profile, { refresh: shared, jitterMs, onError }) {
-    const { provider, profileId, refresh = shared, ...options } = args.optionsObject(profile, "profile");
-    args.provider(provider);
-    args.id("profileId", profileId);
-    args.refreshArguments(options);
+    const { provider, profileId, refresh = shared, ...options } = args.object("profile", profile);
+    args.key(provider, profileId);
+    args.refreshArguments(options, "profile");
     for (const name of ["signal", "timeoutMs", "forceRefresh", "serveUnexpired"]) {
       if (options[name] !== undefined) throw args.invalid(`a kept profile has no ${name}`);
     }

@@ -11,8 +11,8 @@ const { isRefreshTokenReusedError } = require("./failure.js");
 const { native } = require("./native.js");
 
 function resolveOAuthRefreshLockPath(provider, profileId, options) {
-  const stateDir = absolutePath("stateDir", optionsObject(options).stateDir);
-  return native().lockPath(text("provider", provider), text("profileId", profileId), stateDir, surroundings());
+  const stateDir = absolutePath("stateDir", optionsObject(options, "options", ["stateDir"]).stateDir);
+  return native().lockPath(text("provider", provider), text("profileId", profileId), stateDir, surroundings(stateDir));
 }
 
 function isSafeToCopyOAuthIdentity(existing, incoming) {

@@ -11,10 +11,10 @@ const { native } = require("./native.js");
 const held = new Set();
 
 async function withOAuthProfileLock(provider, profileId, fn, options) {
-  args.provider(provider);
-  args.id("profileId", profileId);
+  args.key(provider, profileId);
+  args.inOrder("fn", fn, options);
   args.callback("fn", fn);
-  const { stateDir, lockPath: given, ...limits } = args.lockArguments(args.optionsObject(options));
+  const { stateDir, lockPath: given, ...limits } = args.lockArguments(options);
   const lockPath = given ?? native().lockPath(provider, profileId, stateDir, args.surroundings(stateDir));
   refuseNested(lockPath);
 

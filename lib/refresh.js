@@ -40,13 +40,14 @@ function refreshIfFree(provider, profileId, refresh, options) {
 }
 
 async function startRefresh(provider, profileId, refresh, options, patient) {
-  args.provider(provider);
-  args.id("profileId", profileId);
+  args.key(provider, profileId);
+  args.inOrder("refresh", refresh, options, (request) => Object.hasOwn(request, "tokenEndpoint"));
   const endpoint = typeof refresh === "function" ? undefined : tokenEndpoint("refresh", refresh);
-  const checked = args.refreshArguments(args.optionsObject(options));
+  const checked = args.refreshArguments(options);
   const { signal, timeoutMs, callTimeoutMs, stores, classify: hostsClassify, ...request } = checked;
   const { stateDir, agentDir: own, mainAgentDir } = request;
   const surroundings = stores.length > 0 ? args.surroundings(stateDir) : args.surroundings(stateDir, own, mainAgentDir);
+  await args.refuseMadeUp(stateDir, own ?? mainAgentDir, surroundings);
   const hosts = stores.map((store) => new HostStore(store));
   const given = hosts.map((host) => host.native);
   const call = new (native().NativeRefresh)({ provider, profileId, ...request, surroundings }, ...given);

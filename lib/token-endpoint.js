@@ -2,6 +2,7 @@ const path = require("node:path");
 const args = require("./arguments.js");
 const { OAuthRefreshLockError, fromNative } = require("./errors.js");
 const { native } = require("./native.js");
+const { refuseUnknown } = require("./unknown.js");
 
 const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
 /** A token is answered in far less; so many callers side by side still tell a provider that wants fewer. */
@@ -45,22 +46,20 @@ function texts(name, value) {
 
 function headers(name, value) {
   if (value === undefined) return undefined;
-  const prototype = Object.getPrototypeOf(args.optionsObject(value, name));
+  const prototype = Object.getPrototypeOf(args.object(name, value));
   if (prototype !== Object.prototype && prototype !== null) throw args.invalid(`${name} must be a plain object`);
   return Object.entries(value).map(([header, content]) => [header, args.text(`${name}["${header}"]`, content)]);
 }
 
 function identityClaims(name, value) {
   if (value === undefined) return undefined;
-  const { accountId, email, ...rest } = args.optionsObject(value, name);
-  refuseUnknown(name, rest);
+  const { accountId, email } = args.optionsObject(value, name, ["accountId", "email"]);
   return { accountId: texts(`${name}.accountId`, accountId), email: texts(`${name}.email`, email) };
 }
 
 function classify(name, value) {
   if (value === undefined) return undefined;
-  const { dead, unspent, ...rest } = args.optionsObject(value, name);
-  refuseUnknown(name, rest);
+  const { dead, unspent } = args.optionsObject(value, name, ["dead", "unspent"]);
   return { dead: texts(`${name}.dead`, dead), unspent: texts(`${name}.unspent`, unspent) };
 }
 
@@ -71,11 +70,6 @@ function envelope(name, value) {
 function maxParallel(name, value) {
   if (value === undefined || (Number.isInteger(value) && value >= 1 && value <= MAX_PARALLEL)) return value;
   throw args.invalid(`${name} must be a whole number from 1 to ${MAX_PARALLEL}`);
-}
-
-function refuseUnknown(name, rest) {
-  const [unknown] = Object.keys(rest);
-  if (unknown !== undefined) throw args.invalid(`${name} has no member "${unknown}"`);
 }
 
 /**
@@ -89,12 +83,9 @@ function tokenEndpoint(name, request) {
     throw args.invalid(`${name} must be ${either}an object with a tokenEndpoint, not ${args.kind(request)}`);
   }
   const checked = {};
-  const { ...rest } = request;
-  for (const [member, check] of Object.entries(MEMBERS)) {
-    checked[member] = check(`${name}.${member}`, rest[member]);
-    delete rest[member];
-  }
-  refuseUnknown(name, rest);
+  const { ...given } = request;
+  for (const [member, check] of Object.entries(MEMBERS)) checked[member] = check(`${name}.${member}`, given[member]);
+  refuseUnknown(name, given, Object.keys(MEMBERS));
   const {
     resource = [],
     headers = [],
@@ -165,10 +156,10 @@ function providerError({ code, message, class: failureClass, retryAfterMs, statu
 }
 
 async function refreshOAuthToken(request, options) {
-  const { refreshToken, ...endpoint } = args.optionsObject(request, "request");
+  const { refreshToken, ...endpoint } = args.object("request", request);
   args.id("refreshToken", refreshToken);
   const { at } = tokenEndpoint("request", endpoint);
-  const { signal, timeoutMs } = args.callLimits(args.optionsObject(options));
+  const { signal, timeoutMs } = args.callLimits(options);
   if (signal?.aborted) throw aborted(signal.reason, "not_sent");
   const onAbort = () => at.cancel();
   signal?.addEventListener("abort", onAbort, { once: true });

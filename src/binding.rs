@@ -8,6 +8,7 @@ mod host_store;
 mod inspect;
 mod lock;
 mod paths;
+mod place;
 mod policy;
 mod refresh;
 mod task;

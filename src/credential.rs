@@ -1,8 +1,10 @@
 //! A credential as `auth-profiles.json` holds it: a JSON object of which we know some fields and keep all.
 
+mod mistake;
 mod refreshed;
 mod shape;
 
+pub use mistake::mistake;
 pub use refreshed::{RefreshedFields, Refused, holds_token};
 
 use crate::digest::Digest;

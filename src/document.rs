@@ -3,6 +3,7 @@
 //! A write cuts one value out of the text and puts another in; every other byte stays as it was. So number spelling, key
 //! order, unknown fields, escapes that are no valid text and everything else we do not own survives by construction.
 
+use crate::credential::{is_oauth, mistake};
 use crate::fields::{Fields, Members, Name};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
@@ -12,6 +13,9 @@ use zeroize::Zeroizing;
 
 /// What is written where no store is.
 const EMPTY: &str = "{\n  \"version\": 1,\n  \"profiles\": {}\n}\n";
+
+/// What is wrong with a profile of [`Document::misplaced_ids`], to be put behind "the profile".
+pub const MISPLACED: &str = "stands at the top level of the store; profiles belong inside `profiles`";
 
 /// How deep a profile lies in the file, in spaces.
 const PROFILE_INDENT: usize = 4;
@@ -91,6 +95,19 @@ impl Document {
     #[must_use]
     pub fn profile_ids(&self) -> BTreeSet<&str> {
         self.profiles.iter().flat_map(|profiles| profiles.places.keys()).map(|key| key.0.as_str()).collect()
+    }
+
+    /// Whether there are no `profiles`, and what would be a login of this id stands where they should.
+    #[must_use]
+    pub fn has_misplaced(&self, id: &str) -> bool {
+        let value = self.root.value(id).filter(|_| self.profiles.is_none());
+        let fields = value.and_then(|value| Fields::parse(&self.text[value]));
+        fields.is_some_and(|fields| is_oauth(fields.values()) || mistake(fields.values()).is_some())
+    }
+
+    /// The ids of all such profiles.
+    pub fn misplaced_ids(&self) -> impl Iterator<Item = &str> {
+        self.root.places.keys().map(|key| key.0.as_str()).filter(|id| self.has_misplaced(id))
     }
 
     /// The whole text with `profile` put in place of the one of this id, or added as the last.

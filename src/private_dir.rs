@@ -7,7 +7,7 @@
 //! |---|---|
 //! | the lock directory | that is a symbolic link, or no directory |
 //! | the lock directory, and every directory and link on the way to it | of a user who is neither ours nor root |
-//! | the same | that everyone may write to, unless it is sticky, as `/tmp` is |
+//! | the same | that everyone may write to, unless it is sticky, as `/tmp` is, or a volume that nobody else is at |
 //!
 //! So no hostile user can put another directory, or a link to one, in the place of one that was found good; what is
 //! opened below it later is opened where it was checked. What is missing is made (0700), but only below a good one.
@@ -23,6 +23,11 @@
 //! - **In a user namespace** that maps only some users, files of all others seem to belong to the overflow user. On the
 //!   way to a lock directory that is taken for root, since `/` and `/home` look like that; for the lock directory and
 //!   its files it is not.
+//! - **Volumes** that are made open to everyone (Kubernetes' `emptyDir`, local-path) belong to root, and a container's user
+//!   can't change their mode. One on the way is passed if all processes that `/proc` shows are ours or root's. That says
+//!   nothing of other containers, and nothing of the host's users where `/proc` is a container's: who gives them a way to
+//!   the volume gives them what a group has that may write there. On other open directories [`trust`] is the operator's word
+//!   that nobody else can get there. Links and owners below them are checked all the same.
 //! - **Access control lists** count as far as the mode shows them: their mask is its group bits.
 //!
 //! On Windows directories inherit the rights of the user's profile; nothing is checked.
@@ -34,7 +39,15 @@ use std::io;
 use std::path::Path;
 
 #[cfg(unix)]
+mod volume;
+#[cfg(unix)]
 mod way;
+#[cfg(unix)]
+pub use volume::trust;
+
+/// As on Unix; modes mean nothing here.
+#[cfg(not(unix))]
+pub fn trust(_volume: &Path) {}
 
 /// What was found about a directory that can hold locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

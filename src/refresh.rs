@@ -15,7 +15,7 @@ pub use decide::Decision;
 pub use settle::{Failed, Settled, Unsettled};
 
 use crate::clock::Clock;
-use crate::credential::{self, Credential, Generation};
+use crate::credential::{self, Credential, Generation, mistake};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::identity;
@@ -330,14 +330,26 @@ impl Call {
         };
         let Profile::Oauth(credential) = profile else {
             *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            return Ok(None);
+            return match profile {
+                Profile::Mistaken(why) => Err(self.mistaken(place, why)),
+                _ => Ok(None),
+            };
         };
+        if let Some(why) = mistake(credential.fields()) {
+            return Err(self.mistaken(place, why));
+        }
         if self.is_of_provider(&credential) {
             *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(credential.clone());
             return Ok(Some((place, credential)));
         }
         let message = "the stored profile belongs to another provider than the call names";
         Err(Error::at(Code::ProviderMismatch, self.store_at(place).path(), message))
+    }
+
+    /// There is no login to be had, and that is not for want of one.
+    fn mistaken(&self, place: Place, why: &str) -> Error {
+        let profile_id = self.key.profile_id().escape_debug();
+        Error::at(Code::StoreInvalid, self.store_at(place).path(), format_args!("the profile \"{profile_id}\" {why}"))
     }
 
     fn store_at(&self, place: Place) -> &Store {
@@ -419,7 +431,7 @@ impl Call {
             Profile::Oauth(now) if self.is_adoptable(&now, offered, &self.known()) => {
                 (Some(now.replaced_by(offered)), Some(adopted(None)))
             }
-            Profile::Oauth(_) | Profile::NotOauth => (None, None),
+            Profile::Oauth(_) | Profile::NotOauth | Profile::Mistaken(_) => (None, None),
             Profile::NoStore | Profile::Missing => (None, Some(Served::Absent)),
         });
         match saved {

@@ -3,6 +3,7 @@
 //! Resolved at each call from an [`Environment`] that is passed in, since a worker thread has its own `process.env`.
 
 use crate::ecma;
+use crate::error::{Code, Error, Result};
 use std::path::{Component, Path, PathBuf};
 
 /// The surroundings that paths are resolved in.
@@ -20,9 +21,9 @@ pub struct Environment {
     pub agent_dir: Option<String>,
     /// `PI_CODING_AGENT_DIR`
     pub pi_agent_dir: Option<String>,
-    /// The operating system's idea of the home directory.
+    /// The operating system's idea of the home directory; empty if it has none, as for a user that is a number and no more.
     pub os_home: PathBuf,
-    /// The working directory, for relative paths in variables.
+    /// The working directory, for relative paths in variables; empty if it has been removed.
     pub working_dir: PathBuf,
 }
 
@@ -46,6 +47,38 @@ impl Environment {
             || state_dir.join("agents").join("main").join("agent"),
             |configured| self.expand(configured, &self.home_dir()),
         )
+    }
+
+    /// Refuses what would need a home directory or a working directory that is not there (`invalid_argument`). Looks nothing up.
+    pub fn refuse_missing(&self, given: Option<&Path>) -> Result<()> {
+        let configured = set(self.state_dir.as_deref());
+        let state_dir = given.map_or_else(
+            || configured.map_or_else(|| self.home_dir(), |configured| self.expand(configured, &self.home_dir())),
+            Path::to_owned,
+        );
+        if state_dir.is_absolute() && self.main_agent_dir(&state_dir).is_absolute() {
+            return Ok(());
+        }
+        let what = match (self.os_home.as_os_str().is_empty(), self.working_dir.as_os_str().is_empty()) {
+            (true, _) => "this user has no home directory, where the state directory would be",
+            (_, true) => "the working directory is gone, and a variable names a directory relative to it",
+            _ => "a directory that a variable names is not absolute",
+        };
+        let message = format!("{what}; give stateDir, or set OPENCLAW_STATE_DIR to an absolute path");
+        Err(Error::new(Code::InvalidArgument, message))
+    }
+
+    /// Refuses to take for OpenClaw's a state directory that is not there, because of a call that names an agent's directory
+    /// alone: a program that has nothing to do with OpenClaw would have its locks where nobody looks for them.
+    pub fn refuse_made_up(&self, agent_dir: &Path) -> Result<()> {
+        let state_dir = self.state_dir();
+        let is_configured = set(self.state_dir.as_deref()).is_some();
+        if is_configured || state_dir.exists() || agent_dir.starts_with(&state_dir) {
+            return Ok(());
+        }
+        let message = "an agent's directory was given and no stateDir, and there is no OpenClaw here whose state directory could \
+                       be meant; give stateDir as well, the same in every process";
+        Err(Error::at(Code::InvalidArgument, &state_dir, message))
     }
 
     fn home_dir(&self) -> PathBuf {
@@ -150,5 +183,44 @@ mod tests {
         assert_eq!(env.main_agent_dir(Path::new("/s")), Path::new("/pi"));
         env.agent_dir = Some(string("~/agent"));
         assert_eq!(env.main_agent_dir(Path::new("/s")), Path::new("/h/agent"));
+    }
+
+    #[test]
+    fn what_is_not_needed_may_be_missing() {
+        let mut env = Environment::default();
+        let refused = |env: &Environment| env.refuse_missing(None).expect_err("refused");
+        assert_eq!(refused(&env).code, Code::InvalidArgument);
+        assert!(refused(&env).message.contains("no home directory"));
+        assert!(env.refuse_missing(Some(Path::new("/s"))).is_ok());
+        env.os_home = PathBuf::from("/h");
+        assert!(env.refuse_missing(None).is_ok());
+        env.home = Some(string("relative"));
+        assert!(refused(&env).message.contains("the working directory is gone"));
+        (env.home, env.os_home) = (Some(string("/h")), PathBuf::new());
+        assert!(env.refuse_missing(None).is_ok());
+        env.home = None;
+        env.state_dir = Some(string("/s"));
+        env.agent_dir = Some(string("/a"));
+        assert!(env.refuse_missing(None).is_ok());
+        env.agent_dir = Some(string("~/a"));
+        assert!(env.refuse_missing(None).is_err());
+        env.state_dir = Some(string("s"));
+        env.agent_dir = None;
+        assert!(env.refuse_missing(None).is_err());
+    }
+
+    #[test]
+    fn a_state_directory_is_not_made_up_beside_an_agents_directory() {
+        let home = tempfile::tempdir().expect("temporary directory");
+        let mut env = environment(home.path());
+        let error = env.refuse_made_up(Path::new("/agent")).expect_err("refused");
+        assert_eq!((error.code, error.path), (Code::InvalidArgument, Some(home.path().join(".openclaw"))));
+        assert!(error.message.contains("give stateDir"), "{}", error.message);
+        assert!(env.refuse_made_up(&home.path().join(".openclaw/agents/a/agent")).is_ok());
+        env.state_dir = Some(string("/s"));
+        assert!(env.refuse_made_up(Path::new("/agent")).is_ok());
+        env.state_dir = None;
+        std::fs::create_dir(home.path().join(".openclaw")).expect("mkdir");
+        assert!(env.refuse_made_up(Path::new("/agent")).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! Where credentials are kept: OpenClaw's files, or whatever a host keeps them in.
 
-use crate::credential::Credential;
+use crate::credential::{Credential, mistake};
 use crate::error::{Error, Result};
 use crate::fields::Fields;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,8 @@ pub enum Profile {
     Missing,
     /// An API key or a token: not ours to touch.
     NotOauth,
+    /// What was meant for a login, and why it is none. Left alone like anything that is not ours.
+    Mistaken(&'static str),
     /// A credential.
     Oauth(Credential),
 }
@@ -52,7 +54,9 @@ impl Profile {
     }
 
     fn of(fields: Option<Fields>) -> Self {
-        fields.map_or(Self::Missing, |fields| Credential::from_profile(fields).map_or(Self::NotOauth, Self::Oauth))
+        let Some(fields) = fields else { return Self::Missing };
+        let instead = mistake(fields.values()).map_or(Self::NotOauth, Self::Mistaken);
+        Credential::from_profile(fields).map_or(instead, Self::Oauth)
     }
 }
 

@@ -103,6 +103,7 @@ fn shown_store(state_dir: &Path, store: &StoreReport) -> Value {
             "lockPath": text(&key::lock_base(state_dir, &login.provider, &login.profile_id)),
             // What is no instant at all is `null`.
             "expires": login.credential.fields().get("expires").and_then(Value::as_f64).filter(|at| at.is_finite()),
+            "hasRefreshToken": login.credential.refresh().is_some(),
             "spent": spent,
         })
     };
@@ -110,7 +111,7 @@ fn shown_store(state_dir: &Path, store: &StoreReport) -> Value {
         "path": text(&store.path),
         "isMain": store.is_main,
         "logins": store.logins.iter().map(login).collect::<Vec<_>>(),
-        "malformed": store.malformed,
+        "malformed": store.malformed.iter().map(|(id, why)| json!({ "profileId": id, "why": why })).collect::<Vec<_>>(),
         "unreadable": store.unreadable.as_ref().map(told),
         "unwritable": store.unwritable.as_ref().map(told),
         "databases": store.databases.iter().map(|path| text(path)).collect::<Vec<_>>(),

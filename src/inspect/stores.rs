@@ -1,6 +1,6 @@
 //! An agent's store as its calls would find it: the verdicts are those of [`FileStore`] itself.
 
-use crate::credential::Credential;
+use crate::credential::{Credential, mistake};
 use crate::disk::{self, Identity};
 use crate::error::{Code, Error, Result};
 use crate::sidecar::Foreign;
@@ -24,8 +24,8 @@ pub struct StoreReport {
     pub is_main: bool,
     /// Its OAuth logins.
     pub logins: Vec<Login>,
-    /// Ids of profiles that are none: calls for these are refused.
-    pub malformed: Vec<String>,
+    /// Profiles that are none, by id, and why: calls for these are refused.
+    pub malformed: Vec<(String, String)>,
     /// Why no call can read it.
     pub unreadable: Option<Error>,
     /// Why nothing can be written to it.
@@ -68,11 +68,15 @@ impl StoreReport {
         let (mut logins, mut malformed) = (Vec::new(), Vec::new());
         let document = store.load();
         if let Ok(Some(document)) = &document {
-            for id in document.profile_ids() {
+            for id in document.profile_ids().into_iter().chain(document.misplaced_ids()) {
                 match store.profile_in(Some(document), id) {
-                    Ok(Profile::Oauth(credential)) => logins.extend(Login::of(id, credential)),
+                    Ok(Profile::Oauth(credential)) => match mistake(credential.fields()) {
+                        Some(why) => malformed.push((id.to_owned(), why.to_owned())),
+                        None => logins.extend(Login::of(id, credential)),
+                    },
+                    Ok(Profile::Mistaken(why)) => malformed.push((id.to_owned(), why.to_owned())),
                     Ok(_) => {}
-                    Err(_) => malformed.push(id.to_owned()),
+                    Err(_) => malformed.push((id.to_owned(), "is no object".to_owned())),
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! The way from `/` to a lock directory, and who could change it.
 
-use super::{LockDirectory, unusable};
+use super::{LockDirectory, unusable, volume};
 use crate::disk::{self, MAX_LINKS, Sharing};
 use crate::error::{Code, Error, Result};
 use std::collections::HashMap;
@@ -86,7 +86,7 @@ fn go(directory: &Path, missing: Missing) -> Result<Option<Metadata>> {
     let mut left = steps(&absolute);
     let mut here = PathBuf::from("/");
     let mut links = 0;
-    refuse_playground(&here, &look(&here)?)?;
+    refuse_playground(&here, &look(&here)?, Role::OnTheWay)?;
     while let Some(step) = left.pop() {
         if step == ".." {
             here.pop();
@@ -102,7 +102,7 @@ fn go(directory: &Path, missing: Missing) -> Result<Option<Metadata>> {
             }
         };
         if !found.is_symlink() {
-            refuse_playground(&next, &found)?;
+            refuse_playground(&next, &found, if left.is_empty() { Role::Holds } else { Role::OnTheWay })?;
             here = next;
             continue;
         }
@@ -159,18 +159,34 @@ fn refuse_closed(directory: &Path) -> Result<()> {
     disk::refuse_closed_directory(directory).map_err(|error| unusable("use the lock directory", directory, &error))
 }
 
+/// What a directory is to the files that are looked after.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    OnTheWay,
+    Holds,
+}
+
 /// Refuses what others could fill with things of theirs.
-fn refuse_playground(path: &Path, found: &Metadata) -> Result<()> {
+fn refuse_playground(path: &Path, found: &Metadata, role: Role) -> Result<()> {
     if !found.is_dir() {
         let kind = disk::kind_of(found.file_type());
         return Err(refused(path, format_args!("lock files need a directory, and this is {kind}; remove it")));
     }
     refuse_stranger(path, found.uid())?;
-    if found.mode() & WRITABLE_FOR_ALL != 0 && found.mode() & STICKY == 0 {
-        let message = "everyone may replace what is in this directory, so no locks are safe there; run chmod o-w on it";
-        return Err(refused(path, message));
+    let is_open = found.mode() & WRITABLE_FOR_ALL != 0 && found.mode() & STICKY == 0;
+    if !is_open || volume::is_trusted(path) || (role == Role::OnTheWay && is_volume(found)) {
+        return Ok(());
     }
-    Ok(())
+    let message = "everyone may replace what is in this directory, so no locks are safe there; run chmod o-w on it, or, if no \
+                   other user can get to it and its mode can't be changed, name it as the trustedVolume or in \
+                   OAUTH_REFRESH_LOCK_TRUSTED_VOLUME";
+    Err(refused(path, message))
+}
+
+/// Whether it is root's, who made it for whoever is to use it, and nobody else is here to do so.
+fn is_volume(found: &Metadata) -> bool {
+    let is_roots = found.uid() == ROOT || Some(found.uid()) == user_without_a_number();
+    is_roots && volume::is_alone(user())
 }
 
 fn refuse_stranger(path: &Path, owner: u32) -> Result<()> {

@@ -130,7 +130,7 @@ impl Call {
                 (None, Err(Error::at(Code::IdentityMismatch, store.path(), message)))
             }
             Profile::Oauth(now) => (None, Ok(Swap::Superseded(now))),
-            Profile::Missing | Profile::NotOauth => (None, Ok(Swap::LoggedOut)),
+            Profile::Missing | Profile::NotOauth | Profile::Mistaken(_) => (None, Ok(Swap::LoggedOut)),
             Profile::NoStore => (None, Err(vanished(store))),
         })?
     }
@@ -162,7 +162,7 @@ impl Call {
                 Profile::NoStore if is_its_main && receipt.in_main => return (None, Err(vanished(main))),
                 Profile::Missing if receipt.in_main => Reason::LoggedOut,
                 Profile::NoStore | Profile::Missing => mirror::decide(None, received),
-                Profile::NotOauth => Reason::NonOauthExistingCredential,
+                Profile::NotOauth | Profile::Mistaken(_) => Reason::NonOauthExistingCredential,
                 Profile::Oauth(existing) if !is_for_one_client(existing, received) => {
                     Reason::IdentityMismatchOrRegression
                 }

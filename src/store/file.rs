@@ -3,7 +3,7 @@
 use crate::credential::Credential;
 use crate::digest::Digest;
 use crate::disk;
-use crate::document::{Document, Malformed};
+use crate::document::{Document, MISPLACED, Malformed};
 use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
 use crate::lock::{self, Guard, Recheck, Target};
@@ -220,8 +220,10 @@ impl FileStore {
     /// What it holds for a profile, as [`Self::read`] would say.
     pub fn profile_in(&self, document: Option<&Document>, profile_id: &str) -> Result<Profile> {
         let Some(document) = document else { return Ok(Profile::NoStore) };
-        let profile = document.profile(profile_id).map_err(|malformed| self.invalid(&malformed))?;
-        Ok(Profile::of(profile))
+        match document.profile(profile_id).map_err(|malformed| self.invalid(&malformed))? {
+            None if document.has_misplaced(profile_id) => Ok(Profile::Mistaken(MISPLACED)),
+            profile => Ok(Profile::of(profile)),
+        }
     }
 
     /// A lock file that can't be made beside the store means that the store can't be written.
