@@ -108,16 +108,22 @@ function storeFindings({ path, logins, malformed, unreadable, unwritable, debris
     const byUser = "Its agent has no logins until this user can read it.";
     found.push(error(code, path, `Its agent can't use it: ${bare(message, path)}.`, advice ?? byUser));
   }
-  for (const id of malformed)
+  for (const { profileId, why } of malformed)
     found.push(
-      error("store_invalid", path, `The profile ${id} is no object; calls for it are refused.`, "Log in anew."),
+      error(
+        "store_invalid",
+        path,
+        `The profile ${profileId} ${why}.`,
+        "Calls for it are refused. Correct it, or log in anew.",
+      ),
     );
   if (unwritable && logins.length > 0) {
     const meaning = `Nothing can be saved there, so nothing is refreshed: ${bare(unwritable.message, path)}.`;
     found.push(error("store_unwritable", path, meaning, "Make the file and its directory writable for this user."));
   }
-  for (const { profileId, provider, expires, spent } of logins) {
+  for (const { profileId, provider, expires, hasRefreshToken, spent } of logins) {
     const login = `${profileId} of ${provider}`;
+    if (!hasRefreshToken) found.push(noRefreshToken(path, login));
     if (spent) found.push(spentGeneration(path, login, spent));
     found.push(...expiry(path, login, expires));
   }
@@ -132,6 +138,14 @@ function storeFindings({ path, logins, malformed, unreadable, unwritable, debris
     );
   return found;
 }
+
+const noRefreshToken = (path, login) =>
+  warning(
+    "no_refresh_token",
+    path,
+    `${login} has no refresh token (\`refresh\`): it can't be refreshed by itself.`,
+    "Log in again, and store the refresh token that the provider gives; some give one only if asked for offline access.",
+  );
 
 function spentGeneration(path, login, spent) {
   const meaning = `The refresh token of ${login} was used before; a backup was put back, or a copy.`;

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
 import { resolveOAuthRefreshLockPath } from "../index.mjs";
+import engine from "../lib/engine.js";
 import { doctor } from "./doctor.mjs";
 import { stateDirectory } from "./state.mjs";
 import { status, watch } from "./status.mjs";
@@ -93,6 +94,7 @@ process.stdout.on("error", (error) => {
 const isJson = process.argv.includes("--json");
 
 try {
+  engine.refuseOldEngine();
   await program.parseAsync();
 } catch (error) {
   // Of commander's, which has told it.
