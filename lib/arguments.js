@@ -67,9 +67,9 @@ function key(providerId, profileId) {
 
 /** A function that comes before the options. `what` is what it may be besides. */
 function inOrder(name, value, options, isOther = () => false) {
-  const looksLikeOptions = (given) =>
-    typeof given === "object" && given !== null && REFRESH_OPTIONS.some((option) => Object.hasOwn(given, option));
-  if (typeof options === "function" || (typeof value === "object" && !isOther(value) && looksLikeOptions(value))) {
+  const isObject = typeof value === "object" && value !== null;
+  const isOptions = isObject && !isOther(value) && REFRESH_OPTIONS.some((option) => Object.hasOwn(value, option));
+  if (typeof options === "function" || isOptions) {
     throw invalid(`${name} must come before options; they seem to be swapped, or ${name} is missing`);
   }
 }

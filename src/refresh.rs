@@ -331,12 +331,13 @@ impl Call {
         let Profile::Oauth(credential) = profile else {
             *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
             return match profile {
-                Profile::Mistaken(why) => Err(self.mistaken(place, why)),
+                Profile::Mistaken(why) => Err(self.mistaken(place, Code::StoreInvalid, why)),
                 _ => Ok(None),
             };
         };
         if let Some(why) = mistake(credential.fields()) {
-            return Err(self.mistaken(place, why));
+            let code = credential.provider().map_or(Code::ProviderMismatch, |_| Code::StoreInvalid);
+            return Err(self.mistaken(place, code, why));
         }
         if self.is_of_provider(&credential) {
             *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(credential.clone());
@@ -347,9 +348,9 @@ impl Call {
     }
 
     /// There is no login to be had, and that is not for want of one.
-    fn mistaken(&self, place: Place, why: &str) -> Error {
+    fn mistaken(&self, place: Place, code: Code, why: &str) -> Error {
         let profile_id = self.key.profile_id().escape_debug();
-        Error::at(Code::StoreInvalid, self.store_at(place).path(), format_args!("the profile \"{profile_id}\" {why}"))
+        Error::at(code, self.store_at(place).path(), format_args!("the profile \"{profile_id}\" {why}"))
     }
 
     fn store_at(&self, place: Place) -> &Store {

@@ -1,10 +1,10 @@
 /** What the library refuses is an error of the doctor's, with the library's code; and what it takes is none. */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { chmodSync, chownSync, mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { resolveOAuthRefreshLockPath } from "oauth-refresh-lock";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { createHost, expired, PROFILE, PROVIDER } from "../support/host.mjs";
 import { cliJson } from "./cli.mjs";
 
@@ -134,7 +134,15 @@ function refused(host, uid, code, name) {
   expect(call(host, uid)).toBe(code);
 }
 
+/** A process of another user's: what of root's is open to everyone is a volume as long as none is there. */
+function somebodyElse() {
+  if (process.geteuid() !== 0) return;
+  const stranger = spawn(process.execPath, ["-e", "setInterval(() => {}, 1e9)"], { uid: STRANGER, gid: STRANGER });
+  onTestFinished(() => void stranger.kill("SIGKILL"));
+}
+
 test.each(CASES)("%s", (_, spoil, code, name) => {
+  somebodyElse();
   const host = createHost({ main: expired() });
   expect(errors(host)).toEqual([]);
   spoil(host);
