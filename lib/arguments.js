@@ -61,7 +61,9 @@ function key(providerId, profileId) {
   provider(providerId);
   id("profileId", profileId);
   if (providerId.startsWith(`${profileId}:`)) {
-    throw invalid("provider and profileId seem to be swapped; the provider comes first, then the profile id that begins with it");
+    throw invalid(
+      "provider and profileId seem to be swapped; the provider comes first, then the profile id that begins with it",
+    );
   }
 }
 

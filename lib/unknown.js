@@ -22,11 +22,11 @@ function refuseUnknown(name, given, known, { isOpen = false } = {}) {
   }
 }
 
-/** The name that differs from this one by a third of its letters at most, or begins or ends with it. */
+/** The name that differs from this one by a third of its letters at most, or contains it. */
 function nearest(member, known) {
   const plain = (text) => text.replace(/[_-]/g, "").toLowerCase();
   const given = plain(member.slice(0, MAX_SHOWN));
-  const isPart = (name) => given.length > 3 && (plain(name).startsWith(given) || plain(name).endsWith(given));
+  const isPart = (name) => given.length > 3 && plain(name).includes(given);
   const [best] = known
     .map((name) => ({ name, away: distance(given, plain(name)), most: Math.floor(name.length / 3) }))
     .filter(({ name, away, most }) => away <= most || isPart(name))
