@@ -75,7 +75,10 @@ export type RefreshFunction = (
 
 /** Where a key's lock lies and how long a caller waits. */
 export interface LockOptions {
-  /** State directory, absolute. Default: `OPENCLAW_STATE_DIR`, else `<home>/.openclaw`, else an existing `<home>/.clawdbot`. */
+  /**
+   * State directory, absolute. Default: `OPENCLAW_STATE_DIR`, else `<home>/.openclaw`, else an existing `<home>/.clawdbot`; with
+   * an agent's directory only if that is there.
+   */
   stateDir?: string;
   /** Lock base path, absolute, for a host that names its own. Default: {@link resolveOAuthRefreshLockPath}. */
   lockPath?: string;
@@ -83,6 +86,12 @@ export interface LockOptions {
   signal?: AbortSignal;
   /** The caller's patience in milliseconds, from the call on. Default 200,000. */
   timeoutMs?: number;
+  /**
+   * A directory, absolute, that no other user can get to, although its mode lets everyone write there and can't be changed: a
+   * container's volume, a Windows drive under WSL. It and what lies below it may be open to everyone; links and owners are
+   * checked all the same. Counts in this process from now on. Default: `OAUTH_REFRESH_LOCK_TRUSTED_VOLUME`.
+   */
+  trustedVolume?: string;
 }
 
 /**
@@ -112,7 +121,10 @@ export interface CredentialStore {
 
 /** Where the credentials of a refresh are, which of them count as expired, and how long things may take. */
 export interface RefreshOptions extends LockOptions {
-  /** The calling agent's directory, absolute; it holds its `auth-profiles.json`. Default: the main agent's. */
+  /**
+   * The calling agent's directory, absolute; it holds its `auth-profiles.json`. Default: the main agent's. Outside OpenClaw give
+   * {@link LockOptions.stateDir} as well.
+   */
   agentDir?: string;
   /** The main agent's directory, absolute. Default: `OPENCLAW_AGENT_DIR`, `PI_CODING_AGENT_DIR`, else `<stateDir>/agents/main/agent`. */
   mainAgentDir?: string;
@@ -493,7 +505,7 @@ export interface OAuthRefreshLockReport {
 
 /** What each means and what to do about it: [errors by code](errors.md). */
 export type ErrorCode =
-  /** An argument or option is of the wrong type or out of range. Nothing was done. */
+  /** An argument or option is of the wrong type, out of range, unknown or in the wrong place; or a default path needs a directory that is not there. Nothing was done. */
   | "invalid_argument"
   /** The refresh function calls for the key that it is refreshing. */
   | "nested_call"
@@ -511,11 +523,11 @@ export type ErrorCode =
   | "invalid_refresh_result"
   /** The refresh function's result belongs to another account, tenant or provider. Nothing was written. */
   | "identity_mismatch"
-  /** The stored profile belongs to another provider than the call. */
+  /** The stored profile belongs to another provider than the call, or names none. */
   | "provider_mismatch"
   /** A store could not be read. Of a host's: `load` threw (`cause`) or did not return within 30 s. */
   | "store_unreadable"
-  /** A store is torn, no JSON, or not of the known shape; or the credential in it is larger than 40 KiB. */
+  /** A store is torn, no JSON, or not of the known shape; or the credential in it is larger than 40 KiB, or was meant for a login and is none. */
   | "store_invalid"
   /** A store is larger than 64 MiB. */
   | "store_too_large"
@@ -551,7 +563,7 @@ export type ErrorCode =
   | "provider_answer_lost"
   /** The lock file or its directory can't be used. */
   | "lock_unavailable"
-  /** No native addon for this platform could be loaded. */
+  /** No native addon for this platform could be loaded, or Node is older than 20. */
   | "addon_unavailable"
   /** A defect of this package. */
   | "internal";

@@ -28,7 +28,7 @@ const of = (language) => blocks.filter((block) => block.language === language).m
 
 test("the documents are there, and every code block says what it is", () => {
   expect(DOCUMENTS).toEqual(expect.arrayContaining(["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]));
-  expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(["diff", "js", "sh", "text"]));
+  expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(["diff", "ini", "js", "sh", "text", "yaml"]));
 });
 
 /** The login that each example refreshes, in a document's order; `null`: none. */

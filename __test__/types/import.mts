@@ -58,6 +58,7 @@ const everything: RefreshOptions = {
   mainAgentDir: "/state/agents/main/agent",
   stateDir: "/state",
   lockPath: "/state/locks/mine",
+  trustedVolume: "/state",
   signal: AbortSignal.timeout(1_000),
   timeoutMs: 1_000,
   callTimeoutMs: 1_000,

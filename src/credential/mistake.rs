@@ -24,7 +24,9 @@ pub fn mistake(profile: &Map<String, Value>) -> Option<&'static str> {
         };
     }
     match profile.get("type").or_else(|| profile.get("mode")) {
-        None | Some(Value::Null) if has(&OWN) || has(&RAW) => Some("has no `type`; an OAuth login has \"type\": \"oauth\""),
+        None | Some(Value::Null) if has(&OWN) || has(&RAW) => {
+            Some("has no `type`; an OAuth login has \"type\": \"oauth\"")
+        }
         Some(Value::String(given)) if is_meant_for_oauth(given) => {
             Some("has a `type` that is spelled otherwise than \"oauth\", in lower case; correct it")
         }
