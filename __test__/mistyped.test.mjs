@@ -70,7 +70,7 @@ describe("an option that there is not", () => {
     ],
     [
       "a request",
-      (host) => refreshAs(host, "main", { ...ENDPOINT, clientid: "c" }),
+      (host) => refreshAs(host, "main", { ...ENDPOINT, clientid: "c" }, { timeoutMs: 50 }),
       'refresh has no member "clientid"; did you mean "clientId"?',
     ],
     [
