@@ -1,6 +1,6 @@
 //! The text of an `auth-profiles.json`, edited one profile at a time.
 //!
-//! A write cuts one value out of the text and puts another in; every other byte stays as it was. So number spelling, key
+//! A write cuts values out of the text and puts others in; every other byte stays as it was. So number spelling, key
 //! order, unknown fields, escapes that are no valid text and everything else we do not own survives by construction.
 
 use crate::credential::{is_oauth, mistake};
@@ -113,33 +113,53 @@ impl Document {
     /// The whole text with `profile` put in place of the one of this id, or added as the last.
     #[must_use]
     pub fn with_profile(&self, id: &str, profile: &Fields) -> Zeroizing<String> {
-        let value = profile.to_pretty(PROFILE_INDENT);
+        let laid_out = || profile.to_pretty(PROFILE_INDENT);
         let Some(profiles) = &self.profiles else {
-            let profiles = format!("{{\n    {}: {}\n  }}", quoted(id), *value);
+            let profiles = Zeroizing::new(format!("{{\n    {}: {}\n  }}", quoted(id), *laid_out()));
             return self.splice_member(&self.root, "  ", "profiles", &profiles);
         };
         match profiles.value(id) {
-            Some(place) => self.splice(place, &value),
-            None => self.splice_member(profiles, "    ", id, &value),
+            Some(place) => match self.changes(place.clone(), profile) {
+                Some(changes) => self.splice(&changes),
+                None => self.splice(&[(place, &laid_out())]),
+            },
+            None => self.splice_member(profiles, "    ", id, &laid_out()),
         }
+    }
+
+    /// The values to change in the object at `place` to make it `new`, if both have the same members: so its layout stays.
+    fn changes<'a>(&self, place: Range<usize>, new: &'a Fields) -> Option<Vec<(Range<usize>, &'a str)>> {
+        let old = Object::parse(&self.text, place).ok().filter(|old| old.places.len() == new.names().count())?;
+        let changed = new.names().map(|name| Some((old.value(name)?, new.spelled(name)?)));
+        let mut changes = changed.collect::<Option<Vec<_>>>()?;
+        changes.sort_by_key(|(at, _)| at.start);
+        Some(changes)
     }
 
     /// Adds a member behind an object's last.
     fn splice_member(&self, object: &Object, indent: &str, key: &str, value: &str) -> Zeroizing<String> {
         let key = quoted(key);
         if let Some(last) = object.values.last() {
-            return self.splice(last.end..last.end, &format!(",\n{indent}{key}: {value}"));
+            let member = Zeroizing::new(format!(",\n{indent}{key}: {value}"));
+            return self.splice(&[(last.end..last.end, &member)]);
         }
         let closing = &indent[2..];
-        self.splice(object.span.clone(), &format!("{{\n{indent}{key}: {value}\n{closing}}}"))
+        let members = Zeroizing::new(format!("{{\n{indent}{key}: {value}\n{closing}}}"));
+        self.splice(&[(object.span.clone(), &members)])
     }
 
-    fn splice(&self, at: Range<usize>, new: &str) -> Zeroizing<String> {
-        let mut text = String::with_capacity(self.text.len() - at.len() + new.len());
-        text.push_str(&self.text[..at.start]);
-        text.push_str(new);
-        text.push_str(&self.text[at.end..]);
-        Zeroizing::new(text)
+    /// Puts new pieces in the place of others, in order.
+    fn splice(&self, pieces: &[(Range<usize>, &str)]) -> Zeroizing<String> {
+        let added: usize = pieces.iter().map(|(_, new)| new.len()).sum();
+        let mut text = Zeroizing::new(String::with_capacity(self.text.len() + added));
+        let mut rest = 0;
+        for (at, new) in pieces {
+            text.push_str(&self.text[rest..at.start]);
+            text.push_str(new);
+            rest = at.end;
+        }
+        text.push_str(&self.text[rest..]);
+        text
     }
 }
 
@@ -238,8 +258,18 @@ mod tests {
     fn replaces_one_profile_and_leaves_every_other_byte() {
         let text = "{ \"version\":1.0,\n\t\"profiles\" : {\"a\": {\"n\": 1e2, \"\\ud800\":\"\\ud800\"},\n\"b\":{}, \"\\ud800\": 7 } ,\"order\":[ 0.10 ]}\n\n";
         let changed = document(text).with_profile("b", &map(json!({"type": "oauth", "n": [1, {"x": "y\n"}]})));
-        let new = "{\n      \"type\": \"oauth\",\n      \"n\": [\n        1,\n        {\n          \"x\": \"y\\n\"\n        }\n      ]\n    }";
+        let new = "{\n      \"type\": \"oauth\",\n      \"n\": [1,{\"x\":\"y\\n\"}]\n    }";
         assert_eq!(*changed, text.replace("\"b\":{}", &format!("\"b\":{new}")));
+    }
+
+    #[test]
+    fn a_profile_with_the_same_members_keeps_its_layout_and_their_order() {
+        let text = "{\"profiles\":{\"b\":{ \"n\" :1, \"x\":[ 1,\n 2 ] ,\"\\u006e\": 1.0 }}}";
+        let changed =
+            document(text).with_profile("b", &Fields::parse("{\"x\":[ 1,\n 2 ],\"n\":\"new\"}").expect("fields"));
+        assert_eq!(*changed, text.replace("1.0", "\"new\""));
+        let added = document(text).with_profile("b", &Fields::parse(r#"{"y":1,"n":2}"#).expect("fields"));
+        assert_eq!(*added, "{\"profiles\":{\"b\":{\n      \"y\": 1,\n      \"n\": 2\n    }}}");
     }
 
     #[test]

@@ -132,15 +132,28 @@ impl Fields {
         format!("{{{}}}", members.join(","))
     }
 
-    /// The object's text as `JSON.stringify(…, null, 2)` lays it out, `indent` spaces deep.
+    /// The same without white space between its parts. What a credential counts is counted of this: whoever writes its store
+    /// lays it out as they like.
+    #[must_use]
+    pub fn to_compact(&self) -> Zeroizing<String> {
+        compact(&Zeroizing::new(self.to_json()))
+    }
+
+    /// The object's text with one member a line, `indent` spaces deep. Values stand as they are spelled.
     #[must_use]
     pub fn to_pretty(&self, indent: usize) -> Zeroizing<String> {
-        let flat = Zeroizing::new(self.to_json());
-        Zeroizing::new(lay_out(&flat, indent))
+        let line = |member: &Member| format!("\n{:1$}{2}: {3}", "", indent + 2, member.spelled_name, member.spelled);
+        let members = Zeroizing::new(self.members.values().map(line).collect::<Vec<_>>());
+        if members.is_empty() {
+            return Zeroizing::new("{}".to_owned());
+        }
+        let members = Zeroizing::new(members.join(","));
+        Zeroizing::new(format!("{{{}\n{:2$}}}", *members, "", indent))
     }
 
     fn put(&mut self, name: String, spelled_name: &str, spelled: &str) {
-        let understood = serde_json::from_str(spelled).unwrap_or_else(|_| Value::from(spelled));
+        // What can't be understood, as it is nested too deep, is compared as text: its layout must not count.
+        let understood = serde_json::from_str(spelled).unwrap_or_else(|_| Value::from(compact(spelled).as_str()));
         self.values.insert(name.clone(), understood);
         match self.members.entry(Name(name)) {
             Entry::Occupied(member) => {
@@ -215,53 +228,20 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// Lays well-formed JSON out anew, two spaces a level, and leaves every scalar as it is spelled.
-fn lay_out(json: &str, indent: usize) -> String {
-    let mut out = String::with_capacity(json.len() * 2);
-    let mut depth = indent;
-    let mut rest = json.chars().peekable();
-    let mut in_string = false;
-    let line = |out: &mut String, depth: usize| {
-        out.push('\n');
-        out.extend(std::iter::repeat_n(' ', depth));
-    };
-    while let Some(next) = rest.next() {
-        match next {
-            _ if in_string => {
-                out.push(next);
-                match next {
-                    '\\' => out.extend(rest.next()),
-                    '"' => in_string = false,
-                    _ => {}
-                }
-            }
-            '"' => {
-                in_string = true;
-                out.push(next);
-            }
-            '{' | '[' => {
-                out.push(next);
-                while rest.next_if(char::is_ascii_whitespace).is_some() {}
-                if let Some(closing) = rest.next_if(|next| matches!(next, '}' | ']')) {
-                    out.push(closing);
-                } else {
-                    depth += 2;
-                    line(&mut out, depth);
-                }
-            }
-            '}' | ']' => {
-                depth = depth.saturating_sub(2);
-                line(&mut out, depth);
-                out.push(next);
-            }
-            ',' => {
-                out.push(next);
-                line(&mut out, depth);
-            }
-            ':' => out.push_str(": "),
-            _ if next.is_ascii_whitespace() => {}
-            _ => out.push(next),
+/// Takes the white space out of well-formed JSON, but for that in strings.
+fn compact(json: &str) -> Zeroizing<String> {
+    let mut out = Zeroizing::new(String::with_capacity(json.len()));
+    let (mut in_string, mut is_escaped) = (false, false);
+    for next in json.chars() {
+        if in_string {
+            in_string = next != '"' || is_escaped;
+            is_escaped = next == '\\' && !is_escaped;
+        } else if next.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = next == '"';
         }
+        out.push(next);
     }
     out
 }
@@ -324,10 +304,28 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn lays_out_as_json_stringify_does() {
-        let value = json!({"a": [], "b": {}, "c": [1, {"d": "x, {y}: \"z\\"}], "e": null});
-        let spaced = "{ \"a\" : [ ] , \"b\":{\n},\"c\":[1,{\"d\":\"x, {y}: \\\"z\\\\\"}],\"e\":null }";
-        assert_eq!(*Fields::parse(spaced).expect("an object").to_pretty(0), format!("{value:#}"));
+    fn lays_members_out_as_json_stringify_does_and_their_values_not_at_all() {
+        let text = "{ \"a\" : [ ] , \"b\":{\n},\"c\":[1,{\"d\":\"x, {y}: \\\"z\\\\\"}],\"e\":null }";
+        let expected =
+            "{\n    \"a\": [ ],\n    \"b\": {\n},\n    \"c\": [1,{\"d\":\"x, {y}: \\\"z\\\\\"}],\n    \"e\": null\n  }";
+        assert_eq!(*Fields::parse(text).expect("an object").to_pretty(2), expected);
+        assert_eq!(*Fields::default().to_pretty(2), "{}");
+    }
+
+    #[test]
+    fn no_layout_counts_in_the_compact_text() {
+        let value = json!({"a": [], "b": {}, "c": [1, {"d": "x, {y} : \"z \\"}, " \\\" "], "e": null});
+        let spaced = Fields::parse(&format!("{value:#}").replace('\n', "\r\n\t")).expect("an object");
+        assert_eq!(*spaced.to_compact(), value.to_string());
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_the_same_in_any_layout() {
+        let nested = |space: &str| {
+            let (open, close) = (format!("[{space}").repeat(200), format!("{space}]").repeat(200));
+            Fields::parse(&format!("{{\"a\":{open}\"x y\"{close}}}")).expect("an object")
+        };
+        assert_eq!(nested(""), nested("\n  "));
     }
 
     #[test]

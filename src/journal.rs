@@ -20,7 +20,7 @@ use crate::digest::Digest;
 use crate::disk::{self, PreallocatedFile};
 use crate::error::{Code, Error, Result};
 use crate::lock::{self, term};
-use crate::record::Record;
+use crate::record::{Record, Sealed};
 use std::io;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -34,8 +34,8 @@ pub const MAX_CREDENTIAL_BYTES: usize = 40 << 10;
 /// How often a reader without the lock looks for a record that stands still. It changes some times a minute at most.
 const MAX_LOOKS: u32 = 100;
 
-/// What a record grows by besides a credential: the paths of its stores, the names of its fields, a claim, a failure.
-const SPARE_BYTES: usize = 24 << 10;
+/// What a record grows by besides a credential and the words of its claim: digests, numbers, names of fields.
+const SPARE_BYTES: usize = 8 << 10;
 
 const MAGIC: &[u8; 4] = b"ORLJ";
 const HEADER_BYTES: usize = 4 + 4 + 8 + 4 + 32;
@@ -136,15 +136,18 @@ impl Journal {
         &self.record
     }
 
-    /// Makes room for another credential of [`MAX_CREDENTIAL_BYTES`]: what is superseded goes, oldest first, and
-    /// nothing else.
+    /// Makes room for another credential of [`MAX_CREDENTIAL_BYTES`], and for these words of its claim (profile id, stores' paths)
+    /// and receipt: what is superseded goes, oldest first, and nothing else.
     ///
     /// # Errors
-    /// [`Code::JournalUnusable`] if that is not enough.
-    pub fn make_room(&mut self) -> Result<()> {
+    /// [`Code::JournalUnusable`] if that is not enough; [`Code::InvalidArgument`] if the words are too long for any journal.
+    pub fn make_room(&mut self, words: &[&str]) -> Result<()> {
+        let words = words.iter().map(|word| 2 * Sealed::text_bytes(word)).sum::<usize>();
         let has_room = |record: &Record| {
-            let used = serde_json::to_vec(record).map_or(usize::MAX, |text| Zeroizing::new(text).len());
-            used.saturating_add(MAX_CREDENTIAL_BYTES + SPARE_BYTES) <= SLOT_BYTES - HEADER_BYTES
+            // Another claim takes this one's place.
+            let record = Record { claim: None, ..record.clone() };
+            let used = serde_json::to_vec(&record).map_or(usize::MAX, |text| Zeroizing::new(text).len());
+            used.saturating_add(MAX_CREDENTIAL_BYTES + SPARE_BYTES + words) <= SLOT_BYTES - HEADER_BYTES
         };
         if has_room(&self.record) {
             return Ok(());
@@ -155,6 +158,10 @@ impl Journal {
                 self.write(record, true)?;
                 return self.wipe_previous();
             }
+        }
+        if record.receipts().is_empty() {
+            let message = "the profile id and the paths of the stores are too long to be kept in a journal";
+            return Err(Error::new(Code::InvalidArgument, message));
         }
         let mut stores: Vec<_> = record.receipts().iter().map(|one| one.store.display().to_string()).collect();
         stores.dedup();
@@ -315,7 +322,7 @@ mod tests {
     use crate::credential::tests::credential;
     use crate::credential::{Credential, Generation};
     use crate::ledger::Ledger;
-    use crate::record::{ClaimRecord, FailureRecord, Lifetime, LostWith, Pause, Receipt, Sealed, State, Verdict};
+    use crate::record::{ClaimRecord, FailureRecord, Lifetime, LostWith, Pause, Receipt, State, Verdict};
     use serde_json::json;
     use std::fs;
     use std::path::PathBuf;
@@ -445,7 +452,7 @@ mod tests {
             let mut record = journal.record().clone();
             record.receive(Generation::of("spent"), Receipt { superseded, ..receipt(&credential(large)) });
             journal.write(record, false).expect("room");
-            if !matches!(journal.make_room(), Ok(()) if waiting(journal).len() > kept.len()) {
+            if !matches!(journal.make_room(&[]), Ok(()) if waiting(journal).len() > kept.len()) {
                 return kept;
             }
         }
@@ -461,8 +468,41 @@ mod tests {
         let mut journal = Journal::open(&base(&directory), 0).expect("opened");
         let kept = fill(&mut journal, false);
         assert!(!kept.is_empty());
-        assert_eq!(journal.make_room().map_err(|error| error.code), Err(Code::JournalUnusable));
+        assert_eq!(journal.make_room(&[]).map_err(|error| error.code), Err(Code::JournalUnusable));
         assert_eq!(waiting(&journal)[..kept.len()], kept);
+    }
+
+    #[test]
+    fn words_for_which_there_is_room_are_recorded_with_the_largest_credential_and_longer_ones_are_refused() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut journal = Journal::open(&base(&directory), 0).expect("opened");
+        let (mut room, mut too_long) = (0, SLOT_BYTES);
+        while too_long - room > 1 {
+            let between = usize::midpoint(room, too_long);
+            match journal.make_room(&[&"x".repeat(between)]) {
+                Ok(()) => room = between,
+                Err(error) => {
+                    assert_eq!(error.code, Code::InvalidArgument);
+                    too_long = between;
+                }
+            }
+        }
+        // An id of 12 KiB is no problem.
+        assert!(room > 12 << 10, "{room}");
+        let word = "x".repeat(room);
+        let claimed = record(State::Claimed, None);
+        let claim = claimed.claim.clone().map(|claim| ClaimRecord { profile: Some(word), ..claim });
+        let access = "x".repeat(MAX_CREDENTIAL_BYTES - 100);
+        let largest = credential(json!({"type": "oauth", "access": access}));
+        let receipts = vec![receipt(&largest)];
+        for _ in 0..2 {
+            let record = Record { claim: claim.clone(), receipts: receipts.clone(), ..claimed.clone() };
+            journal.write(record, false).expect("room");
+            journal
+                .write(Record { receipts: Vec::new(), claim: claim.clone(), ..claimed.clone() }, false)
+                .expect("room");
+            journal.make_room(&[&"x".repeat(room - 1024)]).expect("room");
+        }
     }
 
     #[test]

@@ -473,7 +473,7 @@ impl Sealed {
     /// Seals a credential.
     #[must_use]
     pub fn new(credential: &Credential) -> Self {
-        Self(Zeroizing::new(credential.to_json()))
+        Self(credential.members().to_compact())
     }
 
     /// How many bytes the journal needs for it.

@@ -163,7 +163,8 @@ impl Call {
             owner.journal.write(record, true)?;
         }
         self.refuse_unsavable(&owner)?;
-        owner.journal.make_room()?;
+        let paths = [self.store_at(owner.place).path(), self.main_store().path()].map(|path| path.to_string_lossy());
+        owner.journal.make_room(&[self.key.profile_id(), &paths[0], &paths[1]])?;
         owner.others = self.hosted_under_other_names(&owner)?;
         let claims = grant::lock_claims(&self.lock_base)?;
         if self.is_replaced(owner.held.generation())? {

@@ -219,9 +219,11 @@ pub fn store_without() -> String {
     format!("{BEFORE}{BEHIND}")
 }
 
-/// As `JSON.stringify(…, null, 2)` lays a profile out at its depth.
+/// As we lay a profile out: one member a line, and values as they are spelled.
 pub fn laid_out(profile: &Value) -> String {
-    format!("{profile:#}").replace('\n', "\n    ")
+    let line = |(name, value): (&String, &Value)| format!("\n      {}: {value}", json!(name));
+    let members: Vec<_> = profile.as_object().unwrap().iter().map(line).collect();
+    if members.is_empty() { "{}".to_owned() } else { format!("{{{}\n    }}", members.join(",")) }
 }
 
 /// A credential of this generation that expires so many milliseconds from [`NOW`].
