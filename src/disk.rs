@@ -5,9 +5,11 @@
 #![allow(clippy::disallowed_methods, reason = "this is the place they are disallowed in favour of")]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+#[cfg(not(unix))]
+use std::io::Write;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 pub mod exclusive;
 #[cfg(feature = "faults")]
@@ -35,11 +37,15 @@ use fault::point;
 
 pub mod exposed;
 mod permanent;
+#[cfg(unix)]
+use permanent::of_another as misowned;
 pub use permanent::{Sharing, open_lock, open_permanent, open_to_look};
-
-/// How long to wait before a refused rename is tried again; doubled each time, up to a second in all.
-const FIRST_RENAME_PAUSE: Duration = Duration::from_millis(4);
-const LAST_RENAME_PAUSE: Duration = Duration::from_millis(512);
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod pinned;
+mod replace;
+pub use replace::{Readers, abandon_replacement, refuse_irreplaceable, replace, temporary_beside, try_replace};
+#[cfg(unix)]
+mod rights;
 
 /// As many symbolic links as Linux follows before it says `ELOOP`.
 pub(crate) const MAX_LINKS: usize = 40;
@@ -217,105 +223,29 @@ pub fn read_at(file: &File, path: &Path, offset: u64, length: usize) -> io::Resu
 
 /// Follows the chain of symbolic links at `path` to what it finally names, which need not exist.
 pub fn follow_links(path: &Path) -> io::Result<PathBuf> {
-    let mut target = path.to_owned();
+    links(path).map(|(_, target)| target)
+}
+
+/// The symbolic links of the chain at `path`, and what it finally names, which need not exist.
+pub fn links(path: &Path) -> io::Result<(Vec<PathBuf>, PathBuf)> {
+    let (mut links, mut target) = (Vec::new(), path.to_owned());
     for _ in 0..MAX_LINKS {
         match fs::symlink_metadata(&target) {
             Ok(found) if found.is_symlink() => match fs::read_link(&target) {
-                Ok(next) => target = target.parent().map_or_else(|| next.clone(), |parent| parent.join(&next)),
+                Ok(next) => {
+                    let next = target.parent().map_or_else(|| next.clone(), |parent| parent.join(&next));
+                    links.push(std::mem::replace(&mut target, next));
+                }
                 // Something else has taken its place meanwhile, or nothing: look again.
                 Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {}
                 Err(error) => return Err(error),
             },
-            Ok(_) => return Ok(target),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(target),
+            Ok(_) => return Ok((links, target)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((links, target)),
             Err(error) => return Err(error),
         }
     }
     Err(io::Error::other("too many levels of symbolic links"))
-}
-
-/// Replaces the file at `path` in one step: a reader sees the old bytes or the new ones, and a power cut too.
-///
-/// `path` must not be a symbolic link. The file's mode is kept; a new file gets 0600. The caller holds this term of the lock
-/// that makes it the only writer, so the temporary file beside it has a fixed name, and one left by a death is replaced.
-/// Before it takes its place, `may_go_on` is asked whether a later term has begun.
-pub fn replace(path: &Path, term: u32, bytes: &[u8], may_go_on: impl FnOnce() -> bool) -> io::Result<()> {
-    let temporary = temporary_beside(path, term);
-    let written = write_temporary(&temporary, path, bytes).and_then(|()| {
-        if may_go_on() {
-            return rename(&temporary, path);
-        }
-        Err(io::Error::new(io::ErrorKind::TimedOut, "this process was stuck, and another has taken over"))
-    });
-    if written.is_err() {
-        let _ = remove(&temporary);
-    }
-    written?;
-    sync_parent(path)
-}
-
-/// Sees to it that a replacement that was begun in an earlier term never takes place.
-pub fn abandon_replacement(path: &Path, term: u32) -> io::Result<()> {
-    remove(&temporary_beside(path, term))
-}
-
-/// Renames, again and again for a while where another program that has the file open makes it fail (Windows).
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    let mut pause = FIRST_RENAME_PAUSE;
-    loop {
-        let error = match point("rename", to).and_then(|()| fs::rename(from, to)) {
-            Ok(()) => return Ok(()),
-            Err(error) => error,
-        };
-        if !is_busy(&error) || pause > LAST_RENAME_PAUSE {
-            return Err(error);
-        }
-        std::thread::sleep(pause);
-        pause *= 2;
-    }
-}
-
-/// Whether another program has the file open, in a way that keeps us from it for a while.
-fn is_busy(error: &io::Error) -> bool {
-    /// Windows: `ERROR_ACCESS_DENIED`, `ERROR_SHARING_VIOLATION`, `ERROR_LOCK_VIOLATION`.
-    const BUSY: [i32; 3] = [5, 32, 33];
-    let is_held = cfg!(windows) && error.raw_os_error().is_some_and(|code| BUSY.contains(&code));
-    is_held || error.kind() == io::ErrorKind::ResourceBusy
-}
-
-/// The temporary file by which [`replace`] writes.
-#[must_use]
-pub fn temporary_beside(path: &Path, term: u32) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(if term == 0 {
-        ".oauth-refresh-lock.tmp".to_owned()
-    } else {
-        format!(".oauth-refresh-lock.t{term}.tmp")
-    });
-    path.with_file_name(name)
-}
-
-fn write_temporary(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    #[cfg(not(unix))]
-    let _ = path;
-    remove(temporary)?;
-    point("create", temporary)?;
-    let mut file = options().write(true).create_new(true).open(temporary)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Set, not only asked for at creation: the umask takes bits away.
-        let mode = fs::metadata(path).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
-        point("chmod", temporary)?;
-        file.set_permissions(fs::Permissions::from_mode(mode))?;
-    }
-    let allowed = fault::write("write", temporary, bytes.len())?;
-    file.write_all(&bytes[..allowed])?;
-    if allowed < bytes.len() {
-        return Err(io::ErrorKind::StorageFull.into());
-    }
-    point("sync", temporary)?;
-    file.sync_all()
 }
 
 /// Removes a file; one that is not there is removed already.
@@ -325,20 +255,6 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Refuses a file that can't be replaced, or a directory that takes no new file, before anything depends on it.
-pub fn probe_replace(path: &Path) -> io::Result<()> {
-    point("probe", path)?;
-    #[cfg(unix)]
-    for target in [Some(path), path.parent()].into_iter().flatten() {
-        match rustix::fs::access(target, rustix::fs::Access::WRITE_OK) {
-            // It is made when it is written.
-            Err(rustix::io::Errno::NOENT) | Ok(()) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// Refuses a directory that this process may not list, or not put files into.

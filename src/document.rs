@@ -84,6 +84,12 @@ impl Document {
         profile.map(Some).ok_or_else(|| Malformed("the profile is no object".into()))
     }
 
+    /// Whether there is a profile of this id, whatever it is.
+    #[must_use]
+    pub fn has_profile(&self, id: &str) -> bool {
+        self.profiles.as_ref().is_some_and(|profiles| profiles.value(id).is_some())
+    }
+
     /// All profiles that are objects, whatever their ids.
     pub fn profiles(&self) -> impl Iterator<Item = Fields> {
         let values = self.profiles.as_ref().map_or(&[][..], |profiles| &profiles.values);

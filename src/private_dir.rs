@@ -1,4 +1,5 @@
-//! The directory that lock files lie in: nobody may decide what lies there but its user, root, and whom these let.
+//! The directories that lock files and stores lie in: nobody may decide what lies there but their user, root, and whom these
+//! let.
 //!
 //! [`check`] comes before any lock file is opened. On Unix it goes from `/` to the directory step by step, through
 //! every symbolic link, and refuses, with the reason and the path at fault:
@@ -79,6 +80,25 @@ pub fn look(directory: &Path) -> Result<Option<LockDirectory>> {
     return way::look_at(directory);
     #[cfg(not(unix))]
     Ok(directory.is_dir().then_some(LockDirectory { sharing: Sharing::Private, device: 0 }))
+}
+
+/// Refuses a name of a store (its file, or a symbolic link on the way to that) if somebody else could have put it there, or
+/// could put another file or link in its place: of its directory's way all holds that holds of a lock directory's, but that the
+/// directory may be a symbolic link.
+///
+/// A group that may write there can put another file of ours there, but no link, nor a file of its own. So no profile is added
+/// to a file that others may read: it becomes its owner's alone.
+pub fn check_store(name: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        let told = |error: Error| Error { code: Code::StoreUnwritable, ..error };
+        way::check_store(name).map_err(told)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = name;
+        Ok(())
+    }
 }
 
 /// Opens a lock file in a directory that was checked, creating it if need be.

@@ -153,10 +153,10 @@ impl Store {
         }
     }
 
-    /// Refuses a store that can't be written, before anything depends on it. A host's can't be tried.
-    pub fn refuse_read_only(&self) -> Result<()> {
+    /// Refuses a store that can't be written, before anything depends on it, by trying. A host's can't be tried.
+    pub fn refuse_unwritable(&self) -> Result<()> {
         match self {
-            Self::File(file) => file.refuse_read_only(),
+            Self::File(file) => file.refuse_unwritable(),
             Self::Host(_) | Self::Elsewhere(_) => Ok(()),
         }
     }

@@ -201,7 +201,7 @@ fn a_symbolic_link_on_the_way_to_nothing_or_in_a_ring_is_refused() {
     link(&place.path("one"), "two");
     link(&place.path("two"), "one");
     for name in ["dangling", "one"] {
-        assert_refused(&place.path(name).join("locks/key"), &place.path(name), "cannot get to the lock directory");
+        assert_refused(&place.path(name).join("locks/key"), &place.path(name), "cannot get to the directory");
     }
 }
 

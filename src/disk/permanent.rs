@@ -150,7 +150,7 @@ fn misplaced(found: fs::FileType) -> io::Error {
 }
 
 #[cfg(unix)]
-fn of_another(owner: u32) -> io::Error {
+pub(super) fn of_another(owner: u32) -> io::Error {
     let message = format!("it belongs to another user (uid {owner}); remove it, or run as that user");
     io::Error::new(io::ErrorKind::PermissionDenied, message)
 }

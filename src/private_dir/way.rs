@@ -1,4 +1,4 @@
-//! The way from `/` to a lock directory, and who could change it.
+//! The way from `/` to a directory of locks or a store, and who could change it.
 
 use super::{LockDirectory, unusable, volume};
 use crate::disk::{self, MAX_LINKS, Sharing};
@@ -56,12 +56,17 @@ pub(super) fn check(directory: &Path) -> Result<LockDirectory> {
         return Err(unreachable(directory, &io::ErrorKind::NotFound.into()));
     };
     let seen = Seen::of(&found);
+    remember(directory, Some(seen));
+    Ok(seen.verdict())
+}
+
+fn remember(directory: &Path, seen: Option<Seen>) {
+    let Some(seen) = seen else { return };
     let mut good = good();
     if good.len() >= MAX_REMEMBERED {
         good.clear();
     }
     good.insert(directory.to_owned(), seen);
-    Ok(seen.verdict())
 }
 
 pub(super) fn look_at(directory: &Path) -> Result<Option<LockDirectory>> {
@@ -72,11 +77,33 @@ pub(super) fn look_at(directory: &Path) -> Result<Option<LockDirectory>> {
     Ok(found.map(|found| Seen::of(&found).verdict()))
 }
 
+/// Refuses a name of a store if somebody else could have put it there, or could put another file or link in its place.
+///
+/// A directory that was good is looked at again only if another one is there by now, or it has another mode or owner: that
+/// costs one `stat`.
+pub(super) fn check_store(name: &Path) -> Result<()> {
+    if let Some(directory) = name.parent() {
+        // Of what is at the other end, where it is a symbolic link.
+        let seen = fs::metadata(directory).ok().map(|found| Seen::of(&found));
+        if seen.is_none() || good().get(directory).copied() != seen {
+            let found = go(directory, Missing::Store)?;
+            remember(directory, found.as_ref().map(Seen::of));
+        }
+    }
+    match look_for(name)? {
+        Some(found) if found.is_symlink() => refuse_stranger(name, found.uid()),
+        _ => Ok(()),
+    }
+}
+
 /// What to do about directories that are not there yet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Missing {
     Make,
+    /// Refuse them if they could not be made.
     Leave,
+    /// Leave them: it is a store's directory, which may be a symbolic link, and is tried by other means.
+    Store,
 }
 
 /// Goes to the directory, and refuses to pass where somebody else could change the way. `None` if it is missing, is left so,
@@ -100,13 +127,14 @@ fn go(directory: &Path, missing: Missing) -> Result<Option<Metadata>> {
                 refuse_closed(&here)?;
                 return Ok(None);
             }
+            (None, Missing::Store) => return Ok(None),
         };
         if !found.is_symlink() {
             refuse_playground(&next, &found, if left.is_empty() { Role::Holds } else { Role::OnTheWay })?;
             here = next;
             continue;
         }
-        if left.is_empty() {
+        if left.is_empty() && missing != Missing::Store {
             return Err(refused(&next, "the lock directory is a symbolic link; give the directory that it names"));
         }
         refuse_stranger(&next, found.uid())?;
@@ -115,7 +143,7 @@ fn go(directory: &Path, missing: Missing) -> Result<Option<Metadata>> {
         let target =
             fs::metadata(&next).and_then(|_| fs::read_link(&next)).map_err(|error| unreachable(&next, &error))?;
         if links > MAX_LINKS {
-            return Err(refused(&next, "too many symbolic links on the way to the lock directory"));
+            return Err(refused(&next, "too many symbolic links on the way to this directory"));
         }
         if target.is_absolute() {
             here = PathBuf::from("/");
@@ -170,14 +198,14 @@ enum Role {
 fn refuse_playground(path: &Path, found: &Metadata, role: Role) -> Result<()> {
     if !found.is_dir() {
         let kind = disk::kind_of(found.file_type());
-        return Err(refused(path, format_args!("lock files need a directory, and this is {kind}; remove it")));
+        return Err(refused(path, format_args!("a directory is needed here, and this is {kind}; remove it")));
     }
     refuse_stranger(path, found.uid())?;
     let is_open = found.mode() & WRITABLE_FOR_ALL != 0 && found.mode() & STICKY == 0;
     if !is_open || volume::is_trusted(path) || (role == Role::OnTheWay && is_volume(found)) {
         return Ok(());
     }
-    let message = "everyone may replace what is in this directory, so no locks are safe there; run chmod o-w on it, or, if no \
+    let message = "everyone may replace what is in this directory, so nothing is safe there; run chmod o-w on it, or, if no \
                    other user can get to it and its mode can't be changed, name it as the trustedVolume or in \
                    OAUTH_REFRESH_LOCK_TRUSTED_VOLUME";
     Err(refused(path, message))
@@ -199,8 +227,8 @@ fn foreign(path: &Path, owner: u32) -> Error {
     refused(
         path,
         format_args!(
-            "this belongs to another user (uid {owner}, and this process has uid {user}), who could replace the locks; \
-             run as that user, or keep the locks elsewhere"
+            "this belongs to another user (uid {owner}, and this process has uid {user}), who could replace what we keep \
+             here; run as that user, or keep it elsewhere"
         ),
     )
 }
@@ -225,7 +253,7 @@ fn refused(path: &Path, message: impl Display) -> Error {
 }
 
 fn unreachable(path: &Path, error: &io::Error) -> Error {
-    unusable("get to the lock directory", path, error)
+    unusable("get to the directory", path, error)
 }
 
 fn good() -> std::sync::MutexGuard<'static, HashMap<PathBuf, Seen>> {

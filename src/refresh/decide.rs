@@ -250,9 +250,9 @@ impl Call {
     /// Refuses what could not be saved, before the provider is asked.
     fn refuse_unsavable(&self, owner: &Owner) -> Result<()> {
         let store = self.store_at(owner.place);
-        store.refuse_read_only()?;
+        store.refuse_unwritable()?;
         if let Some(main) = self.main.as_ref().filter(|_| owner.place == Place::Own) {
-            main.refuse_read_only()?;
+            main.refuse_unwritable()?;
         }
         if Sealed::new(&owner.held).journaled_bytes() > MAX_CREDENTIAL_BYTES {
             let message = format_args!("the credential is larger than {} KiB", MAX_CREDENTIAL_BYTES >> 10);

@@ -2,11 +2,13 @@
 
 use crate::credential::Credential;
 use crate::digest::Digest;
-use crate::disk;
+use crate::disk::{self, Readers};
 use crate::document::{Document, MISPLACED, Malformed};
 use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
+use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::lock::{self, Guard, Recheck, Target};
+use crate::private_dir;
 use crate::state_dir::canonical;
 use crate::store::recent::{self, Recent, Stamp};
 use crate::store::{Profile, WRITE_PATIENCE};
@@ -24,6 +26,9 @@ const STATE_DATABASE: [&str; 2] = ["state", "openclaw.sqlite"];
 
 /// A larger store is refused: 64 MiB. A thousand profiles take about one.
 pub const MAX_STORE_BYTES: u64 = 64 << 20;
+
+/// A store grows by no more than this when a credential of it is replaced: each member stands on a line of its own.
+const MAX_GROWTH_BYTES: u64 = 3 * MAX_CREDENTIAL_BYTES as u64;
 
 /// Older builds write in place, so a reader can meet a torn file: how often to look again, and how long to wait for it.
 const TORN_READS: u32 = 4;
@@ -101,16 +106,24 @@ impl FileStore {
         Ok(document.iter().flat_map(Document::profiles).filter_map(Credential::from_profile).collect())
     }
 
-    /// Refuses a store that can't be written, before anything depends on it.
-    pub fn refuse_read_only(&self) -> Result<()> {
+    /// Refuses a store that can't be written, or not with a larger credential in it, before anything depends on it: what a
+    /// write will do is tried.
+    pub fn refuse_unwritable(&self) -> Result<()> {
         self.refuse_closed()?;
-        self.lock().map(drop)
+        self.lock()?.try_write()
     }
 
     /// The same, as far as that can be told without taking its lock.
     pub fn refuse_closed(&self) -> Result<()> {
-        let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
-        disk::probe_replace(&target).map_err(|error| self.unwritable(&error))
+        let target = self.target()?;
+        disk::refuse_irreplaceable(&target).map_err(|error| self.unwritable(&error))
+    }
+
+    /// What a write replaces, unless somebody else could have a say in where that is.
+    fn target(&self) -> Result<PathBuf> {
+        let (links, target) = disk::links(&self.path).map_err(|error| self.unreadable(&error))?;
+        links.iter().chain([&target]).try_for_each(|name| private_dir::check_store(name))?;
+        Ok(target)
     }
 
     /// Takes the store's lock, for one read-modify-write. Never held across a provider call.
@@ -119,7 +132,7 @@ impl FileStore {
     }
 
     fn lock_within(&self, patience: Duration) -> Result<StoreGuard<'_>> {
-        let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
+        let target = self.target()?;
         let lock = Target::store(&self.lock_base(&target), &canonical(&self.path));
         *self.awaited() = Some(lock.clone());
         let lock = lock::acquire_blocking(&lock, patience);
@@ -280,6 +293,24 @@ impl StoreGuard<'_> {
         Ok(answer)
     }
 
+    /// Tries what [`Self::write`] will do, as far as that leaves no trace.
+    fn try_write(&self) -> Result<()> {
+        let length = fs::metadata(&self.target).map_or(0, |found| found.len());
+        let needed = length + MAX_GROWTH_BYTES;
+        if needed > MAX_STORE_BYTES {
+            return Err(self.too_large());
+        }
+        disk::try_replace(&self.target, self.lock.term(), needed).map_err(|error| self.store.unwritable(&error))
+    }
+
+    fn too_large(&self) -> Error {
+        let message = format_args!(
+            "with another credential the credential store could be larger than {} MiB; see what has grown in it",
+            MAX_STORE_BYTES >> 20
+        );
+        Error::at(Code::StoreTooLarge, &self.store.path, message)
+    }
+
     fn write(&mut self, document: Option<Document>, profile_id: &str, profile: &Fields) -> Result<()> {
         if let Some(parent) = self.target.parent().filter(|parent| !parent.exists()) {
             disk::create_private_dirs(parent).map_err(|error| self.store.unwritable(&error))?;
@@ -293,9 +324,16 @@ impl StoreGuard<'_> {
             let message = "another program is writing the credential store";
             return Err(Error::at(Code::StoreUnwritable, &self.store.path, message));
         }
-        let text = document.unwrap_or_else(Document::empty).with_profile(profile_id, profile);
+        let document = document.unwrap_or_else(Document::empty);
+        // Who put the file there has decided who may read what was in it, and not what is new in it.
+        let readers = if document.has_profile(profile_id) { Readers::Kept } else { Readers::OwnerAlone };
+        let text = document.with_profile(profile_id, profile);
+        if text.len() as u64 > MAX_STORE_BYTES {
+            // It could never be read again.
+            return Err(self.too_large());
+        }
         let may_go_on = || self.lock.is_current();
-        disk::replace(&self.target, self.lock.term(), text.as_bytes(), may_go_on)
+        disk::replace(&self.target, self.lock.term(), text.as_bytes(), readers, may_go_on)
             .map_err(|error| self.store.unwritable(&error))
     }
 }

@@ -1,0 +1,87 @@
+//! Files that can be written to and can't be replaced: mount points, and what is append-only or immutable.
+
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Refuses a file that can't be replaced, or a directory that keeps what is in it. What is not there is no obstacle.
+pub(super) fn refuse(path: &Path, directory: Option<&Path>) -> io::Result<()> {
+    let file = Attributes::of(path);
+    if file.is_mount_point.unwrap_or_else(|| is_mount_point(path)) {
+        return Err(refused(
+            "this file alone is mounted here; it can't be replaced, and who mounted it can't see the locks: \
+             mount its directory, or the whole state directory",
+        ));
+    }
+    let directory = directory.map(Attributes::of).unwrap_or_default();
+    for (what, found) in [("it", file), ("its directory", directory)] {
+        if found.is_immutable {
+            return Err(refused(&format!("{what} is immutable; run chattr -i on {what}")));
+        }
+        if found.is_append_only {
+            return Err(refused(&format!("{what} is append-only; run chattr -a on {what}")));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Attributes {
+    /// `None` if the kernel is older than 5.8, which does not tell; or if nothing is there.
+    is_mount_point: Option<bool>,
+    is_append_only: bool,
+    is_immutable: bool,
+}
+
+impl Attributes {
+    fn of(path: &Path) -> Self {
+        let Ok(found) = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) else { return Self::default() };
+        let has = |attribute| found.stx_attributes.contains(attribute);
+        let is_told = found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
+        Self {
+            is_mount_point: is_told.then(|| has(StatxAttributes::MOUNT_ROOT)),
+            is_append_only: has(StatxAttributes::APPEND),
+            is_immutable: has(StatxAttributes::IMMUTABLE),
+        }
+    }
+}
+
+/// The same, by the list of mounts.
+fn is_mount_point(path: &Path) -> bool {
+    let Ok(mounts) = fs::read("/proc/self/mountinfo") else { return false };
+    let canonical = path.canonicalize();
+    canonical.is_ok_and(|path| is_mounted(&mounts, path.as_os_str().as_bytes()))
+}
+
+/// Whether the list has this path: in the fifth field, where blanks, line ends and backslashes stand as octal numbers.
+fn is_mounted(mounts: &[u8], path: &[u8]) -> bool {
+    let mut field = Vec::with_capacity(path.len());
+    for byte in path {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => field.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
+            byte => field.push(*byte),
+        }
+    }
+    mounts.split(|byte| *byte == b'\n').any(|line| line.split(|byte| *byte == b' ').nth(4) == Some(&field))
+}
+
+fn refused(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_mounts_names_a_mount_point_however_it_is_spelled() {
+        let mounts =
+            b"36 35 98:0 /mnt1 /a/b rw - ext3 /dev/root rw\n37 35 98:0 /x /a\\040b\\134c rw - ext3 /dev/root rw\n";
+        for (path, expected) in [(&b"/a/b"[..], true), (b"/a b\\c", true), (b"/a", false), (b"/mnt1", false)] {
+            assert_eq!(is_mounted(mounts, path), expected, "{}", String::from_utf8_lossy(path));
+        }
+        assert!(is_mount_point(Path::new("/proc")));
+    }
+}

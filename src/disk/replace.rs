@@ -1,0 +1,166 @@
+//! Replacing a file in one step, and finding out beforehand whether that can be done.
+
+use super::fault::{self, point};
+#[cfg(unix)]
+use super::rights::Rights;
+use super::{options, remove, sync_parent};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long to wait before a refused rename is tried again; doubled each time, up to a second in all.
+const FIRST_RENAME_PAUSE: Duration = Duration::from_millis(4);
+const LAST_RENAME_PAUSE: Duration = Duration::from_millis(512);
+
+/// Who may read what takes a file's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Those who may read the file, or fewer.
+    Kept,
+    /// Its owner.
+    OwnerAlone,
+}
+
+/// Replaces the file at `path` in one step: a reader sees the old bytes or the new ones, and a power cut too.
+///
+/// `path` must not be a symbolic link. A file that is replaced must be this user's; a new one gets 0600. The caller holds this
+/// term of the lock that makes it the only writer, so the temporary file beside it has a fixed name, and one left by a death is
+/// replaced. Before it takes its place, `may_go_on` is asked whether a later term has begun.
+pub fn replace(
+    path: &Path,
+    term: u32,
+    bytes: &[u8],
+    readers: Readers,
+    may_go_on: impl FnOnce() -> bool,
+) -> io::Result<()> {
+    let temporary = temporary_beside(path, term);
+    let written = write_temporary(&temporary, path, bytes, readers).and_then(|()| {
+        if may_go_on() {
+            return rename(&temporary, path);
+        }
+        Err(io::Error::new(io::ErrorKind::TimedOut, "this process was stuck, and another has taken over"))
+    });
+    if written.is_err() {
+        let _ = remove(&temporary);
+    }
+    written?;
+    sync_parent(path)
+}
+
+/// Sees to it that a replacement that was begun in an earlier term never takes place.
+pub fn abandon_replacement(path: &Path, term: u32) -> io::Result<()> {
+    remove(&temporary_beside(path, term))
+}
+
+/// Refuses a file that can't be replaced, or a directory that takes no new file, as far as that can be told by looking.
+pub fn refuse_irreplaceable(path: &Path) -> io::Result<()> {
+    point("probe", path)?;
+    #[cfg(unix)]
+    {
+        use rustix::fs::{Access, access};
+        let directory = path.ancestors().skip(1).find(|directory| directory.exists());
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        super::pinned::refuse(path, directory)?;
+        match access(path, Access::WRITE_OK) {
+            // It is made when it is written.
+            Err(rustix::io::Errno::NOENT) | Ok(()) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(directory) = directory {
+            access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
+        }
+    }
+    Ok(())
+}
+
+/// Tries whether so many bytes can be put beside `path`, as [`replace`] would, and takes them away again. The caller holds this
+/// term of its lock.
+pub fn try_replace(path: &Path, term: u32, bytes: u64) -> io::Result<()> {
+    if !path.parent().is_some_and(Path::exists) {
+        return Ok(());
+    }
+    let temporary = temporary_beside(path, term);
+    let tried = create_temporary(&temporary).and_then(|file| reserve(file, &temporary, bytes));
+    let removed = remove(&temporary);
+    tried.and(removed)
+}
+
+/// Takes up the space of so many bytes. By writing them, where the file system can't promise it.
+fn reserve(mut file: File, path: &Path, bytes: u64) -> io::Result<()> {
+    point("reserve", path)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            reserved => return Ok(reserved?),
+        }
+    }
+    io::copy(&mut io::Read::take(io::repeat(0), bytes), &mut file)?;
+    file.flush()
+}
+
+/// Renames, again and again for a while where another program that has the file open makes it fail (Windows).
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let mut pause = FIRST_RENAME_PAUSE;
+    loop {
+        let error = match point("rename", to).and_then(|()| fs::rename(from, to)) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        if !is_busy(&error) || pause > LAST_RENAME_PAUSE {
+            return Err(error);
+        }
+        std::thread::sleep(pause);
+        pause *= 2;
+    }
+}
+
+/// Whether another program has the file open, in a way that keeps us from it for a while.
+fn is_busy(error: &io::Error) -> bool {
+    /// Windows: `ERROR_ACCESS_DENIED`, `ERROR_SHARING_VIOLATION`, `ERROR_LOCK_VIOLATION`.
+    const BUSY: [i32; 3] = [5, 32, 33];
+    let is_held = cfg!(windows) && error.raw_os_error().is_some_and(|code| BUSY.contains(&code));
+    is_held || error.kind() == io::ErrorKind::ResourceBusy
+}
+
+/// The temporary file by which [`replace`] writes.
+#[must_use]
+pub fn temporary_beside(path: &Path, term: u32) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(if term == 0 {
+        ".oauth-refresh-lock.tmp".to_owned()
+    } else {
+        format!(".oauth-refresh-lock.t{term}.tmp")
+    });
+    path.with_file_name(name)
+}
+
+/// Nobody else can open it yet, and no directory's default list of rights names others for it.
+fn create_temporary(temporary: &Path) -> io::Result<File> {
+    remove(temporary)?;
+    point("create", temporary)?;
+    options().write(true).create_new(true).open(temporary)
+}
+
+fn write_temporary(temporary: &Path, path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
+    let mut file = create_temporary(temporary)?;
+    #[cfg(unix)]
+    {
+        let rights = Rights::of(path)?;
+        point("chmod", temporary)?;
+        // Before it holds anything: who opens it now can read it later.
+        rights.give(&file, readers)?;
+    }
+    #[cfg(not(unix))]
+    let _ = (path, readers);
+    let allowed = fault::write("write", temporary, bytes.len())?;
+    file.write_all(&bytes[..allowed])?;
+    if allowed < bytes.len() {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    point("sync", temporary)?;
+    file.sync_all()
+}
