@@ -2,7 +2,7 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, chownSync, mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { inspect } from "node:util";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import {
   isSafeToCopyOAuthIdentity,
   resolveOAuthRefreshLockPath,
@@ -553,13 +553,32 @@ describe("a lock file that cannot be used is told, and the provider is not asked
 test("a store that cannot be written after all is told, without the token", async () => {
   const old = expired();
   const host = createHost({ main: old });
-  host.block("main");
   const fields = answer();
-  const { outcome, credential, notSaved } = await refreshAs(host, "main", answering(fields));
+  const refresh = () => {
+    host.block("main");
+    return fields;
+  };
+  const { outcome, credential, notSaved } = await refreshAs(host, "main", refresh);
   expect({ outcome, credential }).toEqual({ outcome: "refreshed", credential: { ...old, ...fields } });
   expect(notSaved).toEqual({ code: "store_unwritable", message: expect.stringContaining(host.storePath("main")) });
   expect(toldBy(new Error(notSaved.message))).toEqual([]);
   expect(host.store("main")).toBe(storeText(old));
+});
+
+test("a profile id that no journal has room for is refused, and nobody is asked", async () => {
+  const old = expired();
+  for (const [id, code] of [
+    ["x".repeat(12_000), undefined],
+    ["\u0001".repeat(12_000), "invalid_argument"],
+    ["x".repeat(200_000), "invalid_argument"],
+  ]) {
+    const host = createHost({ main: storeText(old, id) });
+    const refresh = vi.fn(async () => answer());
+    const call = () => withOAuthRefreshLock(PROVIDER, id, refresh, host.as("main", { forceRefresh: true }));
+    // The second is as the first: what the first has left takes no room from it.
+    for (const _ of [1, 2]) expect((await call().catch((error) => error)).code).toBe(code);
+    expect(refresh).toHaveBeenCalledTimes(code ? 0 : 2);
+  }
 });
 
 test("the helper that looks for secrets finds them", () => {

@@ -67,13 +67,39 @@ describe("merging", () => {
     },
   );
 
+  test("counts nothing of the layout: what it has saved it can refresh again", async () => {
+    const host = createHost({ main: expired() });
+    // On one line 10 KB; at one element a line, as others lay it out, above the limit of 40 KiB.
+    const entitlements = Array.from({ length: 5000 }, () => 1);
+    for (const layout of [undefined, 2]) {
+      const fields = answer({ entitlements });
+      expect((await refreshAs(host, "main", answering(fields), { forceRefresh: true })).outcome).toBe("refreshed");
+      expect(host.store("main")).toContain(JSON.stringify(entitlements));
+      const written = JSON.parse(host.store("main")).profiles[PROFILE];
+      host.seed("main", storeText(JSON.stringify(written, null, layout)));
+    }
+    const fields = answer();
+    const { credential } = await refreshAs(host, "main", answering(fields), { forceRefresh: true });
+    expect(credential).toMatchObject({ ...fields, entitlements });
+  });
+
+  test("keeps what is nested deeper than a parser goes", async () => {
+    const host = createHost({ main: expired() });
+    const deep = JSON.parse("[".repeat(1000) + "]".repeat(1000));
+    for (const fields of [answer({ deep }), answer({ deep: [deep] }), answer()]) {
+      const { outcome, notSaved } = await refreshAs(host, "main", answering(fields), { forceRefresh: true });
+      expect({ outcome, notSaved }).toEqual({ outcome: "refreshed", notSaved: undefined });
+    }
+    expect(host.store("main")).toContain(`"deep": ${JSON.stringify([deep])}`);
+  });
+
   test("adopting keeps the spelling of numbers too", async () => {
     const [old, mains] = [expired(), usable()];
     const spelled = (credential) =>
       storeText(JSON.stringify({ ...credential, quota: 0 }).replace(/0}$/, "9007199254740993}"));
     const host = createHost({ main: spelled(mains), sub: spelled(old) });
     expect((await refreshAs(host, "sub", unwanted())).outcome).toBe("adopted");
-    expect(host.store("sub")).toContain(`"quota": 9007199254740993\n`);
+    expect(host.store("sub")).toContain(`"quota":9007199254740993`);
     expect(host.store("main")).toBe(spelled(mains));
   });
 

@@ -197,8 +197,11 @@ test("a pause that the provider asked for", async () => {
 
 test("a credential that no store can take", async () => {
   const host = createHost({ main: expired(), sub: expired() });
-  host.block("main");
-  const result = await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), {
+  const refresh = () => {
+    host.block("main");
+    return answer();
+  };
+  const result = await withOAuthRefreshLock(PROVIDER, PROFILE, refresh, {
     ...host.as("sub"),
     mainAgentDir: host.agentDir("main"),
   }).catch((error) => error);

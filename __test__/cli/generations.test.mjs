@@ -112,8 +112,11 @@ test("what a login has superseded waits for nobody, and what is on its way is no
   expect(look(host).found).toEqual([]);
 
   const held = createHost({ main: expired(), sub: expired() });
-  held.block("sub");
-  await refresh(held, "sub");
+  const blocked = () => {
+    held.block("sub");
+    return answer();
+  };
+  await withOAuthRefreshLock(PROVIDER, PROFILE, blocked, { ...held.as("sub"), mainAgentDir: held.agentDir("main") });
   expect(look(held).found).toContain("error receipt_unsaved");
   const owner = await startAgent();
   const theirs = owner.refresh({ options: { ...held.as("main"), forceRefresh: true } });

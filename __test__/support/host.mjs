@@ -46,12 +46,18 @@ export const answer = (fields) => ({
   ...fields,
 });
 
+/** A profile as it is laid out by us: one member a line, and values as they are spelled. */
+export function profileText(profile) {
+  const members = Object.entries(profile).filter(([, value]) => value !== undefined);
+  return `{\n${members.map(([name, value]) => `      ${JSON.stringify(name)}: ${JSON.stringify(value)}`).join(",\n")}\n    }`;
+}
+
 /**
  * A store with this profile (a credential, or JSON text) among things that are none of our business, in all spellings
  * that a careless writer would change.
  */
 export function storeText(profile, profileId = PROFILE) {
-  const text = typeof profile === "string" ? profile : JSON.stringify(profile, null, 2).replaceAll("\n", "\n    ");
+  const text = typeof profile === "string" ? profile : profileText(profile);
   return `{
   "version": 1.0,
   "profiles": {

@@ -156,9 +156,11 @@ describe("none is told by", () => {
   });
 
   test("an answer that no store takes: it is in the journal alone", async () => {
-    const server = await startServer();
     const host = createHost({ main: expired() });
-    host.block("main");
+    const server = await startServer((_, socket) => {
+      host.block("main");
+      socket.write(json(tokens()));
+    });
     const said = listenToAll();
     const { notSaved } = await refreshAs(host, "main", at(server, secretRequest()));
     await new Promise(setImmediate);

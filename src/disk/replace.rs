@@ -34,6 +34,9 @@ pub fn replace(
     readers: Readers,
     may_go_on: impl FnOnce() -> bool,
 ) -> io::Result<()> {
+    // A directory that keeps what is in it would keep the temporary file, and a mount point stays busy.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    super::pinned::refuse(path, path.parent())?;
     let temporary = temporary_beside(path, term);
     let written = write_temporary(&temporary, path, bytes, readers).and_then(|()| {
         if may_go_on() {

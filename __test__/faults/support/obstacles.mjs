@@ -23,6 +23,8 @@ const chattr = (flag) => (path) => run("chattr", flag, path);
 const canChattr = process.platform === "linux" && works(chattr("+i"), chattr("-i"));
 const bindReadOnly = (dir) => run("mount", "--bind", "-o", "ro", dir, dir);
 const unmount = (dir) => run("umount", "--lazy", dir);
+const canAppend = process.platform === "linux" && works(chattr("+a"), chattr("-a"));
+const bindAlone = (file) => run("mount", "--bind", file, file);
 const canMount = process.platform === "linux" && works(bindReadOnly, unmount);
 
 /** Each raises an obstacle at a store and returns what takes it away, as the end of the test does. */
@@ -30,7 +32,6 @@ const all = [
   {
     name: "a file's place is taken",
     possible: true,
-    onlyOnWriting: true,
     // Where the new bytes are written before they replace the old ones.
     raise: (store) => mkdirSync(join(`${store}.oauth-refresh-lock.tmp`, "taken"), { recursive: true }),
     lower: (store) => rmSync(`${store}.oauth-refresh-lock.tmp`, { recursive: true, force: true }),
@@ -47,6 +48,14 @@ const all = [
     raise: (store) => chattr("+i")(dirname(store)),
     lower: (store) => chattr("-i")(dirname(store)),
   },
+  {
+    name: "its directory is append-only",
+    possible: canAppend,
+    raise: (store) => chattr("+a")(dirname(store)),
+    lower: (store) => chattr("-a")(dirname(store)),
+  },
+  { name: "the file is append-only", possible: canAppend, raise: chattr("+a"), lower: chattr("-a") },
+  { name: "the file alone is mounted", possible: canMount, raise: bindAlone, lower: unmount },
   {
     name: "its file system is read-only",
     possible: canMount,
@@ -89,7 +98,7 @@ export const READ_ONLY_FILES = [
 
 /** What can be told before anything is written. */
 export const REFUSED = [
-  ...all.filter(({ possible, onlyOnWriting }) => possible && !onlyOnWriting).map(usable),
+  ...OBSTACLES,
   ...READ_ONLY_FILES,
 ];
 
