@@ -20,7 +20,7 @@ use std::sync::Barrier;
 use std::time::Instant;
 use support::child::{Child, hear, play_or_test, say};
 use support::files::{Make, fifo, inode, link, mode, names, put, set_mode, snapshot, text};
-use support::{HUNG, assert_names_path_and_no_secret, is_root, skipped, without_hanging};
+use support::{HUNG, assert_names_path_and_no_secret, is_reachable, is_root, skipped, without_hanging};
 use tempfile::TempDir;
 
 const ROOT: u32 = 0;
@@ -498,11 +498,6 @@ fn in_a_user_namespace_the_way_may_lead_through_what_has_no_owner_there() {
     // And outside "nobody" is a user like others.
     give(place.0.path(), NOBODY);
     assert_refused(&base, &place.path("").components().collect::<PathBuf>(), "another user (uid 65534");
-}
-
-/// Whether any user may go there.
-fn is_reachable(path: &Path) -> bool {
-    path.ancestors().all(|path| mode(path) & 0o001 != 0)
 }
 
 // Files

@@ -64,6 +64,11 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether any user may go there.
+pub fn is_reachable(path: &std::path::Path) -> bool {
+    path.ancestors().all(|path| mode(path) & 0o001 != 0)
+}
+
 /// Says that a test can't be run here, past the harness, which shows nothing of tests that succeed.
 pub fn skipped(why: &str) {
     use std::io::Write;
