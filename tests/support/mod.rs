@@ -65,8 +65,9 @@ pub fn is_root() -> bool {
 }
 
 /// Whether any user may go there.
+#[cfg(unix)]
 pub fn is_reachable(path: &std::path::Path) -> bool {
-    path.ancestors().all(|path| mode(path) & 0o001 != 0)
+    path.ancestors().all(|path| files::mode(path) & 0o001 != 0)
 }
 
 /// Says that a test can't be run here, past the harness, which shows nothing of tests that succeed.
