@@ -136,8 +136,8 @@ impl Document {
     /// The values to change in the object at `place` to make it `new`, if both have the same members: so its layout stays.
     fn changes<'a>(&self, place: Range<usize>, new: &'a Fields) -> Option<Vec<(Range<usize>, &'a str)>> {
         let old = Object::parse(&self.text, place).ok().filter(|old| old.places.len() == new.names().count())?;
-        let changed = new.names().map(|name| Some((old.value(name)?, new.spelled(name)?)));
-        let mut changes = changed.collect::<Option<Vec<_>>>()?;
+        let pieces = new.names().map(|name| Some((old.value(name)?, new.spelled(name)?)));
+        let mut changes = pieces.collect::<Option<Vec<_>>>()?;
         changes.sort_by_key(|(at, _)| at.start);
         Some(changes)
     }

@@ -11,13 +11,14 @@ use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::lock::{self, Acquire, Target};
 use oauth_refresh_lock::refresh::Served;
+use oauth_refresh_lock::store::STORE_FILE;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
 use support::HUNG;
 use support::child::{Child, play_or_test, say};
-use support::files::{put, text};
+use support::files::{names, put, text};
 use support::sidecars::{dead_pid, summer};
 use support::world::{HOUR, MINUTE, NOW, World, answer, credential, served};
 
@@ -30,6 +31,7 @@ fn a_child_that_fails_is_noticed() {
         match role {
             "comes to a full disk" => comes_to_a_full_disk(&world),
             "receives what a login has superseded" => receives_what_a_login_has_superseded(&world),
+            "finds no room for a store" => finds_no_room_for_a_store(&world),
             other => panic!("no such role: {other}"),
         }
     });
@@ -103,6 +105,29 @@ fn a_full_disk_keeps_nobody_from_what_was_received_and_lets_nobody_ask() {
         assert_eq!((record.epoch, record.receipts().len()), (1, usize::from(saved == "not saved")));
         served(world.decide(&world.call_of_main()).unwrap());
         assert!(text(&world.main().path()).contains("SECRET-access-2"));
+    }
+}
+
+/// For its bytes; there is room for a new file.
+fn finds_no_room_for_a_store(world: &World) {
+    let refused = world.decide(&world.call_of_sub()).unwrap_err();
+    assert_eq!((refused.code, refused.is_for_want_of_room()), (Code::StoreUnwritable, true), "{refused}");
+    say(&refused.path.unwrap().display().to_string());
+}
+
+/// The agent's own, which is tried first, and main's.
+#[test]
+fn a_disk_without_room_for_a_store_is_found_out_before_the_provider_is_asked() {
+    for (fault, own) in [("reserve#1:28", true), ("reserve#2:28", false)] {
+        let world = World::new();
+        world.main().put(&credential("1", EXPIRED));
+        world.sub().put(&credential("1", EXPIRED));
+        let child = spawn(fault, "finds no room for a store", &world);
+        let full = if own { world.sub() } else { world.main() };
+        child.expect(full.path().to_str().unwrap());
+        child.ends_well();
+        assert_eq!(Journal::open(&world.lock_base(), 0).unwrap().record().epoch, 0);
+        assert_eq!(names(&full.directory), [STORE_FILE]);
     }
 }
 

@@ -190,7 +190,7 @@ fn at_no_moment_can_anybody_else_open_what_is_being_written() {
         let (replaced, steps) = on_this_thread(crash, || replace(&place.file, 0, b"new", Readers::Kept, || true));
         let temporary = temporary_beside(&place.file, 0);
         if let Ok(found) = fs::metadata(&temporary) {
-            let is_closed = found.mode() & 0o077 == 0;
+            let is_closed = found.mode() & 0o777 == 0o600;
             let has_list = attribute(&temporary, ACCESS_LIST) == attribute(&place.file, ACCESS_LIST);
             assert!(is_closed || has_list, "{dies_at}");
             assert!(found.len() == 0 || has_list, "{dies_at}: contents before rights");
@@ -224,6 +224,9 @@ fn decides_for_a_sub_agent(world: &World) {
     }
 }
 
+/// Does something to main's store; tells what is to blame if that is refused.
+type Trick = fn(&World) -> PathBuf;
+
 /// A file that somebody has put in a store's place by its name alone, as a member of a group may, gets no new profile that its
 /// readers could see.
 #[test]
@@ -246,8 +249,7 @@ fn nobody_else_has_a_say_in_where_a_store_lies() {
     if !can_play_others() {
         return;
     }
-    // What is done to main's store, what that must come to, and what is to blame.
-    type Trick = fn(&World) -> PathBuf;
+    // What is done to main's store, what is to blame, and the reason if it is refused.
     let tricks: [(&str, Trick, Option<&str>); 7] = [
         ("nothing", |world| world.root().to_owned(), None),
         (

@@ -15,7 +15,9 @@ use std::path::{Path, PathBuf};
 use support::child::{Child, hear, play_or_test, say};
 use support::files::{self, Make, inode, link, mode, names, put, set_mode, snapshot, text};
 use support::random::Random;
-use support::world::{PROFILE, World, credential, fields, laid_out, oauth, shown, store_with, store_without, with};
+use support::world::{
+    MINUTE, PROFILE, World, credential, fields, laid_out, oauth, shown, store_with, store_without, with,
+};
 use support::{assert_names_path_and_no_secret, eventually, without_hanging};
 
 const ROOT: u32 = 0;
@@ -235,6 +237,31 @@ fn a_store_above_the_limit_is_refused_and_one_at_the_limit_is_read() {
     text.resize(usize::try_from(MAX_STORE_BYTES).unwrap(), b' ');
     put(&path, &text);
     assert_eq!(read(&world.sub().store()), credential("old", 0));
+}
+
+/// With a store that our own bytes would make too large to be read again.
+#[test]
+fn a_store_that_could_outgrow_the_limit_is_refused_before_anything_is_written() {
+    let world = World::new();
+    let main = world.main();
+    let padded = |spare: u64| {
+        let mut text = store_with(&credential("old", -MINUTE));
+        text.extend(std::iter::repeat_n(' ', usize::try_from(MAX_STORE_BYTES - spare).unwrap() - text.len()));
+        put(&main.path(), text);
+    };
+    padded(61);
+    let before = inode(&main.path());
+    let refused = world.decide(&world.call_of_main()).expect_err("the provider would be asked");
+    let larger = with(credential("new", 0), &json!({ "more": "x".repeat(100) }));
+    for error in [refused, write(&main.store(), PROFILE, &larger).unwrap_err()] {
+        assert_eq!(error.code, Code::StoreTooLarge);
+        assert_names_path_and_no_secret(&error, &main.path());
+    }
+    assert_eq!((inode(&main.path()), names(&main.directory)), (before, vec![STORE_FILE.to_owned()]));
+
+    // With room for the largest credential it is taken.
+    padded(120 << 10);
+    main.store().refuse_unwritable().unwrap();
 }
 
 #[test]

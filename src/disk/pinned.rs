@@ -9,7 +9,7 @@ use std::path::Path;
 /// Refuses a file that can't be replaced, or a directory that keeps what is in it. What is not there is no obstacle.
 pub(super) fn refuse(path: &Path, directory: Option<&Path>) -> io::Result<()> {
     let file = Attributes::of(path);
-    if file.is_mount_point.unwrap_or_else(|| is_mount_point(path)) {
+    if file.mount_point.unwrap_or_else(|| is_mount_point(path)) {
         return Err(refused(
             "this file alone is mounted here; it can't be replaced, and who mounted it can't see the locks: \
              mount its directory, or the whole state directory",
@@ -17,10 +17,10 @@ pub(super) fn refuse(path: &Path, directory: Option<&Path>) -> io::Result<()> {
     }
     let directory = directory.map(Attributes::of).unwrap_or_default();
     for (what, found) in [("it", file), ("its directory", directory)] {
-        if found.is_immutable {
+        if found.immutable {
             return Err(refused(&format!("{what} is immutable; run chattr -i on {what}")));
         }
-        if found.is_append_only {
+        if found.append_only {
             return Err(refused(&format!("{what} is append-only; run chattr -a on {what}")));
         }
     }
@@ -30,9 +30,9 @@ pub(super) fn refuse(path: &Path, directory: Option<&Path>) -> io::Result<()> {
 #[derive(Debug, Clone, Copy, Default)]
 struct Attributes {
     /// `None` if the kernel is older than 5.8, which does not tell; or if nothing is there.
-    is_mount_point: Option<bool>,
-    is_append_only: bool,
-    is_immutable: bool,
+    mount_point: Option<bool>,
+    append_only: bool,
+    immutable: bool,
 }
 
 impl Attributes {
@@ -41,9 +41,9 @@ impl Attributes {
         let has = |attribute| found.stx_attributes.contains(attribute);
         let is_told = found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
         Self {
-            is_mount_point: is_told.then(|| has(StatxAttributes::MOUNT_ROOT)),
-            is_append_only: has(StatxAttributes::APPEND),
-            is_immutable: has(StatxAttributes::IMMUTABLE),
+            mount_point: is_told.then(|| has(StatxAttributes::MOUNT_ROOT)),
+            append_only: has(StatxAttributes::APPEND),
+            immutable: has(StatxAttributes::IMMUTABLE),
         }
     }
 }
