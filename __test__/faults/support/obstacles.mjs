@@ -97,10 +97,7 @@ export const READ_ONLY_FILES = [
   .map(usable);
 
 /** What can be told before anything is written. */
-export const REFUSED = [
-  ...OBSTACLES,
-  ...READ_ONLY_FILES,
-];
+export const REFUSED = [...OBSTACLES, ...READ_ONLY_FILES];
 
 /** A directory in the place of a file. */
 export const DIRECTORY = usable({
