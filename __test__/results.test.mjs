@@ -30,6 +30,39 @@ const UNDERSTOOD = [
   ["an instance of a class", (raw) => Object.assign(new (class TokenSet {})(), raw, { claims() {} })],
   ["an instance with getters", (raw) => withGetters(raw)],
   ["an instance with methods that may throw", (raw) => withMethods(raw)],
+  ["what ofetch gives", (raw) => withUsedBody(raw)],
+  ["a Map", (raw) => new Map(Object.entries(raw))],
+  ["a form, parsed", (raw) => new URLSearchParams(raw)],
+  ["bytes", (raw) => Buffer.from(JSON.stringify(raw))],
+  ["bytes of a form", (raw) => new TextEncoder().encode(`${new URLSearchParams(raw)}`).buffer],
+  ["bytes in what axios gives", (raw) => ({ status: 200, data: Buffer.from(JSON.stringify(raw)) })],
+  ["text with a byte order mark", (raw) => `\u{FEFF}${JSON.stringify(raw)}`],
+  ["text in text", (raw) => JSON.stringify(JSON.stringify(raw))],
+  ["an instance with getters of the raw names", (raw) => withRawGetters(raw)],
+  [
+    "what a GraphQL mutation gives",
+    (raw) => ({ data: { refreshToken: renamed(raw, "accessToken", "refreshToken", { expiresIn: 3600 }) } }),
+  ],
+  [
+    "tokens with an object each",
+    (raw) => ({
+      access: { token: raw.access_token, expires: new Date(inAnHour()) },
+      refresh: { token: raw.refresh_token },
+    }),
+  ],
+  ["the old refresh token beside the answer", (raw, old) => ({ refreshToken: old.refresh, tokens: raw })],
+  ["another token beside the answer", (raw) => ({ token: token("csrf"), data: raw })],
+  ["spread over what was given", (raw, old) => ({ ...old, ...raw }), ["token_type"]],
+  ["assigned to what was given", (raw, old) => Object.assign(old, raw), ["token_type"]],
+  [
+    "camelCase spread over what was given",
+    (raw, old) => ({ ...old, ...renamed(raw, "accessToken", "refreshToken", { expiresIn: 3600 }) }),
+  ],
+  [
+    "half of it under our names",
+    (raw, old) => ({ ...old, ...renamed(raw, "access", "refresh_token", { expires: inAnHour() }) }),
+  ],
+  ["an answer inside what was given", (raw, old) => ({ ...old, tokens: raw })],
   ["tokens and response", (raw) => ({ tokens: raw, res: circular({}) })],
   ["credentials and response", (raw) => ({ credentials: raw, res: null })],
   ["an access token object", (raw) => ({ token: raw })],
@@ -80,6 +113,25 @@ function withGetters(raw) {
   })();
 }
 
+function withRawGetters(raw) {
+  return new (class {
+    get access_token() {
+      return raw.access_token;
+    }
+    get refresh_token() {
+      return raw.refresh_token;
+    }
+    get expires_in() {
+      return raw.expires_in;
+    }
+  })();
+}
+
+async function withUsedBody(raw) {
+  const response = Response.json(raw);
+  return Object.assign(response, { _data: await response.json() });
+}
+
 function withMethods(raw) {
   return new (class {
     accessToken = () => raw.access_token;
@@ -97,7 +149,7 @@ describe("is understood and stored as our own fields:", () => {
     const host = createHost({ main: old });
     const raw = tokens();
     const from = inAnHour();
-    const { outcome, credential } = await refreshAs(host, "main", async () => shape(raw));
+    const { outcome, credential } = await refreshAs(host, "main", async (given) => shape(raw, given));
     expect(outcome).toBe("refreshed");
     const { expires, ...stored } = credential;
     expect(expires).toBeGreaterThanOrEqual(from);
@@ -115,6 +167,15 @@ describe("is understood and stored as our own fields:", () => {
     const { credential } = await refreshAs(host, "main", async () => raw);
     expect(credential.idToken).toBe(raw.id_token);
     expect(credential.refreshExpires - credential.expires).toBe(HOUR);
+  });
+
+  test("what @azure/identity gives", async () => {
+    const old = expired();
+    const host = createHost({ main: old });
+    const [access, expires] = [token("access"), inAnHour()];
+    const given = { token: access, expiresOnTimestamp: expires };
+    const { credential } = await refreshAs(host, "main", async () => given);
+    expect(credential).toMatchObject({ access, expires, refresh: old.refresh });
   });
 
   test("no refresh token: the old one stays", async () => {

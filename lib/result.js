@@ -4,7 +4,20 @@ const { classify } = require("./failure.js");
 const { native } = require("./native.js");
 
 /** What a class may keep to itself and give by a getter or a method. */
-const ASKED = ["accessToken", "refreshToken", "idToken", "accessTokenExpiresAt", "expiresAt", "expiresIn"];
+const ASKED = ["accessToken", "refreshToken", "idToken", "accessTokenExpiresAt", "expiresAt", "expiresIn"].concat(
+  [
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "expires_in",
+    "expires_at",
+    "expiry_date",
+    "access",
+    "refresh",
+    "expires",
+  ],
+  ["token", "expiresOnTimestamp"],
+);
 
 /**
  * A refresh function's result as JSON text, for the core, which knows the shapes that client libraries give. Here is done what
@@ -18,7 +31,8 @@ const ASKED = ["accessToken", "refreshToken", "idToken", "accessTokenExpiresAt",
 async function toJson(result) {
   if (result == null) return undefined;
   if (types.isNativeError(result) || result instanceof Error) throw result;
-  const answer = typeof result === "string" ? formed(result) : await received(result);
+  const given = carried(result);
+  const answer = typeof given === "string" ? formed(given) : await received(given);
   const json = textOf(answer);
   if (native().holdsToken(json)) return json;
   const asked = textOf(askedFor(answer));
@@ -37,6 +51,8 @@ async function received(result) {
 
 function bodyOf(result) {
   try {
+    // What ofetch and the like have read already, they keep beside it.
+    if (result.bodyUsed === true && result._data != null) return { text: () => asText(result._data) };
     return [result, result.body].find((one) => typeof one?.text === "function");
   } catch {
     return undefined;
@@ -46,6 +62,22 @@ function bodyOf(result) {
 /** JSON as it is; a form, as GitHub answers with where JSON is not asked for, as JSON. */
 function formed(text) {
   return /^\s*[\w.-]+=\S*\s*$/.test(text) ? JSON.stringify(Object.fromEntries(new URLSearchParams(text.trim()))) : text;
+}
+
+/** As JSON can carry it: text for bytes, an object for a `Map` and its like, text for a big integer. */
+function carried(value) {
+  if (typeof value === "bigint") return `${value}`;
+  if (types.isMap(value) || value instanceof URLSearchParams || value instanceof FormData) {
+    return Object.fromEntries(value.entries());
+  }
+  if (types.isUint8Array(value) || types.isAnyArrayBuffer(value)) return Buffer.from(value).toString("utf8");
+  return value;
+}
+
+/** The text of a body that was read as something else. */
+function asText(data) {
+  const given = carried(data);
+  return typeof given === "string" ? given : textOf(given);
 }
 
 /** Of what JSON can't carry as a whole, as it has circles (axios and got hand on their sockets), the members that it can. */
@@ -69,7 +101,11 @@ function textOf(answer) {
   return `{${members.join(",")}}`;
 }
 
-const plain = (_, value) => (typeof value === "bigint" ? `${value}` : value);
+/** For `JSON.stringify`, which has asked a `Buffer` for its JSON before it asks us. */
+function plain(name, value) {
+  const given = this[name];
+  return types.isUint8Array(given) ? carried(given) : carried(value);
+}
 
 function namesOf(answer) {
   try {
@@ -123,7 +159,8 @@ function headersOf(answer) {
 /** The object that this is, or that it is the text of. */
 function parsed(value) {
   try {
-    const object = typeof value === "string" ? JSON.parse(value) : value;
+    // A byte order mark is blank to `trim`.
+    const object = typeof value === "string" ? JSON.parse(value.trim()) : value;
     return typeof object === "object" && object !== null ? object : undefined;
   } catch {
     return undefined;

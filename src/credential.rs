@@ -248,7 +248,7 @@ pub(crate) mod tests {
     fn merging_keeps_what_the_result_does_not_give() {
         let old = credential(json!({"type":"oauth","refresh":"r1","email":"u@e","x":1.10,"access":"a1","expires":1}));
         let json = r#"{"access":"a2","expires":2000,"refresh":"","email":" ","accountId":null,"y":[2]}"#;
-        let merged = old.merged_with(&RefreshedFields::parse(json, 1000.0).expect("valid"));
+        let merged = old.merged_with(&RefreshedFields::parse(json, &old, 1000.0).expect("valid"));
         let expected =
             json!({"type":"oauth","refresh":"r1","email":"u@e","x":1.10,"access":"a2","expires":2000,"y":[2]});
         assert_eq!(merged.to_json(), expected.to_string());

@@ -1,6 +1,7 @@
 //! What a refresh function returned: some fields of a credential, or why they are none.
 
-use super::{Credential, DEFAULT_LIFETIME_MS, instant, shape, text};
+use super::shape::{self, Given};
+use super::{Credential, DEFAULT_LIFETIME_MS, instant, text};
 use crate::ecma;
 use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
@@ -31,13 +32,14 @@ pub struct RefreshedFields(Fields);
 impl RefreshedFields {
     /// Reads the JSON text of a refresh function's result, in any shape that a client library gives: see [`shape`]. Fields that
     /// are `null`, and expiries that are no instant, count as not given. Without an expiry that is the access token's own if
-    /// it is a JWT, else [`DEFAULT_LIFETIME_MS`] from now.
-    pub fn parse(json: &str, now_ms: f64) -> Result<Self, Box<Refused>> {
+    /// it is a JWT, else [`DEFAULT_LIFETIME_MS`] from now. What the function was `given` counts where the result says nothing else.
+    pub fn parse(json: &str, given: &Credential, now_ms: f64) -> Result<Self, Box<Refused>> {
         let refuse = |what: &str, salvaged| {
             let message = format!("the refresh function's result {what}; no store was changed");
             Err(Box::new(Refused { error: Error::new(Code::InvalidRefreshResult, message), salvaged }))
         };
-        let Some(mut fields) = shape::understood(json, now_ms).map(Self) else {
+        let given = Given::of(&Zeroizing::new(given.to_json()));
+        let Some(mut fields) = shape::understood(json, &given, now_ms).map(Self) else {
             return refuse("is no object of JSON values", None);
         };
         if fields.0.values().contains_key("refresh") && !fields.has_text("refresh") {
@@ -66,8 +68,9 @@ impl RefreshedFields {
     /// they did not refresh. The same tokens with a later expiry are new.
     #[must_use]
     pub fn is_unchanged(json: &str, given: &Credential, now_ms: f64) -> bool {
-        let understood = |json: &str| shape::understood(json, now_ms);
-        let (Some(new), Some(old)) = (understood(json), understood(&given.to_json())) else { return false };
+        let given = Zeroizing::new(given.to_json());
+        let new = shape::understood(json, &Given::of(&given), now_ms);
+        let (Some(new), Some(old)) = (new, shape::understood(&given, &Given::default(), now_ms)) else { return false };
         let is_same = |name| given_text(&new, name).is_none_or(|new| given_text(&old, name) == Some(new));
         let expires = |fields: &Fields| instant(fields.values(), "expires");
         given_text(&new, "access").is_some()
@@ -125,6 +128,10 @@ mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::json;
 
+    fn none() -> Credential {
+        credential(json!({"type":"oauth"}))
+    }
+
     #[test]
     fn a_result_must_be_a_credential() {
         let refused = [
@@ -138,17 +145,18 @@ mod tests {
             r#"{"access":7,"expires":2000}"#,
             r#"{"access":"a\ud83d"}"#,
             r#"{"access":"a\ufffd"}"#,
-            r#"{"access_token":{"token":"a"}}"#,
+            r#"{"access_token":{"x":"a"}}"#,
             r#"{"access":"a","expires":2000,"refresh":7}"#,
             r#"{"access":"a","refresh":"\ud83d"}"#,
             r#"{"data":{"access_token":"a","refresh_token":"r\ud83d"}}"#,
         ];
         for json in refused {
-            let code =
-                RefreshedFields::parse(json, 200_000_000_000.0).map(|_| ()).map_err(|refused| refused.error.code);
+            let code = RefreshedFields::parse(json, &none(), 200_000_000_000.0)
+                .map(|_| ())
+                .map_err(|refused| refused.error.code);
             assert_eq!(code, Err(Code::InvalidRefreshResult), "{json}");
         }
-        assert!(RefreshedFields::parse(r#"{"access":"a","expires":1001}"#, 1000.0).is_ok());
+        assert!(RefreshedFields::parse(r#"{"access":"a","expires":1001}"#, &none(), 1000.0).is_ok());
     }
 
     #[test]
@@ -177,10 +185,42 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_spread_over_what_was_given_is_new() {
+        let now = 1_700_000_009_000.0;
+        let old = json!({"type":"oauth","access":"a","refresh":"r","expires":1_700_000_005_000_i64,"idToken":"i","x":1,
+            "tokens":{"access_token":"older","refresh_token":"r"}});
+        let given = credential(old.clone());
+        let hour = Some(now + 3_600_000.0);
+        let half = Some(now + DEFAULT_LIFETIME_MS);
+        for (spread, refresh, expires) in [
+            (json!({"access_token":"b","refresh_token":"s","expires_in":3600}), "s", hour),
+            (json!({"accessToken":"b","refreshToken":"s","expiresIn":3600}), "s", hour),
+            (json!({"access":"b","expires":now + 3_600_000.0,"refresh_token":"s"}), "s", hour),
+            (json!({"access":"b","expires_at":now + 3_600_000.0}), "r", hour),
+            (json!({"access_token":"b","refresh_token":"r","id_token":"j"}), "r", half),
+            (json!({"tokens":{"access_token":"b","refresh_token":"s","expires_in":3600}}), "s", hour),
+            (json!({"refresh_token":"s","data":{"access_token":"b","expires_in":3600}}), "s", hour),
+            (json!({"access":"b"}), "r", half),
+            (json!({"token":"b","expires_at":(now + 3_600_000.0) / 1000.0}), "r", hour),
+        ] {
+            let mut result = old.clone();
+            result.as_object_mut().expect("an object").extend(spread.as_object().expect("an object").clone());
+            let json = result.to_string();
+            assert!(!RefreshedFields::is_unchanged(&json, &given, now), "{json}");
+            let merged = given.merged_with(&RefreshedFields::parse(&json, &given, now).expect("valid"));
+            let stored = (merged.access(), merged.refresh(), merged.expires());
+            assert_eq!(stored, (Some("b"), Some(refresh), expires), "{json}");
+        }
+        let mut same = old;
+        same.as_object_mut().expect("an object").insert("token".to_owned(), json!("csrf"));
+        assert!(RefreshedFields::is_unchanged(&same.to_string(), &given, now));
+    }
+
+    #[test]
     fn an_expiry_that_nobody_gives_is_the_tokens_own_or_half_an_hour() {
         let expires = |access: &str| {
             let json = json!({"access": access, "expires": null}).to_string();
-            instant(RefreshedFields::parse(&json, 1_000_000.0).expect("valid").0.values(), "expires")
+            instant(RefreshedFields::parse(&json, &none(), 1_000_000.0).expect("valid").0.values(), "expires")
         };
         let jwt = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
         assert_eq!(expires(&jwt(r#"{"exp":2000}"#)), Some(2_000_000.0));
@@ -191,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_still_tells_the_new_refresh_token() {
-        let salvaged = |json: &str| RefreshedFields::parse(json, 1000.0).expect_err(json).salvaged;
+        let salvaged = |json: &str| RefreshedFields::parse(json, &none(), 1000.0).expect_err(json).salvaged;
         let old = credential(json!({"type":"oauth","access":"a1","refresh":"r1","expires":1}));
         for json in [
             r#"{"access":"a2","refresh":"r2","expires":-7}"#,

@@ -6,33 +6,54 @@
 //! | where | at the top, or inside what an HTTP client or a library wraps around it: [`WRAPPERS`] |
 //! | expiry | milliseconds or seconds since the epoch, a lifetime in seconds, or RFC 3339 (a `Date` in JSON), as number or text |
 //!
-//! Our own names come before all others.
+//! Our own names come before all others, and what is new before what the function was given.
 
 use super::MAX_DATE_MS;
 use crate::ecma;
 use crate::fields::Fields;
 use serde_json::Value;
 use std::time::UNIX_EPOCH;
+use zeroize::Zeroizing;
 
 /// Members inside which an answer is looked for: of google-auth-library (`tokens`, `credentials`), simple-oauth2 (`token`),
-/// Supabase (`session`), arctic, axios, got and superagent (`data`, `body`, `text`), Cognito and Slack.
-const WRAPPERS: [&str; 9] =
-    ["tokens", "credentials", "token", "session", "data", "body", "text", "authenticationresult", "autheduser"];
+/// Supabase (`session`), arctic, axios, got, ofetch and superagent (`data`, `body`, `text`, `response`), Cognito and Slack; and
+/// those that a GraphQL mutation or okta-auth-js gives a token's own name.
+const WRAPPERS: [&str; 15] = [
+    "tokens",
+    "credentials",
+    "token",
+    "session",
+    "data",
+    "body",
+    "text",
+    "authenticationresult",
+    "autheduser",
+    "result",
+    "response",
+    "refreshtoken",
+    "refresh",
+    "accesstoken",
+    "access",
+];
 /// How many of them may be around it, as Withings' `body` in axios' `data`.
 const MAX_WRAPPED: usize = 3;
 
-const ACCESS: [&str; 3] = ["access", "accesstoken", BARE];
-/// GitHub Copilot's access token; an object of that name is a wrapper.
-const BARE: &str = "token";
+const ACCESS: [&str; 2] = ["access", "accesstoken"];
+/// GitHub Copilot's and @azure/identity's access token. Many things are called so, so it counts only beside a refresh token or
+/// an expiry, and after anything better named.
+const BARE: [&str; 1] = ["token"];
 const REFRESH: [&str; 2] = ["refresh", "refreshtoken"];
+/// What a token is called in an object of its own.
+const INNER: [&str; 2] = ["token", "value"];
 const ID_TOKEN: [&str; 1] = ["idtoken"];
 /// A lifetime counts from now by our own clock, so it comes before an instant by another's.
-const EXPIRES: [&str; 9] = [
+const EXPIRES: [&str; 10] = [
     "expires",
     "expiresin",
     "expiresat",
     "expirydate",
     "expireson",
+    "expiresontimestamp",
     "accesstokenexpiresat",
     "accesstokenexpireson",
     "expiry",
@@ -51,22 +72,52 @@ const FIRST_MS: f64 = 1e11;
 /// From here on it is seconds since the epoch (2001); below it is a lifetime.
 const FIRST_SECONDS: f64 = 1e9;
 
-/// Whether there is a token in it, whatever the shape.
-pub(super) fn holds_token(json: &str) -> bool {
-    answer(json, 0).is_some()
+/// What the refresh function was given. Its result may hold that as well, spread over what is new.
+#[derive(Default)]
+pub(super) struct Given {
+    fields: Fields,
+    tokens: Vec<Zeroizing<String>>,
 }
 
-/// What a result says, in our own names: text for tokens, if they are, and milliseconds since the epoch for expiries. `None` if
-/// it is no object.
-pub(super) fn understood(json: &str, now_ms: f64) -> Option<Fields> {
-    let mut fields = answer(json, 0).or_else(|| Fields::parse(json))?;
+impl Given {
+    /// Of a credential, as JSON text.
+    pub(super) fn of(json: &str) -> Self {
+        let all = objects(json);
+        let names = [&ACCESS[..], &REFRESH, &BARE, &ID_TOKEN];
+        let texts = all.iter().flat_map(|fields| names.iter().flat_map(|aliases| texts(fields, aliases)));
+        let tokens = texts.map(|(_, text)| Zeroizing::new(text.to_owned())).collect();
+        Self { fields: Fields::parse(json).unwrap_or_default(), tokens }
+    }
+
+    fn has_token(&self, text: &str) -> bool {
+        self.tokens.iter().any(|token| **token == text)
+    }
+
+    fn has(&self, name: &str, value: &Value) -> bool {
+        self.fields.values().get(name) == Some(value)
+    }
+}
+
+/// Whether there is a token in it, whatever the shape.
+pub(super) fn holds_token(json: &str) -> bool {
+    objects(json).iter().any(is_answer)
+}
+
+/// What a result says, in our own names: text for tokens, if they are, and milliseconds since the epoch for expiries. What the
+/// function was given counts where there is nothing else. `None` if the result is no object.
+pub(super) fn understood(json: &str, given: &Given, now_ms: f64) -> Option<Fields> {
+    let mut fields = answer(json, given).or_else(|| Fields::parse(json))?;
     fields.retain(|_, value| !value.is_null());
     let is_own = ["access", "refresh"].iter().any(|own| fields.values().contains_key(*own));
-    for (own, aliases) in [("access", &ACCESS[..]), ("refresh", &REFRESH), ("idToken", &ID_TOKEN)] {
-        adopt(&mut fields, own, aliases);
+    let access = access_name(&fields, given);
+    let is_new = access.as_ref().is_some_and(|name| is_new(&fields, name, given));
+    adopt(&mut fields, "access", access);
+    for (own, aliases) in [("refresh", &REFRESH[..]), ("idToken", &ID_TOKEN)] {
+        let name = token_name(&fields, aliases, given);
+        adopt(&mut fields, own, name);
     }
     for (own, aliases) in [("expires", &EXPIRES[..]), ("refreshExpires", &REFRESH_EXPIRES)] {
-        adopt_expiry(&mut fields, own, aliases, now_ms);
+        adopt_expiry(&mut fields, own, aliases, given, is_new, now_ms);
     }
     if !is_own {
         let is_said = |value: &Value| !value.as_str().is_some_and(ecma::is_blank);
@@ -77,37 +128,149 @@ pub(super) fn understood(json: &str, now_ms: f64) -> Option<Fields> {
     Some(fields)
 }
 
-/// The object that has the tokens: this one, or one inside a wrapper.
-fn answer(json: &str, wrapped: usize) -> Option<Fields> {
-    let fields = Fields::parse(json)?;
-    if [&ACCESS[..], &REFRESH].iter().any(|aliases| find(&fields, aliases).is_some()) {
-        return Some(fields);
+/// The object that has the tokens: this one, or one inside a wrapper; the first with a new access token.
+fn answer(json: &str, given: &Given) -> Option<Fields> {
+    let mut all = objects(json);
+    let has_new = |fields: &Fields, aliases: &[&str]| new_name(fields, aliases, given).is_some();
+    let best = all
+        .iter()
+        .position(|fields| has_new(fields, &ACCESS))
+        .or_else(|| {
+            all.iter().position(|fields| access_name(fields, given).is_some_and(|name| is_new(fields, &name, given)))
+        })
+        .or_else(|| all.iter().position(|fields| has_new(fields, &REFRESH)))
+        .or_else(|| all.iter().position(is_answer))?;
+    let mut best = all.swap_remove(best);
+    // A refresh token may stand elsewhere than the access token.
+    if !has_new(&best, &REFRESH)
+        && let Some((other, name)) = all.iter().find_map(|other| Some((other, new_name(other, &REFRESH, given)?)))
+    {
+        best.overlay(other, |member, _| member == name);
     }
-    if wrapped == MAX_WRAPPED {
-        return None;
-    }
-    WRAPPERS.iter().find_map(|wrapper| {
-        let name = find(&fields, &[wrapper])?;
-        // JSON inside text, or what has text that is no valid Unicode and stands as it is spelled.
-        let text = fields.values().get(&name).and_then(Value::as_str);
-        answer(text.or_else(|| fields.spelled(&name))?, wrapped + 1)
-    })
+    Some(best)
 }
 
-/// The name of the first of these that is given, and not blank.
-fn find(fields: &Fields, aliases: &[&str]) -> Option<String> {
+/// Whether a token is given in this object.
+fn is_answer(fields: &Fields) -> bool {
+    let is_given = |aliases: &[&str]| named(fields, aliases).next().is_some();
+    is_given(&ACCESS) || is_given(&REFRESH) || access_name(fields, &Given::default()).is_some()
+}
+
+/// The object that this is the text of, and those inside its wrappers.
+fn objects(json: &str) -> Vec<Fields> {
+    let mut found = Vec::new();
+    collect(json, 0, &mut found);
+    found
+}
+
+fn collect(json: &str, wrapped: usize, found: &mut Vec<Fields>) {
+    let json = json.trim_start_matches('\u{FEFF}');
+    let Some(fields) = Fields::parse(json) else {
+        // JSON as text inside JSON.
+        if let Ok(inner) = serde_json::from_str::<String>(json)
+            && wrapped < MAX_WRAPPED
+        {
+            collect(&Zeroizing::new(inner), wrapped + 1, found);
+        }
+        return;
+    };
+    found.push(flattened(&fields));
+    if wrapped == MAX_WRAPPED {
+        return;
+    }
+    let mut open = |name: &str| {
+        // JSON inside text, or what has text that is no valid Unicode and stands as it is spelled.
+        let text = fields.values().get(name).and_then(Value::as_str);
+        if let Some(inner) = text.or_else(|| fields.spelled(name)) {
+            collect(inner, wrapped + 1, found);
+        }
+    };
+    for wrapper in WRAPPERS {
+        named(&fields, &[wrapper]).for_each(&mut open);
+    }
+    // A GraphQL mutation has the name that its schema gives it.
+    let mut members = fields.names().filter(|name| fields.values().get(*name).is_some_and(|value| !value.is_null()));
+    if let (Some(only), None) = (members.next(), members.next())
+        && wrapped > 0
+        && !WRAPPERS.iter().any(|wrapper| is_alias(only, wrapper))
+    {
+        open(only);
+    }
+}
+
+/// With tokens that have an object of their own (`{ access: { token, expires }, refresh: { token } }`) as texts beside each
+/// other.
+fn flattened(fields: &Fields) -> Fields {
+    let mut flat = fields.clone();
+    for (own, aliases, expiry) in
+        [("access_token", &ACCESS, "expires_at"), ("refresh_token", &REFRESH, "refreshExpires")]
+    {
+        let Some(name) = named(fields, aliases).find(|name| fields.values().get(*name).is_some_and(Value::is_object))
+        else {
+            continue;
+        };
+        let Some(mut inner) = fields.spelled(name).and_then(Fields::parse) else { continue };
+        // An answer of its own.
+        if texts(&inner, &ACCESS).next().is_some() && texts(&inner, &REFRESH).next().is_some()
+            || own == "refresh_token" && texts(&inner, &ACCESS).next().is_some()
+        {
+            continue;
+        }
+        let token = texts(&inner, aliases).chain(texts(&inner, &INNER)).next().map(|(name, _)| name.to_owned());
+        let Some(token) = token else { continue };
+        let expires = named(&inner, &EXPIRES).next().map(str::to_owned);
+        let said = flat.names().any(|name| EXPIRES.iter().any(|alias| is_alias(name, alias)));
+        inner.rename(&token, own);
+        if let Some(expires) = expires {
+            inner.rename(&expires, expiry);
+        }
+        flat.retain(|member, _| member != name);
+        flat.overlay(&inner, |member, _| member == own || (member == expiry && !(said && own == "access_token")));
+    }
+    flat
+}
+
+/// The names under which one of these is given and not blank, in the order of the aliases.
+fn named<'a>(fields: &'a Fields, aliases: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
     let is_given = |name: &str| match fields.values().get(name) {
         None | Some(Value::Null) => false,
         Some(Value::String(text)) => !ecma::is_blank(text),
         Some(_) => true,
     };
-    let is_bare_object = |alias: &str, name: &str| {
-        alias == BARE && aliases.len() > 1 && !fields.values().get(name).is_some_and(Value::is_string)
-    };
-    aliases.iter().find_map(|alias| {
-        let mut named = fields.names().filter(|name| is_alias(name, alias) && is_given(name));
-        named.find(|name| !is_bare_object(alias, name)).map(str::to_owned)
-    })
+    aliases.iter().flat_map(move |alias| fields.names().filter(move |name| is_alias(name, alias) && is_given(name)))
+}
+
+/// Those of them that are text, with it.
+fn texts<'a>(fields: &'a Fields, aliases: &'a [&'a str]) -> impl Iterator<Item = (&'a str, &'a str)> {
+    named(fields, aliases).filter_map(|name| Some((name, fields.values().get(name)?.as_str()?)))
+}
+
+fn is_new(fields: &Fields, name: &str, given: &Given) -> bool {
+    fields.values().get(name).and_then(Value::as_str).is_some_and(|text| !given.has_token(text))
+}
+
+/// The name of the first of these that is a text which the function was not given.
+fn new_name(fields: &Fields, aliases: &[&str], given: &Given) -> Option<String> {
+    texts(fields, aliases).find(|(_, text)| !given.has_token(text)).map(|(name, _)| name.to_owned())
+}
+
+/// The same, or the first at all.
+fn token_name(fields: &Fields, aliases: &[&str], given: &Given) -> Option<String> {
+    new_name(fields, aliases, given).or_else(|| named(fields, aliases).next().map(str::to_owned))
+}
+
+/// The name of the access token.
+fn access_name(fields: &Fields, given: &Given) -> Option<String> {
+    let better = token_name(fields, &ACCESS, given);
+    if better.as_ref().is_some_and(|name| is_new(fields, name, given)) {
+        return better;
+    }
+    let is_beside_new = new_name(fields, &REFRESH, given).is_some()
+        || named(fields, &EXPIRES).any(|name| fields.values().get(name).is_some_and(|value| !given.has(name, value)));
+    let is_beside_any =
+        better.is_none() && [&REFRESH[..], &EXPIRES].iter().any(|aliases| named(fields, aliases).next().is_some());
+    let bare = new_name(fields, &BARE, given).filter(|_| is_beside_new || is_beside_any);
+    bare.or(better)
 }
 
 fn is_alias(name: &str, alias: &str) -> bool {
@@ -115,29 +278,38 @@ fn is_alias(name: &str, alias: &str) -> bool {
 }
 
 /// Gives our own name to what is found under another.
-fn adopt(fields: &mut Fields, own: &str, aliases: &[&str]) {
-    if let Some(name) = find(fields, aliases).filter(|name| name != own) {
+fn adopt(fields: &mut Fields, own: &str, name: Option<String>) {
+    if let Some(name) = name {
         fields.rename(&name, own);
     }
 }
 
-/// The same for an expiry. One that is no instant is none.
-fn adopt_expiry(fields: &mut Fields, own: &str, aliases: &[&str], now_ms: f64) {
+/// The same for an expiry: the first that lies ahead and is not the given one. One that is no instant is none, and one that has
+/// passed and was given says nothing of a new token.
+fn adopt_expiry(fields: &mut Fields, own: &str, aliases: &[&str], given: &Given, is_new: bool, now_ms: f64) {
+    let mut found = Vec::new();
     for alias in aliases {
-        let Some(name) = find(fields, &[alias]) else { continue };
-        let given = fields.values().get(&name).cloned().unwrap_or_default();
-        let Some(ms) = instant_ms(&given, alias.ends_with("in"), now_ms) else { continue };
-        fields.rename(&name, own);
-        if given.as_f64() != Some(ms) {
-            #[allow(clippy::cast_possible_truncation, reason = "an instant has fewer digits")]
-            fields.insert(own, &Value::from(ms as i64));
+        let is_lifetime = alias.ends_with("in");
+        for name in named(fields, &[alias]) {
+            let Some(value) = fields.values().get(name) else { continue };
+            let Some(ms) = instant_ms(value, is_lifetime, now_ms) else { continue };
+            found.push((name.to_owned(), ms, is_lifetime || !given.has(name, value)));
         }
-        return;
     }
-    fields.retain(|name, _| name != own);
+    let best = found.iter().find(|(_, ms, is_other)| *is_other && *ms > now_ms);
+    let best = best.or_else(|| found.iter().find(|(.., is_other)| *is_other));
+    let best = best.or_else(|| found.first().filter(|(_, ms, _)| !is_new || *ms > now_ms));
+    let Some((name, ms, _)) = best else { return fields.retain(|name, _| name != own) };
+    let is_as_said = fields.values().get(name).and_then(Value::as_f64) == Some(*ms);
+    fields.rename(name, own);
+    if !is_as_said {
+        #[allow(clippy::cast_possible_truncation, reason = "an instant has fewer digits")]
+        fields.insert(own, &Value::from(*ms as i64));
+    }
 }
 
-fn instant_ms(given: &Value, is_lifetime: bool, now_ms: f64) -> Option<f64> {
+/// An instant in milliseconds since the epoch, whatever it is spelled as.
+pub(crate) fn instant_ms(given: &Value, is_lifetime: bool, now_ms: f64) -> Option<f64> {
     let text = given.as_str().map(ecma::trim);
     let number = given.as_f64().or_else(|| text?.parse().ok()).filter(|number: &f64| number.is_finite());
     let Some(number) = number else { return date_ms(text?) };
@@ -176,7 +348,8 @@ mod tests {
     const NOW: f64 = 1_700_000_000_000.0;
 
     fn of(value: &Value) -> Value {
-        understood(&value.to_string(), NOW).map_or(Value::Null, |fields| Value::Object(fields.values().clone()))
+        understood(&value.to_string(), &Given::default(), NOW)
+            .map_or(Value::Null, |fields| Value::Object(fields.values().clone()))
     }
 
     #[test]
@@ -208,11 +381,45 @@ mod tests {
         ] {
             assert_eq!(of(&wrapped), json!({"access":"a","refresh":"r"}), "{wrapped}");
         }
-        for none in [json!({"config": answer}), json!({"a": answer}), json!({"token": 7}), json!({"data": [answer]})] {
+        for none in [
+            json!({"config": answer}),
+            json!({"a": answer}),
+            json!({"token": 7}),
+            json!({"token": "csrf"}),
+            json!({"data": [answer]}),
+        ] {
             assert!(!holds_token(&none.to_string()), "{none}");
         }
         let deep = json!({"data": {"data": {"data": {"data": answer}}}});
         assert!(!holds_token(&deep.to_string()));
+    }
+
+    #[test]
+    fn an_answer_is_found_where_a_token_has_a_wrapper_of_its_own() {
+        let answer = json!({"accessToken":"a","refreshToken":"r"});
+        let expected = json!({"access":"a","refresh":"r"});
+        for wrapped in [
+            json!({"data": {"refreshToken": answer}}),
+            json!({"data": {"refresh": answer}}),
+            json!({"data": {"rotate": answer}}),
+            json!({"access": {"token": "a"}, "refresh": {"token": "r"}}),
+            json!({"tokens": {"accessToken": {"accessToken": "a"}, "refreshToken": {"refreshToken": "r"}}}),
+            json!({"_data": answer}),
+            json!({"response": {"data": answer}}),
+            json!({"token": "csrf", "data": answer}),
+            json!({"token": "csrf", "refreshToken": "", "data": answer}),
+            json!({"token": "a", "refresh_token": "r"}),
+            json!(answer.to_string()),
+        ] {
+            assert_eq!(of(&wrapped), expected, "{wrapped}");
+            assert!(holds_token(&wrapped.to_string()), "{wrapped}");
+        }
+        let marked = format!("\u{FEFF}{answer}");
+        assert!(holds_token(&marked) && holds_token(&json!({ "body": marked }).to_string()));
+        let dated =
+            json!({"access": {"token": "a", "expires": NOW + 9.0}, "refresh": {"token": "r", "expires": NOW + 99.0}});
+        assert_eq!(of(&dated), json!({"refresh":"r","access":"a","expires":NOW + 9.0,"refreshExpires":NOW + 99.0}));
+        assert_eq!(of(&json!({"token":"a","expiresOnTimestamp":NOW + 9.0})), json!({"access":"a","expires":NOW + 9.0}));
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Call {
             let message = "the refresh function returned the credential that it was given, so nothing was refreshed; the login is kept, and the provider is asked again after a pause";
             return Err(Error::new(Code::InvalidRefreshResult, message));
         }
-        let (fields, error) = match RefreshedFields::parse(fields, self.clock.now_ms()) {
+        let (fields, error) = match RefreshedFields::parse(fields, &flight.credential, self.clock.now_ms()) {
             Ok(fields) => match self.accept(flight, &fields) {
                 Ok(refreshed) => return Ok(Reading::Credential(refreshed)),
                 Err(error) => (Some(fields), error),
