@@ -4,7 +4,7 @@
 import http2 from "node:http2";
 import { createServer } from "node:net";
 import tls from "node:tls";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { refreshAs } from "./support/calls.mjs";
 import { createHost, expired } from "./support/host.mjs";
 import { rejection, typedRejection } from "./support/rejections.mjs";
@@ -369,6 +369,17 @@ describe("a host's own classification", () => {
       class: "answered_unspent",
       retryAfterMs: 5_000,
     });
+  });
+
+  test("that is asynchronous and rejects leaves the word to us, and the process alive", async () => {
+    const unhandled = vi.fn();
+    process.on("unhandledRejection", unhandled);
+    onTestFinished(() => void process.off("unhandledRejection", unhandled));
+    const classify = /** @type {any} */ (() => Promise.reject(new Error("a bug")));
+    expect((await failure(error({ status: 429 }), { classify })).class).toBe("answered_unspent");
+    // Node tells of it when the microtasks are done.
+    await new Promise(setImmediate);
+    expect(unhandled).not.toHaveBeenCalled();
   });
 
   test("keeps the pause that the provider asked for", async () => {

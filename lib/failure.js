@@ -46,10 +46,12 @@ async function lookAt(error, own) {
   return { failure, isAnswer: ours.isAnswer ?? false, passes: ours.passes ?? true };
 }
 
-/** The host's word, if it has one. Whatever else comes of asking it leaves the word to us. */
+/** The host's word, if it has one. Whatever else comes of asking it, be it a promise, leaves the word to us. */
 function askHost(error, own) {
   try {
     const theirs = own?.(error);
+    // Nobody else hears of it, and a rejection that nobody hears of ends the process.
+    if (typeof theirs?.then === "function") Promise.resolve(theirs).catch(() => {});
     return CLASSES.includes(theirs) ? theirs : undefined;
   } catch {
     return undefined;
