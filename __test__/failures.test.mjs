@@ -122,6 +122,28 @@ const CLIENTS = [
   ["superagent", error({ status: 400, response: { body: GRANT, text: JSON.stringify(GRANT) } }), "answered_dead"],
   ["node-fetch: refused", named("FetchError", { type: "system", code: "ECONNREFUSED", errno: "x" }), "not_sent"],
   ["a form in a text", error({ status: 200, body: "error=bad_refresh_token&error_uri=x" }), "answered_dead"],
+  ["jsforce: busy", named("invalid_grant", {}, "token request is already being processed"), "answered_unspent"],
+  ["jsforce: refused", named("invalid_grant", {}, "expired access/refresh token"), "answered_dead"],
+  [
+    "Microsoft's conditional access",
+    error({ status: 400, data: { error: "invalid_grant", error_codes: [53003], suberror: "message_only" } }),
+    "answered_unspent",
+  ],
+  ["another API's session", error({ code: "session_expired" }, "vault: denied"), "uncertain"],
+  ["a gateway's session", error({ status: 401, data: { error: "session_expired" } }), "answered_unspent"],
+  ["a proxy's login", error({ status: 407, data: { error: "login_required" } }), "answered_unspent"],
+  [
+    "a member's name",
+    error({ status: 400, data: '{"error":"server_error","refresh_token_reused":false}' }),
+    "answered_unspent",
+  ],
+  ["a link in a page", error({ status: 404, data: '<a href="/docs#refresh_token_reused">x</a>' }), "answered_unspent"],
+  [
+    "a page with the sentence",
+    error({ status: 400, data: "<p>refresh token has already been used</p>" }),
+    "answered_unspent",
+  ],
+  ["a database's list", error({ errors: [{ code: "invalid", field: "refresh_token" }] }), "uncertain"],
   ["an answer, thrown as it is", () => unread(JSON.stringify(GRANT)), "answered_dead"],
   ["an OpenAI client", error({ status: 401, error: { code: "refresh_token_reused", type: "x" } }), "answered_dead"],
   [
@@ -206,6 +228,10 @@ const WORDS = [
   "request to https://auth.example/ failed, reason: getaddrinfo ENOTFOUND auth.example",
   "Client network socket disconnected before secure TLS connection was established",
   "Token refresh failed (521)",
+  "request to https://auth.example/token failed: 443 timed out",
+  "read from auth.example (443) failed",
+  "gave up (450)",
+  "token received, but saving it failed: 404 from vault",
   "Token refresh failed: the answer was not invalid_grant",
   "Invalid refresh token",
 ].map((message) => [message, new Error(message), "uncertain"]);
@@ -234,6 +260,11 @@ const CHAINS = [
   ["400 in a 500 of the application", error({ status: 500 }, "x", error({ status: 400, ...GRANT })), "answered_dead"],
   ["502 in what a wrapper calls dead", error({ status: 400, ...GRANT }, "x", error({ status: 502 })), "uncertain"],
   ["a 502 that quotes a body", new Error(`Token refresh failed (502): ${JSON.stringify(GRANT)}`), "uncertain"],
+  ["words of a status, of a reset", error({ code: "ECONNRESET" }, "auth.example (401)"), "uncertain"],
+  ["what a reset quotes", error({ code: "ECONNRESET" }, JSON.stringify(GRANT)), "uncertain"],
+  ["status 503 in words", new Error("Token refresh failed with status 503"), "answered_unspent"],
+  ["HTTP 429 in words", new Error("HTTP 429: slow down"), "answered_unspent"],
+  ["(401) in words", new Error("Token refresh failed (401)"), "answered_unspent"],
   ["429 with invalid_grant", error({ status: 429, ...GRANT }), "answered_unspent"],
   [
     "several refused connections",
@@ -432,16 +463,19 @@ describe("what a refusal by a token endpoint says", () => {
     ],
     [
       http(502),
-      "127.0.0.1 answered with status 502; whether the refresh token was used is not known yet; the next call asks again",
+      "127.0.0.1 answered with status 502; whether the refresh token was used is not known yet; a later call asks again",
     ],
-    [http(429), "127.0.0.1 answered with status 429; the refresh token was not used; it is asked again after a pause"],
+    [
+      http(429),
+      "127.0.0.1 answered with status 429; the refresh token was not used; the provider is asked again after a pause",
+    ],
     [
       json({ error: "invalid_client" }, 401),
       '127.0.0.1 answered with status 401 "invalid_client"; the refresh token was not used; look whether tokenEndpoint and the client are right',
     ],
     [
       http(521),
-      "127.0.0.1 answered with status 521; a gateway did not reach the provider, so the refresh token was not used; the next call asks again",
+      "127.0.0.1 answered with status 521; a gateway did not reach the provider, so the refresh token was not used; a later call asks again",
     ],
     [
       http(308),

@@ -1,4 +1,5 @@
-const { answers, places } = require("../failures.json");
+const { STATUS_CODES } = require("node:http");
+const { answers, descriptions, places } = require("../failures.json");
 
 /** How far an error's causes are followed. */
 const MAX_DEPTH = 8;
@@ -13,15 +14,15 @@ const BODY_PATIENCE_MS = 1_000;
 
 /** The members that facts are about. Nothing else of an error is read, and nothing else is handed on. */
 const NAMES = new Set([
-  "error_description",
-  "detail",
-  ...[...places, ...answers]
+  ...[...places, ...descriptions, ...answers]
     .flatMap(({ at = [], with: beside = {} }) => [...at, ...Object.keys(beside)])
     .flatMap((place) => place.replaceAll("[]", "").split(".")),
 ]);
 
-/** `failed: 503`, `HTTP 429`, `status code 502`, `status=400`, `(400)`. */
-const STATUS_IN_WORDS = /(?:\bstatus(?: code)?|\bhttp(?:\/[\d.]+)?|\bfailed|\berror|\()[:=\s]*([45]\d\d)\b/gi;
+/** `HTTP 429`, `status code 502`, `status=400`, `(400)`: other numbers are ports, times or sizes. */
+const STATUS_IN_WORDS = /(?:\bstatus(?: code)?|\bhttp(?:\/[\d.]+)?)[:=\s]+([45]\d\d)\b|\(([45]\d\d)\)/gi;
+/** From here on a status tells that it was not the provider that refused, whatever the number. */
+const FIRST_SERVER_ERROR = 500;
 
 /** The error and its causes, outermost first. */
 function causes(error) {
@@ -81,7 +82,9 @@ async function evidenceOf(error) {
   const inward = chain.toReversed();
   const messages = chain.map((one) => (typeof one === "string" ? one : one.message)).filter(isText);
   const told = messages.flatMap((message) =>
-    [...message.matchAll(STATUS_IN_WORDS)].map(([, status]) => Number(status)),
+    [...message.matchAll(STATUS_IN_WORDS)]
+      .map(([, named, bare]) => Number(named ?? bare))
+      .filter((status) => status >= FIRST_SERVER_ERROR || status in STATUS_CODES),
   );
   const unread = chain.flatMap((one) => (isObject(one) ? [one, one.response] : [])).filter(isUnread);
   const said = chain.flatMap(bodiesOf).concat(await Promise.all(unread.map(textOf)));
@@ -91,7 +94,6 @@ async function evidenceOf(error) {
     toldStatus: told.length > 0 ? Math.max(...told) : undefined,
     bodies: bodies.map((body) => JSON.stringify(pruned(body)) ?? "{}"),
     messages: messages.map((message) => message.slice(0, MAX_BODY_LENGTH)),
-    texts: said.filter(isText).map((text) => text.slice(0, MAX_BODY_LENGTH)),
     retryAfterMs: inward.map(retryAfter).find((pause) => pause !== undefined),
   };
 }

@@ -71,7 +71,11 @@ async function findingOf(error, depth = 0) {
   // The innermost one is nearest to the wire.
   const connections = chain.map((one, at) => connectionOf(one, chain[at - 1]));
   const connection = connections.findLast((found) => found !== undefined);
-  const finding = native().classifyFailure({ ...evidence, neverConnected: connection === "not_sent" });
+  const finding = native().classifyFailure({
+    ...evidence,
+    neverConnected: connection === "not_sent",
+    connectionLost: connection === "uncertain",
+  });
   if (finding.class !== "uncertain" || evidence.status !== undefined || depth === MAX_DEPTH) return finding;
   const attempts = chain.map((one) => attemptsOf(one)).find((found) => found !== undefined) ?? [];
   // Who has tried that often has not asked once.

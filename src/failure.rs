@@ -10,7 +10,7 @@ mod facts;
 pub use body::codes;
 
 use crate::ecma;
-use facts::{Answer, Facts, Meaning};
+use facts::{Answer, Facts, Meaning, Words};
 use serde_json::{Map, Value};
 
 /// How a provider call failed. The class decides what the next caller may do.
@@ -104,12 +104,12 @@ pub struct Evidence<'a> {
     pub bodies: Vec<&'a Map<String, Value>>,
     /// What an error says of itself: a code and nothing else, or something with a body in it.
     pub messages: Vec<&'a str>,
-    /// Texts that are searched for nothing but a sentence that says that the refresh token was used before.
-    pub texts: Vec<&'a str>,
     /// For how long the provider wants everyone to wait, in milliseconds.
     pub retry_after_ms: Option<f64>,
     /// Whether a typed cause says that there never was a connection.
     pub never_connected: bool,
+    /// Whether one says that a connection broke.
+    pub connection_lost: bool,
     /// What the host knows of this provider.
     pub own: Option<&'a OwnCodes>,
 }
@@ -152,14 +152,18 @@ pub fn classify(evidence: &Evidence) -> Finding {
     }
     let told = evidence.status.or(evidence.told_status);
     // A typed cause says more than a status in words, as that of a proxy.
-    let by_status = if evidence.never_connected { evidence.status } else { told };
+    let is_typed = evidence.never_connected || evidence.connection_lost;
+    let by_status = if is_typed { evidence.status } else { told };
     let by_status = by_status.map(|status| Facts::all().of_status(status));
     // A refusal that comes with 429 is none of the token's.
     if let Some(meaning) = by_status.filter(|meaning| meaning.passes) {
         return Finding::new(meaning, None, evidence);
     }
-    if told.is_none_or(|status| status < FIRST_SERVER_ERROR)
-        && let Some((meaning, code)) = by_words(evidence, bodies())
+    // Where a connection broke, what an error quotes is of another attempt.
+    let may_quote = evidence.status.is_some() || !evidence.connection_lost;
+    if may_quote
+        && told.is_none_or(|status| status < FIRST_SERVER_ERROR)
+        && let Some((meaning, code)) = by_words(evidence, &bodies().collect::<Vec<_>>())
     {
         return Finding::new(meaning, code, evidence);
     }
@@ -188,11 +192,12 @@ fn by_own<'a>(own: &OwnCodes, bodies: impl Iterator<Item = &'a Map<String, Value
 }
 
 /// What codes and sentences say: the precise facts first, and of those what spares the login.
-fn by_words<'a>(
-    evidence: &Evidence,
-    bodies: impl Iterator<Item = &'a Map<String, Value>>,
-) -> Option<(Meaning, Option<String>)> {
-    let mut facts: Vec<(&Answer, String)> = bodies.flat_map(body::facts).collect();
+fn by_words(evidence: &Evidence, bodies: &[&Map<String, Value>]) -> Option<(Meaning, Option<String>)> {
+    let status = evidence.status.or(evidence.told_status);
+    let mut said: Vec<_> = evidence.messages.iter().map(|message| Words::of(message)).collect();
+    said.extend(bodies.iter().flat_map(|body| body::descriptions(body)).map(|text| Words::of(&text)));
+    let says = |sentence: &str| said.iter().any(|words| words.say(sentence));
+    let mut facts: Vec<(&Answer, String)> = bodies.iter().flat_map(|body| body::facts(body, status, says)).collect();
     let exact = evidence.messages.iter().map(|message| ecma::trim(message));
     facts.extend(exact.flat_map(|message| {
         let answers = Facts::all().answers.iter().filter(|fact| !fact.is_precise());
@@ -207,14 +212,19 @@ fn by_words<'a>(
     best(true, unspent)
         .or_else(|| best(true, dead))
         .or_else(|| best(false, dead))
-        .or_else(|| says_reused(evidence).then_some((Meaning { class: dead, passes: false }, None)))
+        .or_else(|| says_reused(evidence, status, bodies).then_some((Meaning { class: dead, passes: false }, None)))
         .or_else(|| best(false, unspent))
 }
 
-/// Whether anything says that the refresh token was used before.
-fn says_reused(evidence: &Evidence) -> bool {
-    let texts = evidence.messages.iter().chain(&evidence.texts);
-    texts.into_iter().any(|text| Facts::all().says_reused(&ecma::to_lower_case(text)))
+/// Whether it is said that the refresh token was used before: by an error's message, or in a refusal's description, and beside
+/// no code that says otherwise. What either quotes is none of its own words.
+fn says_reused(evidence: &Evidence, status: Option<u16>, bodies: &[&Map<String, Value>]) -> bool {
+    let is_reuse = |text: &str| Facts::all().says_reused(&Words::of(text));
+    let own_words = |text: &str| text.split(['{', '<']).next().is_some_and(is_reuse);
+    status.is_none_or(|status| matches!(status, 400 | 401))
+        && !bodies.iter().any(|body| body::has_code_but(body, is_reuse))
+        && (evidence.messages.iter().any(|message| own_words(message))
+            || bodies.iter().flat_map(|body| body::descriptions(body)).any(|text| own_words(&text)))
 }
 
 /// The JSON objects within a message, as where a client has put the answer's body into its error's.

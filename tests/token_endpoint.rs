@@ -263,7 +263,14 @@ fn failure_in_all_its_forms() {
             AnsweredDead,
             Some("refresh_token_reused"),
         ),
-        (401, "Your refresh token has already been used.", Code::ProviderRefused, AnsweredDead, None),
+        (
+            401,
+            r#"{"message":"Your refresh token has already been used."}"#,
+            Code::ProviderRefused,
+            AnsweredDead,
+            None,
+        ),
+        (401, "Your refresh token has already been used.", Code::ProviderRefused, UNSPENT, None),
         (401, r#"{"error":"invalid_client"}"#, Code::ProviderRefused, UNSPENT, Some("invalid_client")),
         (
             200,
@@ -464,7 +471,12 @@ fn a_copilot_token_is_exchanged_for_a_github_token() {
         is_replay_safe: true,
         ..spec("https://api.github.com/copilot_internal/v2/token")
     };
+    let own_codes = OwnCodes { unspent: vec!["Bad credentials".to_owned()], ..OwnCodes::default() };
+    let sparing = TokenEndpoint::new(Spec { own_codes, ..spec.clone() }).unwrap();
     let endpoint = TokenEndpoint::new(spec).unwrap();
+    let bad = answer(401, br#"{"message":"Bad credentials"}"#);
+    let spared = read(&sparing, &credential(&json!({})), &bad).expect_err("the host's word comes first");
+    assert_eq!(spared.class, FailureClass::AnsweredUnspent);
     let read = |status, body: &str| read(&endpoint, &credential(&json!({})), &answer(status, body.as_bytes()));
     let soon = NOW_MS / 1000.0 + 1_500.0;
     let body = json!({"token": "tid=1;exp=2:mac", "expires_at": soon, "refresh_in": 1_200}).to_string();
@@ -472,6 +484,9 @@ fn a_copilot_token_is_exchanged_for_a_github_token() {
     assert_eq!(Value::from(read(200, &body).unwrap()), json!({"access": "tid=1;exp=2:mac", "expires": expires}));
     let behind = json!({"token": "t", "expires_at": 1_000, "refresh_in": 1_200}).to_string();
     assert_eq!(read(200, &behind).unwrap()["expires"], expires);
+    for others in ["<html>Proxy authentication</html>", "{}", r#"{"message":"Unauthorized"}"#] {
+        assert_eq!(read(401, others).expect_err("a proxy's").class, FailureClass::AnsweredUnspent, "{others}");
+    }
     assert_eq!(read(401, r#"{"message":"Bad credentials"}"#).expect_err("revoked").class, FailureClass::AnsweredDead);
     assert_eq!(read(403, r#"{"message":"API rate limit exceeded"}"#).expect_err("busy").class, UNSPENT);
     // Asking again never hurts.

@@ -106,7 +106,7 @@ describe("a call that fails by", () => {
 });
 
 describe("a message says what happened, and what it means for the login:", () => {
-  const UNKNOWN = "; whether the refresh token was used is not known yet; the next call asks again";
+  const UNKNOWN = "; whether the refresh token was used is not known yet; a later call asks again";
   const UNSENT = "; nothing was sent, and the login is as it was";
   const LIMIT_MS = 1_000;
 

@@ -44,15 +44,14 @@ pub fn holds_token(result: String) -> bool {
 pub fn classify_failure(seen: FailureEvidence) -> FailureFinding {
     let status = |status: Option<u32>| status.and_then(|status| u16::try_from(status).ok());
     let bodies: Vec<_> = seen.bodies.iter().filter_map(|body| Fields::parse(body)).collect();
-    let texts = seen.texts.iter().chain(&seen.bodies).map(String::as_str).collect();
     let Finding { class, pause, passes, .. } = failure::classify(&Evidence {
         status: status(seen.status),
         told_status: status(seen.told_status),
         bodies: bodies.iter().map(Fields::values).collect(),
         messages: seen.messages.iter().map(String::as_str).collect(),
-        texts,
         retry_after_ms: seen.retry_after_ms,
         never_connected: seen.never_connected,
+        connection_lost: seen.connection_lost,
         own: None,
     });
     let is_answer = seen.status.is_some();
@@ -70,12 +69,12 @@ pub struct FailureEvidence {
     pub bodies: Vec<String>,
     /// What errors say of themselves.
     pub messages: Vec<String>,
-    /// Bodies that are no JSON.
-    pub texts: Vec<String>,
     /// For how long the provider wants everyone to wait.
     pub retry_after_ms: Option<f64>,
     /// Whether there never was a connection.
     pub never_connected: bool,
+    /// Whether it broke.
+    pub connection_lost: bool,
 }
 
 /// See `RefreshFailure` in `index.d.ts`.

@@ -4,9 +4,15 @@ use super::facts::{Answer, Facts, Place, Step};
 use crate::ecma;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 /// So many elements of a list are looked at.
 const MAX_ELEMENTS: usize = 16;
+
+/// Where a code stands that says what the rest is about.
+static CODE_PLACES: LazyLock<[Place; 5]> = LazyLock::new(|| {
+    ["error", "error.code", "error_code", "errorCode", "code"].map(|place| Place::from(place.to_owned()))
+});
 
 type Object = Map<String, Value>;
 
@@ -22,10 +28,26 @@ pub fn codes(body: &Object) -> Vec<String> {
     Facts::all().places().flat_map(|place| all_at(body, place)).map(|found| found.text.into_owned()).collect()
 }
 
-/// The facts that a body bears out, each with the code that it has there.
-pub(super) fn facts(body: &Object) -> Vec<(&'static Answer, String)> {
+/// What a body says in sentences.
+pub(super) fn descriptions(body: &Object) -> impl Iterator<Item = Cow<'_, str>> {
+    Facts::all().descriptions().flat_map(|place| all_at(body, place)).map(|found| found.text)
+}
+
+/// Whether it has a code of OAuth's that does not say so itself.
+pub(super) fn has_code_but(body: &Object, is_meant: impl Fn(&str) -> bool) -> bool {
+    let is_code = |text: &str| text.contains('_') && text.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    CODE_PLACES.iter().flat_map(|place| all_at(body, place)).any(|found| is_code(&found.text) && !is_meant(&found.text))
+}
+
+/// The facts that a body bears out after an answer with this status, each with the code that it has there. `says` tells
+/// whether a sentence stands anywhere.
+pub(super) fn facts(body: &Object, status: Option<u16>, says: impl Fn(&str) -> bool) -> Vec<(&'static Answer, String)> {
     let mut borne_out = Vec::new();
-    for fact in &Facts::all().answers {
+    let counts = |fact: &Answer| {
+        (fact.status.is_empty() || status.is_some_and(|status| fact.status.contains(&status)))
+            && (fact.says.is_empty() || fact.says.iter().any(|sentence| says(sentence)))
+    };
+    for fact in Facts::all().answers.iter().filter(|fact| counts(fact)) {
         let places: Vec<&Place> =
             if fact.at.is_empty() { Facts::all().places().collect() } else { fact.at.iter().collect() };
         let found = places.into_iter().flat_map(|place| all_at(body, place));

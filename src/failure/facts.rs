@@ -2,6 +2,7 @@
 //! a body they stand. Each has its source there.
 
 use super::FailureClass;
+use crate::ecma;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -10,6 +11,7 @@ use std::sync::LazyLock;
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Facts {
     places: Vec<Places>,
+    descriptions: Vec<Places>,
     /// What codes mean.
     pub(super) answers: Vec<Answer>,
     phrases: Vec<Phrases>,
@@ -33,6 +35,12 @@ pub(super) struct Answer {
     /// What has to stand beside them, by member: one of these texts.
     #[serde(default)]
     pub(super) with: HashMap<String, Vec<String>>,
+    /// What any description has to say: one of these sentences. Case and punctuation don't matter.
+    #[serde(default)]
+    pub(super) says: Vec<String>,
+    /// The statuses that count. Empty: any but a gateway's, or none.
+    #[serde(default)]
+    pub(super) status: Vec<u16>,
     #[serde(default)]
     passes: bool,
 }
@@ -119,9 +127,14 @@ impl Facts {
         self.places.iter().flat_map(|places| &places.at)
     }
 
-    /// Whether this text, in lower case, says that the refresh token was used before.
-    pub(super) fn says_reused(&self, words: &str) -> bool {
-        self.phrases.iter().flat_map(|fact| &fact.phrases).any(|phrase| words.contains(phrase.as_str()))
+    /// The places of a sentence.
+    pub(super) fn descriptions(&self) -> impl Iterator<Item = &Place> {
+        self.descriptions.iter().flat_map(|places| &places.at)
+    }
+
+    /// Whether these words say that the refresh token was used before.
+    pub(super) fn says_reused(&self, words: &Words) -> bool {
+        self.phrases.iter().flat_map(|fact| &fact.phrases).any(|phrase| words.say(phrase))
     }
 
     /// What a status alone means.
@@ -139,12 +152,31 @@ impl Answer {
 
     /// Whether it says where it stands, or beside what: that tells more than a code that stands anywhere.
     pub(super) fn is_precise(&self) -> bool {
-        !self.at.is_empty()
+        !self.at.is_empty() || !self.says.is_empty()
     }
 
     /// Whether one of its codes is this text.
     pub(super) fn has(&self, text: &str) -> bool {
         self.codes.iter().any(|code| code.eq_ignore_ascii_case(text))
+    }
+}
+
+/// A text as words, without case and punctuation. What links, paths and assignments are made of stays one word, so that an
+/// address that ends in a code says nothing.
+#[derive(Debug)]
+pub(super) struct Words(String);
+
+impl Words {
+    pub(super) fn of(text: &str) -> Self {
+        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | '#' | '=' | '&' | '?');
+        let lower = ecma::to_lower_case(text);
+        let words: Vec<_> = lower.split(|c| !is_part(c)).filter(|word| !word.is_empty()).collect();
+        Self(format!(" {} ", words.join(" ")))
+    }
+
+    /// Whether this sentence is among them.
+    pub(super) fn say(&self, sentence: &str) -> bool {
+        self.0.contains(&Self::of(sentence).0)
     }
 }
 
@@ -162,7 +194,8 @@ mod tests {
     fn the_file_is_understood() {
         let facts: Facts = serde_json::from_str(include_str!("../../failures.json")).expect("facts");
         assert!(facts.answers.len() > 20 && facts.places().count() > 5);
-        assert!(facts.says_reused("x refresh_token_reused y"));
+        assert!(facts.says_reused(&Words::of("x Refresh_token_reused.")));
+        assert!(!facts.says_reused(&Words::of("see docs/errors#refresh_token_reused")));
     }
 
     #[test]
@@ -184,7 +217,7 @@ mod tests {
         for fact in &Facts::all().answers {
             let with: Vec<_> = fact.with.iter().collect();
             for code in &fact.codes {
-                let key = format!("{} {:?} {with:?}", code.to_ascii_lowercase(), fact.at);
+                let key = format!("{} {:?} {with:?} {:?}", code.to_ascii_lowercase(), fact.at, fact.says);
                 assert!(seen.insert(key), "{code} stands there twice");
                 // A number means something else with everybody.
                 let is_number = code.bytes().all(|byte| byte.is_ascii_digit());
@@ -193,13 +226,6 @@ mod tests {
             assert!(fact.with.is_empty() || !fact.at.is_empty(), "{:?} needs a place", fact.codes);
             assert!(matches!(fact.class, Class::AnsweredDead | Class::AnsweredUnspent), "{:?}", fact.codes);
             assert!(!fact.passes || fact.class == Class::AnsweredUnspent, "{:?}", fact.codes);
-        }
-    }
-
-    #[test]
-    fn phrases_are_in_lower_case_as_what_they_are_looked_for_in() {
-        for fact in &Facts::all().phrases {
-            assert!(fact.phrases.iter().all(|phrase| *phrase == phrase.to_lowercase()));
         }
     }
 }

@@ -99,6 +99,93 @@ fn a_code_counts_at_its_place_and_beside_what_it_needs() {
 }
 
 #[test]
+fn a_refusal_that_passes_is_known_by_its_sentence_wherever_that_stands() {
+    for said in ["error_description", "message", "description", "errorMessage"] {
+        for sentence in ["token request is already being processed", " Token request is already being processed."] {
+            assert_eq!(class(400, json!({ "error": "invalid_grant", said: sentence })), UNSPENT, "{said} {sentence}");
+        }
+    }
+    let busy = "Token request is already being processed.";
+    assert_eq!(class(0, json!({ "name": "invalid_grant", "message": busy })), UNSPENT);
+    let body = object(json!({ "errorCode": "invalid_grant" }));
+    let by_message = Evidence { bodies: vec![&body], messages: vec![busy], ..Evidence::default() };
+    assert_eq!(classify(&by_message).class, UNSPENT);
+    let blocked = "AADSTS53003: Access has been blocked by Conditional Access policies.";
+    for code in ["invalid_grant", "interaction_required"] {
+        assert_eq!(class(400, json!({ "error": code, "error_codes": [53003] })), UNSPENT);
+        assert_eq!(class(400, json!({ "error": code, "error_description": blocked })), UNSPENT);
+        assert_eq!(class(400, json!({ "error": code, "error_codes": [50076] })), DEAD);
+        assert_eq!(class(400, json!({ "error": code, "error_description": "AADSTS530031: x" })), DEAD);
+    }
+}
+
+#[test]
+fn a_session_that_is_over_is_the_grants_only_in_a_token_endpoints_words() {
+    for (status, body, expected) in [
+        (400, json!({ "error": "login_required" }), DEAD),
+        (401, json!({ "error": "login_required" }), DEAD),
+        (200, json!({ "error": "consent_required" }), DEAD),
+        (403, json!({ "error": "login_required" }), UNSPENT),
+        (407, json!({ "error": "login_required" }), UNSPENT),
+        (401, json!({ "code": "login_required" }), UNSPENT),
+        (0, json!({ "code": "login_required" }), FailureClass::Uncertain),
+        (0, json!({ "error": "interaction_required" }), FailureClass::Uncertain),
+        (0, json!({ "name": "InteractionRequiredAuthError", "errorCode": "interaction_required" }), DEAD),
+        (400, json!({ "code": "session_expired", "message": "Invalid Refresh Token: Session Expired" }), DEAD),
+        (400, json!({ "error_code": "session_not_found", "msg": "Invalid Refresh Token: No Session" }), DEAD),
+        (401, json!({ "error": "session_expired" }), UNSPENT),
+        (400, json!({ "code": "session_expired" }), UNSPENT),
+        (0, json!({ "code": "session_expired" }), FailureClass::Uncertain),
+        (0, json!({ "errors": [{ "code": "invalid", "field": "refresh_token" }] }), FailureClass::Uncertain),
+        (403, json!({ "error": { "message": "TOKEN_EXPIRED" } }), UNSPENT),
+    ] {
+        assert_eq!(class(status, body.clone()), expected, "{status} {body}");
+    }
+    assert_eq!(by_message("login_required"), FailureClass::Uncertain);
+}
+
+#[test]
+fn reuse_is_said_by_a_description_alone() {
+    let reused = "Your refresh token has already been used to generate a new access token.";
+    for (status, body, expected) in [
+        (400, json!({ "error": { "message": reused } }), DEAD),
+        (401, json!({ "message": "Refresh token has already been used" }), DEAD),
+        (400, json!({ "error": "refresh_token_reused " }), DEAD),
+        (400, json!({ "error": "server_error", "refresh_token_reused": false }), UNSPENT),
+        (
+            401,
+            json!({ "error": "invalid_client", "error_description": "not the same as refresh_token_reused" }),
+            UNSPENT,
+        ),
+        (400, json!({ "error": "server_error", "error_description": reused }), UNSPENT),
+        (400, json!({ "message": "see https://docs.example/errors#refresh_token_reused" }), UNSPENT),
+        (400, json!({ "message": "<a href=\"x\">refresh_token_reused</a>" }), UNSPENT),
+        (404, json!({ "message": reused }), UNSPENT),
+        (403, json!({ "message": reused }), UNSPENT),
+    ] {
+        assert_eq!(class(status, body.clone()), expected, "{status} {body}");
+    }
+    for message in [
+        r#"failed: {"error":"server_error","refresh_token_reused":false}"#,
+        r#"failed: {"error":"server_error","refresh_token_reused":fal"#,
+        "failed: <html><a href='#x'>refresh_token_reused</a>",
+    ] {
+        assert_eq!(by_message(message), FailureClass::Uncertain, "{message}");
+    }
+}
+
+#[test]
+fn a_connection_that_broke_says_more_than_words() {
+    let broken = |status, messages| {
+        let told_status = Some(401);
+        classify(&Evidence { status, told_status, messages, connection_lost: true, ..Evidence::default() }).class
+    };
+    assert_eq!(broken(None, vec!["failed (401)"]), FailureClass::Uncertain);
+    assert_eq!(broken(None, vec![r#"{"error":"invalid_grant"}"#]), FailureClass::Uncertain);
+    assert_eq!(broken(Some(401), vec![r#"{"error":"invalid_grant"}"#]), DEAD);
+}
+
+#[test]
 fn words_of_a_message_prove_nothing_but_a_body_or_a_code() {
     for (message, expected) in [
         ("invalid_grant", DEAD),

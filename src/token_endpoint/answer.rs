@@ -4,7 +4,7 @@ use super::{Exchange, Failure, TimeUnit, TokenEndpoint};
 use crate::credential::{Credential, MAX_DATE_MS, text};
 use crate::ecma;
 use crate::error::{Code, Error};
-use crate::failure::{Evidence, FailureClass, Finding, classify, codes};
+use crate::failure::{Evidence, FailureClass, Finding, Pause, classify, codes};
 use crate::fields::Fields;
 use crate::jwt;
 use serde_json::{Map, Value};
@@ -14,8 +14,6 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Larger answers are not read: 1 MiB.
 pub const MAX_ANSWER_BYTES: usize = 1 << 20;
-/// Of an answer that is neither JSON nor a form, so much is searched for a provider's words.
-const MAX_WORDS_BYTES: usize = 1 << 16;
 
 /// An answer, as it came.
 pub struct Answer {
@@ -32,8 +30,8 @@ pub struct Answer {
 /// An access token that has expired on its way here lives for another second.
 const SHORTEST_LIFE_MS: f64 = 1_000.0;
 
-const NOT_KNOWN: &str = "whether the refresh token was used is not known yet; the next call asks again";
-const STAYS_GOOD: &str = "the refresh token stays good whatever became of it; the next call asks again";
+const NOT_KNOWN: &str = "whether the refresh token was used is not known yet; a later call asks again";
+const STAYS_GOOD: &str = "the refresh token stays good whatever became of it; a later call asks again";
 
 /// The new fields of a credential, as [`crate::refresh::Call::settle`] takes them.
 pub type NewFields = Zeroizing<String>;
@@ -44,7 +42,7 @@ impl TokenEndpoint {
         let body = decoded(&answer.body);
         // Of what was cut off, a JSON object that is there to its closing brace is whole.
         let members = Fields::parse(&body).or_else(|| form(&body).filter(|_| answer.is_whole));
-        let Some(members) = members else { return Err(self.refused(credential, answer, &body, None)) };
+        let Some(members) = members else { return Err(self.refused(credential, answer, None)) };
         let enveloped = self.enveloped(&members);
         let place = enveloped.as_ref().filter(|place| self.tokens(place).is_any()).unwrap_or(&members);
         if (200..=299).contains(&answer.status) {
@@ -63,7 +61,7 @@ impl TokenEndpoint {
         // Where the error stands differs as well.
         let mut all = enveloped.clone().unwrap_or_default();
         all.overlay(&members, |_, value| !value.is_null());
-        let failure = self.refused(credential, answer, &body, Some(&all));
+        let failure = self.refused(credential, answer, Some(&all));
         let is_invalid = failure.error.code == Code::ProviderAnswerInvalid;
         Err(match self.tokens(place) {
             Tokens { access: Token::Unusable, .. } if is_invalid => {
@@ -115,20 +113,24 @@ impl TokenEndpoint {
         }
     }
 
-    fn refused(&self, credential: &Credential, answer: &Answer, body: &str, members: Option<&Fields>) -> Failure {
+    fn refused(&self, credential: &Credential, answer: &Answer, members: Option<&Fields>) -> Failure {
         let status = answer.status;
         let bodies: Vec<_> = members.map(Fields::values).into_iter().collect();
         let mut finding = classify(&Evidence {
             status: Some(status),
             bodies: bodies.clone(),
-            texts: vec![body.get(..MAX_WORDS_BYTES).unwrap_or(body)],
             retry_after_ms: answer.retry_after.as_deref().and_then(retry_after_ms),
             own: Some(&self.spec.own_codes),
             ..Evidence::default()
         });
-        // GitHub's word for a token that is revoked or unknown.
-        if self.spec.exchange == Exchange::GithubCopilot && status == 401 {
+        // GitHub's word for a token that is revoked or unknown; a proxy's 401 says nothing of it.
+        if self.spec.exchange == Exchange::GithubCopilot
+            && status == 401
+            && finding.code.is_none()
+            && bodies.iter().any(|body| text(body, "message") == Some("Bad credentials"))
+        {
             finding.class = FailureClass::AnsweredDead;
+            finding.pause = Pause::None;
         }
         let is_token =
             |code: &str| credential.refresh().is_some_and(|token| token.contains(code) || code.contains(token));
@@ -164,14 +166,14 @@ impl TokenEndpoint {
                 "a redirect, and a refresh token is sent to no other host; it was not used; correct tokenEndpoint"
             }
             FailureClass::AnsweredUnspent if *passes => {
-                "the refresh token was not used; it is asked again after a pause"
+                "the refresh token was not used; the provider is asked again after a pause"
             }
             FailureClass::AnsweredUnspent => {
                 "the refresh token was not used; look whether tokenEndpoint and the client are right"
             }
             FailureClass::NotSent if self.spec.is_replay_safe => STAYS_GOOD,
             FailureClass::NotSent => {
-                "a gateway did not reach the provider, so the refresh token was not used; the next call asks again"
+                "a gateway did not reach the provider, so the refresh token was not used; a later call asks again"
             }
             FailureClass::Uncertain => NOT_KNOWN,
         };
