@@ -6,6 +6,8 @@ mod shape;
 
 pub use mistake::mistake;
 pub use refreshed::{RefreshedFields, Refused, holds_token};
+#[cfg(feature = "token-endpoint")]
+pub(crate) use shape::instant_ms;
 
 use crate::digest::Digest;
 use crate::ecma;

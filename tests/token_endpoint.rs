@@ -464,6 +464,27 @@ fn a_pause_is_given_in_seconds_or_until_a_date() {
 }
 
 #[test]
+fn an_expiry_may_be_an_instant() {
+    let endpoint = TokenEndpoint::new(spec("https://connect.squareup.com/oauth2/token")).unwrap();
+    let read = |fields: &Value| {
+        let mut body = json!({"access_token": "a"});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let fields = read(&endpoint, &credential(&json!({})), &answer(200, body.to_string().as_bytes())).unwrap();
+        ["expires", "refreshExpires"].map(|name| fields.get(name).and_then(Value::as_i64))
+    };
+    let at = NOW + 7_200_000;
+    let iso = "2023-11-15T00:13:20Z";
+    for given in [json!(at), json!(at / 1000), json!(iso), json!(at.to_string())] {
+        assert_eq!(read(&json!({"expires_at": given}))[0], Some(at), "{given}");
+        assert_eq!(read(&json!({"refresh_token_expires_at": given}))[1], Some(at), "{given}");
+    }
+    assert_eq!(read(&json!({"expires_at": at, "expires_in": 60}))[0], Some(NOW + 60_000));
+    for none in [json!(NOW - 1), json!("soon"), json!("2001-01-01T00:00:00Z")] {
+        assert_eq!(read(&json!({"expires_at": none}))[0], None, "{none}");
+    }
+}
+
+#[test]
 fn a_copilot_token_is_exchanged_for_a_github_token() {
     let spec = Spec {
         client_id: None,

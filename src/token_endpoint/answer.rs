@@ -1,7 +1,7 @@
 //! What a token endpoint answered: the new fields of the credential, or why there are none.
 
 use super::{Exchange, Failure, TimeUnit, TokenEndpoint};
-use crate::credential::{Credential, MAX_DATE_MS, text};
+use crate::credential::{Credential, MAX_DATE_MS, instant_ms, text};
 use crate::ecma;
 use crate::error::{Code, Error};
 use crate::failure::{Evidence, FailureClass, Finding, Pause, classify, codes};
@@ -209,7 +209,9 @@ impl TokenEndpoint {
         put("access", access.text().map(Value::from));
         let unit = self.spec.expires_in_unit;
         let expires = match self.spec.exchange {
-            Exchange::RefreshToken => lifetime_ms(answer, "expires_in", unit).map(|lifetime| call.start + lifetime),
+            Exchange::RefreshToken => lifetime_ms(answer, "expires_in", unit)
+                .map(|lifetime| call.start + lifetime)
+                .or_else(|| ahead_ms(answer, "expires_at", call.start)),
             Exchange::GithubCopilot => copilot_expiry_ms(answer, call.start),
         };
         // One that has expired on its way here is none the less what the old one was exchanged for.
@@ -219,7 +221,9 @@ impl TokenEndpoint {
             put("idToken", Token::of(given, "id_token").text().map(Value::from));
             let names = ["refresh_token_expires_in", "refresh_expires_in"];
             let lifetime = names.iter().find_map(|name| lifetime_ms(answer, name, unit));
-            put("refreshExpires", lifetime.and_then(|lifetime| instant(call.start + lifetime)));
+            let expires = lifetime.map(|lifetime| call.start + lifetime);
+            let expires = expires.or_else(|| ahead_ms(answer, "refresh_token_expires_at", call.start));
+            put("refreshExpires", expires.and_then(instant));
         }
         self.identify(credential, given, whole, access.text(), &mut fields)?;
         Ok(Zeroizing::new(fields.to_json()))
@@ -418,6 +422,11 @@ fn lifetime_ms(map: &Map<String, Value>, name: &str, unit: TimeUnit) -> Option<f
         TimeUnit::Milliseconds => 1.0,
     };
     number(map, name).filter(|lifetime| *lifetime > 0.0).map(|lifetime| lifetime * unit_ms)
+}
+
+/// An instant by the provider's clock, as Square gives it. One that has passed by ours is none: the clocks differ.
+fn ahead_ms(map: &Map<String, Value>, name: &str, asked_ms: f64) -> Option<f64> {
+    map.get(name).and_then(|value| instant_ms(value, false, asked_ms)).filter(|ms| *ms > asked_ms)
 }
 
 /// `expires_at` is an instant by GitHub's clock; where ours differs, `refresh_in` seconds from now and a minute more.
