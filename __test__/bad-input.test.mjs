@@ -222,10 +222,10 @@ describe("a result of the refresh function that is no credential is refused, and
     ["access token null", () => answer({ access: null })],
     ["a blank access token", () => answer({ access: " \ufeff" })],
     ["an access token that is no text", () => answer({ access: 7 })],
-    ["an access token that is an object", () => ({ access_token: { token: token("nested") }, expires_in: 60 })],
+    ["an access token that is an object", () => ({ access_token: { is: token("nested") }, expires_in: 60 })],
     ["an access token that is no Unicode", () => answer({ access: `${token("torn")}\ud83d` })],
     ["an access token that was no UTF-8", () => answer({ access: `${token("torn")}\ufffd` })],
-    ["a refresh token that is no text", () => answer({ refresh: { token: token("nested") } })],
+    ["a refresh token that is no text", () => answer({ refresh: { is: token("nested") } })],
     ["a refresh token that is a number", () => ({ access_token: token("access"), refresh_token: 7 })],
     ["a refresh token that is no Unicode", () => answer({ refresh: `${token("torn")}\udc00` })],
     ["tokens that nobody can read", () => Object.defineProperty({}, "access", { enumerable: true, get: throwing })],
@@ -237,7 +237,7 @@ describe("a result of the refresh function that is no credential is refused, and
     ["an expiry in the past", () => answer({ expires: Date.now() - 1 })],
     ["expiry zero", () => answer({ expires: 0 })],
     ["a negative expiry", () => answer({ expires: -Date.now() - HOUR })],
-    ["a toJSON that says nothing", () => answer({ toJSON: () => undefined })],
+    ["a toJSON that says nothing", () => ({ toJSON: () => undefined })],
   ];
 
   test.each(NO_CREDENTIALS)("%s", async (_, result) => {

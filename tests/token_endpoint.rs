@@ -263,13 +263,7 @@ fn failure_in_all_its_forms() {
             AnsweredDead,
             Some("refresh_token_reused"),
         ),
-        (
-            401,
-            r#"{"message":"Your refresh token has already been used."}"#,
-            Code::ProviderRefused,
-            AnsweredDead,
-            None,
-        ),
+        (401, r#"{"message":"Your refresh token has already been used."}"#, Code::ProviderRefused, AnsweredDead, None),
         (401, "Your refresh token has already been used.", Code::ProviderRefused, UNSPENT, None),
         (401, r#"{"error":"invalid_client"}"#, Code::ProviderRefused, UNSPENT, Some("invalid_client")),
         (

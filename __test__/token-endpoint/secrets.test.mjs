@@ -60,7 +60,10 @@ const ECHOES = [
   ["as the body, with status 500", (asked) => http(500, echo(asked))],
   ["as the body, with status 200", (asked) => http(200, `You said: ${echo(asked)}`)],
   ["as tokens of no use", (asked) => json({ access_token: [echo(asked)], refresh_token: { is: echo(asked) } })],
-  ["in the words of a reused token", (asked) => json({ message: `Refresh token has already been used: ${echo(asked)}` }, 401)],
+  [
+    "in the words of a reused token",
+    (asked) => json({ message: `Refresh token has already been used: ${echo(asked)}` }, 401),
+  ],
   ["where it redirects to", (asked) => http(302, "", { location: `https://elsewhere.example/?${presented(asked)}` })],
   ["as how long to wait", (asked) => http(429, echo(asked), { "retry-after": presented(asked) })],
   ["as a header", (asked) => http(403, "", { "www-authenticate": `Bearer realm="${presented(asked)}"` })],
