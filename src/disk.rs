@@ -43,7 +43,7 @@ pub use permanent::{Sharing, open_lock, open_permanent, open_to_look};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod pinned;
 mod replace;
-pub use replace::{Readers, abandon_replacement, refuse_irreplaceable, replace, temporary_beside, try_replace};
+pub use replace::{Readers, abandon_replacement, refuse_closed, refuse_pinned, replace, temporary_beside, try_replace};
 #[cfg(unix)]
 mod rights;
 

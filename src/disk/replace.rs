@@ -34,9 +34,6 @@ pub fn replace(
     readers: Readers,
     may_go_on: impl FnOnce() -> bool,
 ) -> io::Result<()> {
-    // A directory that keeps what is in it would keep the temporary file, and a mount point stays busy.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    super::pinned::refuse(path, path.parent())?;
     let temporary = temporary_beside(path, term);
     let written = write_temporary(&temporary, path, bytes, readers).and_then(|()| {
         if may_go_on() {
@@ -56,15 +53,23 @@ pub fn abandon_replacement(path: &Path, term: u32) -> io::Result<()> {
     remove(&temporary_beside(path, term))
 }
 
-/// Refuses a file that can't be replaced, or a directory that takes no new file, as far as that can be told by looking.
-pub fn refuse_irreplaceable(path: &Path) -> io::Result<()> {
+/// Refuses a file that may be written to and can't be replaced, or a directory that keeps what is in it: locks and temporary
+/// files could not be removed from there.
+pub fn refuse_pinned(path: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    super::pinned::refuse(path, path.parent())?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = path;
+    Ok(())
+}
+
+/// Refuses a file that may not be written to, or a directory that takes no new file, as far as that can be told by looking.
+pub fn refuse_closed(path: &Path) -> io::Result<()> {
     point("probe", path)?;
     #[cfg(unix)]
     {
         use rustix::fs::{Access, access};
         let directory = path.ancestors().skip(1).find(|directory| directory.exists());
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        super::pinned::refuse(path, directory)?;
         match access(path, Access::WRITE_OK) {
             // It is made when it is written.
             Err(rustix::io::Errno::NOENT) | Ok(()) => {}

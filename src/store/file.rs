@@ -116,13 +116,14 @@ impl FileStore {
     /// The same, as far as that can be told without taking its lock.
     pub fn refuse_closed(&self) -> Result<()> {
         let target = self.target()?;
-        disk::refuse_irreplaceable(&target).map_err(|error| self.unwritable(&error))
+        disk::refuse_closed(&target).map_err(|error| self.unwritable(&error))
     }
 
-    /// What a write replaces, unless somebody else could have a say in where that is.
+    /// What a write replaces, unless that can't be, or somebody else could have a say in where it is.
     fn target(&self) -> Result<PathBuf> {
         let (links, target) = disk::links(&self.path).map_err(|error| self.unreadable(&error))?;
         links.iter().chain([&target]).try_for_each(|name| private_dir::check_store(name))?;
+        disk::refuse_pinned(&target).map_err(|error| self.unwritable(&error))?;
         Ok(target)
     }
 
