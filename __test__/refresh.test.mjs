@@ -53,7 +53,6 @@ describe("the outcome is", () => {
     ["neither store has the profile", { main: storeTextWithout(), sub: storeTextWithout() }],
     ["the profile is an API key", { sub: storeText({ type: "api_key", provider: PROVIDER, key: "k" }) }],
     ["the profile is a token", { sub: storeText({ type: "token", provider: PROVIDER, token: "t" }) }],
-    ["the profile has no type", { sub: storeText({ provider: PROVIDER, access: "a", refresh: "r" }) }],
     ["main's profile is an API key", { main: storeText({ type: "api_key", provider: PROVIDER, key: "k" }) }],
     ["the profile is an API key, whatever main has", { main: usable(), sub: storeText({ type: "api_key", key: "k" }) }],
     ["the store has no profiles", { sub: `{"version": 1}` }],

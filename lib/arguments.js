@@ -269,9 +269,11 @@ function orEmpty(look) {
 /** Agents' directories that were not refused. */
 const placed = new Set();
 
+/** Whether an agent's directory comes without a state directory and was not looked at yet: see {@link refuseMadeUp}. */
+const mayBeMadeUp = (stateDir, agentDir) => stateDir === undefined && agentDir !== undefined && !placed.has(agentDir);
+
 /** Refuses an agent's directory without a state directory where there is no OpenClaw: our locks would make one. */
-async function refuseMadeUp(stateDir, agentDir, surroundings) {
-  if (stateDir !== undefined || agentDir === undefined || placed.has(agentDir)) return;
+async function refuseMadeUp(agentDir, surroundings) {
   unwrap(await native().refuseMadeUp(agentDir, surroundings));
   placed.add(agentDir);
 }
@@ -299,6 +301,7 @@ module.exports = {
   object,
   oneOf,
   optionsObject,
+  mayBeMadeUp,
   refreshArguments,
   refuseMadeUp,
   surroundings,

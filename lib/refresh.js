@@ -47,7 +47,9 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   const { signal, timeoutMs, callTimeoutMs, stores, classify: hostsClassify, ...request } = checked;
   const { stateDir, agentDir: own, mainAgentDir } = request;
   const surroundings = stores.length > 0 ? args.surroundings(stateDir) : args.surroundings(stateDir, own, mainAgentDir);
-  await args.refuseMadeUp(stateDir, own ?? mainAgentDir, surroundings);
+  const agent = own ?? mainAgentDir;
+  // Not awaited for nothing: callers stand in line in the order in which they called.
+  if (args.mayBeMadeUp(stateDir, agent)) await args.refuseMadeUp(agent, surroundings);
   const hosts = stores.map((store) => new HostStore(store));
   const given = hosts.map((host) => host.native);
   const call = new (native().NativeRefresh)({ provider, profileId, ...request, surroundings }, ...given);
