@@ -52,11 +52,6 @@ describe("an option that there is not", () => {
       'did you mean "timeoutMs"?',
     ],
     [
-      "the same, with an option of a refresh",
-      ({ stateDir }) => withOAuthProfileLock(PROVIDER, PROFILE, unwanted(), { stateDir, forceRefresh: true }),
-      'options has no member "forceRefresh"',
-    ],
-    [
       "resolveOAuthRefreshLockPath",
       () => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { statedir: "/s" }),
       '"stateDir"',
@@ -108,6 +103,15 @@ describe("an option that there is not", () => {
     const host = createHost({ main: expired() });
     const said = await refusal(() => refreshAs(host, "main", unwanted(), { [`${"x".repeat(100)}`]: secret }));
     expect(said).toBe(`options has no member "${"x".repeat(40)}"`);
+  });
+
+  test("one object of options may serve every call on a profile", async () => {
+    const host = createHost({ main: usable() });
+    const options = host.as("main", { forceRefresh: false, mainAgentDir: host.agentDir("main") });
+    expect((await withOAuthRefreshLock(PROVIDER, PROFILE, unwanted(), options)).outcome).toBe("fresh");
+    expect(await withOAuthProfileLock(PROVIDER, PROFILE, () => "held", options)).toBe("held");
+    const lockPath = resolveOAuthRefreshLockPath(PROVIDER, PROFILE, options);
+    expect((await inspectOAuthRefreshLocks(options)).map((report) => report.lockPath)).toEqual([lockPath]);
   });
 
   test("a store may have members of its own", async () => {

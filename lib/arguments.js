@@ -18,10 +18,13 @@ const MAX_DELAY_MS = 2_147_483_647;
 /** For a container whose program can't be changed, and for the command line. */
 const TRUSTED_VOLUME = "OAUTH_REFRESH_LOCK_TRUSTED_VOLUME";
 
-/** The members of `LockOptions`, and of `RefreshOptions`. */
-const LOCK_OPTIONS = ["stateDir", "lockPath", "signal", "timeoutMs", "trustedVolume"];
+/** The members of `RefreshOptions`, those of `LockOptions` among them. */
 const REFRESH_OPTIONS = [
-  ...LOCK_OPTIONS,
+  "stateDir",
+  "lockPath",
+  "signal",
+  "timeoutMs",
+  "trustedVolume",
   "agentDir",
   "mainAgentDir",
   "store",
@@ -190,7 +193,8 @@ function trustVolume(given) {
 
 /** What both calls share. */
 function lockArguments(given) {
-  return checkedLock(optionsObject(given, "options", LOCK_OPTIONS));
+  // One object may serve both calls.
+  return checkedLock(optionsObject(given, "options", REFRESH_OPTIONS));
 }
 
 function checkedLock(options) {
@@ -284,6 +288,7 @@ function kind(value) {
 }
 
 module.exports = {
+  REFRESH_OPTIONS,
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,
   DEFAULT_TIMEOUT_MS,

@@ -4,7 +4,7 @@ const { native } = require("./native.js");
 
 /** Looks at every key of a state directory. Takes no exclusive lock, changes nothing, hands out no secret. */
 async function inspectOAuthRefreshLocks(options) {
-  const given = args.optionsObject(options, "options", ["stateDir"]);
+  const given = args.optionsObject(options, "options", args.REFRESH_OPTIONS);
   const stateDir = args.absolutePath("stateDir", given.stateDir);
   args.trustVolume();
   return unwrap(await native().inspectLocks(stateDir, args.surroundings(stateDir, undefined)));

@@ -1,6 +1,7 @@
 const {
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,
+  REFRESH_OPTIONS,
   absolutePath,
   invalid,
   optionsObject,
@@ -11,7 +12,7 @@ const { isRefreshTokenReusedError } = require("./failure.js");
 const { native } = require("./native.js");
 
 function resolveOAuthRefreshLockPath(provider, profileId, options) {
-  const stateDir = absolutePath("stateDir", optionsObject(options, "options", ["stateDir"]).stateDir);
+  const stateDir = absolutePath("stateDir", optionsObject(options, "options", REFRESH_OPTIONS).stateDir);
   return native().lockPath(text("provider", provider), text("profileId", profileId), stateDir, surroundings(stateDir));
 }
 

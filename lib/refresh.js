@@ -116,7 +116,8 @@ class RefreshTurn {
       this.#leaveStores();
     };
     caller.promise.then(leave, leave);
-    if (ask.serveUnexpired && ask.patient) this.#enough = setTimeout(() => void this.#waitedEnough(), WAIT_WITH_TOKEN_MS);
+    if (ask.serveUnexpired && ask.patient)
+      this.#enough = setTimeout(() => void this.#waitedEnough(), WAIT_WITH_TOKEN_MS);
   }
 
   /** Looks at once, whoever is in line before us: who finds a usable credential waits for nobody. */
