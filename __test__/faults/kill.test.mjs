@@ -222,7 +222,9 @@ describe("killed from outside", () => {
         await world.neighbour.call(world.ask(host, name, { uncertain: "fail" })),
       ]) {
         expect(next.error).toMatchObject({ name: "OAuthRefreshLockError", code: "refresh_uncertain" });
-        expect(next.error.message).toMatch(/process \d+ asked first, .*; the login is kept, and this call forbids asking again/);
+        expect(next.error.message).toMatch(
+          /process \d+ asked first, .*; the login is kept, and this call forbids asking again/,
+        );
       }
     }
     expect(world.answersTo(host.old.refresh)).toEqual(["refreshed"]);
