@@ -97,7 +97,8 @@ async function refreshBySubAgent(host, refresh, options) {
 
 describe("a sub-agent's refresh is taken by main", () => {
   test("when main holds the same login, expired", async () => {
-    const [old, main] = [expired(ACCOUNT), expired({ ...ACCOUNT, displayName: "Main's" })];
+    const old = expired(ACCOUNT);
+    const main = expired({ ...ACCOUNT, displayName: "Main's", expires: old.expires });
     const host = createHost({ main, sub: old });
     const fields = answer();
     const result = await refreshBySubAgent(host, answering(fields));
