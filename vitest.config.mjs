@@ -6,6 +6,6 @@ export default defineConfig({
     // Real processes and real locks: one file at a time on small machines; time limits are for hangs only.
     fileParallelism: false,
     testTimeout: 600_000,
-    hookTimeout: 120_000,
+    hookTimeout: 600_000,
   },
 });
