@@ -4,11 +4,13 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the place they are disallowed in favour of")]
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 #[cfg(not(unix))]
 use std::io::Write;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 pub mod exclusive;
@@ -169,7 +171,8 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
                     fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
                 }
             }
-            Ok(())
+            // What is put into it survives a power cut only if it does.
+            sync_parent(path)
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
@@ -371,14 +374,54 @@ pub fn is_own_file(path: &Path) -> bool {
     metadata.is_file()
 }
 
-/// Makes a rename in `path`'s directory durable.
+/// Makes durable that `path` was made in its directory, or took its place there. Where directories can't be synced, as on some
+/// network and FUSE file systems, it is as durable as the file system makes it; that is told once, by [`take_unsynced`]. A sync that failed is an error.
 fn sync_parent(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(parent) = path.parent() {
-        point("sync-dir", parent)?;
-        File::open(parent)?.sync_all()?;
+        match point("sync-dir", parent).and_then(|()| File::open(parent)?.sync_all()) {
+            Err(error) if is_not_for_directories(&error) => unsynced().found(parent),
+            done => return done,
+        }
     }
     #[cfg(not(unix))]
     let _ = path;
     Ok(())
+}
+
+/// Whether an `fsync` was refused, rather than tried and failed.
+#[cfg(unix)]
+fn is_not_for_directories(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let refusals = [Errno::INVAL, Errno::BADF, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS];
+    error.raw_os_error().is_some_and(|code| refusals.iter().any(|refusal| refusal.raw_os_error() == code))
+}
+
+/// Directories that can't be synced, of each file system the first.
+struct Unsynced {
+    /// Devices.
+    known: BTreeSet<u64>,
+    untold: Vec<PathBuf>,
+}
+
+impl Unsynced {
+    #[cfg(unix)]
+    fn found(&mut self, directory: &Path) {
+        let device = fs::metadata(directory).map_or(0, |found| std::os::unix::fs::MetadataExt::dev(&found));
+        if self.known.insert(device) {
+            self.untold.push(directory.to_owned());
+        }
+    }
+}
+
+static UNSYNCED: Mutex<Unsynced> = Mutex::new(Unsynced { known: BTreeSet::new(), untold: Vec::new() });
+
+fn unsynced() -> MutexGuard<'static, Unsynced> {
+    UNSYNCED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The directories that turned out not to be synced, of each file system one, told once in a process.
+#[must_use]
+pub fn take_unsynced() -> Vec<PathBuf> {
+    std::mem::take(&mut unsynced().untold)
 }

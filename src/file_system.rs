@@ -13,6 +13,7 @@
 //!
 //! It does not find a file system that keeps two descriptors of one process apart, and lies to two virtual machines.
 
+use crate::disk;
 use crate::error::Result;
 use crate::private_dir::{self, LockDirectory};
 use std::collections::HashMap;
@@ -22,7 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 mod kind;
+mod local;
 pub use kind::FileSystem;
+pub use local::{is_known_local, learn};
 
 /// The file in a lock directory that is locked twice. It stays, as lock files do.
 pub const PROBE_FILE: &str = "probe";
@@ -55,10 +58,24 @@ pub struct Probe {
     pub warning: Option<Warning>,
 }
 
+/// What turned out since this was asked last: directories that can't be synced.
+#[must_use]
+pub fn take_warnings() -> Vec<Warning> {
+    let warning = |path: PathBuf| {
+        let message = format!(
+            "this file system can't sync a directory: a file that has just been replaced there may be the earlier one after a \
+             power cut; a directory on a local disk is safer: {}",
+            path.display()
+        );
+        Warning { code: "directory_not_synced", message, path }
+    };
+    disk::take_unsynced().into_iter().map(warning).collect()
+}
+
 /// Something to know that stops nobody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// Its stable name: `lock_granted_twice`, `lock_refused` or `file_system_not_local`.
+    /// Its stable name: `lock_granted_twice`, `lock_refused`, `file_system_not_local` or `directory_not_synced`.
     pub code: &'static str,
     /// What was found, where, and what to do.
     pub message: String,

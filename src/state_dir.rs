@@ -34,10 +34,19 @@ impl Environment {
         if let Some(configured) = set(self.state_dir.as_deref()) {
             return self.expand(configured, &self.home_dir());
         }
-        let home = self.home_dir();
-        let current = home.join(".openclaw");
-        let legacy = home.join(".clawdbot");
+        let [current, legacy] = self.default_state_dirs();
         if !current.exists() && legacy.exists() { legacy } else { current }
+    }
+
+    /// Where [`Self::state_dir`] looks, if it has to.
+    #[must_use]
+    pub fn searched(&self) -> Option<[PathBuf; 2]> {
+        set(self.state_dir.as_deref()).is_none().then(|| self.default_state_dirs())
+    }
+
+    fn default_state_dirs(&self) -> [PathBuf; 2] {
+        let home = self.home_dir();
+        [home.join(".openclaw"), home.join(".clawdbot")]
     }
 
     /// `OPENCLAW_AGENT_DIR`, else `PI_CODING_AGENT_DIR`, else `<state>/agents/main/agent`.

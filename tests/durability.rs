@@ -6,6 +6,7 @@
 mod support;
 
 use oauth_refresh_lock::clock::{Clock, SystemClock};
+use oauth_refresh_lock::disk;
 use oauth_refresh_lock::disk::fault::{Fault, on_this_thread};
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::journal::Journal;
@@ -152,4 +153,28 @@ fn each_record_is_durable_before_the_next() {
     // The journal's space; then claimed, dispatched, received, superseded.
     assert!(syncs(5));
     assert!(!syncs(6));
+}
+
+#[test]
+fn each_directory_that_is_made_is_durable_in_its_parent() {
+    const EIO: i32 = 5;
+    const EINVAL: i32 = 22;
+    let directory = tempfile::tempdir().unwrap();
+    let try_to_make = |name: &str, strike| {
+        let path = directory.path().join(name).join("b").join("c");
+        let (made, operations) = on_this_thread(strike, || disk::create_private_dirs(&path));
+        (made.map(|()| path.is_dir()), operations)
+    };
+    // Each is made, and synced.
+    let (made, operations) = try_to_make("whole", None);
+    assert_eq!((made.unwrap(), operations), (true, 6));
+    assert_eq!(try_to_make("whole", None).1, 0);
+    for operation in [2, 4, 6] {
+        let (failed, _) = try_to_make(&format!("failing {operation}"), Some((operation, Fault::Errno(EIO))));
+        assert_eq!(failed.unwrap_err().raw_os_error(), Some(EIO));
+        let (made, _) = try_to_make(&format!("refusing {operation}"), Some((operation, Fault::Errno(EINVAL))));
+        assert!(made.unwrap());
+    }
+    // Told once for the file system.
+    assert_eq!(disk::take_unsynced().len(), 1);
 }

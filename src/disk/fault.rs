@@ -3,15 +3,19 @@
 //! A process takes its order from `OAUTH_REFRESH_LOCK_FAULT`, a thread from [`on_this_thread`]. An order is
 //! `<n>:<fault>`, counting file operations from 1, or `<operation>#<n>:<fault>`, counting those of that name, or
 //! `<operation>#<n>-<m>:<fault>` for several in a row, where the fault is `kill`, `stop`, `short` (a write that stops halfway), `crash` (this and every later operation fails, as if the
-//! process were gone), `gone` (the same with `EIO`) or an errno.
+//! process were gone), `gone` (the same with `EIO`), `stall` (it takes until there is a file at `OAUTH_REFRESH_LOCK_GO_ON`, as
+//! on a disk that stands still) or an errno.
 
 use std::cell::RefCell;
 use std::io;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// An operation that counts only where it is asked for by name: who stops there is waited for by other rules.
 const BY_NAME_ONLY: &str = "sign";
+
+const STALL_PAUSE: Duration = Duration::from_millis(1);
 
 /// What happens at a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub enum Fault {
     Crash,
     /// This and every later operation fails with `EIO`: the disk is gone, the process is not.
     Gone,
+    /// The operation takes until the file that lets it go on is there.
+    Stall,
     /// The operation fails with this errno.
     Errno(i32),
 }
@@ -96,6 +102,12 @@ pub(super) fn write(operation: &str, path: &Path, bytes: usize) -> io::Result<us
             let _ = rustix::process::kill_process(whom, rustix::process::Signal::STOP);
             Ok(bytes)
         }
+        Some(Fault::Stall) => {
+            while std::env::var_os("OAUTH_REFRESH_LOCK_GO_ON").is_some_and(|file| !Path::new(&file).exists()) {
+                std::thread::sleep(STALL_PAUSE);
+            }
+            Ok(bytes)
+        }
         Some(Fault::Kill) => {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             loop {
@@ -137,6 +149,7 @@ fn parse(order: &str) -> Option<Plan> {
         "short" => Fault::Short,
         "crash" => Fault::Crash,
         "gone" => Fault::Gone,
+        "stall" => Fault::Stall,
         errno => Fault::Errno(errno.parse().ok()?),
     };
     let (first, last) = at.split_once('-').unwrap_or((at, at));

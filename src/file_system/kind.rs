@@ -1,6 +1,8 @@
 //! What a file system is called, and who keeps its locks.
 
 use std::fs::File;
+use std::io;
+use std::path::Path;
 
 /// A kind of file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,28 +20,42 @@ impl FileSystem {
     /// Where an open file lies. `None` if the operating system does not tell.
     #[must_use]
     pub fn of(file: &File) -> Option<Self> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
-            // Its width and sign differ by architecture; all numbers have 32 bits.
-            let number = i128::from(rustix::fs::fstatfs(file).ok()?.f_type) & 0xffff_ffff;
-            Some(u32::try_from(number).map_or(Self::UNKNOWN, Self::of_number))
-        }
-        #[cfg(target_vendor = "apple")]
-        {
-            /// `MNT_LOCAL` of `sys/mount.h`.
-            const LOCAL: u32 = 0x1000;
-            let found = rustix::fs::fstatfs(file).ok()?;
-            let name = found.f_fstypename.iter().map(|byte| byte.cast_unsigned()).take_while(|byte| *byte != 0);
-            let name: Vec<u8> = name.collect();
-            let known = ["apfs", "hfs", "nfs", "smbfs", "exfat", "msdos", "macfuse", "webdav", "afpfs", "virtiofs"];
-            let name = known.into_iter().find(|known| known.as_bytes() == name).unwrap_or(Self::UNKNOWN.name);
-            Some(Self { name, is_local: found.f_flags & LOCAL != 0 })
-        }
+        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+        return rustix::fs::fstatfs(file).ok().map(|found| Self::named(&found));
         #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
         {
             let _ = file;
             None
         }
+    }
+
+    /// Where a path lies, symbolic links followed. `None` if the operating system does not tell.
+    pub fn at(path: &Path) -> io::Result<Option<Self>> {
+        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+        return Ok(Some(Self::named(&rustix::fs::statfs(path)?)));
+        #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+        {
+            let _ = path;
+            Ok(None)
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn named(found: &rustix::fs::StatFs) -> Self {
+        // Its width and sign differ by architecture; all numbers have 32 bits.
+        let number = i128::from(found.f_type) & 0xffff_ffff;
+        u32::try_from(number).map_or(Self::UNKNOWN, Self::of_number)
+    }
+
+    #[cfg(target_vendor = "apple")]
+    fn named(found: &rustix::fs::StatFs) -> Self {
+        /// `MNT_LOCAL` of `sys/mount.h`.
+        const LOCAL: u32 = 0x1000;
+        let name = found.f_fstypename.iter().map(|byte| byte.cast_unsigned()).take_while(|byte| *byte != 0);
+        let name: Vec<u8> = name.collect();
+        let known = ["apfs", "hfs", "nfs", "smbfs", "exfat", "msdos", "macfuse", "webdav", "afpfs", "virtiofs"];
+        let name = known.into_iter().find(|known| known.as_bytes() == name).unwrap_or(Self::UNKNOWN.name);
+        Self { name, is_local: found.f_flags & LOCAL != 0 }
     }
 
     /// By its number in `statfs(2)` of Linux.
