@@ -260,7 +260,7 @@ impl Call {
         if self.is_usable(&held) {
             return Ok(Some(Served::Fresh(held)));
         }
-        if place == Place::Main {
+        if place == Place::Main || self.own.is_held() {
             return Ok(None);
         }
         // Most have nothing to adopt, and need no journal to know.

@@ -145,6 +145,12 @@ impl Store {
         matches!(self, Self::Host(_))
     }
 
+    /// Whether only who holds its owner's own lock may write it: see [`HostStore::is_held`].
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Host(host) if host.is_held())
+    }
+
     /// The OAuth credentials in a file, whatever their profile ids. A host's store is not asked.
     pub fn credentials_in_file(&self) -> Result<Vec<Credential>> {
         match self {

@@ -20,6 +20,11 @@ pub trait HostStore: Send + Sync {
     /// The same in every process, and no other store's.
     fn name(&self) -> &str;
 
+    /// Whether it is written only while the caller holds its owner's own lock: from the decision to the save.
+    fn is_held(&self) -> bool {
+        false
+    }
+
     /// What it holds for a profile now.
     fn load(&self, profile_id: &str) -> Result<Option<Fields>, NoAnswer>;
 
@@ -67,6 +72,12 @@ impl Hosted {
         &self.path
     }
 
+    /// See [`HostStore::is_held`].
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.host.is_held()
+    }
+
     pub(super) fn read(&self, profile_id: &str) -> Result<Profile> {
         let profile = self.load(profile_id).map(Profile::of)?;
         recent::remember_hosted(&self.path, profile_id, &profile);
@@ -88,11 +99,12 @@ impl Hosted {
                 continue;
             }
             let kept = self.load(profile_id)?;
-            if is_same(kept.as_ref(), Some(new.members())) {
-                return Ok(answer);
-            }
+            let lost = kept.as_ref().map_or(Some("it"), |kept| lost(kept, new.members()));
+            let Some(lost) = lost else { return Ok(answer) };
             if is_same(kept.as_ref(), held.as_ref()) || kept.is_some_and(|kept| has_tokens_of(&kept, new.members())) {
-                let message = "the credential store did not keep what was written; is another program writing it?";
+                let message = format!(
+                    "the credential store did not keep what was written ({lost} is another); is another program writing it?"
+                );
                 return Err(Error::at(Code::StoreUnwritable, &self.path, message));
             }
             // There is no lock: somebody has written since, and what is to be done now depends on what.
@@ -170,6 +182,36 @@ fn is_same_value(one: &Value, other: &Value) -> bool {
     }
 }
 
+/// What a store must keep; what else it keeps, drops or adds is its own affair.
+const NEEDED: [&str; 5] = ["type", "provider", "access", "refresh", "expires"];
+/// What tells whose a login is: a store may drop it, not change it.
+const EVIDENCE: [&str; 4] = ["accountId", "email", "enterpriseUrl", "projectId"];
+/// A store may count in seconds.
+const EXPIRES_STEP_MS: f64 = 1000.0;
+
+/// What of a written credential a store did not keep, if it matters.
+fn lost(kept: &Fields, written: &Fields) -> Option<&'static str> {
+    let both = |name: &str| (kept.values().get(name), written.values().get(name));
+    let is_kept = |name: &str| match both(name) {
+        (Some(kept), Some(written)) if name == "expires" => is_same_instant(kept, written),
+        (Some(kept), Some(written)) => is_same_value(kept, written),
+        (kept, written) => kept.is_none() && written.is_none(),
+    };
+    let is_contradicted = |name: &str| match both(name) {
+        (Some(kept), Some(written)) => !kept.is_null() && !is_same_value(kept, written),
+        _ => false,
+    };
+    let lost = NEEDED.into_iter().find(|name| !is_kept(name));
+    lost.or_else(|| EVIDENCE.into_iter().find(|name| is_contradicted(name)))
+}
+
+fn is_same_instant(kept: &Value, written: &Value) -> bool {
+    match (kept.as_f64(), written.as_f64()) {
+        (Some(kept), Some(written)) => (kept - written).abs() < EXPIRES_STEP_MS,
+        _ => is_same_value(kept, written),
+    }
+}
+
 fn has_tokens_of(kept: &Fields, written: &Fields) -> bool {
     ["access", "refresh"].iter().all(|name| kept.values().get(*name) == written.values().get(*name))
 }
@@ -213,6 +255,24 @@ mod tests {
         store.update("p", |_| (Some(new.clone()), ())).unwrap();
         let kept = credential(r#"{"type":"oauth","access":"a","expires":1000,"x":[{"y":1.5}]}"#);
         assert_eq!(store.read("p").unwrap(), Profile::Oauth(kept));
+    }
+
+    #[test]
+    fn what_matters_is_kept_or_named() {
+        let written = r#"{"type":"oauth","provider":"p","access":"a","refresh":"r","expires":1700000000123,"accountId":"1","email":"e","x":1}"#;
+        let lost_of = |kept: &str| lost(&Fields::parse(kept).unwrap(), &Fields::parse(written).unwrap());
+        let kept = r#"{"type":"oauth","provider":"p","access":"a","refresh":"r","expires":17000000001.23E2}"#;
+        assert_eq!(lost_of(kept), None);
+        assert_eq!(lost_of(&kept.replace("17000000001.23E2", "1700000000000")), None);
+        assert_eq!(lost_of(&kept.replace('}', r#","accountId":null,"added":[1]}"#)), None);
+        assert_eq!(lost_of(&kept.replace("17000000001.23E2", "1700000001123")), Some("expires"));
+        assert_eq!(lost_of(&kept.replace("17000000001.23E2", "null")), Some("expires"));
+        assert_eq!(lost_of(&kept.replace('}', r#","accountId":"2"}"#)), Some("accountId"));
+        for name in ["type", "provider", "access", "refresh"] {
+            let other = kept.replace(&format!(r#""{name}":""#), &format!(r#""{name}":"other "#));
+            assert_eq!(lost_of(&other), Some(name));
+            assert_eq!(lost_of(&kept.replace(&format!(r#""{name}""#), r#""gone""#)), Some(name));
+        }
     }
 
     #[test]
