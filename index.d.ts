@@ -84,7 +84,7 @@ export interface LockOptions {
   lockPath?: string;
   /** Ends the caller's wait. What is under way goes on; the result of a refresh is saved. */
   signal?: AbortSignal;
-  /** The caller's patience in milliseconds, from the call on. Default 200,000. */
+  /** The caller's patience in milliseconds, from the call on, whatever it waits for: a lock, a disk, a store. Default 200,000. */
   timeoutMs?: number;
   /**
    * A directory, absolute, that no other user can get to, although its mode lets everyone write there and can't be changed: a
@@ -95,10 +95,12 @@ export interface LockOptions {
 }
 
 /**
- * Where a host keeps credentials, if that is not OpenClaw's `auth-profiles.json`; see docs/stores.md. Both functions are called
- * on this thread, for as long as the refresh goes on, and have 30 s each.
+ * Where a host keeps credentials, if that is not OpenClaw's `auth-profiles.json`; see docs/stores.md. Its functions are
+ * called on this thread, for as long as the refresh goes on; `load` and `compareAndSwap` have 30 s each.
  *
- * What `load` throws is `store_unreadable`, what `compareAndSwap` throws `store_unwritable`; `cause` is what was thrown.
+ * What `load` throws is `store_unreadable`, what `compareAndSwap` throws `store_unwritable`, what `hold` throws `store_busy`;
+ * `cause` is what was thrown. An error that says that the store is in use for a moment is no failure: the function is called
+ * again, see {@link CredentialStore.load}.
  */
 export interface CredentialStore {
   /**
@@ -106,17 +108,33 @@ export interface CredentialStore {
    * journal and into errors, so no secret. At most 128 characters, none of them a slash or a control character.
    */
   name: string;
-  /** What the store holds for the profile now, the whole credential; `null` or `undefined`: nothing. */
+  /**
+   * What the store holds for the profile now, the whole credential; `null` or `undefined`: nothing.
+   *
+   * A store that is in use for a moment throws an error with `busy: true` or the `code` `"store_busy"`, `EBUSY`, `EAGAIN`,
+   * `ELOCKED` or SQLite's (`SQLITE_BUSY`, `SQLITE_LOCKED`, or Node's `errcode` 5 and 6), as `compareAndSwap` and `hold` may: it
+   * is called again after short pauses, for as long as the caller waits, and for 30 s to save what the provider answered.
+   */
   load(profileId: string): Promise<OAuthCredential | null | undefined> | OAuthCredential | null | undefined;
   /**
    * In one step, which no other writer comes between: if the store still holds what equals `expected` (`null`: nothing), puts
-   * `next` in its place, all fields of it, durably, and returns `true`; else changes nothing and returns `false`.
+   * `next` in its place, durably, and returns `true`; else changes nothing and returns `false`. What `load` gives then has the
+   * same `type`, `provider`, `access`, `refresh` and `expires` (give or take a second), and no other account's identity fields;
+   * other fields the store may drop, change or add.
    */
   compareAndSwap(
     profileId: string,
     expected: OAuthCredential | null,
     next: OAuthCredential,
   ): Promise<boolean> | boolean;
+  /**
+   * For a store whose owner, another program, has a lock of its own: takes that lock, and returns what lets it go. Called after
+   * our key's lock is held and before it is decided what to do; let go of once everything is saved, or the call is past
+   * `callTimeoutMs` (a late answer takes it again). `compareAndSwap` is called only inside it, `load` outside it too.
+   *
+   * @param context.signal aborts when the caller no longer waits; a lock that comes later is let go of at once
+   */
+  hold?(profileId: string, context: { signal: AbortSignal }): Promise<() => unknown> | (() => unknown);
 }
 
 /** Where the credentials of a refresh are, which of them count as expired, and how long things may take. */
@@ -360,7 +378,8 @@ export function keepOAuthFresh(options: {
 }): void;
 
 /**
- * The key's lock base path: `<stateDir>/locks/oauth-refresh/sha256-<64 hex>`. Creates nothing.
+ * The key's lock base path: `<stateDir>/locks/oauth-refresh/sha256-<64 hex>`. Creates nothing. Without a `stateDir` in options or
+ * environment it looks which default exists, on this thread.
  *
  * As in OpenClaw 2026.4.20. From 2026.6.11 on OpenClaw names its own `lock-<32 hex>` and takes the environment as the third
  * argument; there call OpenClaw's function, and pass what it returns as `lockPath`.
@@ -509,7 +528,7 @@ export type ErrorCode =
   | "invalid_argument"
   /** The refresh function calls for the key that it is refreshing. */
   | "nested_call"
-  /** The caller waits no longer for a lock: the key's, or a store's. `lockPath` says which and, where known, `holder` who has it. */
+  /** The caller waits no longer for a lock: the key's, or a store's. `lockPath` says which and, where known, `holder` who has it. Or its file system does not answer. */
   | "file_lock_timeout"
   /** The caller waits no longer while its own refresh is under way; that goes on and is saved. */
   | "caller_timeout"
@@ -527,6 +546,8 @@ export type ErrorCode =
   | "provider_mismatch"
   /** A store could not be read. Of a host's: `load` threw (`cause`) or did not return within 30 s. */
   | "store_unreadable"
+  /** A host's store, or its owner's lock, was in use for as long as the caller waited; or `hold` failed (`cause`). */
+  | "store_busy"
   /** A store is torn, no JSON, or not of the known shape; or the credential in it is larger than 40 KiB, or was meant for a login and is none. */
   | "store_invalid"
   /** A store is larger than 64 MiB. */
@@ -651,12 +672,12 @@ export interface OAuthRefreshLockEvent {
   at: number;
   /** With `mirrored` and `refused`: a {@link MirrorReason}, or `store-error`. */
   reason?: string;
-  /** With `failed`: the error's. With `warned`: `lock_granted_twice`, `lock_refused` or `file_system_not_local`. */
+  /** With `failed`: the error's. With `warned`: `lock_granted_twice`, `lock_refused`, `file_system_not_local` or `directory_not_synced`. */
   code?: string;
   /** With `reclaimed`. */
   pid?: number;
   /** With `warned`. */
   message?: string;
-  /** With `warned`: the directory. */
+  /** With `warned`: the directory; of `directory_not_synced` the first on that file system. */
   path?: string;
 }

@@ -37,7 +37,8 @@ const REFRESH_OPTIONS = [
   "uncertain",
   "classify",
 ];
-const STORE_MEMBERS = ["name", "load", "compareAndSwap"];
+const STORE_FUNCTIONS = ["load", "compareAndSwap", "hold"];
+const STORE_MEMBERS = ["name", ...STORE_FUNCTIONS];
 
 function invalid(what) {
   return new OAuthRefreshLockError("invalid_argument", what);
@@ -152,12 +153,13 @@ const MAX_STORE_NAME_LENGTH = 128;
  * @property {string} name
  * @property {(profileId: string) => unknown} load
  * @property {(profileId: string, expected: object | null, next: object) => unknown} compareAndSwap
+ * @property {(profileId: string, context: { signal: AbortSignal }) => unknown} [hold]
  */
 function hostStore(name, value) {
   if (value === undefined) return undefined;
   // It may have members of its own, which its functions use.
-  refuseUnknown(name, object(name, value), STORE_MEMBERS, { isOpen: true });
-  const { name: given, load, compareAndSwap } = value;
+  refuseUnknown(name, object(name, value), STORE_MEMBERS, { isOpen: true, functions: STORE_FUNCTIONS });
+  const { name: given, load, compareAndSwap, hold } = value;
   if (id(`${name}.name`, given).length > MAX_STORE_NAME_LENGTH) {
     throw invalid(`${name}.name must have at most ${MAX_STORE_NAME_LENGTH} characters`);
   }
@@ -167,6 +169,7 @@ function hostStore(name, value) {
     name: given,
     load: callback(`${name}.load`, load).bind(value),
     compareAndSwap: callback(`${name}.compareAndSwap`, compareAndSwap).bind(value),
+    hold: hold === undefined ? undefined : callback(`${name}.hold`, hold).bind(value),
   };
 }
 
@@ -270,18 +273,6 @@ function orEmpty(look) {
   }
 }
 
-/** Agents' directories that were not refused. */
-const placed = new Set();
-
-/** Whether an agent's directory comes without a state directory and was not looked at yet: see {@link refuseMadeUp}. */
-const mayBeMadeUp = (stateDir, agentDir) => stateDir === undefined && agentDir !== undefined && !placed.has(agentDir);
-
-/** Refuses an agent's directory without a state directory where there is no OpenClaw: our locks would make one. */
-async function refuseMadeUp(agentDir, surroundings) {
-  unwrap(await native().refuseMadeUp(agentDir, surroundings));
-  placed.add(agentDir);
-}
-
 function kind(value) {
   if (value === null) return "null";
   return Array.isArray(value) ? "an array" : typeof value;
@@ -306,9 +297,7 @@ module.exports = {
   object,
   oneOf,
   optionsObject,
-  mayBeMadeUp,
   refreshArguments,
-  refuseMadeUp,
   surroundings,
   text,
   trustVolume,

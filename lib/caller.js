@@ -59,6 +59,19 @@ class Caller {
   }
 }
 
+/** What a promise comes to, if it does within so many milliseconds; else nothing. */
+async function soon(promise, ms) {
+  let timer;
+  const late = new Promise((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 function aborted(cause) {
   return new OAuthRefreshLockError(
     "caller_aborted",
@@ -67,4 +80,4 @@ function aborted(cause) {
   );
 }
 
-module.exports = { Caller };
+module.exports = { Caller, soon };

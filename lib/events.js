@@ -16,9 +16,15 @@ function publish(type, subject, details) {
   events.publish({ type, provider, profileId, lockPath, agentDir, at, ...details });
 }
 
-/** Publishes that a caller was given an error, whoever gave it. */
-function tellFailure(caller, subject) {
-  caller.promise.catch((error) => publish("failed", subject, { code: error?.code }));
+/** Whether somebody listens. */
+const isHeard = () => events.hasSubscribers;
+
+/** Publishes that a caller was given an error, whoever gave it; once it is `known` what the call is about. */
+function tellFailure(caller, subject, known) {
+  caller.promise.catch(async (error) => {
+    if (subject.key === undefined) await known;
+    publish("failed", subject, { code: error?.code });
+  });
 }
 
-module.exports = { publish, tellFailure };
+module.exports = { isHeard, publish, tellFailure };

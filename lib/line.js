@@ -1,7 +1,7 @@
 const { AsyncLocalStorage, AsyncResource } = require("node:async_hooks");
+const { soon } = require("./caller.js");
 const { OAuthRefreshLockError } = require("./errors.js");
 const { publish } = require("./events.js");
-const { native } = require("./native.js");
 
 /**
  * @typedef {object} Turn one caller's place in the line of a key
@@ -35,6 +35,37 @@ function enter(subject, turn) {
   const started = [turn];
   lines.set(subject.key, started);
   void serve(subject.key, started);
+}
+
+/** What is being opened, by lock path: the last of it. */
+const opening = new Map();
+/** Who opens a file system that takes longer is overtaken. */
+const OVERTAKE_MS = 100;
+
+/**
+ * Has a call go on with what its lock path opens to: those of one path in the order in which they came, as they are to stand in
+ * line in it.
+ *
+ * @param {string | undefined} path
+ * @param {object | null} now what it opens to, if that could be told at once
+ * @param {() => Promise<object>} open tells it otherwise
+ * @param {(opened: object) => void} goOn
+ */
+async function inOrder(path, now, open, goOn) {
+  const before = opening.get(path);
+  if (now && !before) return goOn(now);
+  const opened = now ?? open();
+  const turn = (async () => {
+    const answer = await opened;
+    await soon(before, OVERTAKE_MS);
+    goOn(answer);
+  })();
+  opening.set(path, turn);
+  try {
+    await turn;
+  } finally {
+    if (opening.get(path) === turn) opening.delete(path);
+  }
 }
 
 async function serve(key, line) {
@@ -78,10 +109,11 @@ function asHolder(key, fn) {
   };
 }
 
-/** Refuses a call from inside the function that holds the same key, whose lock is at `lockPath`. */
-function refuseNested(lockPath) {
-  if (!held.getStore()) return;
-  const key = native().canonicalPath(lockPath);
+/** Whether the code that is running now holds a key. */
+const isHolder = () => held.getStore() !== undefined;
+
+/** Refuses a call from inside the function that holds the same key. */
+function refuseNested(key) {
   for (let holding = held.getStore(); holding; holding = holding.outer) {
     if (holding.active && holding.key === key) {
       throw new OAuthRefreshLockError(
@@ -93,4 +125,4 @@ function refuseNested(lockPath) {
   }
 }
 
-module.exports = { asHolder, enter, refuseNested };
+module.exports = { asHolder, enter, inOrder, isHolder, refuseNested };

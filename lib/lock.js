@@ -1,39 +1,76 @@
-const { fromNative, unwrap } = require("./errors.js");
+const { soon } = require("./caller.js");
+const { OAuthRefreshLockError, fromNative, unwrap } = require("./errors.js");
 const { publish } = require("./events.js");
 const { native } = require("./native.js");
 
+/** How long a caller whose time is up waits to be told whom it has waited for. */
+const DIAGNOSIS_MS = 250;
+/** How long a caller that has its result waits for the lock to be released. */
+const RELEASE_MS = 1_000;
+
 /** The error of a wait for the lock that ran out, with what is known of its holder. */
-function lockTimeout(lockPath) {
-  return fromNative(new (native().NativeLock)(lockPath, false).timedOut());
+async function lockTimeout(lockPath) {
+  return (await explained(new (native().NativeLock)(lockPath, false).timedOut())) ?? unanswered(lockPath);
+}
+
+/** The error that the native side tells of; nothing if it can't tell soon. */
+async function explained(reply) {
+  const { error } = (await soon(reply, DIAGNOSIS_MS)) ?? {};
+  return error && fromNative(error);
+}
+
+/** The error of a wait for a file system that stands still. */
+function unanswered(lockPath) {
+  const what = "timed out waiting for the file system, which does not answer";
+  if (lockPath === undefined)
+    return new OAuthRefreshLockError("file_lock_timeout", `${what}; the lock's path is not known yet`);
+  return new OAuthRefreshLockError("file_lock_timeout", `${what}: ${lockPath}`, {
+    path: lockPath,
+    lockPath: `${lockPath}.lock`,
+  });
 }
 
 /**
- * Takes a lock, at once if it is free: the key's, or the one at `path`. Peers may take over from a refresh that is stuck.
+ * Takes a lock, at once if it is free: the key's, or the one at `path`. Peers may take over from a refresh that is stuck. A
+ * caller that `stays` has no limits any more once it has the lock.
  *
  * @returns the native lock, held; `undefined` if the caller gave up first
  * @throws the error of a wait that ran out, if it is not free and the caller is not `patient`
  */
-async function acquire(subject, caller, { isRefresh = false, path = subject.lockPath, patient = true } = {}) {
+async function acquire(subject, caller, { isRefresh = false, stays = false, path = subject.lockPath, patient = true }) {
   if (caller.gone) return undefined;
   const lock = new (native().NativeLock)(path, isRefresh);
-  if (!unwrap(lock.acquire(patient))) {
-    if (!patient) throw lockTimeout(path);
-    publish("waiting", subject);
-    caller.onGone = () => lock.release();
-    unwrap(await lock.wait());
+  caller.onGone = () => void lock.release();
+  try {
+    if (!unwrap(await lock.acquire(patient)) && !caller.gone) {
+      if (!patient) throw await lockTimeout(path);
+      publish("waiting", subject);
+      unwrap(await lock.wait());
+    }
+  } finally {
     caller.onGone = undefined;
   }
   if (caller.gone) {
-    lock.release();
+    void lock.release();
     return undefined;
   }
-  for (const { type, ...details } of JSON.parse(lock.notices() ?? "[]")) {
-    publish(type, subject, details);
-    if (type === "warned")
-      process.emitWarning(details.message, { type: "OAuthRefreshLockWarning", code: details.code });
-  }
+  if (stays) caller.stay();
+  tell(subject, lock.notices());
+  tell(subject, native().takeWarnings());
   if (path === subject.lockPath) publish("acquired", subject);
   return lock;
 }
 
-module.exports = { acquire, lockTimeout };
+/** Publishes what was found out on the way, as JSON; and warns of what people should know. */
+function tell(subject, notices) {
+  for (const { type, ...details } of JSON.parse(notices ?? "[]")) {
+    publish(type, subject, details);
+    if (type === "warned")
+      process.emitWarning(details.message, { type: "OAuthRefreshLockWarning", code: details.code });
+  }
+}
+
+/** Releases a lock: before the caller goes on, unless its disk takes too long. */
+const release = (lock) => soon(lock.release(), RELEASE_MS);
+
+module.exports = { acquire, explained, lockTimeout, release, tell, unanswered };

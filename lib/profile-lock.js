@@ -1,7 +1,8 @@
 const args = require("./arguments.js");
 const { Caller } = require("./caller.js");
-const { asHolder, enter, refuseNested } = require("./line.js");
-const { acquire, lockTimeout } = require("./lock.js");
+const { unwrap } = require("./errors.js");
+const { asHolder, enter, inOrder, refuseNested } = require("./line.js");
+const { acquire, lockTimeout, release, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
 
 /**
@@ -15,33 +16,50 @@ async function withOAuthProfileLock(provider, profileId, fn, options) {
   args.inOrder("fn", fn, options);
   args.callback("fn", fn);
   const { stateDir, lockPath: given, ...limits } = args.lockArguments(options);
-  const lockPath = given ?? native().lockPath(provider, profileId, stateDir, args.surroundings(stateDir));
-  refuseNested(lockPath);
-
-  const key = native().canonicalPath(lockPath);
-  const subject = { provider, profileId, lockPath, key };
-  const caller = new Caller(limits, (caller) => caller.reject(lockTimeout(lockPath)));
-  if (!caller.gone) {
-    const work = asHolder(key, fn);
-    enter(subject, { run: () => run(subject, work, caller) });
-  }
+  const surroundings = given === undefined ? args.surroundings(stateDir) : undefined;
+  const told = given ?? native().toldLockPath(provider, profileId, stateDir, surroundings) ?? undefined;
+  const subject = { provider, profileId, lockPath: told };
+  const caller = new Caller(limits, async (caller) => {
+    caller.reject(subject.lockPath === undefined ? unanswered() : await lockTimeout(subject.lockPath));
+  });
+  if (!caller.gone) void begin(subject, fn, caller, surroundings);
   return caller.promise;
+}
+
+/** Stands in line, once it is known which one that is. */
+async function begin(subject, fn, caller, surroundings) {
+  const { provider, profileId, lockPath } = subject;
+  const { openLockPath, openLockPathNow } = native();
+  try {
+    const now = lockPath === undefined ? null : openLockPathNow(lockPath);
+    const open = () => openLockPath(provider, profileId, lockPath, surroundings);
+    await inOrder(lockPath, now, open, (opened) => {
+      Object.assign(subject, unwrap(opened));
+      refuseNested(subject.key);
+      if (caller.gone) return;
+      const work = asHolder(subject.key, fn);
+      enter(subject, { run: () => run(subject, work, caller) });
+    });
+  } catch (error) {
+    caller.reject(error);
+  }
 }
 
 async function run(subject, work, caller) {
   if (caller.gone) return;
   try {
-    const lock = await acquire(subject, caller);
-    if (!lock) return;
     // The limits are those of the wait; what it does takes the time it takes.
-    caller.stay();
+    const lock = await acquire(subject, caller, { stays: true });
+    if (!lock) return;
     held.add(lock);
+    let result;
     try {
-      caller.resolve(await work());
+      result = await work();
     } finally {
       held.delete(lock);
-      lock.release();
+      await release(lock);
     }
+    caller.resolve(result);
   } catch (error) {
     caller.reject(error);
   }

@@ -1,11 +1,11 @@
 const { types } = require("node:util");
 const args = require("./arguments.js");
-const { Caller } = require("./caller.js");
+const { Caller, soon } = require("./caller.js");
 const { OAuthRefreshLockError, fromNative, unwrap } = require("./errors.js");
-const { publish, tellFailure } = require("./events.js");
+const { isHeard, publish, tellFailure } = require("./events.js");
 const { lookAt } = require("./failure.js");
-const { asHolder, enter, refuseNested } = require("./line.js");
-const { acquire, lockTimeout } = require("./lock.js");
+const { asHolder, enter, inOrder, isHolder, refuseNested } = require("./line.js");
+const { acquire, explained, lockTimeout, tell, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
 const { toJson } = require("./result.js");
 const { HostStore } = require("./stores.js");
@@ -22,11 +22,15 @@ const PAUSE_JITTER = 0.1;
 /** A call that is overdue by more than this has had no chance to hear its answer: the event loop stood still. It gets this. */
 const OVERDUE_MS = 500;
 /** How long a caller whose time is up waits for what the stores hold. */
-const LAST_LOOK_MS = 1_000;
+const LAST_LOOK_MS = 500;
 /** How long a caller waits for others if the stored token has not expired: for them to refresh it, and no longer. */
 const WAIT_WITH_TOKEN_MS = 1_000;
 /** The same while it asks the provider itself: whoever leaves then may end the process, and with it the answer. */
 const ASK_WITH_TOKEN_MS = 10_000;
+/** Who is told so much later that it may ask the provider has to ask again: it may have been taken over from since. */
+const MAY_SEND_MS = 30_000;
+/** How long an answer that came after its call's limit waits for the store's own lock. */
+const LATE_HOLD_MS = 30_000;
 /** For so long an answer that is nowhere but in memory keeps the process from exiting. */
 const SAVE_PATIENCE_MS = 30_000;
 
@@ -46,34 +50,33 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   const checked = args.refreshArguments(options);
   const { signal, timeoutMs, callTimeoutMs, stores, classify: hostsClassify, ...request } = checked;
   const { stateDir, agentDir: own, mainAgentDir } = request;
-  const surroundings = stores.length > 0 ? args.surroundings(stateDir) : args.surroundings(stateDir, own, mainAgentDir);
-  const agent = own ?? mainAgentDir;
-  // Not awaited for nothing: callers stand in line in the order in which they called.
-  if (args.mayBeMadeUp(stateDir, agent)) await args.refuseMadeUp(agent, surroundings);
-  const hosts = stores.map((store) => new HostStore(store));
-  const given = hosts.map((host) => host.native);
-  const call = new (native().NativeRefresh)({ provider, profileId, ...request, surroundings }, ...given);
-  const { lockPath, agentDir, mainStore } = call;
-  refuseNested(lockPath);
-  const glimpse = signal?.aborted ? null : call.glance();
-  if (glimpse !== null) {
-    publish("fresh", { provider, profileId, lockPath, agentDir });
-    return { outcome: "fresh", credential: JSON.parse(glimpse) };
+  request.surroundings =
+    stores.length > 0 ? args.surroundings(stateDir) : args.surroundings(stateDir, own, mainAgentDir);
+  Object.assign(request, { provider, profileId });
+  // Who holds a key may not ask for it, be there a token or not.
+  if (stores.length === 0 && !signal?.aborted && !isHolder()) {
+    const glimpse = native().glance(request, isHeard());
+    if (glimpse) {
+      const { credential, lockPath, agentDir } = glimpse;
+      publish("fresh", { provider, profileId, lockPath, agentDir });
+      return { outcome: "fresh", credential: JSON.parse(credential) };
+    }
   }
 
-  const key = native().canonicalPath(lockPath);
-  for (const host of hosts) host.callFor(key);
-  const subject = { provider, profileId, lockPath, agentDir, mainStore, key };
+  const hosts = stores.map((store) => new HostStore(store));
+  const call = new (native().NativeRefresh)(request, ...hosts.map((host) => host.native));
+  const subject = { provider, profileId, lockPath: call.lockPath ?? undefined };
   const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut());
-  const { serveUnexpired } = request;
-  const how = endpoint ?? { refresh: asHolder(key, refresh), classify: hostsClassify };
-  const ask = { ...how, callTimeoutMs, patient, hosts, serveUnexpired, uncertain: request.uncertain };
-  const turn = new RefreshTurn(call, subject, caller, ask);
-  tellFailure(caller, subject);
-  if (!caller.gone) {
-    turn.start();
-    enter(subject, turn);
-  }
+  const how = endpoint ?? { refresh, classify: hostsClassify };
+  const turn = new RefreshTurn(call, subject, caller, {
+    ...how,
+    callTimeoutMs,
+    patient,
+    hosts,
+    serveUnexpired: request.serveUnexpired,
+    uncertain: request.uncertain,
+  });
+  tellFailure(caller, subject, turn.begin());
   return caller.promise;
 }
 
@@ -98,6 +101,8 @@ class RefreshTurn {
   #pausing;
   /** Whether a provider call is under way whose answer would have to be saved. */
   #isAsking = false;
+  /** Whether the call of the refresh function is past its limit. */
+  #isOverdue = false;
   /** When the provider was asked, by `performance.now()`; not set while we wait for a lock, again or for the first time. */
   #dispatchedAt;
   /** Ends the wait of a caller whose token has not expired. */
@@ -120,6 +125,33 @@ class RefreshTurn {
       this.#enough = setTimeout(() => void this.#waitedEnough(), WAIT_WITH_TOKEN_MS);
   }
 
+  /** Stands in line, once it is known which one that is. */
+  async begin() {
+    const call = this.#call;
+    try {
+      await inOrder(
+        this.#subject.lockPath,
+        call.openNow(),
+        () => call.open(),
+        (opened) => this.#opened(unwrap(opened)),
+      );
+    } catch (error) {
+      this.#caller.reject(error);
+    }
+  }
+
+  #opened({ credential, spelled, ...paths }) {
+    Object.assign(this.#subject, paths);
+    if (this.#caller.gone) return;
+    refuseNested(paths.key);
+    if (credential) return void this.#finish({ kind: "fresh", credential, spelled });
+    const { hosts, refresh } = this.#ask;
+    for (const host of hosts) host.callFor(paths.key);
+    if (refresh) this.#ask.refresh = asHolder(paths.key, refresh);
+    this.start();
+    enter(this.#subject, this);
+  }
+
   /** Looks at once, whoever is in line before us: who finds a usable credential waits for nobody. */
   start() {
     this.#looked = this.#look();
@@ -135,20 +167,50 @@ class RefreshTurn {
         if (!decision) return undefined;
         if (decision.kind === "backoff" || decision.kind === "later") return await this.#pause(decision);
         const done = await this.#carryOut(decision);
-        this.#isAsking = false;
+        this.#mayBeAsking(false);
         if (done.kind === "failed") return await this.#tryLater(done);
         // A peer has taken over from us, before we sent anything or before we were refused: we are its waiters now.
         if (done.kind !== "takenOver") return this.#finish(done);
+        this.#leaveHolds();
       }
     } catch (error) {
-      this.#isAsking = false;
+      this.#mayBeAsking(false);
       await this.#fail(error);
     } finally {
+      this.#leaveHolds();
       this.#leaveSlot();
-      this.#isAsking = false;
+      this.#mayBeAsking(false);
       if (this.#caller.gone) this.#leaveStores();
     }
     return undefined;
+  }
+
+  /** Whether there may be an answer to save: for that no store is waited for longer than it takes to know that it is busy. */
+  #mayBeAsking(isAsking) {
+    this.#isAsking = isAsking;
+    for (const host of this.#ask.hosts) host.isSaving = isAsking;
+  }
+
+  /** Takes the locks that the stores' owners have, after ours and a place. `false` if the caller gave up first. */
+  async #hold(caller = this.#caller) {
+    for (const host of this.#ask.hosts) {
+      if (!(await host.hold(this.#subject.profileId, caller, this.#ask.patient))) return false;
+    }
+    return true;
+  }
+
+  #leaveHolds() {
+    for (const host of this.#ask.hosts.toReversed()) host.leave();
+  }
+
+  /** Before an answer is saved that came after its call's limit: nobody was kept from the stores for as long. */
+  async #holdAgain() {
+    if (!this.#isOverdue) return;
+    const patience = new Caller({ timeoutMs: LATE_HOLD_MS }, (late) => late.resolve());
+    const isHeld = await this.#hold(patience).catch(() => false);
+    patience.resolve();
+    // Then it waits in the journal, for a call that has it.
+    if (!isHeld) for (const host of this.#ask.hosts) host.close();
   }
 
   /** Asks the host's stores no more. But for what the provider may have answered: that has to be saved. */
@@ -177,7 +239,7 @@ class RefreshTurn {
   }
 
   #leaveSlot() {
-    this.#slot?.release();
+    void this.#slot?.release();
     this.#slot = undefined;
   }
 
@@ -195,7 +257,7 @@ class RefreshTurn {
   /** Ends the caller's wait when its patience is at its end. */
   async timedOut() {
     const error = this.#timeoutError();
-    if (!(await this.#serveUnexpired(error))) this.#caller.reject(error);
+    if (!(await this.#serveUnexpired(error))) this.#caller.reject(await error);
   }
 
   /** Ends the wait of a caller that has a token; what is under way goes on. */
@@ -210,7 +272,7 @@ class RefreshTurn {
     if (!this.#ask.serveUnexpired || this.#caller.gone) return false;
     try {
       const found = await this.#atLast();
-      if (found?.kind === "unexpired") this.#finish({ ...found, kind: "fresh", refreshError: error });
+      if (found?.kind === "unexpired") this.#finish({ ...found, kind: "fresh", refreshError: await error });
       else if (found) this.#finish(found);
     } catch {
       // The error that is at hand says more.
@@ -220,26 +282,19 @@ class RefreshTurn {
 
   /** What the stores hold that is usable, or has not expired; or were seen to hold if they do not tell soon. */
   async #atLast() {
-    let timer;
-    const late = new Promise((resolve) => {
-      timer = setTimeout(resolve, LAST_LOOK_MS);
-    });
-    try {
-      const found = await Promise.race([this.#call.atLast(), late]);
-      return unwrap(found && !found.error ? found : this.#call.lastSeen());
-    } finally {
-      clearTimeout(timer);
-    }
+    const found = await soon(this.#call.atLast(), LAST_LOOK_MS);
+    return unwrap(found && !found.error ? found : this.#call.lastSeen());
   }
 
-  #timeoutError() {
-    const delay = this.#call.delay();
-    if (delay) return fromNative(delay);
-    if (this.#pausing) return this.#failure ?? this.#pausing;
-    if (this.#dispatchedAt === undefined) {
-      const delayed = this.#awaited ? undefined : this.#ask.hosts.map((host) => host.delay).find(Boolean);
-      return this.#failure ?? delayed ?? lockTimeout(this.#awaited ?? this.#subject.lockPath);
-    }
+  async #timeoutError() {
+    const isWaiting = this.#dispatchedAt === undefined;
+    const delayed = this.#awaited ? undefined : this.#ask.hosts.map((host) => host.delay).find(Boolean);
+    const known = this.#pausing || isWaiting ? (this.#failure ?? this.#pausing ?? delayed) : this.#beingAsked();
+    const path = this.#awaited ?? this.#subject.lockPath;
+    return (await explained(this.#call.whyLate(known ? null : path))) ?? known ?? unanswered(path);
+  }
+
+  #beingAsked() {
     const seconds = ((performance.now() - this.#dispatchedAt) / 1000).toFixed(1);
     return new OAuthRefreshLockError(
       "caller_timeout",
@@ -262,29 +317,30 @@ class RefreshTurn {
   async #decide(lock) {
     try {
       for (;;) {
-        if (!(await this.#takeSlot())) return undefined;
+        if (!(await this.#takeSlot()) || !(await this.#hold())) return undefined;
         const decision = unwrap(await this.#call.decide(lock));
         if (decision.kind !== "busy") return decision;
-        // That one may need a place itself.
+        // That one may need a place itself, and the stores.
+        this.#leaveHolds();
         this.#leaveSlot();
         const other = await this.#acquire(decision.lockPath);
         if (!other) return undefined;
-        other.release();
+        await other.release();
       }
     } finally {
       // What the decision took over is not ours to release any more, and that does nothing then.
-      lock.release();
+      void lock.release();
     }
   }
 
   async #carryOut(decision) {
     for (let attempt = 0; decision.kind === "dispatched"; attempt++) {
-      if (!this.#call.maySend()) {
+      if (!(await this.#maySend())) {
         await this.#call.abandon();
         return { kind: "takenOver" };
       }
       if (this.#caller.gone) return this.#abandon();
-      this.#isAsking = true;
+      this.#mayBeAsking(true);
       const done = this.#ask.at ? await this.#exchange() : await this.#callFunction(decision.credential);
       if (done.kind === "dispatched" && attempt > 0) {
         await this.#call.abandon();
@@ -293,6 +349,14 @@ class RefreshTurn {
       decision = done;
     }
     return decision;
+  }
+
+  async #maySend() {
+    for (;;) {
+      const askedAt = performance.now();
+      const maySend = unwrap(await this.#call.maySend());
+      if (!maySend || performance.now() - askedAt < MAY_SEND_MS) return maySend;
+    }
   }
 
   async #abandon() {
@@ -305,9 +369,11 @@ class RefreshTurn {
     try {
       fields = await this.#dispatch(credential);
     } catch (error) {
+      await this.#holdAgain();
       const instead = await this.#failed(error);
       return { kind: "failed", ...instead, error };
     }
+    await this.#holdAgain();
     return fields === undefined ? this.#abandon() : this.#saved(await this.#call.settle(fields));
   }
 
@@ -364,7 +430,7 @@ class RefreshTurn {
     const { patienceMs } = this.#caller;
     const isTooLong = !this.#ask.patient || ms >= patienceMs;
     if (isTooLong && this.#failure) throw this.#failure;
-    if (kind === "later" && !this.#ask.patient) throw lockTimeout(this.#subject.lockPath);
+    if (kind === "later" && !this.#ask.patient) throw await lockTimeout(this.#subject.lockPath);
     const backOff = kind === "backoff" ? told(refreshError, { retryAfterMs: Math.ceil(ms) }) : undefined;
     if (backOff && isTooLong) throw backOff;
     this.#pausing = backOff;
@@ -391,6 +457,9 @@ class RefreshTurn {
       controller.abort(error);
       // A function that ignores its signal keeps the claim, neither the caller nor the line; a late success is saved.
       void this.#fail(error);
+      // Whoever else uses the stores is not to wait for it either.
+      this.#isOverdue = true;
+      this.#leaveHolds();
       this.onOverdue?.();
     };
     const atLimit = () => {
@@ -437,12 +506,14 @@ class RefreshTurn {
 
   async #fail(error) {
     for (const host of this.#ask.hosts) host.explain(error);
+    tell(this.#subject, native().takeWarnings());
     if (!(await this.#serveUnexpired(error))) this.#caller.reject(error);
   }
 
   /** Tells the caller and the world. What peers may take over is returned. */
   #finish({ kind, credential, spelled, mirror, notSaved, refreshError }) {
     this.isDone = true;
+    tell(this.#subject, native().takeWarnings());
     if (kind === "absent") {
       this.#caller.resolve(null);
       return undefined;

@@ -9,13 +9,15 @@ const MAX_SHOWN = 40;
  * @param {string} name what the object is
  * @param {object} given
  * @param {readonly string[]} known
- * @param {{ isOpen?: boolean }} [kind] `isOpen`: may have other members, but none that is one of ours spelled wrong
+ * @param {{ isOpen?: boolean, functions?: readonly string[] }} [kind] `isOpen`: may have other members, but none that is one of ours
+ *   spelled wrong; what is none is none of our `functions`
  */
-function refuseUnknown(name, given, known, { isOpen = false } = {}) {
+function refuseUnknown(name, given, known, { isOpen = false, functions = [] } = {}) {
   for (const member of Object.keys(given)) {
     if (known.includes(member)) continue;
     const meant = nearest(member, known);
-    if (isOpen && (meant === undefined || meant in given)) continue;
+    const isData = functions.includes(meant) && typeof given[member] !== "function";
+    if (isOpen && (meant === undefined || meant in given || isData)) continue;
     const hint = meant === undefined ? "" : `; did you mean "${meant}"?`;
     const shown = JSON.stringify(member.slice(0, MAX_SHOWN));
     throw new OAuthRefreshLockError("invalid_argument", `${name} has no member ${shown}${hint}`);

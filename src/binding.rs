@@ -28,6 +28,17 @@ pub fn stay_loaded(path: String) {
     let _ = winsafe::HINSTANCE::LoadLibrary(&path).map(std::mem::forget);
 }
 
+/// What people should know of file systems, found out since this was asked last: a JSON array.
+#[napi]
+#[must_use]
+pub fn take_warnings() -> Option<String> {
+    let warnings: Vec<_> = crate::file_system::take_warnings()
+        .into_iter()
+        .map(|warning| lock::shown(&crate::lock::Notice::Warned(warning)))
+        .collect();
+    (!warnings.is_empty()).then(|| serde_json::Value::from(warnings).to_string())
+}
+
 /// The outcome of a native call. Exactly one of the two is set, or neither for "nothing".
 #[napi(object, object_from_js = false)]
 #[derive(Default)]

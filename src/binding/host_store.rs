@@ -23,8 +23,13 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 type Question = FnArgs<(u32, String, Option<String>, Option<String>)>;
 /// Weak: what keeps the event loop going is the promise of the call that asks.
 type Ask = ThreadsafeFunction<Question, (), Question, Status, false, true>;
-/// JSON text; `None` if the host's function failed.
-type Answer = Option<Zeroizing<String>>;
+/// What is heard of a question.
+enum Heard {
+    /// The store is busy, and its function is called again.
+    Busy,
+    /// JSON text; `None` if the host's function failed.
+    Answer(Option<Zeroizing<String>>),
+}
 
 /// The questions that wait for answers; `None` once nobody can give any.
 #[derive(Default)]
@@ -33,7 +38,7 @@ struct Waiting(Mutex<Option<Questions>>);
 #[derive(Default)]
 struct Questions {
     last: u32,
-    by_number: HashMap<u32, Sender<Answer>>,
+    by_number: HashMap<u32, Sender<Heard>>,
 }
 
 impl Waiting {
@@ -41,7 +46,7 @@ impl Waiting {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self) -> Option<(u32, Receiver<Answer>)> {
+    fn add(&self) -> Option<(u32, Receiver<Heard>)> {
         let mut waiting = self.lock();
         let questions = waiting.as_mut()?;
         questions.last = questions.last.wrapping_add(1);
@@ -50,7 +55,7 @@ impl Waiting {
         Some((questions.last, receiver))
     }
 
-    fn take(&self, number: u32) -> Option<Sender<Answer>> {
+    fn take(&self, number: u32) -> Option<Sender<Heard>> {
         self.lock().as_mut()?.by_number.remove(&number)
     }
 }
@@ -85,7 +90,15 @@ impl NativeAnswers {
     pub fn give(&self, number: u32, answer: Option<String>) {
         if let Some(asker) = self.waiting.take(number) {
             // Who asked may have gone.
-            let _ = asker.send(answer.map(Zeroizing::new));
+            let _ = asker.send(Heard::Answer(answer.map(Zeroizing::new)));
+        }
+    }
+
+    /// Says that a question will be answered, but that the store is busy: its patience begins anew.
+    #[napi]
+    pub fn is_busy(&self, number: u32) {
+        if let Some(asker) = self.waiting.lock().as_ref().and_then(|waiting| waiting.by_number.get(&number)) {
+            let _ = asker.send(Heard::Busy);
         }
     }
 
@@ -104,10 +117,15 @@ pub struct NativeHostStore {
 
 #[napi]
 impl NativeHostStore {
-    /// `ask` is called with each question, on the thread that calls this.
+    /// `ask` is called with each question, on the thread that calls this. `is_held`: see [`HostStore::is_held`].
     #[napi(constructor)]
     #[allow(clippy::needless_pass_by_value, reason = "napi hands over functions by value")]
-    pub fn new(name: String, answers: &NativeAnswers, ask: Function<'_, Question, ()>) -> napi::Result<Self> {
+    pub fn new(
+        name: String,
+        is_held: bool,
+        answers: &NativeAnswers,
+        ask: Function<'_, Question, ()>,
+    ) -> napi::Result<Self> {
         let waiting = Arc::clone(&answers.waiting);
         let open = Open(Arc::clone(&waiting));
         let ask = ask.build_threadsafe_function::<Question>().weak::<true>().callee_handled::<false>().build_callback(
@@ -116,7 +134,7 @@ impl NativeHostStore {
                 Ok(context.value)
             },
         )?;
-        let bridge = Bridge { name, ask, waiting, home: thread::current().id() };
+        let bridge = Bridge { name, is_held, ask, waiting, home: thread::current().id() };
         Ok(Self { store: Hosted::new(Arc::new(bridge)) })
     }
 }
@@ -129,6 +147,7 @@ impl NativeHostStore {
 
 struct Bridge {
     name: String,
+    is_held: bool,
     ask: Ask,
     waiting: Arc<Waiting>,
     /// The thread that answers.
@@ -148,12 +167,15 @@ impl Bridge {
             self.waiting.take(number);
             return Err(NoAnswer::Gone);
         }
-        match answer.recv_timeout(ANSWER_PATIENCE) {
-            Ok(answer) => answer.ok_or(NoAnswer::Failed),
-            Err(RecvTimeoutError::Disconnected) => Err(NoAnswer::Gone),
-            Err(RecvTimeoutError::Timeout) => {
-                self.waiting.take(number);
-                Err(NoAnswer::Late)
+        loop {
+            match answer.recv_timeout(ANSWER_PATIENCE) {
+                Ok(Heard::Busy) => {}
+                Ok(Heard::Answer(answer)) => return answer.ok_or(NoAnswer::Failed),
+                Err(RecvTimeoutError::Disconnected) => return Err(NoAnswer::Gone),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.waiting.take(number);
+                    return Err(NoAnswer::Late);
+                }
             }
         }
     }
@@ -162,6 +184,10 @@ impl Bridge {
 impl HostStore for Bridge {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn is_held(&self) -> bool {
+        self.is_held
     }
 
     fn load(&self, profile_id: &str) -> Result<Option<Fields>, NoAnswer> {

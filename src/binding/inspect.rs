@@ -14,13 +14,14 @@ use crate::state_dir::{Environment, normalise};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// See `inspectOAuthRefreshLocks` in `index.d.ts`.
 #[napi]
 pub fn inspect_locks(env: &Env, given: Option<String>, surroundings: Surroundings) -> napi::Result<Object<'_>> {
     let environment = Environment::from(surroundings);
-    task::promise(env, move || {
+    let lane = PathBuf::from(given.as_deref().unwrap_or_default());
+    task::promise(env, &lane, move || {
         let state_dir = state_dir(given, &environment);
         let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir));
         if let Some(error) = survey.unlisted.into_iter().find(|error| error.code == Code::LockUnavailable) {
@@ -35,7 +36,8 @@ pub fn inspect_locks(env: &Env, given: Option<String>, surroundings: Surrounding
 #[napi]
 pub fn survey(env: &Env, given: Option<String>, surroundings: Surroundings) -> napi::Result<Object<'_>> {
     let environment = Environment::from(surroundings);
-    task::promise(env, move || {
+    let lane = PathBuf::from(given.as_deref().unwrap_or_default());
+    task::promise(env, &lane, move || {
         let state_dir = state_dir(given, &environment);
         let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir));
         let refused: Vec<_> = survey.refused.iter().map(told).collect();

@@ -1,22 +1,22 @@
 //! A key's lock, for JavaScript: taken at once if free, else by a promise that can be given up.
 
+use super::task::{self, Promise};
 use super::{Failure, Reply};
 use crate::journal::Journal;
 use crate::lock::{self, Acquire, Guard, Notice, Target, Ticket, term};
-use napi::JsDeferred;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
-use serde_json::json;
-use std::path::PathBuf;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-type Deferred = JsDeferred<Reply, Box<dyn FnOnce(Env) -> napi::Result<Reply>>>;
 
 enum State {
     /// Not asked for, given up, or released.
     Idle,
+    /// A thread of ours is trying to take it.
+    Trying(Promise),
     /// In line. The promise is there once somebody waits for it.
-    Waiting(Option<Ticket>, Option<Deferred>),
+    Waiting(Option<Promise>, Ticket),
     Held(Guard),
     Failed(Reply),
 }
@@ -40,53 +40,31 @@ impl NativeLock {
         Self { base, target, state: Arc::new(Mutex::new(State::Idle)) }
     }
 
-    /// Takes the lock if it is free. Otherwise, if `patient`, it stands in line for it: call `wait`.
+    /// Takes the lock if it is free, and says whether. Otherwise, if `patient`, it stands in line for it: call `wait`. Says
+    /// nothing if it is given up meanwhile.
     #[napi]
-    pub fn acquire(&self, patient: bool) -> Reply {
-        if !patient {
-            return match lock::try_acquire(&self.target) {
-                Ok(guard) => {
-                    let is_held = guard.is_some();
-                    *self.lock() = guard.map_or(State::Idle, State::Held);
-                    Reply::from(serde_json::Value::Bool(is_held))
-                }
-                Err(error) => error.into(),
-            };
-        }
-        *self.lock() = State::Waiting(None, None);
-        let state = Arc::clone(&self.state);
-        match lock::acquire(&self.target, move |lock| grant(&state, lock)) {
-            Ok(Acquire::Held(guard)) => {
-                *self.lock() = State::Held(guard);
-                Reply::from(serde_json::Value::Bool(true))
-            }
-            Ok(Acquire::Waiting(ticket)) => {
-                if let State::Waiting(place, _) = &mut *self.lock() {
-                    *place = Some(ticket);
-                }
-                Reply::from(serde_json::Value::Bool(false))
-            }
-            Err(error) => {
-                *self.lock() = State::Idle;
-                error.into()
-            }
-        }
+    pub fn acquire<'env>(&self, env: &'env Env, patient: bool) -> napi::Result<Object<'env>> {
+        let (promise, object) = Promise::new(env)?;
+        *self.lock() = State::Trying(promise);
+        let (state, target) = (Arc::clone(&self.state), self.target.clone());
+        task::start(self.lane(), move || attempt(&state, &target, patient));
+        Ok(object)
     }
 
     /// Settles when the lock is held, or cannot be, or was given up.
     #[napi]
     pub fn wait<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let (deferred, promise): (Deferred, _) = env.create_deferred()?;
+        let (promise, object) = Promise::new(env)?;
         let mut state = self.lock();
         match std::mem::replace(&mut *state, State::Idle) {
-            State::Waiting(ticket, _) => *state = State::Waiting(ticket, Some(deferred)),
-            State::Failed(reply) => settle(deferred, reply),
-            held_or_idle => {
-                *state = held_or_idle;
-                settle(deferred, Reply::default());
+            State::Waiting(_, ticket) => *state = State::Waiting(Some(promise), ticket),
+            State::Failed(reply) => promise.settle(reply),
+            other => {
+                *state = other;
+                promise.settle(Reply::default());
             }
         }
-        Ok(promise)
+        Ok(object)
     }
 
     /// What people should know of how the lock was got, as JSON.
@@ -99,32 +77,37 @@ impl NativeLock {
         (!notices.is_empty()).then(|| serde_json::Value::from(notices).to_string())
     }
 
-    /// Releases the lock, or leaves the line for it.
+    /// Gives up the wait for it, or releases it; what is returned then settles when that is done.
     #[napi]
-    pub fn release(&self) {
+    pub fn release<'env>(&self, env: &'env Env) -> napi::Result<Option<Object<'env>>> {
         let state = std::mem::replace(&mut *self.lock(), State::Idle);
-        if let State::Waiting(ticket, deferred) = state {
-            if let Some(ticket) = ticket {
+        match state {
+            State::Held(guard) => {
+                let released = move || {
+                    drop(guard);
+                    Ok(Reply::default())
+                };
+                return task::promise(env, self.lane(), released).map(Some);
+            }
+            // Should it be taken all the same, it is dropped.
+            State::Trying(promise) => promise.settle(Reply::default()),
+            State::Waiting(promise, ticket) => {
                 // If the lock is on its way already, `grant` finds us idle and drops it.
                 let _ = ticket.leave();
+                if let Some(promise) = promise {
+                    promise.settle(Reply::default());
+                }
             }
-            if let Some(deferred) = deferred {
-                settle(deferred, Reply::default());
-            }
+            State::Idle | State::Failed(_) => {}
         }
+        Ok(None)
     }
 
     /// The error of a wait that ran out, with what is known of the holder.
     #[napi]
-    #[must_use]
-    pub fn timed_out(&self) -> Failure {
-        let mut failure = Failure::from(lock::timed_out(&self.base));
-        let journal = term::current(&self.base).map(|term| term::journal(&self.base, term));
-        if let Ok(Some(record)) = journal.and_then(|journal| Journal::peek(&journal)) {
-            failure.message = format!("{} (its refresh: {})", failure.message, record.state.as_str());
-            failure.holder_state = Some(record.state.as_str().to_owned());
-        }
-        failure
+    pub fn timed_out<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        let base = self.base.clone();
+        task::beside(env, self.lane(), move || Ok(timed_out(&base)))
     }
 
     /// Takes back a lock that was handed over and is still needed.
@@ -146,11 +129,31 @@ impl NativeLock {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
+    }
+
+    fn lane(&self) -> &Path {
+        lane(&self.base)
     }
 }
 
-fn shown(notice: &Notice) -> serde_json::Value {
+/// Where a lock's files lie.
+pub(super) fn lane(base: &Path) -> &Path {
+    base.parent().unwrap_or(base)
+}
+
+/// The error of a wait that ran out, with what is known of the holder.
+pub(super) fn timed_out(base: &Path) -> Reply {
+    let mut failure = Failure::from(lock::timed_out(base));
+    let journal = term::current(base).map(|term| term::journal(base, term));
+    if let Ok(Some(record)) = journal.and_then(|journal| Journal::peek(&journal)) {
+        failure.message = format!("{} (its refresh: {})", failure.message, record.state.as_str());
+        failure.holder_state = Some(record.state.as_str().to_owned());
+    }
+    Reply { error: Some(failure), ..Reply::default() }
+}
+
+pub(super) fn shown(notice: &Notice) -> Value {
     match notice {
         Notice::Warned(warning) => json!({
             "type": "warned", "code": warning.code, "message": warning.message, "path": warning.path.to_string_lossy(),
@@ -159,30 +162,77 @@ fn shown(notice: &Notice) -> serde_json::Value {
     }
 }
 
-/// Called by the waiting thread, with the lock or with why there is none.
-fn grant(state: &Mutex<State>, lock: crate::error::Result<Guard>) {
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    // Given up meanwhile: the guard is dropped, and the lock is free for the next.
-    let State::Waiting(_, deferred) = std::mem::replace(&mut *state, State::Idle) else { return };
-    let reply = match lock {
-        Ok(guard) => {
-            *state = State::Held(guard);
-            Reply::default()
-        }
-        Err(error) => {
-            let reply = Reply::from(error);
-            if deferred.is_none() {
-                *state = State::Failed(reply);
-                return;
-            }
-            reply
-        }
+/// Tries to take the lock, unless it has been given up by now.
+fn attempt(state: &Arc<Mutex<State>>, target: &Target, patient: bool) {
+    if !matches!(*lock(state), State::Trying(_)) {
+        return;
+    }
+    let held = |guard: Option<Guard>| {
+        let is_held = guard.is_some();
+        (guard.map_or(State::Idle, State::Held), Reply::from(Value::Bool(is_held)))
     };
-    if let Some(deferred) = deferred {
-        settle(deferred, reply);
+    let theirs = Arc::clone(state);
+    let attempted = if patient {
+        match lock::acquire(target, move |lock| grant(&theirs, lock)) {
+            Ok(Acquire::Held(guard)) => Ok(held(Some(guard))),
+            Ok(Acquire::Waiting(ticket)) => Ok((State::Waiting(None, ticket), Reply::from(Value::Bool(false)))),
+            Err(error) => Err(error),
+        }
+    } else {
+        lock::try_acquire(target).map(held)
+    };
+    let (next, reply) = attempted.unwrap_or_else(|error| (State::Idle, Reply::from(error)));
+    let mut state = lock(state);
+    match std::mem::replace(&mut *state, State::Idle) {
+        State::Trying(promise) => {
+            *state = next;
+            promise.settle(reply);
+        }
+        other => {
+            *state = other;
+            drop(state);
+            // Given up meanwhile, or granted already.
+            abandon(next);
+        }
     }
 }
 
-fn settle(deferred: Deferred, reply: Reply) {
-    deferred.resolve(Box::new(move |_| Ok(reply)));
+/// Gives back what nobody awaits any more.
+fn abandon(state: State) {
+    if let State::Waiting(_, ticket) = state {
+        // If the lock is on its way already, `grant` drops it.
+        let _ = ticket.leave();
+    }
+}
+
+/// Called by the waiting thread, with the lock or with why there is none.
+fn grant(state: &Mutex<State>, granted: crate::error::Result<Guard>) {
+    let mut state = lock(state);
+    let (promise, is_known) = match std::mem::replace(&mut *state, State::Idle) {
+        State::Waiting(promise, _) => (promise, true),
+        State::Trying(promise) => (Some(promise), false),
+        other => {
+            *state = other;
+            drop(state);
+            // Given up meanwhile: the guard is dropped, and the lock is free for the next.
+            drop(granted);
+            return;
+        }
+    };
+    let reply = match granted {
+        Ok(guard) => {
+            *state = State::Held(guard);
+            if is_known { Reply::default() } else { Value::Bool(true).into() }
+        }
+        Err(error) => error.into(),
+    };
+    match promise {
+        Some(promise) => promise.settle(reply),
+        None if reply.error.is_some() => *state = State::Failed(reply),
+        None => {}
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

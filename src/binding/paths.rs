@@ -1,8 +1,12 @@
 //! Paths, resolved from the surroundings that JavaScript passes in.
 
+use super::{Reply, task};
+use crate::file_system;
 use crate::key;
 use crate::state_dir::Environment;
+use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// What paths are resolved in: the calling thread's own `process.env`, home and working directory.
@@ -60,10 +64,52 @@ pub fn lock_path(
     key::lock_base(&state_dir, &provider, &profile_id).to_string_lossy().into_owned()
 }
 
-/// One name for a lock file, by whatever links it is reached.
+/// The lock base path of a key, for who holds it without a refresh, if nothing has to be looked up for it.
 #[napi]
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
-pub fn canonical_path(path: String) -> String {
-    crate::state_dir::canonical(Path::new(&path)).to_string_lossy().into_owned()
+pub fn told_lock_path(
+    provider: String,
+    profile_id: String,
+    given: Option<String>,
+    surroundings: Option<Surroundings>,
+) -> Option<String> {
+    let environment = surroundings.map_or_else(Default::default, Environment::from);
+    let is_told = given.is_some() || environment.searched().is_none();
+    is_told
+        .then(|| key::lock_base(&state_dir(given, &environment), &provider, &profile_id).to_string_lossy().into_owned())
+}
+
+/// A lock base path, and its one name by whatever links it is reached. Nothing where to look that up may take its time: then it
+/// is to be done with [`open_lock_path`].
+#[napi]
+#[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
+pub fn open_lock_path_now(told: String) -> Option<Reply> {
+    let path = Path::new(&told);
+    file_system::is_known_local(path).then(|| opened(path))
+}
+
+/// The same wherever it is, in the order of the calls; and for a lock base path that [`told_lock_path`] has not told.
+#[napi]
+pub fn open_lock_path(
+    env: &Env,
+    provider: String,
+    profile_id: String,
+    told: Option<String>,
+    surroundings: Option<Surroundings>,
+) -> napi::Result<Object<'_>> {
+    let environment = surroundings.map_or_else(Default::default, Environment::from);
+    let told = told.map(PathBuf::from);
+    let lane = told.clone().unwrap_or_default();
+    task::in_order(env, &lane, move || {
+        let path = told.unwrap_or_else(|| key::lock_base(&environment.state_dir(), &provider, &profile_id));
+        file_system::learn(&path);
+        Ok(opened(&path))
+    })
+}
+
+fn opened(path: &Path) -> Reply {
+    let key = crate::state_dir::canonical(path);
+    Reply::from(json!({ "lockPath": path.to_string_lossy(), "key": key.to_string_lossy() }))
 }

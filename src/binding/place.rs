@@ -1,9 +1,8 @@
 //! What is refused of the places that a call names, and what the operator vouches for.
 
+use super::Reply;
 use super::paths::Surroundings;
-use super::{Reply, task};
-use crate::state_dir::{Environment, normalise};
-use napi::bindgen_prelude::{Env, Object};
+use crate::state_dir::Environment;
 use napi_derive::napi;
 use std::path::Path;
 
@@ -14,16 +13,6 @@ use std::path::Path;
 pub fn refuse_missing(given: Option<String>, surroundings: Surroundings) -> Reply {
     let checked = Environment::from(surroundings).refuse_missing(given.as_deref().map(Path::new));
     checked.map_or_else(Into::into, |()| Reply::default())
-}
-
-/// Refuses an agent's directory without a state directory where there is no OpenClaw.
-#[napi]
-pub fn refuse_made_up(env: &Env, agent_dir: String, surroundings: Surroundings) -> napi::Result<Object<'_>> {
-    let environment = Environment::from(surroundings);
-    task::promise(env, move || {
-        environment.refuse_made_up(&normalise(Path::new(&agent_dir)))?;
-        Ok(Reply::default())
-    })
 }
 
 /// Takes the operator's word that no other user can get to a directory that everyone may write to.

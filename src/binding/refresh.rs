@@ -1,21 +1,22 @@
 //! A refresh, for JavaScript: look, decide under the lock, settle.
 
 use super::host_store::NativeHostStore;
-use super::lock::NativeLock;
+use super::lock::{NativeLock, timed_out};
 use super::paths::{Surroundings, state_dir};
 use super::task::Promise;
-use super::{Failure, Reply, task};
+use super::{Reply, task};
 use crate::clock::{SystemClock, boot_pause};
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
+use crate::file_system;
 use crate::key::{self, Key};
 use crate::refresh::{
     Call, CallFailure, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled,
     Uncertain, Unsettled,
 };
-use crate::state_dir::normalise;
-use crate::store::{FileStore, Store};
+use crate::state_dir::{Environment, canonical, normalise};
+use crate::store::{FileStore, Hosted, Store};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
 use serde_json::{Value, json};
@@ -57,103 +58,219 @@ pub struct RefreshRequest {
 const FIRST_SAVE_RETRY: Duration = Duration::from_millis(100);
 const LAST_SAVE_RETRY: Duration = Duration::from_secs(10);
 
-/// One caller's refresh.
+/// One caller's refresh. To be opened before anything else is asked of it.
 #[napi]
 pub struct NativeRefresh {
-    pub(super) call: Arc<Call>,
     pub(super) flight: Arc<Slot>,
     pub(super) saved: Saved,
-    agent_dir: PathBuf,
+    request: Arc<Request>,
+    call: Arc<OnceLock<Arc<Call>>>,
+    lock_path: Option<PathBuf>,
+    lane: PathBuf,
 }
 
 /// What became of an answer that could not be saved at first.
 pub(super) type Saved = Arc<Mutex<Option<Reply>>>;
 
+/// What a caller asks for, as text: nothing has been looked up yet.
+struct Request {
+    given: RefreshRequest,
+    key: Key,
+    environment: Environment,
+    own: Option<Hosted>,
+    main: Option<Hosted>,
+}
+
+/// A request whose paths are known.
+struct Opened {
+    call: Call,
+    /// The calling agent's directory, or what a host's store goes by.
+    agent_dir: PathBuf,
+}
+
+impl Request {
+    fn new(mut given: RefreshRequest, own: Option<Hosted>, main: Option<Hosted>) -> napi::Result<Self> {
+        let invalid = |error: Error| napi::Error::new(napi::Status::InvalidArg, error.message);
+        let key = Key::new(&given.provider, &given.profile_id).map_err(invalid)?;
+        let environment = given.surroundings.take().map_or_else(Default::default, Into::into);
+        Ok(Self { given, key, environment, own, main })
+    }
+
+    /// The key's lock base path, if nothing has to be looked up for it.
+    fn lock_path(&self) -> Option<PathBuf> {
+        let given = self.given.lock_path.as_ref().map(|given| normalise(Path::new(given)));
+        let is_told = self.given.state_dir.is_some() || self.environment.searched().is_none();
+        let default = || {
+            let state_dir = state_dir(self.given.state_dir.clone(), &self.environment);
+            key::lock_base(&state_dir, self.key.provider(), self.key.profile_id())
+        };
+        given.or_else(|| is_told.then(default))
+    }
+
+    /// Where its files lie.
+    fn lane(&self) -> PathBuf {
+        let given = self.given.agent_dir.as_ref().or(self.given.main_agent_dir.as_ref()).map(PathBuf::from);
+        given.or_else(|| self.lock_path()).unwrap_or_default()
+    }
+
+    /// Looks the paths up. `None` if one of them may not be looked at.
+    fn open(&self, may_look_at: impl Fn(&Path) -> bool) -> Result<Option<Opened>> {
+        let Self { given, key, environment, own, main } = self;
+        let searched = environment.searched().filter(|_| given.state_dir.is_none());
+        if !searched.iter().flatten().all(|path| may_look_at(path)) {
+            return Ok(None);
+        }
+        if let (None, Some(agent_dir)) = (&given.state_dir, given.agent_dir.as_ref().or(given.main_agent_dir.as_ref()))
+        {
+            environment.refuse_made_up(&normalise(Path::new(agent_dir)))?;
+        }
+        let state_dir = state_dir(given.state_dir.clone(), environment);
+        let normal = |given: &String| normalise(Path::new(given));
+        let default_base = || key::lock_base(&state_dir, key.provider(), key.profile_id());
+        let lock_base = given.lock_path.as_ref().map_or_else(default_base, normal);
+        if !may_look_at(&state_dir.join("state")) || !may_look_at(&lock_base) {
+            return Ok(None);
+        }
+        let main_dir = given.main_agent_dir.as_ref().map(normal);
+        let (own, main, agent_dir) = if let Some(own) = own {
+            let main_file = main_dir.map(|dir| FileStore::new(&dir, &state_dir).into());
+            let main = main.clone().map(Store::from).or(main_file);
+            let agent_dir = own.path().to_owned();
+            // Two stores of one name are one.
+            (Store::from(own.clone()), main.filter(|main| main.path() != agent_dir), agent_dir)
+        } else {
+            let main_dir = main_dir.unwrap_or_else(|| environment.main_agent_dir(&state_dir));
+            let agent_dir = given.agent_dir.as_ref().map_or_else(|| main_dir.clone(), normal);
+            let (own, main) = (FileStore::new(&agent_dir, &state_dir), FileStore::new(&main_dir, &state_dir));
+            if !may_look_at(own.path()) || !may_look_at(main.path()) {
+                return Ok(None);
+            }
+            let main = (!is_same_dir(&agent_dir, &main_dir)).then(|| main.into());
+            (own.into(), main, agent_dir)
+        };
+        let rejected = OnceLock::new();
+        if let Some(access) = &given.rejected_access {
+            let _ = rejected.set(Zeroizing::new(access.clone()));
+        }
+        let call = Call {
+            lock_base,
+            own,
+            main,
+            margin_ms: given.refresh_margin_ms.unwrap_or(DEFAULT_REFRESH_MARGIN_MS),
+            serve_unexpired: given.serve_unexpired,
+            force: given.force_refresh,
+            rejected,
+            seen: OnceLock::new(),
+            last_seen: Mutex::default(),
+            uncertain: if given.uncertain.as_deref() == Some("fail") { Uncertain::Fail } else { Uncertain::Probe },
+            clock: Arc::new(SystemClock),
+            state_dir,
+            key: key.clone(),
+        };
+        Ok(Some(Opened { call, agent_dir }))
+    }
+}
+
+impl Opened {
+    /// Makes it the call that is asked from now on.
+    fn begin(self, slot: &OnceLock<Arc<Call>>) -> Reply {
+        let Self { call, agent_dir } = self;
+        let reply = Reply::from(json!({
+            "lockPath": text(&call.lock_base),
+            "key": text(&canonical(&call.lock_base)),
+            "agentDir": text(&agent_dir),
+            "mainStore": text(call.main_store().path()),
+        }));
+        let _ = slot.set(Arc::new(call));
+        reply
+    }
+}
+
+/// What [`glance`] found.
+#[napi(object, object_from_js = false)]
+pub struct Glimpse {
+    /// The credential's JSON text.
+    pub credential: String,
+    /// The key's lock base path, if it was asked for.
+    pub lock_path: Option<String>,
+    /// The calling agent's directory, likewise.
+    pub agent_dir: Option<String>,
+}
+
+/// See [`Call::glance`]. Looks only where nothing is waited for: at files that are known to be local. Leaves nothing behind for
+/// Node to collect. With `tells_paths` it says where it looked.
+#[napi]
+pub fn glance(request: RefreshRequest, tells_paths: bool) -> napi::Result<Option<Glimpse>> {
+    // What is refused is told by who opens it.
+    let opened = Request::new(request, None, None)?.open(file_system::is_known_local);
+    let Ok(Some(Opened { call, agent_dir })) = opened else {
+        return Ok(None);
+    };
+    let told = |path: &Path| tells_paths.then(|| text(path));
+    Ok(call.glance().and_then(|recent| recent.json.as_deref().cloned()).map(|credential| Glimpse {
+        credential,
+        lock_path: told(&call.lock_base),
+        agent_dir: told(&agent_dir),
+    }))
+}
+
 #[napi]
 impl NativeRefresh {
-    /// Resolves the paths. Touches no file but to see which state directory exists. `own` and `main` are a host's stores.
+    /// Touches no file. `own` and `main` are a host's stores.
     #[napi(constructor)]
     pub fn new(
         request: RefreshRequest,
         own: Option<&NativeHostStore>,
         main: Option<&NativeHostStore>,
     ) -> napi::Result<Self> {
-        let invalid = |error: Error| napi::Error::new(napi::Status::InvalidArg, error.message);
-        let key = Key::new(&request.provider, &request.profile_id).map_err(invalid)?;
-        let environment = request.surroundings.map_or_else(Default::default, Into::into);
-        let state_dir = state_dir(request.state_dir, &environment);
-        let main_dir = request.main_agent_dir.map(|given| normalise(Path::new(&given)));
-        let (own, main, agent_dir) = if let Some(own) = own {
-            let own = own.store();
-            let main_file = main_dir.map(|dir| FileStore::new(&dir, &state_dir).into());
-            let main = main.map(|main| Store::from(main.store())).or(main_file);
-            let agent_dir = own.path().to_owned();
-            // Two stores of one name are one.
-            (Store::from(own), main.filter(|main| main.path() != agent_dir), agent_dir)
-        } else {
-            let main_dir = main_dir.unwrap_or_else(|| environment.main_agent_dir(&state_dir));
-            let agent_dir = request.agent_dir.map_or_else(|| main_dir.clone(), |given| normalise(Path::new(&given)));
-            let main = (!is_same_dir(&agent_dir, &main_dir)).then(|| FileStore::new(&main_dir, &state_dir).into());
-            (FileStore::new(&agent_dir, &state_dir).into(), main, agent_dir)
-        };
-        let lock_base = request.lock_path.map_or_else(
-            || key::lock_base(&state_dir, key.provider(), key.profile_id()),
-            |given| normalise(Path::new(&given)),
-        );
-        let rejected = OnceLock::new();
-        if let Some(access) = request.rejected_access {
-            let _ = rejected.set(Zeroizing::new(access));
-        }
-        let call = Call {
-            lock_base,
-            own,
-            main,
-            margin_ms: request.refresh_margin_ms.unwrap_or(DEFAULT_REFRESH_MARGIN_MS),
-            serve_unexpired: request.serve_unexpired,
-            force: request.force_refresh,
-            rejected,
-            seen: OnceLock::new(),
-            last_seen: Mutex::default(),
-            uncertain: if request.uncertain.as_deref() == Some("fail") { Uncertain::Fail } else { Uncertain::Probe },
-            clock: Arc::new(SystemClock),
-            state_dir,
-            key,
-        };
-        Ok(Self { call: Arc::new(call), flight: Arc::default(), saved: Arc::default(), agent_dir })
+        let request = Request::new(request, own.map(NativeHostStore::store), main.map(NativeHostStore::store))?;
+        Ok(Self {
+            lock_path: request.lock_path(),
+            lane: request.lane(),
+            request: Arc::new(request),
+            call: Arc::default(),
+            flight: Arc::default(),
+            saved: Arc::default(),
+        })
     }
 
-    /// The key's lock base path.
+    /// The key's lock base path, if nothing had to be looked up for it.
     #[napi(getter)]
     #[must_use]
-    pub fn lock_path(&self) -> String {
-        self.call.lock_base.to_string_lossy().into_owned()
+    pub fn lock_path(&self) -> Option<String> {
+        self.lock_path.as_deref().map(text)
     }
 
-    /// The calling agent's directory, or what a host's store goes by.
-    #[napi(getter)]
-    #[must_use]
-    pub fn agent_dir(&self) -> String {
-        self.agent_dir.to_string_lossy().into_owned()
-    }
-
-    /// Which main store this caller adopts from; what is mirrored there is meant for it too.
-    #[napi(getter)]
-    #[must_use]
-    pub fn main_store(&self) -> String {
-        self.call.main_store().path().to_string_lossy().into_owned()
-    }
-
-    /// See [`Call::glance`]: the credential's JSON text.
+    /// Looks up what it takes to go on, as JSON: `lockPath`, the key's lock base path, and `key`, its one name by whatever links
+    /// it is reached; `agentDir`, the calling agent's directory, or what a host's store goes by; `mainStore`, which this caller
+    /// adopts from. Says nothing where that may take its time: then it is to be done with [`Self::open`].
     #[napi]
     #[must_use]
-    pub fn glance(&self) -> Option<String> {
-        self.call.glance()?.json.as_deref().cloned()
+    pub fn open_now(&self) -> Option<Reply> {
+        let opened = self.request.open(file_system::is_known_local).transpose()?;
+        Some(opened.map_or_else(Reply::from, |opened| opened.begin(&self.call)))
+    }
+
+    /// The same wherever it is; in the order of the calls. With a credential if that is all that is needed: see
+    /// [`Call::glance`].
+    #[napi]
+    pub fn open<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        let (request, slot) = (Arc::clone(&self.request), Arc::clone(&self.call));
+        task::in_order(env, self.lock_path.as_deref().unwrap_or(&self.lane), move || {
+            let opened = request.open(|path| {
+                file_system::learn(path);
+                true
+            })?;
+            let opened = opened.ok_or_else(|| Error::new(Code::Internal, "not opened"))?;
+            let credential = opened.call.glance().and_then(|recent| recent.json.as_deref().cloned());
+            Ok(Reply { credential, ..opened.begin(&slot) })
+        })
     }
 
     /// See [`Call::look`]; `peers` is JSON. The reply is empty if the lock is needed.
     #[napi]
     pub fn look<'env>(&self, env: &'env Env, peers: Option<String>) -> napi::Result<Object<'env>> {
-        let call = Arc::clone(&self.call);
+        let call = self.call()?;
         self.promise(env, move || {
             call.refuse_sqlite_era()?;
             let peers = peers.map(Zeroizing::new);
@@ -165,7 +282,7 @@ impl NativeRefresh {
     /// What there is for a caller whose wait is over: as [`Call::look`], else what [`Call::unexpired`] finds, as `unexpired`.
     #[napi]
     pub fn at_last<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let call = Arc::clone(&self.call);
+        let call = self.call()?;
         self.promise(env, move || {
             call.refuse_sqlite_era()?;
             Ok(match call.look(None)? {
@@ -179,20 +296,27 @@ impl NativeRefresh {
     #[napi]
     #[must_use]
     pub fn last_seen(&self) -> Reply {
-        self.call.last_seen().as_ref().map_or_else(Reply::default, unexpired)
+        let seen = self.call.get().and_then(|call| call.last_seen());
+        seen.as_ref().map_or_else(Reply::default, unexpired)
     }
 
-    /// See [`Call::delay`].
+    /// What to tell a caller that has waited in vain: see [`Call::delay`]; else, if it waited for the lock at `lock_path`, who
+    /// holds that. Empty if it waited for neither.
     #[napi]
-    #[must_use]
-    pub fn delay(&self) -> Option<Failure> {
-        self.call.delay().map(Failure::from)
+    pub fn why_late<'env>(&self, env: &'env Env, lock_path: Option<String>) -> napi::Result<Object<'env>> {
+        let call = self.call.get().cloned();
+        task::beside(env, &self.lane, move || {
+            if let Some(error) = call.and_then(|call| call.delay()) {
+                return Err(error);
+            }
+            Ok(lock_path.map_or_else(Reply::default, |path| timed_out(Path::new(&path))))
+        })
     }
 
     /// See [`Call::decide`]. Takes the lock over: it is released with the call's end, or handed back with `busy`.
     #[napi]
     pub fn decide<'env>(&self, env: &'env Env, lock: &NativeLock) -> napi::Result<Object<'env>> {
-        let (call, slot) = (Arc::clone(&self.call), Arc::clone(&self.flight));
+        let (call, slot) = (self.call()?, Arc::clone(&self.flight));
         let (guard, hand_back) = (lock.take(), lock.holder());
         self.promise(env, move || {
             let guard = guard.ok_or_else(|| Error::new(Code::Internal, "decided without the lock"))?;
@@ -206,17 +330,24 @@ impl NativeRefresh {
         })
     }
 
-    /// See [`InFlight::may_send`]. To be asked at the last moment before the provider is.
+    /// See [`InFlight::may_send`]: says whether. To be asked at the last moment before the provider is.
     #[napi]
-    #[must_use]
-    pub fn may_send(&self) -> bool {
-        self.flight.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|flight| flight.may_send())
+    pub fn may_send<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        let (slot, flight) = (Arc::clone(&self.flight), take(&self.flight));
+        task::settling(env, move |promise| match flight {
+            Ok(flight) => {
+                let may_send = flight.may_send();
+                put(&slot, flight);
+                promise.settle(Value::Bool(may_send));
+            }
+            Err(error) => promise.settle(error),
+        })
     }
 
     /// See [`Call::settle`]; `fields` is JSON. With code `receipt_unsaved` it goes on trying: see [`Self::saved`].
     #[napi]
     pub fn settle<'env>(&self, env: &'env Env, fields: String) -> napi::Result<Object<'env>> {
-        let (call, flight, saved) = (Arc::clone(&self.call), take(&self.flight), Arc::clone(&self.saved));
+        let (call, flight, saved) = (self.call()?, take(&self.flight), Arc::clone(&self.saved));
         task::settling(env, move |promise| match flight {
             Ok(flight) => save(&call, flight, &Zeroizing::new(fields), promise, &saved),
             Err(error) => promise.settle(error),
@@ -242,7 +373,7 @@ impl NativeRefresh {
         passes: bool,
         retry_after_ms: Option<f64>,
     ) -> napi::Result<Object<'env>> {
-        let (call, slot, flight) = (Arc::clone(&self.call), Arc::clone(&self.flight), take(&self.flight));
+        let (call, slot, flight) = (self.call()?, Arc::clone(&self.flight), take(&self.flight));
         task::settling(env, move |promise| {
             let class = match class.as_str() {
                 "not_sent" => FailureClass::NotSent,
@@ -268,7 +399,7 @@ impl NativeRefresh {
     /// See [`Call::abandon`].
     #[napi]
     pub fn abandon<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let (call, flight) = (Arc::clone(&self.call), take(&self.flight));
+        let (call, flight) = (self.call()?, take(&self.flight));
         task::settling(env, move |promise| {
             let abandoned = flight.and_then(|flight| call.abandon(flight));
             promise.settle(abandoned.map_or_else(Reply::from, |()| Reply::default()));
@@ -277,13 +408,18 @@ impl NativeRefresh {
 }
 
 impl NativeRefresh {
+    pub(super) fn call(&self) -> napi::Result<Arc<Call>> {
+        let call = self.call.get().cloned();
+        call.ok_or_else(|| napi::Error::new(napi::Status::GenericFailure, "asked before it was opened"))
+    }
+
     /// Runs what reads stores off Node's thread.
     fn promise<'env>(
         &self,
         env: &'env Env,
         work: impl FnOnce() -> Result<Reply> + Send + 'static,
     ) -> napi::Result<Object<'env>> {
-        if self.call.has_hosts() { task::asking(env, work) } else { task::promise(env, work) }
+        if self.call()?.has_hosts() { task::asking(env, work) } else { task::promise(env, &self.lane, work) }
     }
 }
 
@@ -376,6 +512,10 @@ fn settled(settled: Settled) -> Reply {
         Settled::Superseded(credential) => served(Served::Fresh(credential)),
         Settled::LoggedOut => served(Served::Absent),
     }
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn words(error: &Error) -> Value {

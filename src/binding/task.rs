@@ -4,11 +4,16 @@ use super::Reply;
 use crate::error::{Code, Error, Result};
 use napi::JsDeferred;
 use napi::bindgen_prelude::{Env, Object};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::runtime::{Builder, Runtime};
 
-/// Files are read and written by this many threads at most.
-const MAX_THREADS: usize = 8;
+/// Files of one lane are read and written by this many threads at most.
+const LANE_THREADS: usize = 8;
+/// And those of all lanes by this many.
+const MAX_THREADS: usize = 512;
 
 type Deferred = JsDeferred<Reply, Box<dyn FnOnce(Env) -> napi::Result<Reply>>>;
 
@@ -39,14 +44,100 @@ impl Drop for Promise {
 }
 
 /// Runs `work` on a thread of ours; the promise settles with its reply. Not libuv's pool: that is the user's.
-pub(super) fn promise(env: &Env, work: impl FnOnce() -> Result<Reply> + Send + 'static) -> napi::Result<Object<'_>> {
+///
+/// `lane` is where its files lie. What lies elsewhere does not wait for it: a disk that stands still keeps the threads of its
+/// own lane, and no others.
+pub(super) fn promise<'env>(
+    env: &'env Env,
+    lane: &Path,
+    work: impl FnOnce() -> Result<Reply> + Send + 'static,
+) -> napi::Result<Object<'env>> {
     let (promise, object) = Promise::new(env)?;
-    let work = move || promise.settle(work().unwrap_or_else(Reply::from));
-    match runtime() {
-        Some(runtime) => drop(runtime.spawn_blocking(work)),
-        None => work(),
-    }
+    run(lane, LANE_THREADS, move || promise.settle(work().unwrap_or_else(Reply::from)));
     Ok(object)
+}
+
+/// The same, one after the other in the order of the calls.
+pub(super) fn in_order<'env>(
+    env: &'env Env,
+    lane: &Path,
+    work: impl FnOnce() -> Result<Reply> + Send + 'static,
+) -> napi::Result<Object<'env>> {
+    let (promise, object) = Promise::new(env)?;
+    run(&lane.join("in order"), 1, move || promise.settle(work().unwrap_or_else(Reply::from)));
+    Ok(object)
+}
+
+/// The same, for what is to be told of work that is late: not behind that work.
+pub(super) fn beside<'env>(
+    env: &'env Env,
+    lane: &Path,
+    work: impl FnOnce() -> Result<Reply> + Send + 'static,
+) -> napi::Result<Object<'env>> {
+    promise(env, &lane.join("beside"), work)
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Lane {
+    threads: usize,
+    queue: VecDeque<Work>,
+}
+
+static LANES: LazyLock<Mutex<HashMap<PathBuf, Lane>>> = LazyLock::new(Mutex::default);
+
+fn lanes() -> MutexGuard<'static, HashMap<PathBuf, Lane>> {
+    LANES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `work` on a thread of a lane; what it promises is its own affair.
+pub(super) fn start(lane: &Path, work: impl FnOnce() + Send + 'static) {
+    run(lane, LANE_THREADS, work);
+}
+
+/// Runs `work` on a thread of a lane, which has so many at most.
+fn run(lane: &Path, threads: usize, work: impl FnOnce() + Send + 'static) {
+    let is_new = {
+        let mut lanes = lanes();
+        let lane = lanes.entry(lane.to_owned()).or_default();
+        lane.queue.push_back(Box::new(work));
+        let is_new = lane.threads < threads;
+        lane.threads += usize::from(is_new);
+        is_new
+    };
+    if !is_new {
+        return;
+    }
+    let path = lane.to_owned();
+    // It panics where there is no thread to be had.
+    let spawned = catch_unwind(AssertUnwindSafe(|| match runtime() {
+        Some(runtime) => drop(runtime.spawn_blocking(move || serve(&path))),
+        None => serve(&path),
+    }));
+    if spawned.is_err() {
+        serve(lane);
+    }
+}
+
+/// A thread of a lane: works until nothing is left.
+fn serve(path: &Path) {
+    loop {
+        let work = {
+            let mut lanes = lanes();
+            let Some(lane) = lanes.get_mut(path) else { return };
+            let Some(work) = lane.queue.pop_front() else {
+                lane.threads -= 1;
+                if lane.threads == 0 {
+                    lanes.remove(path);
+                }
+                return;
+            };
+            work
+        };
+        // A promise that is dropped says so; the others' work goes on.
+        let _ = catch_unwind(AssertUnwindSafe(work));
+    }
 }
 
 /// The same, on a thread of its own: for work that asks a host's store, which may take any time to answer and may make calls
@@ -55,10 +146,8 @@ pub(super) fn asking(env: &Env, work: impl FnOnce() -> Result<Reply> + Send + 's
     let (promise, object) = Promise::new(env)?;
     let work = move || promise.settle(work().unwrap_or_else(Reply::from));
     // No thread to be had: the shared ones then.
-    match (on_own_thread(work), runtime()) {
-        (Ok(()), _) => {}
-        (Err(work), Some(runtime)) => drop(runtime.spawn_blocking(work)),
-        (Err(work), None) => work(),
+    if let Err(work) = on_own_thread(work) {
+        run(Path::new(""), LANE_THREADS, work);
     }
     Ok(object)
 }

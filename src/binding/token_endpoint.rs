@@ -175,9 +175,9 @@ impl Place {
 impl NativeRefresh {
     /// The lock of this key's place at the provider, of `count` places that all keys of one client share.
     #[napi]
-    #[must_use]
-    pub fn slot_path(&self, at: &NativeTokenEndpoint, count: u32) -> String {
-        at.place.endpoint.slot(&self.call.lock_base, self.call.key.digest(), count).to_string_lossy().into_owned()
+    pub fn slot_path(&self, at: &NativeTokenEndpoint, count: u32) -> napi::Result<String> {
+        let call = self.call()?;
+        Ok(at.place.endpoint.slot(&call.lock_base, call.key.digest(), count).to_string_lossy().into_owned())
     }
 
     /// Asks the token endpoint for what was dispatched, and settles. The reply is that of `settle`; `takenOver`; `failed`; or
@@ -189,7 +189,7 @@ impl NativeRefresh {
         at: &NativeTokenEndpoint,
         limit_ms: f64,
     ) -> napi::Result<Object<'env>> {
-        let (call, slot, saved) = (Arc::clone(&self.call), Arc::clone(&self.flight), Arc::clone(&self.saved));
+        let (call, slot, saved) = (self.call()?, Arc::clone(&self.flight), Arc::clone(&self.saved));
         let place = Arc::clone(&at.place);
         // The thread that saves the answer is there before the provider is asked.
         task::settling(env, move |promise| {
