@@ -42,7 +42,7 @@ const HINDRANCES = [
     "keeps a part of it",
     /did not keep/,
     (store) =>
-      store.compareAndSwap.mockImplementationOnce(async (_, expected, { note: _note, ...rest }) => {
+      store.compareAndSwap.mockImplementationOnce(async (_, expected, { expires: _expires, ...rest }) => {
         const old = expected;
         store.held = rest;
         // As it was, for the second call.

@@ -255,14 +255,15 @@ describe("arguments", () => {
         ),
       );
     const own = memoryStore("n".repeat(128), expired());
-    const { name, load, compareAndSwap } = own;
+    const hold = async () => () => {};
+    const members = ["name", "load", "compareAndSwap", "hold"];
+    const only = (store) => Object.fromEntries(members.map((member) => [member, { ...store, hold }[member]]));
     const options = watched("options", {
-      store: watched("store", { name, load, compareAndSwap }),
-      mainStore: watched("main", { ...memoryStore("main"), held: undefined }),
+      store: watched("store", only(own)),
+      mainStore: watched("main", only(memoryStore("main"))),
       stateDir: createHost().stateDir,
     });
     expect((await withOAuthRefreshLock(PROVIDER, PROFILE, answering(), options)).outcome).toBe("refreshed");
-    const members = ["name", "load", "compareAndSwap"];
     const expected = ["store", "main"].flatMap((which) => members.map((member) => `${which}.${member}`));
     expect(reads.sort()).toEqual([...expected, "options.store", "options.mainStore", "options.stateDir"].sort());
   });

@@ -1,0 +1,281 @@
+/**
+ * A store whose owner, another program, has a lock of its own.
+ */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test, vi } from "vitest";
+import { withOAuthRefreshLock } from "../index.mjs";
+import { deferred } from "./support/events.mjs";
+import { fileStore, readLogin, writeLogin } from "./support/file-login.mjs";
+import { createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
+import { memoryStore } from "./support/host-stores.mjs";
+import { listen } from "./support/listen.mjs";
+import { startProgram } from "./support/programs.mjs";
+import { answering, held, unwanted } from "./support/refresh-functions.mjs";
+import { typedRejection } from "./support/rejections.mjs";
+import { token } from "./support/secrets.mjs";
+import { json, startServer, tokens } from "./support/token-server.mjs";
+
+const ROUNDS = 50;
+
+const call = (host, refresh, options) =>
+  withOAuthRefreshLock(PROVIDER, PROFILE, refresh, { stateDir: host.stateDir, ...options });
+
+/** A provider that takes each refresh token once, and ends the login when one comes again. `hindered` delays its answers. */
+async function startStrict(hindered = async () => {}) {
+  const state = { valid: undefined, spent: new Set(), isLost: false };
+  const server = await startServer(async ({ body }, socket) => {
+    const presented = new URLSearchParams(body).get("refresh_token");
+    if (state.spent.has(presented)) state.isLost = true;
+    state.spent.add(presented);
+    const given = tokens();
+    const isGood = presented === state.valid && !state.isLost;
+    if (isGood) state.valid = given.refresh_token;
+    await hindered(server);
+    socket.write(isGood && !state.isLost ? json(given) : json({ error: "invalid_grant" }, 400));
+  });
+  return { server, state };
+}
+
+/** A login in a file that its owner's process uses too. */
+async function createShared(options) {
+  const host = createHost();
+  const file = join(host.root, "login.json");
+  const { server, state } = await startStrict(options?.hindered);
+  const owner = startProgram("login-owner", { file, url: server.url });
+  await owner.told({ type: "ready" });
+  return {
+    host,
+    file,
+    server,
+    state,
+    owner,
+    async logIn() {
+      state.valid = token("refresh");
+      await writeLogin(file, { accessToken: token("access"), refreshToken: state.valid, expiresAt: Date.now() - 1 });
+    },
+  };
+}
+
+describe("a login that another program owns", () => {
+  test("is lost without its owner's lock", async () => {
+    // The answers wait for each other: both have sent the same token.
+    const { host, file, server, state, owner, logIn } = await createShared({
+      hindered: (server) => server.requested(2),
+    });
+    await logIn();
+    owner.say("refresh");
+    const store = fileStore(file, { isHeld: false });
+    await call(host, { tokenEndpoint: server.url }, { store }).catch(() => {});
+    await owner.told({ type: "done" });
+    expect(new Set(server.presented).size).toBe(1);
+    expect(state.isLost).toBe(true);
+  });
+
+  test(`is never lost with it: ${ROUNDS} rounds, two processes`, async () => {
+    const { host, file, server, state, owner, logIn } = await createShared();
+    const store = fileStore(file, { isHeld: true });
+    for (let round = 1; round <= ROUNDS; round++) {
+      await logIn();
+      // Who is first is open; every other time the owner is, for sure.
+      owner.say("refresh");
+      if (round % 2 === 0) await owner.told({ type: "locked" }, round);
+      const { credential } = await call(host, { tokenEndpoint: server.url }, { store });
+      await owner.told({ type: "done" }, round);
+      const { accessToken, refreshToken } = await readLogin(file);
+      expect([accessToken, refreshToken], `round ${round}`).toEqual([credential.access, credential.refresh]);
+      expect([refreshToken, state.isLost], `round ${round}`).toEqual([state.valid, false]);
+    }
+    expect(server.requests).toHaveLength(ROUNDS);
+    expect(existsSync(`${file}.lock`)).toBe(false);
+  });
+
+  test("is there for the next caller when its owner has died with its lock", async () => {
+    const { host, file, server, logIn } = await createShared();
+    await logIn();
+    const { mkdir, utimes } = await import("node:fs/promises");
+    await mkdir(`${file}.lock`);
+    await utimes(`${file}.lock`, new Date(0), new Date(0));
+    const store = fileStore(file, { isHeld: true });
+    expect((await call(host, { tokenEndpoint: server.url }, { store })).outcome).toBe("refreshed");
+  });
+});
+
+/** A store with `hold`, which tells in `steps` what is done to it. */
+function heldStore(name, credential, steps = []) {
+  const store = memoryStore(name, credential);
+  const release = vi.fn(() => void steps.push(`${name} released`));
+  const hold = vi.fn(async () => {
+    steps.push(`${name} held`);
+    return release;
+  });
+  const swap = store.compareAndSwap.getMockImplementation();
+  store.compareAndSwap.mockImplementation((...given) => {
+    steps.push(`${name} written`);
+    return swap(...given);
+  });
+  return Object.assign(store, { hold, release });
+}
+
+describe("hold", () => {
+  test("is taken after the key's lock, in the stores' order, around the decision and what is written", async () => {
+    const old = expired();
+    const host = createHost();
+    const steps = [];
+    const [store, mainStore] = ["own", "main"].map((name) => heldStore(name, old, steps));
+    const log = listen();
+    void log.seen({ type: "acquired" }).then(() => steps.push("acquired"));
+    const refresh = vi.fn(async () => {
+      steps.push("asked");
+      return answering()();
+    });
+    await call(host, refresh, { store, mainStore });
+    const [own, main] = ["own", "main"].map((name) => [`${name} held`, `${name} written`, `${name} released`]);
+    expect(steps).toEqual(["acquired", own[0], main[0], "asked", own[1], main[1], main[2], own[2]]);
+    expect(store.hold.mock.calls).toEqual([[PROFILE, { signal: expect.any(AbortSignal) }]]);
+  });
+
+  test("is not taken by a caller who needs nothing, and is by one who takes over what main has", async () => {
+    const host = createHost();
+    const steps = [];
+    const store = heldStore("own", expired(), steps);
+    const mainStore = heldStore("main", { ...store.held, ...usable() }, steps);
+    expect((await call(host, unwanted(), { store, mainStore })).outcome).toBe("adopted");
+    expect(steps).toEqual(["own held", "main held", "own written", "main released", "own released"]);
+    steps.length = 0;
+    expect((await call(host, unwanted(), { store, mainStore })).outcome).toBe("fresh");
+    expect(steps).toEqual([]);
+  });
+
+  test.each([
+    ["the provider refuses", async () => Promise.reject(new Error("no"))],
+    ["nothing is to be asked", async () => null],
+  ])("is let go of when %s", async (_, refresh) => {
+    const store = heldStore("own", expired());
+    await call(createHost(), refresh, { store }).catch(() => {});
+    expect(store.release).toHaveBeenCalledTimes(1);
+  });
+
+  test("is let go of when the call is past its limit, and taken again for a late answer", async () => {
+    const steps = [];
+    const store = heldStore("own", expired(), steps);
+    const asking = held();
+    const made = call(createHost(), asking.refresh, { store, callTimeoutMs: 50 });
+    await typedRejection(made, "refresh_call_timeout");
+    await vi.waitFor(() => expect(steps).toEqual(["own held", "own released"]));
+    const fields = answering()();
+    asking.answer(await fields);
+    await vi.waitFor(() => expect(store.release).toHaveBeenCalledTimes(2));
+    expect(steps).toEqual(["own held", "own released", "own held", "own written", "own released"]);
+  });
+
+  test.each([
+    ["runs out of time", { timeoutMs: 1000 }, "store_busy"],
+    ["is called off", {}, "caller_aborted"],
+  ])("that never comes ends with the caller who %s; what comes later is let go of", async (_, limits, code) => {
+    const store = heldStore("own", expired());
+    const caller = new AbortController();
+    const late = deferred();
+    let signal;
+    store.hold.mockImplementationOnce((_profileId, context) => {
+      signal = context.signal;
+      if (code === "caller_aborted") caller.abort();
+      return late.promise;
+    });
+    const host = createHost();
+    const error = await typedRejection(call(host, unwanted(), { store, signal: caller.signal, ...limits }), code);
+    if (code === "store_busy") expect(error.path).toBe("host:own");
+    expect(signal.aborted).toBe(true);
+    late.resolve(store.release);
+    await vi.waitFor(() => expect(store.release).toHaveBeenCalledTimes(1));
+    expect((await call(host, answering(), { store })).outcome).toBe("refreshed");
+  });
+
+  test.each([
+    ["throws", async () => Promise.reject(new Error("no"))],
+    ["gives nothing to let go with", async () => undefined],
+  ])("that %s keeps the provider from being asked", async (_, hold) => {
+    const store = heldStore("own", expired());
+    store.hold.mockImplementation(hold);
+    const error = await typedRejection(call(createHost(), unwanted(), { store }), "store_busy");
+    expect(error.message).toContain("`hold`");
+  });
+
+  test("that is not free is tried again", async () => {
+    const store = heldStore("own", expired());
+    const taken = Object.assign(new Error("Lock file is already being held"), { code: "ELOCKED" });
+    for (let time = 0; time < 3; time++) store.hold.mockRejectedValueOnce(taken);
+    expect((await call(createHost(), answering(), { store })).outcome).toBe("refreshed");
+    expect(store.hold).toHaveBeenCalledTimes(4);
+  });
+});
+
+/** How SQLite's packages, Node's module, file systems and hosts say that they are busy. */
+const BUSY = [
+  { code: "store_busy" },
+  { busy: true },
+  { code: "EBUSY" },
+  { code: "SQLITE_BUSY" },
+  { code: "SQLITE_BUSY_SNAPSHOT" },
+  { code: "ERR_SQLITE_ERROR", errcode: 5 },
+  { code: "ERR_SQLITE_ERROR", errcode: 517 },
+];
+
+describe("a busy store", () => {
+  test.each(BUSY)("is asked again: %o", async (fields) => {
+    const store = memoryStore("own", expired());
+    const busy = Object.assign(new Error("busy"), fields);
+    for (const name of ["load", "compareAndSwap"])
+      for (let time = 0; time < 3; time++) store[name].mockRejectedValueOnce(busy);
+    const refresh = answering();
+    const result = await call(createHost(), refresh, { store });
+    expect(result).toEqual({ outcome: "refreshed", credential: store.held });
+    expect(refresh).toHaveBeenCalledTimes(1);
+  });
+
+  test("is named when the caller's patience ends, and the provider is not asked", async () => {
+    const store = memoryStore("own", expired());
+    store.load.mockRejectedValue(Object.assign(new Error("in use"), { code: "EBUSY" }));
+    const error = await typedRejection(call(createHost(), unwanted(), { store, timeoutMs: 1000 }), "store_busy");
+    expect([error.path, error.cause.message]).toEqual(["host:own", "in use"]);
+  });
+
+  test("that fails otherwise is not asked again", async () => {
+    const store = memoryStore("own", expired());
+    store.load.mockRejectedValue(Object.assign(new Error("corrupt"), { code: "ERR_SQLITE_ERROR", errcode: 11 }));
+    await typedRejection(call(createHost(), unwanted(), { store }), "store_unreadable");
+    // Once to look, once to decide or to serve at last.
+    expect(store.load.mock.calls.length).toBeLessThanOrEqual(2);
+  });
+});
+
+describe("a store that keeps what it knows", () => {
+  test.each([
+    [
+      "drops fields, adds its own",
+      ({ type, provider, access, refresh, expires }) => ({ type, provider, access, refresh, expires, rowid: 7 }),
+    ],
+    ["counts in seconds", (next) => ({ ...next, expires: Math.floor(next.expires / 1000) * 1000 })],
+    ["drops whose it is", ({ accountId: _, ...next }) => next],
+  ])("has saved what it keeps: %s", async (_, kept) => {
+    const store = memoryStore("own", expired({ note: "x", accountId: "a" }));
+    store.compareAndSwap.mockImplementation(async (_profileId, _expected, next) => {
+      store.held = kept(next);
+      return true;
+    });
+    const result = await call(createHost(), answering(), { store });
+    expect(result.outcome).toBe("refreshed");
+    expect(result.notSaved).toBeUndefined();
+  });
+
+  test("has not if that is another account", async () => {
+    const store = memoryStore("own", expired({ accountId: "a" }));
+    store.compareAndSwap.mockImplementation(async (_profileId, _expected, next) => {
+      store.held = { ...next, accountId: "b" };
+      return true;
+    });
+    const { notSaved } = await call(createHost(), answering(), { store });
+    expect(notSaved.code).toBe("store_unwritable");
+    expect(notSaved.message).toContain("accountId");
+  });
+});
