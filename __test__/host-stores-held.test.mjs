@@ -3,12 +3,13 @@
  */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { setImmediate as nextLoop } from "node:timers/promises";
 import { describe, expect, test, vi } from "vitest";
 import { withOAuthRefreshLock } from "../index.mjs";
 import { deferred } from "./support/events.mjs";
 import { fileStore, readLogin, writeLogin } from "./support/file-login.mjs";
 import { createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
-import { memoryStore } from "./support/host-stores.mjs";
+import { heldStore } from "./support/host-stores.mjs";
 import { listen } from "./support/listen.mjs";
 import { startProgram } from "./support/programs.mjs";
 import { answering, held, unwanted } from "./support/refresh-functions.mjs";
@@ -17,6 +18,17 @@ import { token } from "./support/secrets.mjs";
 import { json, startServer, tokens } from "./support/token-server.mjs";
 
 const ROUNDS = 50;
+/** More than a promise takes on its way through us. */
+const TURNS = 16;
+
+/** After so many turns of the queue of promises. */
+async function later(turns) {
+  for (let turn = 0; turn < turns; turn++) await undefined;
+}
+
+function thrown(error) {
+  throw error;
+}
 
 const call = (host, refresh, options) =>
   withOAuthRefreshLock(PROVIDER, PROFILE, refresh, { stateDir: host.stateDir, ...options });
@@ -101,24 +113,8 @@ describe("a login that another program owns", () => {
   });
 });
 
-/** A store with `hold`, which tells in `steps` what is done to it. */
-function heldStore(name, credential, steps = []) {
-  const store = memoryStore(name, credential);
-  const release = vi.fn(() => void steps.push(`${name} released`));
-  const hold = vi.fn(async () => {
-    steps.push(`${name} held`);
-    return release;
-  });
-  const swap = store.compareAndSwap.getMockImplementation();
-  store.compareAndSwap.mockImplementation((...given) => {
-    steps.push(`${name} written`);
-    return swap(...given);
-  });
-  return Object.assign(store, { hold, release });
-}
-
 describe("hold", () => {
-  test("is taken after the key's lock, in the stores' order, around the decision and what is written", async () => {
+  test("is taken after the key's lock, in the order of names, around the decision and what is written", async () => {
     const old = expired();
     const host = createHost();
     const steps = [];
@@ -131,8 +127,72 @@ describe("hold", () => {
     });
     await call(host, refresh, { store, mainStore });
     const [own, main] = ["own", "main"].map((name) => [`${name} held`, `${name} written`, `${name} released`]);
-    expect(steps).toEqual(["acquired", own[0], main[0], "asked", own[1], main[1], main[2], own[2]]);
+    expect(steps).toEqual(["acquired", main[0], own[0], "asked", own[1], main[1], own[2], main[2]]);
     expect(store.hold.mock.calls).toEqual([[PROFILE, { signal: expect.any(AbortSignal) }]]);
+  });
+
+  test("is taken in that order by those whose stores are each other's main", async () => {
+    const steps = [];
+    const [store, mainStore] = ["a", "b"].map((name) => heldStore(name, expired(), steps));
+    await call(createHost(), answering(), { store, mainStore });
+    await call(createHost(), answering(), { store: mainStore, mainStore: store, forceRefresh: true });
+    expect(steps.filter((step) => step.endsWith("held"))).toEqual(["a held", "b held", "a held", "b held"]);
+  });
+
+  test("is taken once of a store that is its own main", async () => {
+    const store = heldStore("own", expired());
+    expect((await call(createHost(), answering(), { store, mainStore: store })).outcome).toBe("refreshed");
+    expect([store.hold, store.release].map(({ mock }) => mock.calls.length)).toEqual([1, 1]);
+  });
+
+  test("is not taken by a caller who has just left", async () => {
+    const store = heldStore("own", expired());
+    const caller = new AbortController();
+    void listen()
+      .seen({ type: "acquired" })
+      .then(() => caller.abort());
+    const host = createHost();
+    await typedRejection(call(host, unwanted(), { store, signal: caller.signal }), "caller_aborted");
+    expect((await call(host, answering(), { store })).outcome).toBe("refreshed");
+    expect(store.release).toHaveBeenCalledTimes(store.hold.mock.calls.length);
+  });
+
+  test("is let go of once, whenever the caller leaves", async () => {
+    for (let turns = 0; turns < TURNS; turns++) {
+      const store = heldStore("own", expired());
+      const caller = new AbortController();
+      store.hold.mockImplementation(async () => {
+        void later(turns).then(() => caller.abort());
+        return store.release;
+      });
+      await call(createHost(), answering(), { store, signal: caller.signal }).catch(() => {});
+      await vi.waitFor(() => expect(store.release, `after ${turns} turns`).toHaveBeenCalledTimes(1));
+    }
+  });
+
+  test.each([
+    ["succeeds", answering()],
+    ["fails", async () => Promise.reject(new Error("no"))],
+  ])("is over before a caller goes on whose refresh %s", async (_, refresh) => {
+    const store = heldStore("own", expired());
+    let isOver = false;
+    store.release.mockImplementation(async () => {
+      await nextLoop();
+      isOver = true;
+    });
+    await call(createHost(), refresh, { store }).catch(() => {});
+    expect(isOver).toBe(true);
+  });
+
+  test.each([
+    ["throws", () => thrown(new Error("no"))],
+    ["rejects", async () => thrown(new Error("no"))],
+    ["never answers", () => new Promise(() => {})],
+  ])("keeps nothing back when letting go of it %s", async (_, release) => {
+    const store = heldStore("own", expired());
+    store.release.mockImplementation(release);
+    expect((await call(createHost(), answering(), { store })).outcome).toBe("refreshed");
+    expect(store.release).toHaveBeenCalledTimes(1);
   });
 
   test("is not taken by a caller who needs nothing, and is by one who takes over what main has", async () => {
@@ -141,7 +201,7 @@ describe("hold", () => {
     const store = heldStore("own", expired(), steps);
     const mainStore = heldStore("main", { ...store.held, ...usable() }, steps);
     expect((await call(host, unwanted(), { store, mainStore })).outcome).toBe("adopted");
-    expect(steps).toEqual(["own held", "main held", "own written", "main released", "own released"]);
+    expect(steps).toEqual(["main held", "own held", "own written", "own released", "main released"]);
     steps.length = 0;
     expect((await call(host, unwanted(), { store, mainStore })).outcome).toBe("fresh");
     expect(steps).toEqual([]);
@@ -170,7 +230,8 @@ describe("hold", () => {
   });
 
   test.each([
-    ["runs out of time", { timeoutMs: 1000 }, "store_busy"],
+    // Long enough for a look whether there is a token to serve meanwhile.
+    ["runs out of time", { timeoutMs: 1_500 }, "store_busy"],
     ["is called off", {}, "caller_aborted"],
   ])("that never comes ends with the caller who %s; what comes later is let go of", async (_, limits, code) => {
     const store = heldStore("own", expired());
@@ -184,7 +245,8 @@ describe("hold", () => {
     });
     const host = createHost();
     const error = await typedRejection(call(host, unwanted(), { store, signal: caller.signal, ...limits }), code);
-    if (code === "store_busy") expect(error.path).toBe("host:own");
+    if (code === "store_busy")
+      expect([error.path, error.message]).toEqual(["host:own", expect.stringContaining("owner")]);
     expect(signal.aborted).toBe(true);
     late.resolve(store.release);
     await vi.waitFor(() => expect(store.release).toHaveBeenCalledTimes(1));
@@ -207,75 +269,5 @@ describe("hold", () => {
     for (let time = 0; time < 3; time++) store.hold.mockRejectedValueOnce(taken);
     expect((await call(createHost(), answering(), { store })).outcome).toBe("refreshed");
     expect(store.hold).toHaveBeenCalledTimes(4);
-  });
-});
-
-/** How SQLite's packages, Node's module, file systems and hosts say that they are busy. */
-const BUSY = [
-  { code: "store_busy" },
-  { busy: true },
-  { code: "EBUSY" },
-  { code: "SQLITE_BUSY" },
-  { code: "SQLITE_BUSY_SNAPSHOT" },
-  { code: "ERR_SQLITE_ERROR", errcode: 5 },
-  { code: "ERR_SQLITE_ERROR", errcode: 517 },
-];
-
-describe("a busy store", () => {
-  test.each(BUSY)("is asked again: %o", async (fields) => {
-    const store = memoryStore("own", expired());
-    const busy = Object.assign(new Error("busy"), fields);
-    for (const name of ["load", "compareAndSwap"])
-      for (let time = 0; time < 3; time++) store[name].mockRejectedValueOnce(busy);
-    const refresh = answering();
-    const result = await call(createHost(), refresh, { store });
-    expect(result).toEqual({ outcome: "refreshed", credential: store.held });
-    expect(refresh).toHaveBeenCalledTimes(1);
-  });
-
-  test("is named when the caller's patience ends, and the provider is not asked", async () => {
-    const store = memoryStore("own", expired());
-    store.load.mockRejectedValue(Object.assign(new Error("in use"), { code: "EBUSY" }));
-    const error = await typedRejection(call(createHost(), unwanted(), { store, timeoutMs: 1000 }), "store_busy");
-    expect([error.path, error.cause.message]).toEqual(["host:own", "in use"]);
-  });
-
-  test("that fails otherwise is not asked again", async () => {
-    const store = memoryStore("own", expired());
-    store.load.mockRejectedValue(Object.assign(new Error("corrupt"), { code: "ERR_SQLITE_ERROR", errcode: 11 }));
-    await typedRejection(call(createHost(), unwanted(), { store }), "store_unreadable");
-    // Once to look, once to decide or to serve at last.
-    expect(store.load.mock.calls.length).toBeLessThanOrEqual(2);
-  });
-});
-
-describe("a store that keeps what it knows", () => {
-  test.each([
-    [
-      "drops fields, adds its own",
-      ({ type, provider, access, refresh, expires }) => ({ type, provider, access, refresh, expires, rowid: 7 }),
-    ],
-    ["counts in seconds", (next) => ({ ...next, expires: Math.floor(next.expires / 1000) * 1000 })],
-    ["drops whose it is", ({ accountId: _, ...next }) => next],
-  ])("has saved what it keeps: %s", async (_, kept) => {
-    const store = memoryStore("own", expired({ note: "x", accountId: "a" }));
-    store.compareAndSwap.mockImplementation(async (_profileId, _expected, next) => {
-      store.held = kept(next);
-      return true;
-    });
-    const result = await call(createHost(), answering(), { store });
-    expect(result.outcome).toBe("refreshed");
-    expect(result.notSaved).toBeUndefined();
-  });
-
-  test("has not if that is another account", async () => {
-    const store = memoryStore("own", expired({ accountId: "a" }));
-    store.compareAndSwap.mockImplementation(async (_profileId, _expected, next) => {
-      store.held = { ...next, accountId: "b" };
-      return true;
-    });
-    const { notSaved } = await call(createHost(), answering(), { store });
-    expect(notSaved.code).toBe("store_unwritable");
-    expect(notSaved.message).toContain("accountId");
   });
 });

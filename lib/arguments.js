@@ -180,10 +180,13 @@ function storeArguments({ agentDir, mainAgentDir, store, mainStore }) {
     throw invalid("mainStore takes the place of mainAgentDir; give one");
   }
   if (mainStore !== undefined && store === undefined) throw invalid("mainStore needs a store beside it");
+  const own = hostStore("store", store);
+  const main = hostStore("mainStore", mainStore);
   return {
     agentDir: absolutePath("agentDir", agentDir),
     mainAgentDir: absolutePath("mainAgentDir", mainAgentDir),
-    stores: [hostStore("store", store), hostStore("mainStore", mainStore)].filter((given) => given !== undefined),
+    // Two of one name are one.
+    stores: [own, main?.name === own?.name ? undefined : main].filter((given) => given !== undefined),
   };
 }
 

@@ -72,7 +72,8 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
     ...how,
     callTimeoutMs,
     patient,
-    hosts,
+    // One order for everyone, whose main store another's own may be.
+    hosts: hosts.toSorted((one, other) => (one.name < other.name ? -1 : 1)),
     serveUnexpired: request.serveUnexpired,
     uncertain: request.uncertain,
   });
@@ -168,16 +169,18 @@ class RefreshTurn {
         if (decision.kind === "backoff" || decision.kind === "later") return await this.#pause(decision);
         const done = await this.#carryOut(decision);
         this.#mayBeAsking(false);
+        // Before its caller goes on, who may end the process.
+        await this.#leaveHolds();
         if (done.kind === "failed") return await this.#tryLater(done);
         // A peer has taken over from us, before we sent anything or before we were refused: we are its waiters now.
         if (done.kind !== "takenOver") return this.#finish(done);
-        this.#leaveHolds();
       }
     } catch (error) {
       this.#mayBeAsking(false);
+      await this.#leaveHolds();
       await this.#fail(error);
     } finally {
-      this.#leaveHolds();
+      void this.#leaveHolds();
       this.#leaveSlot();
       this.#mayBeAsking(false);
       if (this.#caller.gone) this.#leaveStores();
@@ -199,8 +202,8 @@ class RefreshTurn {
     return true;
   }
 
-  #leaveHolds() {
-    for (const host of this.#ask.hosts.toReversed()) host.leave();
+  async #leaveHolds() {
+    await Promise.all(this.#ask.hosts.toReversed().map((host) => host.leave()));
   }
 
   /** Before an answer is saved that came after its call's limit: nobody was kept from the stores for as long. */
@@ -321,7 +324,7 @@ class RefreshTurn {
         const decision = unwrap(await this.#call.decide(lock));
         if (decision.kind !== "busy") return decision;
         // That one may need a place itself, and the stores.
-        this.#leaveHolds();
+        await this.#leaveHolds();
         this.#leaveSlot();
         const other = await this.#acquire(decision.lockPath);
         if (!other) return undefined;
@@ -459,7 +462,7 @@ class RefreshTurn {
       void this.#fail(error);
       // Whoever else uses the stores is not to wait for it either.
       this.#isOverdue = true;
-      this.#leaveHolds();
+      void this.#leaveHolds();
       this.onOverdue?.();
     };
     const atLimit = () => {

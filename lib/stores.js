@@ -1,9 +1,11 @@
+const { soon } = require("./caller.js");
 const { OAuthRefreshLockError } = require("./errors.js");
 const { asHolder } = require("./line.js");
 const { native } = require("./native.js");
 
 /** No host says this, so it is refused as nonsense. */
 const NONSENSE = "0";
+const OWNERS_LOCK = "the lock of the credential store's owner";
 /** How errors say that a store is in use for a moment; the last two are SQLite's, as its packages and Node's module have them. */
 const BUSY_CODES = /^(?:store_busy|EBUSY|EAGAIN|ELOCKED|SQLITE_(?:BUSY|LOCKED)(?:_[A-Z_]+)?)$/;
 const BUSY_ERRCODES = [5, 6];
@@ -12,6 +14,8 @@ const FIRST_PAUSE_MS = 10;
 const LAST_PAUSE_MS = 500;
 /** So long a store may be busy that an answer of the provider's is to be saved in. It is in the journal then, for the next call. */
 const BUSY_SAVING_MS = 30_000;
+/** How long a caller that has its result waits until the owner's lock is let go of. */
+const RELEASE_MS = 1_000;
 
 /**
  * A store that a host keeps by itself, for one call. The native side asks from its own threads; what the host's functions
@@ -22,12 +26,15 @@ class HostStore {
   native;
   #functions;
   #answers = new (native().NativeAnswers)();
-  /** Lets go of the owner's own lock. */
+  /** That we wait for the owner's own lock, and why it was not free. */
+  #waiting;
+  /** Lets go of that lock. */
   #release;
 
   /** @param {import("./arguments.js").HostStore} store */
   constructor({ name, load, compareAndSwap, hold }) {
-    this.#functions = { load, compareAndSwap, hold, asked: 0, isSaving: false, isClosed: false };
+    this.name = name;
+    this.#functions = { load, compareAndSwap, hold, questions: new Set(), isSaving: false };
     this.native = toNative(name, this.#functions, this.#answers);
   }
 
@@ -46,9 +53,11 @@ class HostStore {
 
   /** Why a caller has waited in vain, if that is this store's doing. */
   get delay() {
-    const { path, asked, busy } = this.#functions;
-    if (busy) return inUse(path, `timed out waiting for ${busy.what}`, busy.error);
-    if (asked === 0) return undefined;
+    const { path, questions } = this.#functions;
+    if (this.#waiting) return inUse(path, `timed out waiting for ${OWNERS_LOCK}`, this.#waiting.error);
+    const busy = [...questions].find(({ error }) => error);
+    if (busy) return inUse(path, "timed out waiting for the credential store, which is busy", busy.error);
+    if (questions.size === 0) return undefined;
     return new OAuthRefreshLockError("store_unreadable", `timed out waiting for the credential store: ${path}`, {
       path,
     });
@@ -60,49 +69,46 @@ class HostStore {
    * @returns {Promise<boolean>} whether the caller still wants it
    */
   async hold(profileId, caller, patient) {
-    const functions = this.#functions;
-    if (!functions.hold || this.#release) return !caller.gone;
+    if (caller.gone || !this.#functions.hold || this.#release) return !caller.gone;
     const controller = new AbortController();
     const gone = new Promise((resolve) => {
       caller.onGone = () => resolve(controller.abort());
     });
-    functions.busy = { what: "the lock of the credential store's owner" };
+    this.#waiting = {};
+    const held = this.#held(profileId, controller.signal, patient).then((release) => {
+      // It came when nobody wanted it any more.
+      if (controller.signal.aborted) void letGo(release);
+      else this.#release = release;
+    });
     try {
-      const held = this.#held(profileId, controller.signal, patient);
-      // Of a lock that comes when nobody wants it any more, or why it does not come, nobody else would hear.
-      held.then(
-        (release) => controller.signal.aborted && letGo(release),
-        () => {},
-      );
-      const release = caller.gone ? undefined : await Promise.race([held, gone]);
-      if (caller.gone) return false;
-      this.#release = release;
-      return true;
+      await Promise.race([held, gone]);
     } finally {
-      functions.busy = undefined;
+      this.#waiting = undefined;
       caller.onGone = undefined;
     }
+    if (caller.gone) void this.leave();
+    return !caller.gone;
   }
 
-  /** Lets go of that lock. */
-  leave() {
-    letGo(this.#release);
+  /** Lets go of that lock. Settles when that is done, or takes too long. */
+  async leave() {
+    const release = this.#release;
     this.#release = undefined;
+    if (release) await soon(letGo(release), RELEASE_MS);
   }
 
   async #held(profileId, signal, patient) {
-    const { path, hold, busy } = this.#functions;
+    const { path, hold } = this.#functions;
+    const waiting = this.#waiting;
+    const goesOn = (error) => {
+      waiting.error = error;
+      return patient && !signal.aborted;
+    };
     let release;
     try {
-      release = await patiently(
-        () => hold(profileId, { signal }),
-        (error) => {
-          busy.error = error;
-          return patient && !signal.aborted;
-        },
-      );
+      release = await patiently(() => hold(profileId, { signal }), goesOn);
     } catch (error) {
-      if (isBusy(error)) throw inUse(path, `${busy.what} is not free`, error);
+      if (isBusy(error)) throw inUse(path, `${OWNERS_LOCK} is not free`, error);
       throw inUse(path, "the credential store's `hold` failed", error);
     }
     if (typeof release === "function") return release;
@@ -111,7 +117,6 @@ class HostStore {
 
   /** Ends what still waits for the host's functions, and calls them no more. */
   close() {
-    this.#functions.isClosed = true;
     this.#answers.close();
   }
 
@@ -134,37 +139,37 @@ function toNative(name, functions, answers) {
       next == null
         ? loaded(await functions.load(profileId))
         : swapped(await functions.compareAndSwap(profileId, JSON.parse(expected ?? "null"), JSON.parse(next)));
+    const question = { error: undefined };
     const goesOn = (error) => {
-      if (functions.isClosed || (functions.isSaving && performance.now() - since > BUSY_SAVING_MS)) return false;
-      functions.busy = { what: "the credential store, which is busy", error };
-      answers.isBusy(number);
-      return true;
+      if (functions.isSaving && performance.now() - since > BUSY_SAVING_MS) return false;
+      question.error = error;
+      return answers.isBusy(number);
     };
     let answer;
-    functions.asked += 1;
+    functions.questions.add(question);
     functions.failed = undefined;
     try {
       answer = await patiently(work, goesOn);
     } catch (error) {
       functions.failed = { error };
     }
-    functions.asked -= 1;
-    functions.busy = undefined;
+    functions.questions.delete(question);
     answers.give(number, answer);
   };
   const isHeld = functions.hold !== undefined;
   return new (native().NativeHostStore)(name, isHeld, answers, (...question) => void ask(...question));
 }
 
-/** Does the work, again and again while the store is busy and `goesOn`. */
+/** Does the work, again and again while the store is busy and it `goesOn`, after the pause as well. */
 async function patiently(work, goesOn) {
   for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(pause * 2, LAST_PAUSE_MS)) {
     try {
       return await work();
     } catch (error) {
       if (!isBusy(error) || !goesOn(error)) throw error;
+      await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random())));
+      if (!goesOn(error)) throw error;
     }
-    await new Promise((resolve) => setTimeout(resolve, pause * (0.5 + Math.random())));
   }
 }
 
@@ -180,10 +185,12 @@ function isBusy(error) {
   }
 }
 
-function letGo(release) {
-  if (!release) return;
-  // What was held for is done; an owner's lock that can't be let go of goes stale, as after a death.
-  void (async () => release())().catch(() => {});
+async function letGo(release) {
+  try {
+    await release();
+  } catch {
+    // What was held for is done; an owner's lock that can't be let go of goes stale, as after a death.
+  }
 }
 
 function inUse(path, what, cause) {

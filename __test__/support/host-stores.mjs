@@ -24,6 +24,22 @@ export function memoryStore(name, credential = null) {
   return store;
 }
 
+/** A store with `hold`, which tells in `steps` what is done to it. */
+export function heldStore(name, credential, steps = []) {
+  const store = memoryStore(name, credential);
+  const release = vi.fn(() => void steps.push(`${name} released`));
+  const hold = vi.fn(async () => {
+    steps.push(`${name} held`);
+    return release;
+  });
+  const swap = store.compareAndSwap.getMockImplementation();
+  store.compareAndSwap.mockImplementation((...given) => {
+    steps.push(`${name} written`);
+    return swap(...given);
+  });
+  return Object.assign(store, { hold, release });
+}
+
 /** Lets the host's own function do this once before it does its work. */
 export function before(store, name, hindrance) {
   const usual = store[name].getMockImplementation();

@@ -94,12 +94,14 @@ impl NativeAnswers {
         }
     }
 
-    /// Says that a question will be answered, but that the store is busy: its patience begins anew.
+    /// Says that a question will be answered, but that the store is busy: its patience begins anew. `false` if nobody waits for
+    /// the answer any more.
     #[napi]
-    pub fn is_busy(&self, number: u32) {
-        if let Some(asker) = self.waiting.lock().as_ref().and_then(|waiting| waiting.by_number.get(&number)) {
-            let _ = asker.send(Heard::Busy);
-        }
+    #[must_use]
+    pub fn is_busy(&self, number: u32) -> bool {
+        let waiting = self.waiting.lock();
+        let asker = waiting.as_ref().and_then(|waiting| waiting.by_number.get(&number));
+        asker.is_some_and(|asker| asker.send(Heard::Busy).is_ok())
     }
 
     /// Gives no more answers: who waits for one is told now, who asks later at once.

@@ -101,7 +101,9 @@ impl Hosted {
             let kept = self.load(profile_id)?;
             let lost = kept.as_ref().map_or(Some("it"), |kept| lost(kept, new.members()));
             let Some(lost) = lost else { return Ok(answer) };
-            if is_same(kept.as_ref(), held.as_ref()) || kept.is_some_and(|kept| has_tokens_of(&kept, new.members())) {
+            if is_same(kept.as_ref(), held.as_ref())
+                || kept.is_some_and(|kept| is_ours(&kept, new.members(), held.as_ref()))
+            {
                 let message = format!(
                     "the credential store did not keep what was written ({lost} is another); is another program writing it?"
                 );
@@ -190,15 +192,17 @@ const EVIDENCE: [&str; 4] = ["accountId", "email", "enterpriseUrl", "projectId"]
 const EXPIRES_STEP_MS: f64 = 1000.0;
 
 /// What of a written credential a store did not keep, if it matters.
-fn lost(kept: &Fields, written: &Fields) -> Option<&'static str> {
-    let both = |name: &str| (kept.values().get(name), written.values().get(name));
+fn lost<'a>(kept: &'a Fields, written: &'a Fields) -> Option<&'static str> {
+    // In a table what is missing is null.
+    let there = |fields: &'a Fields, name: &str| fields.values().get(name).filter(|value| !value.is_null());
+    let both = |name: &str| (there(kept, name), there(written, name));
     let is_kept = |name: &str| match both(name) {
         (Some(kept), Some(written)) if name == "expires" => is_same_instant(kept, written),
         (Some(kept), Some(written)) => is_same_value(kept, written),
         (kept, written) => kept.is_none() && written.is_none(),
     };
     let is_contradicted = |name: &str| match both(name) {
-        (Some(kept), Some(written)) => !kept.is_null() && !is_same_value(kept, written),
+        (Some(kept), Some(written)) => !is_same_value(kept, written),
         _ => false,
     };
     let lost = NEEDED.into_iter().find(|name| !is_kept(name));
@@ -212,8 +216,12 @@ fn is_same_instant(kept: &Value, written: &Value) -> bool {
     }
 }
 
-fn has_tokens_of(kept: &Fields, written: &Fields) -> bool {
-    ["access", "refresh"].iter().all(|name| kept.values().get(*name) == written.values().get(*name))
+/// Whether what a store has kept comes from us: it has a token that was not there before. Whoever has written since has others.
+fn is_ours(kept: &Fields, written: &Fields, before: Option<&Fields>) -> bool {
+    ["access", "refresh"].into_iter().any(|name| {
+        let (kept, written) = (kept.values().get(name), written.values().get(name));
+        kept.is_some() && kept == written && before.and_then(|before| before.values().get(name)) != written
+    })
 }
 
 #[cfg(test)]
@@ -268,6 +276,9 @@ mod tests {
         assert_eq!(lost_of(&kept.replace("17000000001.23E2", "1700000001123")), Some("expires"));
         assert_eq!(lost_of(&kept.replace("17000000001.23E2", "null")), Some("expires"));
         assert_eq!(lost_of(&kept.replace('}', r#","accountId":"2"}"#)), Some("accountId"));
+        let blank = Fields::parse(r#"{"type":"oauth","access":"a"}"#).unwrap();
+        let row = Fields::parse(r#"{"type":"oauth","provider":null,"access":"a","refresh":null,"expires":null}"#).unwrap();
+        assert_eq!(lost(&row, &blank), None);
         for name in ["type", "provider", "access", "refresh"] {
             let other = kept.replace(&format!(r#""{name}":""#), &format!(r#""{name}":"other "#));
             assert_eq!(lost_of(&other), Some(name));
