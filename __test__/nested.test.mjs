@@ -1,7 +1,7 @@
 import { symlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { withOAuthProfileLock } from "../index.mjs";
 import { BOTH_CALLS, expectFree, lockOn, lockPathOn } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
@@ -92,5 +92,21 @@ describe("a nested call for the same key", () => {
     });
     over.resolve();
     expect(await later).toBe("later");
+  });
+});
+
+describe("a call that is refused", () => {
+  test("has no other refused that is looking for its state directory at the same time", async () => {
+    const host = createHost();
+    vi.stubEnv("OPENCLAW_STATE_DIR", undefined);
+    vi.stubEnv("OPENCLAW_HOME", host.root);
+    onTestFinished(() => {
+      vi.unstubAllEnvs();
+    });
+    const [key, other] = ["acme:one", "acme:other"].map((profileId) => [PROVIDER, profileId]);
+    const results = await withOAuthProfileLock(...key, () =>
+      Promise.allSettled([withOAuthProfileLock(...key, unwanted()), withOAuthProfileLock(...other, () => "done")]),
+    );
+    expect(results).toMatchObject([{ reason: { code: "nested_call" } }, { value: "done" }]);
   });
 });

@@ -1,4 +1,8 @@
 const { channel } = require("node:diagnostics_channel");
+const { soon } = require("./caller.js");
+
+/** How long the news of a failure waits for what its file system has to tell of the call. */
+const DETAILS_MS = 250;
 
 const events = channel("oauth-refresh-lock");
 
@@ -19,10 +23,10 @@ function publish(type, subject, details) {
 /** Whether somebody listens. */
 const isHeard = () => events.hasSubscribers;
 
-/** Publishes that a caller was given an error, whoever gave it; once it is `known` what the call is about. */
+/** Publishes that a caller was given an error, whoever gave it; once it is `known` what the call is about, if that is soon. */
 function tellFailure(caller, subject, known) {
   caller.promise.catch(async (error) => {
-    if (subject.key === undefined) await known;
+    if (subject.key === undefined) await soon(known, DETAILS_MS);
     publish("failed", subject, { code: error?.code });
   });
 }

@@ -60,11 +60,13 @@ async function inOrder(path, now, open, goOn) {
     await soon(before, OVERTAKE_MS);
     goOn(answer);
   })();
-  opening.set(path, turn);
+  // Why it did not go on is told to its own caller alone.
+  const over = turn.catch(() => {});
+  opening.set(path, over);
   try {
     await turn;
   } finally {
-    if (opening.get(path) === turn) opening.delete(path);
+    if (opening.get(path) === over) opening.delete(path);
   }
 }
 
