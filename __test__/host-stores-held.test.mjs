@@ -4,11 +4,11 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as nextLoop } from "node:timers/promises";
-import { describe, expect, test, vi } from "vitest";
-import { withOAuthRefreshLock } from "../index.mjs";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
+import { keepOAuthFresh, withOAuthRefreshLock } from "../index.mjs";
 import { deferred } from "./support/events.mjs";
 import { fileStore, readLogin, writeLogin } from "./support/file-login.mjs";
-import { createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
+import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
 import { heldStore } from "./support/host-stores.mjs";
 import { listen } from "./support/listen.mjs";
 import { startProgram } from "./support/programs.mjs";
@@ -227,6 +227,26 @@ describe("hold", () => {
     asking.answer(await fields);
     await vi.waitFor(() => expect(store.release).toHaveBeenCalledTimes(2));
     expect(steps).toEqual(["own held", "own released", "own held", "own written", "own released"]);
+  });
+
+  test("is waited for with a late answer, by who waits for no lock otherwise", async () => {
+    const store = heldStore("own", expired());
+    const asking = held();
+    const keeper = new AbortController();
+    onTestFinished(() => keeper.abort());
+    const profile = {
+      provider: PROVIDER,
+      profileId: PROFILE,
+      stateDir: createHost().stateDir,
+      store,
+      callTimeoutMs: 50,
+    };
+    keepOAuthFresh({ profiles: [profile], refresh: asking.refresh, signal: keeper.signal });
+    await vi.waitFor(() => expect(store.release).toHaveBeenCalledTimes(1));
+    store.hold.mockRejectedValueOnce(Object.assign(new Error("held"), { code: "ELOCKED" }));
+    const fields = answer();
+    asking.answer(fields);
+    await vi.waitFor(() => expect(store.held.access).toBe(fields.access));
   });
 
   test.each([

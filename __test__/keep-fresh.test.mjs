@@ -7,6 +7,7 @@ import { heldElsewhere } from "./support/agents.mjs";
 import { expectFree, refreshAs } from "./support/calls.mjs";
 import { stopClock } from "./support/clock.mjs";
 import { answer, createHost, expired, HOUR, MINUTE, PROFILE, PROVIDER, storeText, usable } from "./support/host.mjs";
+import { heldStore } from "./support/host-stores.mjs";
 import { FIRST_REST, keep, profile } from "./support/keeping.mjs";
 import { listen } from "./support/listen.mjs";
 import { answering, held, unwanted } from "./support/refresh-functions.mjs";
@@ -225,6 +226,20 @@ test("a lock that a peer holds is not waited for, is no failure, and is tried ag
   await seen({ type: "refreshed" });
   expect(onError).not.toHaveBeenCalled();
   expect(refresh).toHaveBeenCalledTimes(1);
+});
+
+test("nor is that of a store's owner", async () => {
+  const host = createHost();
+  const store = heldStore("own", expired());
+  store.hold.mockRejectedValueOnce(Object.assign(new Error("held"), { code: "ELOCKED" }));
+  const onError = vi.fn();
+  const profiles = [{ provider: PROVIDER, profileId: PROFILE, stateDir: host.stateDir, store }];
+  const { seen, passExactly } = keep(host, { profiles, refresh: answering(), onError });
+  await seen({ type: "failed", code: "store_busy" });
+  passExactly(FIRST_REST);
+  await seen({ type: "refreshed" });
+  expect(onError).not.toHaveBeenCalled();
+  expect(store.hold).toHaveBeenCalledTimes(2);
 });
 
 test("a lock that stays taken for half a minute is reported once, each time that happens, and still tried again", async () => {

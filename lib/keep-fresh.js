@@ -9,6 +9,8 @@ const DEFAULT_JITTER_MS = 60_000;
 /** How long to let a peer be that is refreshing, or a failure; doubled with each failure. */
 const FIRST_RETRY_MS = 5_000;
 const LAST_RETRY_MS = 300_000;
+/** A lock that somebody has: ours, or that of a store's owner. */
+const TAKEN = ["file_lock_timeout", "store_busy"];
 /** After so many tries in a row that met a taken lock it is no peer that is refreshing: half a minute. */
 const TAKEN_TOO_OFTEN = 7;
 /** How long to sleep at most: looking is cheap, and a login or a suspended host may have changed everything. */
@@ -84,7 +86,7 @@ class Keeper {
       // One that is not due although it is within the margin lives for a short time that only the core knows.
       this.#sleep(left > margin ? left - margin : left / 2);
     } catch (error) {
-      if (error?.code === "file_lock_timeout") {
+      if (TAKEN.includes(error?.code)) {
         this.#taken += 1;
         // Once; the next one would say the same.
         if (this.#taken === TAKEN_TOO_OFTEN) this.#tell(error);

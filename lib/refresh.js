@@ -195,9 +195,9 @@ class RefreshTurn {
   }
 
   /** Takes the locks that the stores' owners have, after ours and a place. `false` if the caller gave up first. */
-  async #hold(caller = this.#caller) {
+  async #hold(caller = this.#caller, patient = this.#ask.patient) {
     for (const host of this.#ask.hosts) {
-      if (!(await host.hold(this.#subject.profileId, caller, this.#ask.patient))) return false;
+      if (!(await host.hold(this.#subject.profileId, caller, patient))) return false;
     }
     return true;
   }
@@ -210,7 +210,7 @@ class RefreshTurn {
   async #holdAgain() {
     if (!this.#isOverdue) return;
     const patience = new Caller({ timeoutMs: LATE_HOLD_MS }, (late) => late.resolve());
-    const isHeld = await this.#hold(patience).catch(() => false);
+    const isHeld = await this.#hold(patience, true).catch(() => false);
     patience.resolve();
     // Then it waits in the journal, for a call that has it.
     if (!isHeld) for (const host of this.#ask.hosts) host.close();
