@@ -31,15 +31,19 @@ async function begin(subject, fn, caller, surroundings) {
   const { provider, profileId, lockPath } = subject;
   const { openLockPath, openLockPathNow } = native();
   try {
-    const now = lockPath === undefined ? null : openLockPathNow(lockPath);
-    const open = () => openLockPath(provider, profileId, lockPath, surroundings);
-    await inOrder(lockPath, now, open, (opened) => {
-      Object.assign(subject, unwrap(opened));
-      refuseNested(subject.key);
-      if (caller.gone) return;
-      const work = asHolder(subject.key, fn);
-      enter(subject, { run: () => run(subject, work, caller) });
-    });
+    const place = [provider, profileId, lockPath, lockPath === undefined ? surroundings : undefined];
+    await inOrder(
+      lockPath,
+      openLockPathNow(...place),
+      () => openLockPath(...place),
+      (opened) => {
+        Object.assign(subject, unwrap(opened));
+        refuseNested(subject.key);
+        if (caller.gone) return;
+        const work = asHolder(subject.key, fn);
+        enter(subject, { run: () => run(subject, work, caller) });
+      },
+    );
   } catch (error) {
     caller.reject(error);
   }

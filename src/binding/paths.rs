@@ -1,6 +1,7 @@
 //! Paths, resolved from the surroundings that JavaScript passes in.
 
 use super::{Reply, task};
+use crate::error::{Code, Error};
 use crate::file_system;
 use crate::key;
 use crate::state_dir::Environment;
@@ -80,17 +81,22 @@ pub fn told_lock_path(
         .then(|| key::lock_base(&state_dir(given, &environment), &provider, &profile_id).to_string_lossy().into_owned())
 }
 
-/// A lock base path, and its one name by whatever links it is reached. Nothing where to look that up may take its time: then it
-/// is to be done with [`open_lock_path`].
+/// A lock base path, told by [`told_lock_path`] or else looked up, and its one name by whatever links it is reached. Nothing
+/// where to look that up may take its time: then it is to be done with [`open_lock_path`].
 #[napi]
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
-pub fn open_lock_path_now(told: String) -> Option<Reply> {
-    let path = Path::new(&told);
-    file_system::is_known_local(path).then(|| opened(path))
+pub fn open_lock_path_now(
+    provider: String,
+    profile_id: String,
+    told: Option<String>,
+    surroundings: Option<Surroundings>,
+) -> Option<Reply> {
+    let environment = surroundings.map_or_else(Default::default, Environment::from);
+    opened(&provider, &profile_id, told, &environment, file_system::is_known_local)
 }
 
-/// The same wherever it is, in the order of the calls; and for a lock base path that [`told_lock_path`] has not told.
+/// The same wherever it is, in the order of the calls.
 #[napi]
 pub fn open_lock_path(
     env: &Env,
@@ -100,16 +106,32 @@ pub fn open_lock_path(
     surroundings: Option<Surroundings>,
 ) -> napi::Result<Object<'_>> {
     let environment = surroundings.map_or_else(Default::default, Environment::from);
-    let told = told.map(PathBuf::from);
-    let lane = told.clone().unwrap_or_default();
+    let lane = told.clone().map(PathBuf::from).unwrap_or_default();
     task::in_order(env, &lane, move || {
-        let path = told.unwrap_or_else(|| key::lock_base(&environment.state_dir(), &provider, &profile_id));
-        file_system::learn(&path);
-        Ok(opened(&path))
+        let opened = opened(&provider, &profile_id, told, &environment, |path| {
+            file_system::learn(path);
+            true
+        });
+        opened.ok_or_else(|| Error::new(Code::Internal, "not opened"))
     })
 }
 
-fn opened(path: &Path) -> Reply {
-    let key = crate::state_dir::canonical(path);
-    Reply::from(json!({ "lockPath": path.to_string_lossy(), "key": key.to_string_lossy() }))
+fn opened(
+    provider: &str,
+    profile_id: &str,
+    told: Option<String>,
+    environment: &Environment,
+    may_look_at: impl Fn(&Path) -> bool,
+) -> Option<Reply> {
+    let searched = environment.searched().filter(|_| told.is_none());
+    if !searched.iter().flatten().all(|path| may_look_at(path)) {
+        return None;
+    }
+    let look_up = || key::lock_base(&environment.state_dir(), provider, profile_id);
+    let path = told.map_or_else(look_up, PathBuf::from);
+    if !may_look_at(&path) {
+        return None;
+    }
+    let key = crate::state_dir::canonical(&path);
+    Some(Reply::from(json!({ "lockPath": path.to_string_lossy(), "key": key.to_string_lossy() })))
 }
