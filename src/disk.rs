@@ -380,7 +380,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(parent) = path.parent() {
         match point("sync-dir", parent).and_then(|()| File::open(parent)?.sync_all()) {
-            Err(error) if is_not_for_directories(&error) => unsynced().found(parent),
+            Err(error) if is_not_for_directories(&error) => found_unsynced(parent),
             done => return done,
         }
     }
@@ -389,11 +389,11 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether an `fsync` was refused, rather than tried and failed.
+/// Whether an `fsync` was refused, rather than tried and failed; or, by a directory that may be written and not read, the way to it.
 #[cfg(unix)]
 fn is_not_for_directories(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    let refusals = [Errno::INVAL, Errno::BADF, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS];
+    let refusals = [Errno::ACCESS, Errno::INVAL, Errno::BADF, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS];
     error.raw_os_error().is_some_and(|code| refusals.iter().any(|refusal| refusal.raw_os_error() == code))
 }
 
@@ -404,13 +404,13 @@ struct Unsynced {
     untold: Vec<PathBuf>,
 }
 
-impl Unsynced {
-    #[cfg(unix)]
-    fn found(&mut self, directory: &Path) {
-        let device = fs::metadata(directory).map_or(0, |found| std::os::unix::fs::MetadataExt::dev(&found));
-        if self.known.insert(device) {
-            self.untold.push(directory.to_owned());
-        }
+#[cfg(unix)]
+fn found_unsynced(directory: &Path) {
+    // Asked before we lock: it may take its time, and Node's thread waits for this lock.
+    let device = fs::metadata(directory).map_or(0, |found| std::os::unix::fs::MetadataExt::dev(&found));
+    let mut unsynced = unsynced();
+    if unsynced.known.insert(device) {
+        unsynced.untold.push(directory.to_owned());
     }
 }
 

@@ -63,8 +63,8 @@ pub struct Probe {
 pub fn take_warnings() -> Vec<Warning> {
     let warning = |path: PathBuf| {
         let message = format!(
-            "this file system can't sync a directory: a file that has just been replaced there may be the earlier one after a \
-             power cut; a directory on a local disk is safer: {}",
+            "a directory can't be synced, by its file system or for want of the right to read it: a file that has just been \
+             replaced there may be the earlier one after a power cut; one of our own on a local disk is safer: {}",
             path.display()
         );
         Warning { code: "directory_not_synced", message, path }

@@ -9,14 +9,17 @@ import { Host, PROFILE, PROVIDER } from "./support/host.mjs";
 import { faultyPackage } from "./support/package.mjs";
 
 const PROGRAM = join(import.meta.dirname, "support", "stall.mjs");
+const WORKER_PROGRAM = join(import.meta.dirname, "support", "stall-worker.mjs");
 /** How long a call waits for the disk: as long as it likes. */
 const PATIENCE_MS = 50;
 /** Nothing takes so long but what never ends. */
 const HUNG_MS = 60_000;
 const OPERATIONS = 128;
 const AT_A_TIME = 16;
+/** More files than a lock removes from when it is taken until it is released. */
+const REMOVALS = 8;
 /** Linux. */
-const [EIO, EBADF, EINVAL, EOPNOTSUPP] = [5, 9, 22, 95];
+const [EIO, EBADF, EACCES, EINVAL, EOPNOTSUPP] = [5, 9, 13, 22, 95];
 
 let module;
 beforeAll(() => {
@@ -24,7 +27,7 @@ beforeAll(() => {
 });
 
 /** What stall.mjs tells of its calls with this fault. */
-async function run(fault, { isHealthy = false } = {}) {
+async function run(fault, { isHealthy = false, program = PROGRAM } = {}) {
   const host = new Host({ access: "old access", refresh: "old refresh" });
   onTestFinished(() => host.remove());
   const goOn = join(host.stateDir, "go-on");
@@ -33,7 +36,7 @@ async function run(fault, { isHealthy = false } = {}) {
   const work = { module, key, options: host.options("main"), goOn, fields, timeoutMs: PATIENCE_MS, isHealthy };
   const env = { PATH: process.env.PATH, OAUTH_REFRESH_LOCK_FAULT: fault, OAUTH_REFRESH_LOCK_GO_ON: goOn };
   const options = { env, timeout: HUNG_MS, killSignal: "SIGKILL" };
-  const { stdout } = await promisify(execFile)(process.execPath, [PROGRAM, JSON.stringify(work)], options);
+  const { stdout } = await promisify(execFile)(process.execPath, [program, JSON.stringify(work)], options);
   return { ...JSON.parse(stdout), fields };
 }
 
@@ -56,16 +59,28 @@ describe("a disk that stands still", () => {
   });
 });
 
-describe("a directory that can't be synced", () => {
-  test.each([EBADF, EINVAL, EOPNOTSUPP])("is one warning, and nothing is called unsaved (errno %i)", async (errno) => {
-    const { codes, asked, result, last, warnings, fields } = await run(`sync-dir#1-99:${errno}`, { isHealthy: true });
-    expect(codes).toEqual([]);
-    expect(result).toMatchObject({ outcome: "refreshed", credential: fields });
-    expect(result.notSaved).toBeUndefined();
-    expect(last.outcome).toBe("fresh");
-    expect(asked).toBe(1);
-    expect(warnings).toEqual(["directory_not_synced"]);
+describe("a worker thread that has a lock on a disk that stands still", () => {
+  test("can be ended, before the disk goes on", async () => {
+    const numbers = Array.from({ length: REMOVALS }, (_, at) => at + 1);
+    const runs = await Promise.all(numbers.map((at) => run(`unlink#${at}:stall`, { program: WORKER_PROGRAM })));
+    for (const { locked } of runs) expect(locked).toBe("done");
+    expect(runs.map(({ reached }) => reached)).toContain("held");
   });
+});
+
+describe("a directory that can't be synced", () => {
+  test.each([EBADF, EACCES, EINVAL, EOPNOTSUPP])(
+    "is one warning, and nothing is called unsaved (errno %i)",
+    async (errno) => {
+      const { codes, asked, result, last, warnings, fields } = await run(`sync-dir#1-99:${errno}`, { isHealthy: true });
+      expect(codes).toEqual([]);
+      expect(result).toMatchObject({ outcome: "refreshed", credential: fields });
+      expect(result.notSaved).toBeUndefined();
+      expect(last.outcome).toBe("fresh");
+      expect(asked).toBe(1);
+      expect(warnings).toEqual(["directory_not_synced"]);
+    },
+  );
 
   test("because its disk fails is an error, before the provider is asked", async () => {
     const { codes, asked, warnings } = await run(`sync-dir#1-99:${EIO}`, { isHealthy: true });

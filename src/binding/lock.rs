@@ -137,6 +137,14 @@ impl NativeLock {
     }
 }
 
+impl Drop for NativeLock {
+    fn drop(&mut self) {
+        if let Some(guard) = self.take() {
+            task::discard(self.lane(), guard);
+        }
+    }
+}
+
 /// Where a lock's files lie.
 pub(super) fn lane(base: &Path) -> &Path {
     base.parent().unwrap_or(base)

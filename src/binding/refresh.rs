@@ -407,6 +407,14 @@ impl NativeRefresh {
     }
 }
 
+impl Drop for NativeRefresh {
+    fn drop(&mut self) {
+        if let Ok(flight) = take(&self.flight) {
+            task::discard(&self.lane, flight);
+        }
+    }
+}
+
 impl NativeRefresh {
     pub(super) fn call(&self) -> napi::Result<Arc<Call>> {
         let call = self.call.get().cloned();

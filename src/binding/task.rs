@@ -7,13 +7,17 @@ use napi::bindgen_prelude::{Env, Object};
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 /// Files of one lane are read and written by this many threads at most.
 const LANE_THREADS: usize = 8;
 /// And those of all lanes by this many.
 const MAX_THREADS: usize = 512;
+/// How long a thread of Node's waits for what it leaves behind to be cleared away. Much longer than a disk takes that is well.
+const DISCARD_PATIENCE: Duration = Duration::from_secs(1);
 
 type Deferred = JsDeferred<Reply, Box<dyn FnOnce(Env) -> napi::Result<Reply>>>;
 
@@ -75,6 +79,17 @@ pub(super) fn beside<'env>(
     work: impl FnOnce() -> Result<Reply> + Send + 'static,
 ) -> napi::Result<Object<'env>> {
     promise(env, &lane.join("beside"), work)
+}
+
+/// Drops what may have files to remove when Node collects it or a thread of Node's ends: by a thread of a lane, which is waited
+/// for only so long.
+pub(super) fn discard(lane: &Path, what: impl Send + 'static) {
+    let (sender, done) = channel();
+    run(lane, LANE_THREADS, move || {
+        drop(what);
+        let _ = sender.send(());
+    });
+    let _ = done.recv_timeout(DISCARD_PATIENCE);
 }
 
 type Work = Box<dyn FnOnce() + Send>;

@@ -277,7 +277,8 @@ mod tests {
         assert_eq!(lost_of(&kept.replace("17000000001.23E2", "null")), Some("expires"));
         assert_eq!(lost_of(&kept.replace('}', r#","accountId":"2"}"#)), Some("accountId"));
         let blank = Fields::parse(r#"{"type":"oauth","access":"a"}"#).unwrap();
-        let row = Fields::parse(r#"{"type":"oauth","provider":null,"access":"a","refresh":null,"expires":null}"#).unwrap();
+        let row =
+            Fields::parse(r#"{"type":"oauth","provider":null,"access":"a","refresh":null,"expires":null}"#).unwrap();
         assert_eq!(lost(&row, &blank), None);
         for name in ["type", "provider", "access", "refresh"] {
             let other = kept.replace(&format!(r#""{name}":""#), &format!(r#""{name}":"other "#));
