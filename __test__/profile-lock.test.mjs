@@ -1,11 +1,13 @@
 import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { describe, expect, test, vi } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { heldElsewhere, startAgent } from "./support/agents.mjs";
 import { lockOn, lockPathOn } from "./support/calls.mjs";
+import { deferred } from "./support/events.mjs";
 import { createHost, usable } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
 import { rejection } from "./support/rejections.mjs";
@@ -92,4 +94,28 @@ test("the lock is held as long as its function has not returned, also if nobody 
   const { called } = other.lock({ options: { stateDir: host.stateDir } });
   await Promise.race([called, other.log.seen({ type: "waiting" })]);
   expect(other.log.types()).toEqual(["waiting"]);
+});
+
+test("a caller whose turn comes while it is found out whom it waited for is not told that its time is up", async () => {
+  const { NativeLock } = createRequire(import.meta.url)("../lib/native.js").native();
+  const host = createHost();
+  const [first, second] = [deferred(), deferred()];
+  vi.spyOn(NativeLock.prototype, "timedOut").mockImplementation(async () => {
+    first.resolve();
+    await second.promise;
+    return { error: { code: "file_lock_timeout", message: "held" } };
+  });
+  onTestFinished(() => {
+    vi.restoreAllMocks();
+  });
+  void lockOn(host, () => first.promise);
+  const result = lockOn(
+    host,
+    () => {
+      second.resolve();
+      return "done";
+    },
+    { timeoutMs: 1 },
+  );
+  expect(await result).toBe("done");
 });

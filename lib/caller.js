@@ -22,6 +22,8 @@ class Caller {
     /** Called once when the caller gives up while it has no other place to hear of it. */
     this.onGone = undefined;
     this.gone = false;
+    /** Whether it has no limits any more. */
+    this.stays = false;
     this.#deadline = performance.now() + timeoutMs;
     this.#timer = setTimeout(onTimeout, timeoutMs, this);
     this.#signal = signal;
@@ -46,6 +48,7 @@ class Caller {
 
   /** Ends the caller's limits: from here on it awaits whatever comes. */
   stay() {
+    this.stays = true;
     clearTimeout(this.#timer);
     this.#signal?.removeEventListener("abort", this.#onAbort);
   }

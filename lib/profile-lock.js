@@ -20,7 +20,9 @@ async function withOAuthProfileLock(provider, profileId, fn, options) {
   const told = given ?? native().toldLockPath(provider, profileId, stateDir, surroundings) ?? undefined;
   const subject = { provider, profileId, lockPath: told };
   const caller = new Caller(limits, async (caller) => {
-    caller.reject(subject.lockPath === undefined ? unanswered() : await lockTimeout(subject.lockPath));
+    const error = subject.lockPath === undefined ? unanswered() : await lockTimeout(subject.lockPath);
+    // Its turn may have come while we asked whom it waits for.
+    if (!caller.stays) caller.reject(error);
   });
   if (!caller.gone) void begin(subject, fn, caller, surroundings);
   return caller.promise;
