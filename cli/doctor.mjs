@@ -4,6 +4,7 @@ import { survey } from "./state.mjs";
 import { paint, printable, say, sayJson, wrap } from "./terminal.mjs";
 
 const WIDTH = 76;
+const COLOURS = { error: "red", warning: "yellow", info: "dim" };
 
 /** @returns {Promise<boolean>} whether there is no error */
 export async function doctor({ stateDir, json, fix }) {
@@ -33,16 +34,12 @@ function repair(finding) {
 /** @param {import("./findings.mjs").Finding[]} found */
 function tell(stateDir, found) {
   for (const { level, path, meaning, advice, fixed } of found) {
-    const mark = fixed
-      ? paint("green", "fixed")
-      : level === "error"
-        ? paint("red", "error")
-        : paint("yellow", "warning");
+    const mark = fixed ? paint("green", "fixed") : paint(COLOURS[level], level);
     say(`${mark} ${printable(path)}`);
     for (const text of fixed ? [meaning] : [meaning, advice])
       for (const line of wrap(printable(text), WIDTH)) say(`  ${line}`);
   }
-  const open = found.filter(({ fixed }) => !fixed).length;
+  const open = found.filter(({ fixed, level }) => !fixed && level !== "info").length;
   say(
     open === 0
       ? `${paint("green", "ok")} ${printable(stateDir)}: nothing is in the way.`

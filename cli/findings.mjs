@@ -1,13 +1,13 @@
 /** What `doctor` finds in what was seen of a state directory: what is in the way, what that means, and what to do. */
-import { statfsSync } from "node:fs";
+import { statfsSync, statSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import inspect from "../lib/inspect.js";
-import { distinct, keysOf } from "./state.mjs";
+import { distinct, EARLIEST_MS, keysOf, mistaken } from "./state.mjs";
 import { duration } from "./terminal.mjs";
 
 /**
  * @typedef {object} Finding
- * @property {"error" | "warning"} level an error keeps logins from being refreshed
+ * @property {"error" | "warning" | "info"} level an error keeps logins from being refreshed; info is as it may be
  * @property {string} code
  * @property {string} path
  * @property {string} meaning
@@ -20,19 +20,20 @@ import { duration } from "./terminal.mjs";
 const STUCK_MS = 180_000;
 const CLOCK_SLACK_MS = 300_000;
 const YEAR_MS = 366 * 86_400_000;
-/** 1973: an expiry before that is in seconds. */
-const EARLIEST_MS = 1e11;
 const LEAST_SPACE_BYTES = 1 << 20;
 
 const error = (code, path, meaning, advice) => ({ level: "error", code, path, meaning, advice });
 const warning = (code, path, meaning, advice) => ({ level: "warning", code, path, meaning, advice });
+const info = (code, path, meaning, advice) => ({ level: "info", code, path, meaning, advice });
 
 /** @param {Awaited<ReturnType<typeof inspect.survey>>} seen @returns {Finding[]} */
 export function findings(seen) {
   const { stateDir, exists, stores } = seen;
   const parts = [
-    [stateDir, () => (exists ? [...fileSystem(seen), ...space(stateDir)] : [nothing(stateDir)])],
+    [stateDir, () => (exists ? fileSystem(seen) : [nothing(stateDir)])],
+    ...disks(seen).map((path) => [path, () => space(path)]),
     [stateDir, () => distinct([...seen.refused, ...seen.unlisted]).map(refused)],
+    [stateDir, () => seen.passed.map(passed)],
     [stateDir, () => databases(stores)],
     [stateDir, () => clock(seen.written)],
     ...stores.map((store) => [store.path, () => storeFindings(store)]),
@@ -66,10 +67,35 @@ function fileSystem({ stateDir, fileSystem }) {
   return [warning("file_system_not_local", stateDir, meaning, "Keep the state directory on a local disk if you can.")];
 }
 
+/** A directory on each disk that something is to be saved on. */
+function disks({ stateDir, exists, stores }) {
+  const directories = stores.filter(({ logins }) => logins.length > 0).map(({ path }) => dirname(path));
+  const all = exists ? [stateDir, ...directories] : directories;
+  const devices = all.map((path) => statSync(path, { throwIfNoEntry: false })?.dev);
+  return all.filter((_, index) => devices.indexOf(devices[index]) === index);
+}
+
 function space(path) {
-  const { bavail, bsize } = statfsSync(path);
-  if (bavail * bsize >= LEAST_SPACE_BYTES) return [];
-  return [error("disk_full", path, "The disk is full. No refresh begins that could not be saved.", "Make room.")];
+  const { bavail, bsize, files, ffree } = statfsSync(path);
+  const full = (what) => [error("disk_full", path, `${what} No refresh begins that could not be saved.`, "Make room.")];
+  if (bavail * bsize < LEAST_SPACE_BYTES) return full("The disk is full.");
+  // Where inodes are not counted, there seem to be none at all.
+  return files > 0 && ffree === 0 ? full("The disk has no room for another file (`df -i`).") : [];
+}
+
+/** A directory that everyone may write to, and the rule by which it is used all the same. */
+function passed({ path, rule }) {
+  const [why, advice] = {
+    trusted: [
+      "OAUTH_REFRESH_LOCK_TRUSTED_VOLUME names it, or a directory above it",
+      "Nothing, if no other user can get to it, from another container or on the host.",
+    ],
+    alone: [
+      "it is root's, and `/proc` shows no process but this user's and root's",
+      "Nothing, if no other user can get to it, from another container or on the host. Once a process of another user is seen it is refused, unless OAUTH_REFRESH_LOCK_TRUSTED_VOLUME names it.",
+    ],
+  }[rule];
+  return info("open_directory", path, `Everyone may write to this directory. It is used, as ${why}.`, advice);
 }
 
 /** A verdict of the library's, which names what is wrong and mostly what to do. */
@@ -97,29 +123,22 @@ function databases(stores) {
 }
 
 /** An agent's store. */
-function storeFindings({ path, logins, malformed, unreadable, unwritable, debris }) {
+function storeFindings({ path, logins, malformed, unreadable, unwritable, debris, isDangling, names }) {
   const found = [];
   if (unreadable) {
     const { code, message } = unreadable;
-    const advice = {
-      store_invalid: "Its agent has no logins until then.",
-      store_too_large: "See what has grown in it; its agent has no logins until then.",
-    }[code];
-    const byUser = "Its agent has no logins until this user can read it.";
-    found.push(error(code, path, `Its agent can't use it: ${bare(message, path)}.`, advice ?? byUser));
+    const advice = "Its agent has no logins until that is put right.";
+    found.push(error(code, path, `Its agent can't use it: ${bare(message, path)}.`, advice));
   }
-  for (const { profileId, why } of malformed)
+  if (isDangling) found.push(dangling(path));
+  if (names > 1 && logins.length > 0) found.push(linked(path, names));
+  for (const profile of malformed)
     found.push(
-      error(
-        "store_invalid",
-        path,
-        `The profile ${profileId} ${why}.`,
-        "Calls for it are refused. Correct it, or log in anew.",
-      ),
+      error("store_invalid", path, `${mistaken(profile)}.`, "Calls for it are refused. Correct it, or log in again."),
     );
   if (unwritable && logins.length > 0) {
     const meaning = `Nothing can be saved there, so nothing is refreshed: ${bare(unwritable.message, path)}.`;
-    found.push(error("store_unwritable", path, meaning, "Make the file and its directory writable for this user."));
+    found.push(error("store_unwritable", path, meaning, "Its logins are not refreshed until that is put right."));
   }
   for (const { profileId, provider, expires, hasRefreshToken, spent } of logins) {
     const login = `${profileId} of ${provider}`;
@@ -139,12 +158,28 @@ function storeFindings({ path, logins, malformed, unreadable, unwritable, debris
   return found;
 }
 
+const dangling = (path) =>
+  warning(
+    "dangling_link",
+    path,
+    "It is a symbolic link to nothing, so its agent has no logins: calls give `null`.",
+    "If it names a place on another disk, see whether that is mounted. Otherwise log in, or remove the link.",
+  );
+
+const linked = (path, names) =>
+  info(
+    "hard_link",
+    path,
+    `The file has ${names} names (hard links). A refresh puts a new file in the place of this name; behind the others the old tokens stay.`,
+    "Nothing, if the others are backups. To share a store, use a symbolic link.",
+  );
+
 const noRefreshToken = (path, login) =>
   warning(
     "no_refresh_token",
     path,
     `${login} has no refresh token (\`refresh\`): it can't be refreshed by itself.`,
-    "Log in again, and store the refresh token that the provider gives; some give one only if asked for offline access.",
+    "Log in again, and store the refresh token that the provider gives. Some give one only if asked for offline access.",
   );
 
 function spentGeneration(path, login, spent) {

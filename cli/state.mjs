@@ -7,6 +7,12 @@ export const STORE_FILE = "auth-profiles.json";
 /** OpenClaw's: a token that expires within this many milliseconds counts as expired. */
 export const MARGIN_MS = 300_000;
 
+/** 1973: an expiry before that is in seconds, or says that the token must not be used. */
+export const EARLIEST_MS = 1e11;
+
+/** What a profile is that was meant for a login and is none. */
+export const mistaken = ({ profileId, why }) => `The profile ${profileId} ${why}`;
+
 /** The state directory that the library uses, unless another one is given. */
 export function stateDirectory(given) {
   if (given) return resolve(given);

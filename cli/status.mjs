@@ -1,7 +1,7 @@
 /** `status` and `watch`: a table of keys. */
 import { basename } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { distinct, keysOf, survey } from "./state.mjs";
+import { distinct, EARLIEST_MS, keysOf, mistaken, survey } from "./state.mjs";
 import { complain, duration, paint, printable, relative, say, sayJson, table } from "./terminal.mjs";
 
 const HEAD = ["LOGIN", "HOLDER", "HELD", "WAIT", "LAST REFRESH", "EXPIRES", "NEXT"];
@@ -40,13 +40,14 @@ function row(key, now) {
     holder && holder.heldMs !== null ? duration(holder.heldMs) : "-",
     lock?.waiters ? `${lock.waiters}` : "-",
     outcome(key, now),
-    expires === null ? "-" : relative(expires, now),
+    expires === null ? "-" : expires < EARLIEST_MS ? "expired" : relative(expires, now),
     nextRefresh === null ? "-" : nextRefresh <= now ? "now due" : relative(nextRefresh, now),
   ];
 }
 
-function draw(keys, stateDir) {
-  if (keys.length === 0) return `No OAuth logins and no locks in ${printable(stateDir)}.`;
+function draw(keys, stateDir, problems = []) {
+  const usable = problems.length > 0 ? "usable " : "";
+  if (keys.length === 0) return `No ${usable}OAuth logins and no locks in ${printable(stateDir)}.`;
   const now = Date.now();
   return table(
     HEAD,
@@ -64,15 +65,19 @@ export async function status({ stateDir, json }) {
   const problems = problemsOf(seen);
   if (json) sayJson({ stateDir, keys: forJson(keys), problems });
   else {
-    say(draw(keys, stateDir));
+    say(draw(keys, stateDir, problems));
     for (const { message } of problems) complain(message);
   }
   return problems.length === 0;
 }
 
-/** What can't be looked at. What is wrong with what can is the doctor's business. */
-const problemsOf = ({ unlisted, stores }) =>
-  distinct([...unlisted, ...stores.map(({ unreadable }) => unreadable).filter(Boolean)]);
+/** What can't be looked at, and profiles that no call can use. What is wrong with the others is the doctor's business. */
+const problemsOf = ({ unlisted, stores }) => [
+  ...distinct([...unlisted, ...stores.map(({ unreadable }) => unreadable).filter(Boolean)]),
+  ...stores.flatMap(({ path, malformed }) =>
+    malformed.map((profile) => ({ code: "store_invalid", message: `${mistaken(profile)}: ${path}`, path })),
+  ),
+];
 
 /** Without what only time changes. */
 const changing = (keys) =>

@@ -39,6 +39,7 @@ use fault::point;
 
 pub mod exposed;
 mod permanent;
+use permanent::misplaced;
 #[cfg(unix)]
 use permanent::of_another as misowned;
 pub use permanent::{Sharing, open_lock, open_permanent, open_to_look};
@@ -65,11 +66,8 @@ fn options() -> OpenOptions {
 }
 
 fn regular(file: File) -> io::Result<File> {
-    if file.metadata()?.is_file() { Ok(file) } else { Err(not_regular()) }
-}
-
-fn not_regular() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+    let found = file.metadata()?;
+    if found.is_file() { Ok(file) } else { Err(misplaced(found.file_type())) }
 }
 
 /// Opens a regular file for reading, following symbolic links.
@@ -258,6 +256,15 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Refuses a directory that keeps what is in it: no file could be removed from there.
+pub fn refuse_pinned_directory(path: &Path) -> io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pinned::refuse_directory(path)?;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = path;
+    Ok(())
 }
 
 /// Refuses a directory that this process may not list, or not put files into.

@@ -49,8 +49,7 @@ impl Document {
     /// Reads a store's bytes.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, Malformed> {
         let bytes = Zeroizing::new(bytes);
-        let text = std::str::from_utf8(&bytes).map_err(|_| Malformed("it is no UTF-8 text".into()))?;
-        let text = Zeroizing::new(text.to_owned());
+        let text = Zeroizing::new(text_of(&bytes)?.to_owned());
         let is_space = |next: char| matches!(next, ' ' | '\t' | '\n' | '\r');
         let span = text.len() - text.trim_start_matches(is_space).len()..text.trim_end_matches(is_space).len();
         let root = Object::parse(&text, span).map_err(|why| Malformed(why.of("it")))?;
@@ -192,6 +191,19 @@ impl Fault {
     }
 }
 
+/// The text, unless it is in another encoding than OpenClaw reads. Windows' own programs like to write those.
+fn text_of(bytes: &[u8]) -> Result<&str, Malformed> {
+    let what = match bytes {
+        [0xEF, 0xBB, 0xBF, ..] => "it begins with a byte order mark; save it as UTF-8 without one",
+        [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "it is UTF-16 text, as PowerShell may write; save it as UTF-8",
+        _ => "it is no UTF-8 text",
+    };
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.starts_with('\u{FEFF}') => Ok(text),
+        _ => Err(Malformed(what.into())),
+    }
+}
+
 /// Only category and place: serde_json's own words may quote the text.
 fn describe(error: &serde_json::Error) -> Fault {
     let what = match error.classify() {
@@ -247,6 +259,23 @@ mod tests {
             assert!(ids.iter().all(|id| document.profile(id).is_err()));
         });
         assert!((MANY..10 * MANY).contains(&comparisons), "{comparisons}");
+    }
+
+    #[test]
+    fn the_encodings_of_windows_are_named() {
+        let utf16 = |mark: u16| {
+            let units = std::iter::once(mark).chain("{}".encode_utf16());
+            units.flat_map(u16::to_le_bytes).collect::<Vec<_>>()
+        };
+        for (bytes, why) in [
+            (b"\xEF\xBB\xBF{}".to_vec(), "a byte order mark; save it as UTF-8 without one"),
+            (utf16(0xFEFF), "UTF-16"),
+            (utf16(0xFFFE), "UTF-16"),
+            (b"{\"\xE9\":1}".to_vec(), "no UTF-8 text"),
+        ] {
+            let Malformed(told) = Document::parse(bytes).expect_err(why);
+            assert!(told.contains(why), "{told}");
+        }
     }
 
     fn document(text: &str) -> Document {

@@ -133,13 +133,61 @@ impl Error {
     /// What the operating system said about `path` while we tried to `action` it.
     #[must_use]
     pub fn io(code: Code, action: &str, path: &Path, error: &io::Error) -> Self {
-        Self { kind: Some(error.kind()), ..Self::at(code, path, format_args!("cannot {action} ({error})")) }
+        Self { kind: Some(error.kind()), ..Self::at(code, path, format_args!("cannot {action} ({})", Cause(error))) }
     }
 
     /// Whether there was no room on the disk: what is there can be read and overwritten, and nothing can be added.
     #[must_use]
     pub fn is_for_want_of_room(&self) -> bool {
         matches!(self.kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+}
+
+/// What the operating system said, and what to do about it where that is not said.
+struct Cause<'a>(&'a io::Error);
+
+impl fmt::Display for Cause<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(error) = self;
+        let text = error.to_string();
+        // The number says the same as the words.
+        let words = text.split_once(" (os error ").map_or(text.as_str(), |(words, _)| words);
+        match remedy(error) {
+            Some(remedy) => write!(f, "{words}; {remedy}"),
+            None => f.write_str(words),
+        }
+    }
+}
+
+/// `None` for an error of our own, whose words say it, and where nothing is to be done in most cases.
+fn remedy(error: &io::Error) -> Option<&'static str> {
+    let code = error.raw_os_error()?;
+    #[cfg(unix)]
+    {
+        use rustix::io::Errno;
+        let known = [
+            (
+                Errno::PERM,
+                "see by lsattr whether it, or its directory, is immutable or append-only; else a sandbox forbids it",
+            ),
+            (Errno::LOOP, "its symbolic links lead in a circle"),
+            (Errno::MFILE, "raise the number of open files (ulimit -n)"),
+            (Errno::FBIG, "raise the size that a file may have (ulimit -f)"),
+            (Errno::IO, "the disk fails: see the kernel's log"),
+        ];
+        if let Some((_, remedy)) = known.into_iter().find(|(errno, _)| errno.raw_os_error() == code) {
+            return Some(remedy);
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = code;
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Some("see owner and mode of it and of the directories above it"),
+        io::ErrorKind::ReadOnlyFilesystem => Some("mount it writable, or keep it elsewhere"),
+        io::ErrorKind::StorageFull => Some("make room: df and df -i show what is full"),
+        io::ErrorKind::QuotaExceeded => Some("make room, or raise this user's quota"),
+        io::ErrorKind::NotADirectory => Some("a file stands where a directory is needed"),
+        _ => None,
     }
 }
 
@@ -150,3 +198,45 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    fn told(error: &io::Error) -> String {
+        Error::io(Code::StoreUnwritable, "write it", Path::new("/here"), error).message
+    }
+
+    #[test]
+    fn what_the_operating_system_says_comes_with_what_to_do_and_without_its_number() {
+        let remedies = [
+            (Errno::ACCESS, "owner and mode"),
+            (Errno::PERM, "append-only"),
+            (Errno::ROFS, "writable"),
+            (Errno::NOSPC, "df -i"),
+            (Errno::DQUOT, "quota"),
+            (Errno::NOTDIR, "a directory is needed"),
+            (Errno::LOOP, "circle"),
+            (Errno::MFILE, "ulimit -n"),
+            (Errno::FBIG, "ulimit -f"),
+            (Errno::IO, "kernel's log"),
+        ];
+        for (errno, remedy) in remedies {
+            let error = io::Error::from(errno);
+            let message = told(&error);
+            let words = error.to_string();
+            let words = words.split(" (os error").next().expect("words");
+            assert!(message.starts_with(&format!("cannot write it ({words}; ")), "{message}");
+            assert!(message.contains(remedy) && message.ends_with("): /here"), "{message}");
+            assert!(!message.contains("os error"), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_we_say_ourselves_stays_as_it_is() {
+        let own = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user");
+        assert_eq!(told(&own), "cannot write it (it belongs to another user): /here");
+        assert_eq!(told(&Errno::NOENT.into()), "cannot write it (No such file or directory): /here");
+    }
+}

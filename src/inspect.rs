@@ -16,12 +16,12 @@ use crate::disk::{self, Sharing};
 use crate::error::Error;
 use crate::file_system::FileSystem;
 use crate::ledger::Ledger;
-use crate::private_dir;
+use crate::private_dir::{self, Passage};
 use crate::record::{Record, Verdict};
 use crate::refresh::may_replace;
 use crate::state_dir::canonical;
 use crate::store::{STORE_FILE, is_hosted_path};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -37,6 +37,8 @@ pub struct Survey {
     pub file_system: Option<FileSystem>,
     /// Why its lock directories can't be used.
     pub refused: Vec<Error>,
+    /// Directories that everyone may write to and that are used all the same, by which rule: on the way to locks and stores.
+    pub passed: BTreeMap<PathBuf, Passage>,
     /// Why its locks, or its agents, can't be listed.
     pub unlisted: Vec<Error>,
     /// Its stores.
@@ -70,16 +72,26 @@ impl Survey {
             exists,
             file_system: File::open(state_dir).ok().and_then(|directory| FileSystem::of(&directory)),
             refused: verdicts.into_iter().filter_map(Result::err).collect(),
+            passed: BTreeMap::new(),
             unlisted,
             stores: stores::look(paths, state_dir),
             keys,
             exposed: Vec::new(),
             written: Vec::new(),
         };
+        if exists {
+            survey.note_passed(&directories);
+        }
         survey.judge_logins();
         survey.judge_failures();
         survey.look_at_files(state_dir, &directories[0], sharing);
         survey
+    }
+
+    fn note_passed(&mut self, directories: &[PathBuf]) {
+        let stores = self.stores.iter().filter_map(|store| store.path.parent());
+        let passed = stores.chain(directories.iter().map(PathBuf::as_path)).flat_map(private_dir::passed);
+        self.passed = passed.collect();
     }
 
     fn records(&self) -> impl Iterator<Item = &Record> {

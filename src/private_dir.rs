@@ -37,7 +37,7 @@ use crate::disk::{self, Sharing};
 use crate::error::{Code, Error, Result};
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[cfg(unix)]
 mod volume;
@@ -57,6 +57,15 @@ pub struct LockDirectory {
     pub sharing: Sharing,
     /// The device that it lies on; 0 on Windows.
     pub device: u64,
+}
+
+/// By which rule a directory that everyone may write to is used all the same; a sticky one needs none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// [`trust`]: the operator's word.
+    Trusted,
+    /// It is root's, and all processes that `/proc` shows are this user's or root's.
+    Alone,
 }
 
 /// Makes the directory if it is missing, and refuses one that somebody else could play with.
@@ -80,6 +89,18 @@ pub fn look(directory: &Path) -> Result<Option<LockDirectory>> {
     return way::look_at(directory);
     #[cfg(not(unix))]
     Ok(directory.is_dir().then_some(LockDirectory { sharing: Sharing::Private, device: 0 }))
+}
+
+/// The directories that everyone may write to and that are used all the same, on the way to a directory of locks or a store.
+#[must_use]
+pub fn passed(directory: &Path) -> Vec<(PathBuf, Passage)> {
+    #[cfg(unix)]
+    return way::passed(directory);
+    #[cfg(not(unix))]
+    {
+        let _ = directory;
+        Vec::new()
+    }
 }
 
 /// Refuses a name of a store (its file, or a symbolic link on the way to that) if somebody else could have put it there, or
@@ -107,10 +128,5 @@ pub fn open(base: &Path, directory: LockDirectory) -> Result<File> {
 }
 
 fn unusable(action: &str, path: &Path, error: &io::Error) -> Error {
-    if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
-        let message =
-            format_args!("cannot {action}: the file system is read-only; locks need a directory that can be written");
-        return Error::at(Code::LockUnavailable, path, message);
-    }
     Error::io(Code::LockUnavailable, action, path, error)
 }

@@ -279,7 +279,7 @@ fn finds_a_read_only_one(directory: &Path, mount: &str) {
         let error = probe(&mounted.join(state), &Kernel).unwrap_err();
         assert_eq!(error.code, Code::LockUnavailable);
         assert_names_path_and_no_secret(&error, &mounted.join(fault));
-        assert!(error.message.contains("the file system is read-only"), "{error}");
+        assert!(error.message.contains("Read-only file system; mount it writable"), "{error}");
     }
     say("found out");
 }

@@ -9,6 +9,7 @@ use crate::error::{Code, Error};
 use crate::inspect::key::{pause_left, state};
 use crate::inspect::{KeyReport, Login, Spent, StoreReport, Survey};
 use crate::key;
+use crate::private_dir::Passage;
 use crate::record::{FailureRecord, Verdict};
 use crate::state_dir::{Environment, normalise};
 use napi::bindgen_prelude::{Env, Object};
@@ -41,6 +42,10 @@ pub fn survey(env: &Env, given: Option<String>, surroundings: Surroundings) -> n
         let state_dir = state_dir(given, &environment);
         let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir));
         let refused: Vec<_> = survey.refused.iter().map(told).collect();
+        let passed = survey.passed.iter().map(|(path, why)| {
+            json!({ "path": text(path), "rule": if *why == Passage::Trusted { "trusted" } else { "alone" } })
+        });
+        let passed: Vec<_> = passed.collect();
         let unlisted: Vec<_> = survey.unlisted.iter().map(told).collect();
         let stores: Vec<_> = survey.stores.iter().map(|store| shown_store(&state_dir, store)).collect();
         let exposed = survey.exposed.iter().map(|(path, found, can_close)| {
@@ -59,6 +64,7 @@ pub fn survey(env: &Env, given: Option<String>, surroundings: Surroundings) -> n
             "exists": survey.exists,
             "fileSystem": survey.file_system.map(|found| json!({ "name": found.name, "isLocal": found.is_local })),
             "refused": refused,
+            "passed": passed,
             "unlisted": unlisted,
             "stores": stores,
             "keys": keys,
@@ -118,6 +124,8 @@ fn shown_store(state_dir: &Path, store: &StoreReport) -> Value {
         "unwritable": store.unwritable.as_ref().map(told),
         "databases": store.databases.iter().map(|path| text(path)).collect::<Vec<_>>(),
         "debris": store.debris.iter().map(|path| text(path)).collect::<Vec<_>>(),
+        "isDangling": store.is_dangling,
+        "names": store.names,
         "changed": store.changed,
     })
 }

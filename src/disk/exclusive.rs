@@ -124,7 +124,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     }
     let file = options.read(true).open(path)?;
     let found = file.metadata()?;
-    if found.is_file() { Ok((file, found.len())) } else { Err(super::not_regular()) }
+    if found.is_file() { Ok((file, found.len())) } else { Err(super::misplaced(found.file_type())) }
 }
 
 /// Makes a directory, which stands for a short right. `false` if something is there.

@@ -145,7 +145,7 @@ fn refuse_untrusted(found: &Metadata, sharing: Sharing) -> io::Result<()> {
     Ok(())
 }
 
-fn misplaced(found: fs::FileType) -> io::Error {
+pub(super) fn misplaced(found: fs::FileType) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("it is {}, not a file; remove it", kind_of(found)))
 }
 

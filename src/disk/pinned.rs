@@ -15,16 +15,13 @@ pub(super) fn refuse(path: &Path, directory: Option<&Path>) -> io::Result<()> {
              mount its directory, or the whole state directory",
         ));
     }
-    let directory = directory.map(Attributes::of).unwrap_or_default();
-    for (what, found) in [("it", file), ("its directory", directory)] {
-        if found.immutable {
-            return Err(refused(&format!("{what} is immutable; run chattr -i on {what}")));
-        }
-        if found.append_only {
-            return Err(refused(&format!("{what} is append-only; run chattr -a on {what}")));
-        }
-    }
-    Ok(())
+    file.refuse("it")?;
+    directory.map(Attributes::of).unwrap_or_default().refuse("its directory")
+}
+
+/// Refuses a directory that keeps what is in it.
+pub(super) fn refuse_directory(path: &Path) -> io::Result<()> {
+    Attributes::of(path).refuse("it")
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,6 +41,14 @@ impl Attributes {
             mount_point: is_told.then(|| has(StatxAttributes::MOUNT_ROOT)),
             append_only: has(StatxAttributes::APPEND),
             immutable: has(StatxAttributes::IMMUTABLE),
+        }
+    }
+
+    fn refuse(self, what: &str) -> io::Result<()> {
+        match self {
+            Self { immutable: true, .. } => Err(refused(&format!("{what} is immutable; run chattr -i on {what}"))),
+            Self { append_only: true, .. } => Err(refused(&format!("{what} is append-only; run chattr -a on {what}"))),
+            _ => Ok(()),
         }
     }
 }

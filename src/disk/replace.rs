@@ -95,7 +95,7 @@ pub fn try_replace(path: &Path, term: u32, bytes: u64) -> io::Result<()> {
 }
 
 /// Takes up the space of so many bytes. By writing them, where the file system can't promise it.
-fn reserve(mut file: File, path: &Path, bytes: u64) -> io::Result<()> {
+fn reserve(file: File, path: &Path, bytes: u64) -> io::Result<()> {
     point("reserve", path)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -106,8 +106,22 @@ fn reserve(mut file: File, path: &Path, bytes: u64) -> io::Result<()> {
             reserved => return Ok(reserved?),
         }
     }
-    io::copy(&mut io::Read::take(io::repeat(0), bytes), &mut file)?;
-    file.flush()
+    fill(file, path, bytes)
+}
+
+/// Writes so many bytes, of which none can be left out or written shorter, and has the file system say that they are there: a
+/// server is asked for room only then.
+fn fill(mut file: File, path: &Path, bytes: u64) -> io::Result<()> {
+    let mut noise = [0; 4096];
+    let mut left = usize::try_from(bytes).map_err(io::Error::other)?;
+    while left > 0 {
+        let length = left.min(noise.len());
+        getrandom::fill(&mut noise[..length]).map_err(|error| io::Error::other(error.to_string()))?;
+        file.write_all(&noise[..length])?;
+        left -= length;
+    }
+    point("sync-reserve", path)?;
+    file.sync_data()
 }
 
 /// Renames, again and again for a while where another program that has the file open makes it fail (Windows).
@@ -171,4 +185,28 @@ fn write_temporary(temporary: &Path, path: &Path, bytes: &[u8], readers: Readers
     }
     point("sync", temporary)?;
     file.sync_all()
+}
+
+#[cfg(all(test, feature = "faults"))]
+mod tests {
+    use super::*;
+    use crate::disk::fault::{Fault, on_this_thread};
+
+    #[test]
+    fn space_that_cannot_be_promised_is_taken_up_by_bytes_that_no_file_system_leaves_out() {
+        const BYTES: usize = 10_000;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("filled");
+        let take = || fill(File::create(&path).expect("made"), &path, BYTES as u64);
+        take().expect("filled");
+        let bytes = fs::read(&path).expect("read");
+        assert_eq!(bytes.len(), BYTES);
+        for block in bytes.chunks(4096) {
+            let values: std::collections::BTreeSet<_> = block.iter().collect();
+            assert!(values.len() > 200, "{}", values.len());
+        }
+        // As NFS does, which has promised nothing until then.
+        let (full, operations) = on_this_thread(Some((1, Fault::Errno(28))), take);
+        assert_eq!((full.expect_err("full").kind(), operations), (io::ErrorKind::StorageFull, 1));
+    }
 }

@@ -34,6 +34,10 @@ pub struct StoreReport {
     pub databases: Vec<PathBuf>,
     /// What a death has left beside it.
     pub debris: Vec<PathBuf>,
+    /// Whether it is a symbolic link to nothing: no call finds a login there.
+    pub is_dangling: bool,
+    /// How many names its file has (hard links): a refresh gives the new contents to this one alone.
+    pub names: u64,
     /// When it was changed last, in milliseconds since the epoch, by a clock that copying does not set back.
     pub changed: Option<f64>,
 }
@@ -90,6 +94,8 @@ impl StoreReport {
             malformed,
             databases: store.databases().collect(),
             debris: debris(path),
+            is_dangling: fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) && !path.exists(),
+            names: names(path),
             changed: changed(path),
         }
     }
@@ -156,6 +162,19 @@ fn debris(path: &Path) -> Vec<PathBuf> {
     let temporary = disk::temporary_beside(&target, 0);
     let has_temporary = disk::exists(&temporary).unwrap_or(false);
     is_left.then_some(sidecar).into_iter().chain(has_temporary.then_some(temporary)).collect()
+}
+
+fn names(path: &Path) -> u64 {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(path).ok().filter(fs::Metadata::is_file).map_or(1, |found| found.nlink())
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        1
+    }
 }
 
 fn changed(path: &Path) -> Option<f64> {

@@ -1,6 +1,6 @@
 //! The way from `/` to a directory of locks or a store, and who could change it.
 
-use super::{LockDirectory, unusable, volume};
+use super::{LockDirectory, Passage, unusable, volume};
 use crate::disk::{self, MAX_LINKS, Sharing};
 use crate::error::{Code, Error, Result};
 use std::collections::HashMap;
@@ -52,9 +52,10 @@ pub(super) fn check(directory: &Path) -> Result<LockDirectory> {
             return Ok(seen.verdict());
         }
     }
-    let Some(found) = go(directory, Missing::Make)? else {
+    let Some(found) = go(directory, Missing::Make, &mut Vec::new())? else {
         return Err(unreachable(directory, &io::ErrorKind::NotFound.into()));
     };
+    refuse_pinned(directory)?;
     let seen = Seen::of(&found);
     remember(directory, Some(seen));
     Ok(seen.verdict())
@@ -70,11 +71,19 @@ fn remember(directory: &Path, seen: Option<Seen>) {
 }
 
 pub(super) fn look_at(directory: &Path) -> Result<Option<LockDirectory>> {
-    let found = go(directory, Missing::Leave)?;
+    let found = go(directory, Missing::Leave, &mut Vec::new())?;
     if found.is_some() {
         refuse_closed(directory)?;
+        refuse_pinned(directory)?;
     }
     Ok(found.map(|found| Seen::of(&found).verdict()))
+}
+
+pub(super) fn passed(directory: &Path) -> Vec<(PathBuf, Passage)> {
+    let mut passed = Vec::new();
+    // Where the way ends is told by who goes it in earnest.
+    let _ = go(directory, Missing::Store, &mut passed);
+    passed
 }
 
 /// Refuses a name of a store if somebody else could have put it there, or could put another file or link in its place.
@@ -86,7 +95,7 @@ pub(super) fn check_store(name: &Path) -> Result<()> {
         // Of what is at the other end, where it is a symbolic link.
         let seen = fs::metadata(directory).ok().map(|found| Seen::of(&found));
         if seen.is_none() || good().get(directory).copied() != seen {
-            let found = go(directory, Missing::Store)?;
+            let found = go(directory, Missing::Store, &mut Vec::new())?;
             remember(directory, found.as_ref().map(Seen::of));
         }
     }
@@ -107,13 +116,13 @@ enum Missing {
 }
 
 /// Goes to the directory, and refuses to pass where somebody else could change the way. `None` if it is missing, is left so,
-/// and could be made.
-fn go(directory: &Path, missing: Missing) -> Result<Option<Metadata>> {
+/// and could be made. Notes which open directories it has passed, and why.
+fn go(directory: &Path, missing: Missing, passed: &mut Vec<(PathBuf, Passage)>) -> Result<Option<Metadata>> {
     let absolute = std::path::absolute(directory).map_err(|error| unreachable(directory, &error))?;
     let mut left = steps(&absolute);
     let mut here = PathBuf::from("/");
     let mut links = 0;
-    refuse_playground(&here, &look(&here)?, Role::OnTheWay)?;
+    passed.extend(refuse_playground(&here, &look(&here)?, Role::OnTheWay)?.map(|why| (here.clone(), why)));
     while let Some(step) = left.pop() {
         if step == ".." {
             here.pop();
@@ -130,7 +139,8 @@ fn go(directory: &Path, missing: Missing) -> Result<Option<Metadata>> {
             (None, Missing::Store) => return Ok(None),
         };
         if !found.is_symlink() {
-            refuse_playground(&next, &found, if left.is_empty() { Role::Holds } else { Role::OnTheWay })?;
+            let role = if left.is_empty() { Role::Holds } else { Role::OnTheWay };
+            passed.extend(refuse_playground(&next, &found, role)?.map(|why| (next.clone(), why)));
             here = next;
             continue;
         }
@@ -187,6 +197,10 @@ fn refuse_closed(directory: &Path) -> Result<()> {
     disk::refuse_closed_directory(directory).map_err(|error| unusable("use the lock directory", directory, &error))
 }
 
+fn refuse_pinned(directory: &Path) -> Result<()> {
+    disk::refuse_pinned_directory(directory).map_err(|error| unusable("use the lock directory", directory, &error))
+}
+
 /// What a directory is to the files that are looked after.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -194,16 +208,22 @@ enum Role {
     Holds,
 }
 
-/// Refuses what others could fill with things of theirs.
-fn refuse_playground(path: &Path, found: &Metadata, role: Role) -> Result<()> {
+/// Refuses what others could fill with things of theirs. Says why an open directory is passed.
+fn refuse_playground(path: &Path, found: &Metadata, role: Role) -> Result<Option<Passage>> {
     if !found.is_dir() {
         let kind = disk::kind_of(found.file_type());
         return Err(refused(path, format_args!("a directory is needed here, and this is {kind}; remove it")));
     }
     refuse_stranger(path, found.uid())?;
     let is_open = found.mode() & WRITABLE_FOR_ALL != 0 && found.mode() & STICKY == 0;
-    if !is_open || volume::is_trusted(path) || (role == Role::OnTheWay && is_volume(found)) {
-        return Ok(());
+    if !is_open {
+        return Ok(None);
+    }
+    if volume::is_trusted(path) {
+        return Ok(Some(Passage::Trusted));
+    }
+    if role == Role::OnTheWay && is_volume(found) {
+        return Ok(Some(Passage::Alone));
     }
     let message = "everyone may replace what is in this directory, so nothing is safe there; run chmod o-w on it, or, if no \
                    other user can get to it and its mode can't be changed, name it as the trustedVolume or in \

@@ -215,10 +215,12 @@ impl FileStore {
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
-            let owner = found.uid();
-            if owner != rustix::process::geteuid().as_raw() {
-                let message =
-                    format_args!("the credential store belongs to another user (uid {owner}); run as that user");
+            let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
+            if owner != user {
+                let message = format_args!(
+                    "the credential store belongs to another user (uid {owner}, and this process has uid {user}); run as that \
+                     user, or give it to this one"
+                );
                 return Err(Error::at(Code::StoreUnreadable, &self.path, message));
             }
         }
@@ -252,7 +254,14 @@ impl FileStore {
     }
 
     fn unreadable(&self, error: &std::io::Error) -> Error {
-        Error::io(Code::StoreUnreadable, "read the credential store", &self.path, error)
+        const ACTION: &str = "read the credential store";
+        if self.path.is_dir() {
+            let message = format_args!(
+                "cannot {ACTION} (it is a directory; remove it: Docker makes one where a file that it is to mount is missing)"
+            );
+            return Error::at(Code::StoreUnreadable, &self.path, message);
+        }
+        Error::io(Code::StoreUnreadable, ACTION, &self.path, error)
     }
 
     fn unwritable(&self, error: &std::io::Error) -> Error {
