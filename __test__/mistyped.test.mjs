@@ -167,9 +167,9 @@ describe("a login that is stored wrong is not taken for none", () => {
       "another spelling of the type",
       usable({ type: "OAuth" }),
       "store_invalid",
-      "has a `type` that is spelled otherwise",
+      "has a `type` that is not spelled",
     ],
-    ["a number behind the type", usable({ type: "oauth2" }), "store_invalid", "has a `type` that is spelled otherwise"],
+    ["a number behind the type", usable({ type: "oauth2" }), "store_invalid", "has a `type` that is not spelled"],
     ["no provider", usable({ provider: undefined }), "provider_mismatch", "has no `provider`"],
     [
       "the provider's raw answer",

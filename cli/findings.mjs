@@ -191,7 +191,8 @@ function spentGeneration(path, login, spent) {
 }
 
 function expiry(path, login, expires) {
-  const advice = "Refresh it by force, or log in again.";
+  const advice =
+    "Nothing for now: the next call refreshes it, and stores a right one. Let the login store milliseconds since 1970.";
   if (expires === null)
     return [warning("expiry", path, `The expiry of ${login} is no number: it counts as expired.`, advice)];
   // The library writes 0 for a token that must not be used.
@@ -207,7 +208,7 @@ function expiry(path, login, expires) {
   const left = expires - Date.now();
   if (left <= YEAR_MS) return [];
   const meaning = `The token of ${login} claims to expire in ${duration(left)}: seconds or microseconds taken for milliseconds, or a wrong clock.`;
-  return [warning("expiry", path, meaning, advice)];
+  return [warning("expiry", path, meaning, "Refresh it by force (`forceRefresh`), or log in again.")];
 }
 
 /** Files from the future; of a directory, the one that is farthest. */

@@ -99,15 +99,16 @@ export async function watch({ stateDir, json, interval }) {
   const isLive = process.stdout.isTTY && !json;
   let before;
   while (!ended.signal.aborted) {
-    const keys = keysOf(await survey(stateDir));
-    const now = changing(keys);
-    if (isLive) say(`${CLEAR}${draw(keys, stateDir)}\n\n${paint("dim", `${printable(stateDir)} · Ctrl-C ends`)}`);
+    const seen = await survey(stateDir);
+    const [keys, problems] = [keysOf(seen), problemsOf(seen)];
+    const now = changing(keys) + JSON.stringify(problems);
+    const text = [draw(keys, stateDir, problems), ...problems.map(({ message }) => `error: ${printable(message)}`)];
+    const view = text.join("\n");
+    if (isLive) say(`${CLEAR}${view}\n\n${paint("dim", `${printable(stateDir)} · Ctrl-C ends`)}`);
     else if (now !== before) {
       const at = new Date();
       say(
-        json
-          ? JSON.stringify({ at: at.getTime(), keys: forJson(keys) })
-          : `${at.toISOString()}\n${draw(keys, stateDir)}\n`,
+        json ? JSON.stringify({ at: at.getTime(), keys: forJson(keys), problems }) : `${at.toISOString()}\n${view}\n`,
       );
     }
     before = now;

@@ -19,7 +19,7 @@ pub fn mistake(profile: &Map<String, Value>) -> Option<&'static str> {
                 "holds a token answer as the provider gave it (`access_token`, `refresh_token`); a login has \
                  `access`, `refresh` and `expires` (milliseconds since the epoch)",
             ),
-            () if !has(&["provider"]) => Some("has no `provider`; it must name the one that calls name"),
+            () if !has(&["provider"]) => Some("has no `provider`; that must be the provider that calls name"),
             () => None,
         };
     }
@@ -28,7 +28,7 @@ pub fn mistake(profile: &Map<String, Value>) -> Option<&'static str> {
             Some("has no `type`; an OAuth login has \"type\": \"oauth\"")
         }
         Some(Value::String(given)) if is_meant_for_oauth(given) => {
-            Some("has a `type` that is spelled otherwise than \"oauth\", in lower case; correct it")
+            Some("has a `type` that is not spelled \"oauth\" (all in lower case)")
         }
         _ => None,
     }

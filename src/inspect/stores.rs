@@ -127,7 +127,11 @@ pub fn in_state_dir(state_dir: &Path) -> Result<Vec<PathBuf>> {
     };
     let mut stores = BTreeSet::new();
     for entry in entries {
-        stores.insert(entry.map_err(|error| unreadable(&error))?.path().join("agent").join(STORE_FILE));
+        let agent = entry.map_err(|error| unreadable(&error))?.path();
+        // Finder and others leave files everywhere.
+        if agent.is_dir() {
+            stores.insert(agent.join("agent").join(STORE_FILE));
+        }
     }
     Ok(stores.into_iter().collect())
 }
