@@ -17,7 +17,10 @@ async function survey(stateDir) {
   return unwrap(await native().survey(given, args.surroundings(given, undefined)));
 }
 
-/** For the command line: takes other users' rights from what lies below a state directory. */
+/**
+ * For the command line: takes other users' rights from what lies below a state directory. On this thread, which has nothing else to
+ * do there.
+ */
 function makePrivate(stateDir, path) {
   unwrap(native().makePrivate(stateDir, path));
 }

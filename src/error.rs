@@ -160,35 +160,36 @@ impl fmt::Display for Cause<'_> {
 }
 
 /// `None` for an error of our own, whose words say it, and where nothing is to be done in most cases.
-fn remedy(error: &io::Error) -> Option<&'static str> {
-    let code = error.raw_os_error()?;
-    #[cfg(unix)]
-    {
-        use rustix::io::Errno;
-        let known = [
-            (
-                Errno::PERM,
-                "see by lsattr whether it, or its directory, is immutable or append-only; else a sandbox forbids it",
-            ),
-            (Errno::LOOP, "its symbolic links lead in a circle"),
-            (Errno::MFILE, "raise the number of open files (ulimit -n)"),
-            (Errno::FBIG, "raise the size that a file may have (ulimit -f)"),
-            (Errno::IO, "the disk fails: see the kernel's log"),
-        ];
-        if let Some((_, remedy)) = known.into_iter().find(|(errno, _)| errno.raw_os_error() == code) {
-            return Some(remedy);
+#[cfg(unix)]
+fn remedy(error: &io::Error) -> Option<String> {
+    use rustix::io::Errno;
+    let told = match Errno::from_raw_os_error(error.raw_os_error()?) {
+        Errno::ACCESS => {
+            let user = rustix::process::geteuid().as_raw();
+            return Some(format!(
+                "this process has uid {user}; see owner and mode of it and of the directories above it"
+            ));
         }
-    }
-    #[cfg(not(unix))]
-    let _ = code;
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Some("see owner and mode of it and of the directories above it"),
-        io::ErrorKind::ReadOnlyFilesystem => Some("mount it writable, or keep it elsewhere"),
-        io::ErrorKind::StorageFull => Some("make room: df and df -i show what is full"),
-        io::ErrorKind::QuotaExceeded => Some("make room, or raise this user's quota"),
-        io::ErrorKind::NotADirectory => Some("a file stands where a directory is needed"),
-        _ => None,
-    }
+        Errno::PERM => {
+            "see by lsattr whether it, or its directory, is immutable or append-only; else a sandbox forbids it, or its file \
+             system knows no modes"
+        }
+        Errno::ROFS => "mount it writable, or keep it elsewhere",
+        Errno::NOSPC => "make room: df and df -i show what is full",
+        Errno::DQUOT => "make room, or raise this user's quota",
+        Errno::NOTDIR => "a file stands where a directory is needed",
+        Errno::LOOP => "its symbolic links lead in a circle",
+        Errno::MFILE => "raise the number of open files (ulimit -n)",
+        Errno::FBIG => "raise the size that a file may have (ulimit -f)",
+        Errno::IO => "the disk fails: see the kernel's log",
+        _ => return None,
+    };
+    Some(told.to_owned())
+}
+
+#[cfg(not(unix))]
+fn remedy(_error: &io::Error) -> Option<String> {
+    None
 }
 
 impl fmt::Display for Error {

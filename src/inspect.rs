@@ -91,7 +91,19 @@ impl Survey {
     fn note_passed(&mut self, directories: &[PathBuf]) {
         let stores = self.stores.iter().filter_map(|store| store.path.parent());
         let passed = stores.chain(directories.iter().map(PathBuf::as_path)).flat_map(private_dir::passed);
-        self.passed = passed.collect();
+        let mut passed: BTreeMap<_, _> = passed.collect();
+        let trusted: Vec<_> =
+            passed.iter().filter(|(_, why)| **why == Passage::Trusted).map(|(path, _)| path.clone()).collect();
+        let is_below = |path: &Path| trusted.iter().any(|volume| path != volume && path.starts_with(volume));
+        // The operator's word for a directory goes for all below it.
+        passed.retain(|path, _| !is_below(path));
+        self.passed = passed;
+    }
+
+    /// Whether the operator says that no other user gets there.
+    fn is_trusted(&self, path: &Path) -> bool {
+        let path = canonical(path);
+        self.passed.iter().any(|(volume, why)| *why == Passage::Trusted && path.starts_with(volume))
     }
 
     fn records(&self) -> impl Iterator<Item = &Record> {
@@ -195,6 +207,7 @@ impl Survey {
             let can_close = exposed::can_close(state_dir, &path);
             Some((path, found, can_close))
         };
+        paths.retain(|path| !self.is_trusted(path));
         self.exposed = paths.into_iter().filter_map(look).collect();
     }
 }

@@ -29,7 +29,8 @@ use zeroize::Zeroizing;
 pub const VERSION: u32 = 1;
 /// Bytes of one slot.
 pub const SLOT_BYTES: usize = 128 << 10;
-/// The largest credential that is refreshed, in bytes of its text as the journal spells it.
+/// The largest credential that is refreshed or mirrored, in bytes of its text as the journal spells it. Stores have no limit of
+/// their own for one: what a store is asked to keep, the journal has kept before.
 pub const MAX_CREDENTIAL_BYTES: usize = 40 << 10;
 /// How often a reader without the lock looks for a record that stands still. It changes some times a minute at most.
 const MAX_LOOKS: u32 = 100;

@@ -159,6 +159,13 @@ describe.runIf(isRoot && has(...alone))("a directory that everyone may write to"
     expect(trusted[0].meaning).toMatch(/OAUTH_REFRESH_LOCK_TRUSTED_VOLUME names it/);
   });
 
+  test("is told once where all below it is open too, as on a drive without modes", () => {
+    const host = volume();
+    spawnSync("chmod", ["-R", "777", host.stateDir]);
+    const seen = through(asSomebody, host, { OAUTH_REFRESH_LOCK_TRUSTED_VOLUME: host.stateDir });
+    expect(short(seen)).toEqual([["info", "open_directory", host.stateDir]]);
+  });
+
   test("is no finding where it is sticky, and an error where no rule passes it", () => {
     const host = volume();
     const stranger = spawn("sleep", ["600"], { uid: SOMEBODY + 1, gid: SOMEBODY + 1, stdio: "ignore" });
