@@ -534,21 +534,21 @@ export type ErrorCode =
   | "caller_timeout"
   /** The caller's `signal` aborted; `cause` is its reason. */
   | "caller_aborted"
-  /** The provider call was older than `callTimeoutMs` and was aborted; a refresh function's late success is still saved. */
+  /** The provider call took longer than `callTimeoutMs` and was aborted; a refresh function's late success is still saved. */
   | "refresh_call_timeout"
   /** The refresh function threw something that is no `Error`; `cause` is what it threw. */
   | "refresh_threw_non_error"
-  /** The refresh function's result is no credential: no token in a shape that we know, one that is no well-formed text, an expiry in the past, or above 40 KiB. */
+  /** The refresh function's result is no credential: no token in a shape that we know, a token that is no well-formed text, an expiry in the past, or more than 40 KiB. */
   | "invalid_refresh_result"
   /** The refresh function's result belongs to another account, tenant or provider. Nothing was written. */
   | "identity_mismatch"
   /** The stored profile belongs to another provider than the call, or names none. */
   | "provider_mismatch"
-  /** A store could not be read. Of a host's: `load` threw (`cause`) or did not return within 30 s. */
+  /** A store could not be read: it is another user's, closed to this one, or no file. Of a host's: `load` threw (`cause`) or did not return within 30 s. */
   | "store_unreadable"
   /** A host's store, or its owner's lock, was in use for as long as the caller waited; or `hold` failed (`cause`). */
   | "store_busy"
-  /** A store is torn, no JSON, or not of the known shape; or the credential in it is larger than 40 KiB, or was meant for a login and is none. */
+  /** A store is torn, no JSON (or not in UTF-8), or not of the known shape; or the credential in it is larger than 40 KiB, or was meant for a login and is none. */
   | "store_invalid"
   /** A store is larger than 64 MiB. */
   | "store_too_large"
@@ -560,15 +560,15 @@ export type ErrorCode =
   | "sqlite_store"
   /** A login or logout replaced the profile while the call was under way; the result was not written. */
   | "superseded"
-  /** The last refresh brought no token; everyone waits, for longer than this caller will. `retryAfterMs` says how long. */
+  /** The last refresh brought no token; the provider is asked again after `retryAfterMs`, and this caller will not wait so long. */
   | "refresh_backoff"
   /** The provider refuses this refresh token for good. It is not asked again until another one is stored. */
   | "grant_dead"
-  /** This refresh token was used before (was a backup restored?), and no store or journal holds its successor. */
+  /** This refresh token was used before (was a backup restored?), and the one that came after it is in no store and no journal. */
   | "refresh_token_spent"
   /** It is not known yet whether the provider has used the refresh token; it is asked again in `retryAfterMs` at the earliest. */
   | "refresh_uncertain"
-  /** The provider answered, and the journal could not record it, before or after the stores were tried. This process keeps trying. */
+  /** The provider answered, and the journal could not record the answer; the stores were tried all the same. This process keeps trying. */
   | "receipt_unsaved"
   /** The journal can't be read or written, is full of unsaved credentials, or is another key's; the message says which. No call begins. */
   | "journal_unusable"

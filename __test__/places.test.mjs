@@ -6,6 +6,7 @@ import {
   existsSync,
   mkdirSync,
   readFileSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -18,6 +19,8 @@ import { createHost, expired, PROFILE, PROVIDER, storeText } from "./support/hos
 /** A user without a name here, as a container's may be. */
 const SOMEBODY = 54_321;
 const INDEX = pathToFileURL(join(import.meta.dirname, "..", "index.mjs")).href;
+
+const RECIPES = readFileSync(join(import.meta.dirname, "..", "docs", "operations.md"), "utf8");
 
 /** All three calls, in a process of its own; what came of each. `goAway` has its working directory removed first. */
 const PROGRAM = `
@@ -158,20 +161,40 @@ describe.runIf(canBeAlone)("a container's user who is alone", () => {
   });
 
   test("copies a login from a read-only Secret, and refreshes the copy", () => {
-    // As the recipe in docs/operations.md has it: links into a directory of root's that nobody may write to.
+    // Links into a directory of root's that nobody may write to.
     const host = volume(0o777);
     const secret = join(host.root, "secret");
     mkdirSync(join(secret, "..data"), { recursive: true });
     writeFileSync(join(secret, "..data", "auth-profiles.json"), storeText(expired()), { mode: 0o444 });
     symlinkSync("..data/auth-profiles.json", join(secret, "auth-profiles.json"));
-    const agentDir = join(host.stateDir, "agent");
-    const seed = `umask 077; mkdir -p "$1"; [ -e "$1/auth-profiles.json" ] || install -m 600 "$2/auth-profiles.json" "$1"; shift 2; exec "$@"`;
-    const through = [...alone, "sh", "-c", seed, "sh", agentDir, secret];
-    const options = { stateDir: host.stateDir, agentDir, mainAgentDir: agentDir };
+    const store = host.storePath("main");
+    rmSync(join(host.stateDir, "agents"), { recursive: true });
+    const seed = RECIPES.match(/^ {8}- (umask 077; .*)$/m)[1]
+      .replaceAll("/state", host.stateDir)
+      .replaceAll("/login", secret);
+    const through = [...alone, "sh", "-c", `${seed}; exec "$@"`, "sh"];
+    const options = everything(host);
     expect(calls({ options, through })).toEqual(WELL);
-    const kept = readFileSync(join(agentDir, "auth-profiles.json"), "utf8");
+    const kept = readFileSync(store, "utf8");
     expect(calls({ options, through })).toEqual(["fresh", ...WELL.slice(1)]);
-    expect(readFileSync(join(agentDir, "auth-profiles.json"), "utf8")).toBe(kept);
+    expect(readFileSync(store, "utf8")).toBe(kept);
     expect(existsSync(join(secret, "locks"))).toBe(false);
+  });
+
+  // Of Compose and of systemd.
+  const seeds = [...RECIPES.matchAll(/sh -c '\n(.*?)' < auth-profiles\.json/gs)].map(([, seed]) => seed);
+
+  test("there are two recipes for a first login from standard input", () => {
+    expect(seeds.length).toBe(2);
+  });
+
+  test.each(seeds)("puts a first login where it is refreshed: %#", (seed) => {
+    const host = volume(0o777);
+    rmSync(join(host.stateDir, "agents"), { recursive: true });
+    const here = seed.replaceAll(/\/var\/lib\/acme|\/state/g, host.stateDir);
+    const [program, ...args] = [...alone, "sh", "-c", here];
+    expect(spawnSync(program, args, { input: storeText(expired()) }).status).toBe(0);
+    expect(statSync(host.storePath("main")).mode & 0o777).toBe(0o600);
+    expect(calls({ options: everything(host), through: alone })).toEqual(WELL);
   });
 });

@@ -35,9 +35,8 @@ const program = new Command("oauth-refresh-lock")
   .addHelpText(
     "after",
     `
-Exit codes: 0 well; 1 something is wrong: an error, or what \`doctor\` or \`storm\`
-found; 2 the command line makes no sense.
-Nothing here prints a token.`,
+Exit codes: 0 all is well; 1 something is wrong: an error, or what \`doctor\` or
+\`storm\` found; 2 wrong usage. No command prints a token.`,
   );
 
 /** @param {string} name @param {string} description @param {string} what of the state directory */
@@ -56,21 +55,21 @@ onState("status", "who holds which login's lock, and when it is refreshed next")
   if (!isWhole) process.exitCode = FAILED;
 });
 
-onState("watch", "the same, live; Ctrl-C ends")
-  .option("--interval <ms>", "how often to look", integer(50, 3_600_000), 1000)
+onState("watch", "what `status` shows, live; Ctrl-C ends it")
+  .option("--interval <ms>", "milliseconds between two looks", integer(50, 3_600_000), 1000)
   .action(({ stateDir, ...options }) => watch({ stateDir: stateDirectory(stateDir), ...options }));
 
-onState("doctor", "looks for what is in the way, and says what to do")
-  .option("--fix", "repair what is safe to: file modes")
+onState("doctor", "what is in the way of refreshing, and what to do about it")
+  .option("--fix", "repair what can safely be repaired: file modes")
   .action(async ({ stateDir, ...options }) => {
     const isWell = await doctor({ stateDir: stateDirectory(stateDir), ...options });
     if (!isWell) process.exitCode = FAILED;
   });
 
-command("storm", "one expired login and many processes, in a temporary directory")
-  .option("--processes <n>", "how many", integer(1, 200), 20)
-  .option("--latency <ms>", "how long the provider takes", integer(0, 60_000), 200)
-  .option("--no-lock", "without this package: the storm")
+command("storm", "a trial: many processes with one expired login, and a provider of its own")
+  .option("--processes <n>", "how many processes", integer(1, 200), 20)
+  .option("--latency <ms>", "milliseconds that the provider takes", integer(0, 60_000), 200)
+  .option("--no-lock", "the same without this package")
   .action(async (options) => {
     const isWell = await storm(options);
     if (!isWell) process.exitCode = FAILED;

@@ -343,7 +343,7 @@ impl Call {
             *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(credential.clone());
             return Ok(Some((place, credential)));
         }
-        let message = "the stored profile belongs to another provider than the call names";
+        let message = "the stored profile belongs to another provider than the call names; call with the provider that the store names";
         Err(Error::at(Code::ProviderMismatch, self.store_at(place).path(), message))
     }
 

@@ -126,7 +126,7 @@ impl Call {
                 (Some(new.clone()), Ok(Swap::Done(new)))
             }
             Profile::Oauth(now) if ledger.descends(received.generation(), now.generation()) => {
-                let message = "the profile was made another account's while its token was being refreshed";
+                let message = "another account logged in to this profile while its token was being refreshed; the result was not written; call again";
                 (None, Err(Error::at(Code::IdentityMismatch, store.path(), message)))
             }
             Profile::Oauth(now) => (None, Ok(Swap::Superseded(now))),
@@ -211,5 +211,5 @@ fn is_successor(received: &Credential, existing: &Credential, ledger: &Ledger) -
 }
 
 fn vanished(store: &Store) -> Error {
-    Error::at(Code::StoreVanished, store.path(), "the credential store has vanished")
+    Error::at(Code::StoreVanished, store.path(), "the credential store was there and is gone; bring it back, or log in again")
 }
