@@ -1,16 +1,7 @@
 /** What `status` and `doctor` say of a place where a login can't be used, or is used although that is not obvious. */
 import { spawn, spawnSync } from "node:child_process";
-import {
-  chmodSync,
-  chownSync,
-  linkSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { chmodSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -193,14 +184,22 @@ describe.runIf(isRoot && has(...apart))("a disk without room for another file", 
   });
 });
 
-/** @param {string} path @param {string} flag */
+/** Sets an attribute until the test ends. @param {string} path @param {string} flag */
 function pin(path, flag) {
-  const { status } = spawnSync("chattr", [`+${flag}`, path]);
-  if (status === 0) onTestFinished(() => void spawnSync("chattr", [`-${flag}`, path]));
+  expect(spawnSync("chattr", [`+${flag}`, path]).status).toBe(0);
+  onTestFinished(() => void spawnSync("chattr", [`-${flag}`, path]));
+}
+
+/** Whether files here have such attributes. */
+function canPin() {
+  const directory = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-test-"));
+  const { status } = spawnSync("chattr", ["+a", directory]);
+  spawnSync("chattr", ["-a", directory]);
+  rmdirSync(directory);
   return status === 0;
 }
 
-describe.runIf(isRoot)("a lock directory that keeps what is in it", () => {
+describe.runIf(isRoot && canPin())("a lock directory that keeps what is in it", () => {
   test.each([
     ["append-only", "a"],
     ["immutable", "i"],
@@ -208,9 +207,7 @@ describe.runIf(isRoot)("a lock directory that keeps what is in it", () => {
     const host = createHost({ main: expired() });
     const directory = dirname(resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: host.stateDir }));
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    chownSync(directory, 0, 0);
-    // A file system without such attributes has no such directory.
-    if (!pin(directory, flag)) return;
+    pin(directory, flag);
     const before = host.tree();
     const says = new RegExp(`${what}.*(chattr -${flag}|lsattr)`);
     await expect(withOAuthRefreshLock(PROVIDER, PROFILE, unwanted(), host.as("main"))).rejects.toMatchObject({
