@@ -211,5 +211,9 @@ fn is_successor(received: &Credential, existing: &Credential, ledger: &Ledger) -
 }
 
 fn vanished(store: &Store) -> Error {
-    Error::at(Code::StoreVanished, store.path(), "the credential store was there and is gone; bring it back, or log in again")
+    Error::at(
+        Code::StoreVanished,
+        store.path(),
+        "the credential store was there and is gone; bring it back, or log in again",
+    )
 }

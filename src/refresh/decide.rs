@@ -255,7 +255,10 @@ impl Call {
             main.refuse_unwritable()?;
         }
         if Sealed::new(&owner.held).journaled_bytes() > MAX_CREDENTIAL_BYTES {
-            let message = format_args!("the stored credential is larger than {} KiB; see what has grown in it, or log in again", MAX_CREDENTIAL_BYTES >> 10);
+            let message = format_args!(
+                "the stored credential is larger than {} KiB; see what has grown in it, or log in again",
+                MAX_CREDENTIAL_BYTES >> 10
+            );
             return Err(Error::at(Code::StoreInvalid, store.path(), message));
         }
         Ok(())
