@@ -163,12 +163,7 @@ describe("a login that is stored wrong is not taken for none", () => {
   /** [what is wrong, the profile, the error's code, what it says] */
   const CASES = [
     ["no type", expired({ type: undefined }), "store_invalid", 'has no `type`; an OAuth login has "type": "oauth"'],
-    [
-      "another spelling of the type",
-      usable({ type: "OAuth" }),
-      "store_invalid",
-      "has a `type` that is not spelled",
-    ],
+    ["another spelling of the type", usable({ type: "OAuth" }), "store_invalid", "has a `type` that is not spelled"],
     ["a number behind the type", usable({ type: "oauth2" }), "store_invalid", "has a `type` that is not spelled"],
     ["no provider", usable({ provider: undefined }), "provider_mismatch", "has no `provider`"],
     [
