@@ -6,7 +6,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | the lock directory | that is a symbolic link, or no directory |
+//! | the lock directory | that is a symbolic link, or no directory; that is append-only or immutable, at its first use |
 //! | the lock directory, and every directory and link on the way to it | of a user who is neither ours nor root |
 //! | the same | that everyone may write to, unless it is sticky, as `/tmp` is, or a volume that nobody else is at |
 //!
