@@ -564,7 +564,7 @@ export type ErrorCode =
   | "refresh_backoff"
   /** The provider refuses this refresh token for good. It is not asked again until another one is stored. */
   | "grant_dead"
-  /** This refresh token was used before (was a backup restored?), and the one that came after it is in no store and no journal. */
+  /** This refresh token was used before (was a backup restored, or the same login stored again?), and the one that came after it is in no store and no journal. */
   | "refresh_token_spent"
   /** It is not known yet whether the provider has used the refresh token; it is asked again in `retryAfterMs` at the earliest. */
   | "refresh_uncertain"

@@ -183,7 +183,7 @@ const noRefreshToken = (path, login) =>
   );
 
 function spentGeneration(path, login, spent) {
-  const meaning = `The refresh token of ${login} was used before; a backup was put back, or a copy.`;
+  const meaning = `The refresh token of ${login} was used before: a backup was put back, or the same login stored again.`;
   if (spent === "replaced")
     return warning("spent_generation", path, meaning, "Nothing: the next call brings what came after it.");
   const lost = `${meaning} What came after it is in no store and no journal.`;

@@ -368,7 +368,7 @@ impl Call {
     }
 
     fn is_spent(&self, owner: &Owner) -> Error {
-        let message = "the stored refresh token was used before and its successor is nowhere to be found (was a backup restored?); log in again";
+        let message = "the stored refresh token was used before and its successor is nowhere to be found (was a backup restored, or the same login stored again?); log in again";
         Error::at(Code::RefreshTokenSpent, self.store_at(owner.place).path(), message)
     }
 
