@@ -66,7 +66,7 @@ onState("doctor", "what is in the way of refreshing, and what to do about it")
     if (!isWell) process.exitCode = FAILED;
   });
 
-command("storm", "a trial: many processes with one expired login, and a provider of its own")
+command("storm", "a trial: many processes, one expired login, a provider of its own")
   .option("--processes <n>", "how many processes", integer(1, 200), 20)
   .option("--latency <ms>", "milliseconds that the provider takes", integer(0, 60_000), 200)
   .option("--no-lock", "the same without this package")
