@@ -59,7 +59,9 @@ export type ClientAnswer =
 
 /**
  * Asks the provider for a new token, once, and does nothing else that can fail: how it fails decides what the next caller
- * may do (see {@link RefreshFailure}), so let the client's own error through.
+ * may do (see {@link RefreshFailure}), so let the client's own error through. After a failure that passes (the provider was not
+ * reached, or is busy, or its answer was lost on the way) it is called again, for as long as the caller waits, and behind the
+ * pause that all processes keep. A reason of its own not to ask it throws, with `refreshFailure: { class: "not_asked" }`.
  *
  * Don't forget the `return`: a function that asked the provider and gives `undefined` has thrown the new tokens away, and we
  * can't tell; the next caller sends the spent refresh token.
@@ -217,8 +219,8 @@ export interface RefreshResult {
 /**
  * Returns a usable credential for the profile, refreshing it at most once however many callers, processes and agents ask.
  *
- * The credential is on disk before anybody sees it. Errors that `refresh` throws arrive as they are;
- * ours are {@link OAuthRefreshLockError}s.
+ * The credential is on disk before anybody sees it. Errors that `refresh` throws arrive as they are, those that pass once the
+ * caller's patience is at its end; ours are {@link OAuthRefreshLockError}s.
  *
  * @param provider the provider's id, such as `openai-codex`; with `profileId` it is the key
  * @param profileId names the login in the stores, such as `openai-codex:default`
@@ -442,6 +444,14 @@ export function shouldMirrorRefreshedOAuthCredential(
 /** Whether an error, its message, its body or its `cause` says that the refresh token was used before. OpenClaw's phrases. */
 export function isRefreshTokenReusedError(error: unknown): boolean;
 
+/**
+ * What a failed call of a token endpoint means for its refresh token, for a host that asks the provider by itself: the class that
+ * a refresh function's error would get, and the pause that the provider asked for. Looks at typed causes, status, body and codes
+ * as docs/protocol.md has it; what can't be told is `uncertain`. An answer's body that nobody has read yet is read, from a copy.
+ * Never rejects.
+ */
+export function classifyRefreshFailure(error: unknown): Promise<RefreshFailure>;
+
 /** A provider call older than this is aborted: 120,000 ms. */
 export const OAUTH_REFRESH_CALL_TIMEOUT_MS: 120_000;
 
@@ -598,15 +608,20 @@ export interface LockHolder {
   state?: "idle" | "claimed" | "dispatched" | "received" | "committed";
 }
 
-/** How a provider call failed. Added as `refreshFailure` to the error that the refresh function threw. */
+/**
+ * How a provider call failed. Added as `refreshFailure` to the error that the refresh function threw; an error that comes with a
+ * `refreshFailure` whose `class` is one of these is taken at its word, and so is its `retryAfterMs`.
+ */
 export interface RefreshFailure {
   /**
+   * - `not_asked`: only a refresh function says so: the provider was not to be asked, for a reason that the error tells. Nobody
+   *   waits, this caller has its error at once, and the next one's function is called.
    * - `not_sent`: the provider was not reached. The next caller tries.
    * - `answered_unspent`: it answered and has not used the refresh token (429, 503, a refused client). Everyone waits a while.
    * - `answered_dead`: it refused the refresh token for good. Nobody asks again until another one is stored.
    * - `uncertain`: it may have used it. See {@link RefreshOptions.uncertain}.
    */
-  class: "not_sent" | "answered_unspent" | "answered_dead" | "uncertain";
+  class: "not_asked" | "not_sent" | "answered_unspent" | "answered_dead" | "uncertain";
   /**
    * With `answered_unspent`, if the provider asked for a pause: for how long everyone waits, in milliseconds; at least 1,000
    * and at most 3,600,000, whatever it asked for.

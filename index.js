@@ -17,6 +17,7 @@ module.exports = onThisEngine({
   isSafeToCopyOAuthIdentity: policy.isSafeToCopyOAuthIdentity,
   shouldMirrorRefreshedOAuthCredential: policy.shouldMirrorRefreshedOAuthCredential,
   isRefreshTokenReusedError: policy.isRefreshTokenReusedError,
+  classifyRefreshFailure: policy.classifyRefreshFailure,
   OAUTH_PRESETS,
   OAUTH_REFRESH_CALL_TIMEOUT_MS: policy.OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS: policy.OAUTH_REFRESH_LOCK_OPTIONS,

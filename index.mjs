@@ -11,6 +11,7 @@ export const {
   isSafeToCopyOAuthIdentity,
   shouldMirrorRefreshedOAuthCredential,
   isRefreshTokenReusedError,
+  classifyRefreshFailure,
   OAUTH_PRESETS,
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { holdLock, startAgent } from "./support/agents.mjs";
 import { refreshAs } from "./support/calls.mjs";
-import { answer, createHost, expired, HOUR, storeText, usable } from "./support/host.mjs";
+import { answer, createHost, expired, HOUR, IMPATIENT, storeText, usable } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
 import { answering, held, unwanted } from "./support/refresh-functions.mjs";
 import { rejection } from "./support/rejections.mjs";
@@ -197,7 +197,7 @@ describe("after a refresh that failed, what a peer got meanwhile is", () => {
     const [old, mains] = [expired(own), usable(peers)];
     const host = createHost({ main: expired(peers), sub: old });
     const { refresh, called, fail } = held();
-    const result = refreshAs(host, "sub", refresh);
+    const result = refreshAs(host, "sub", refresh, IMPATIENT);
     await called;
     host.seed("main", mains);
     const failure = Object.assign(new Error("the provider is out to lunch"), { status: 503 });

@@ -6,17 +6,17 @@ import { createServer } from "node:net";
 import tls from "node:tls";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { refreshAs } from "./support/calls.mjs";
-import { createHost, expired } from "./support/host.mjs";
+import { createHost, expired, MINUTE } from "./support/host.mjs";
 import { rejection, typedRejection } from "./support/rejections.mjs";
 import { at, http, json, says, startServer } from "./support/token-server.mjs";
 
-/** What a refresh that fails with this tells of it. */
+/** What a refresh that fails with this tells of it, beside the token that is still good: who has none waits for what passes. */
 async function failure(thrown, options) {
-  const host = createHost({ main: expired() });
+  const host = createHost({ main: expired({ expires: Date.now() + MINUTE }) });
   const refresh = async () => {
     throw typeof thrown === "function" ? await thrown() : thrown;
   };
-  return (await rejection(refreshAs(host, "main", refresh, options))).refreshFailure;
+  return (await refreshAs(host, "main", refresh, options)).refreshError.refreshFailure;
 }
 
 const error = (fields, message = "the request failed", cause) =>

@@ -6,7 +6,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "../index.mjs";
-import { createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
+import { createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
 import { answering } from "./support/refresh-functions.mjs";
 import { rejection } from "./support/rejections.mjs";
@@ -57,7 +57,7 @@ test("lock file, sidecar and journal have the fields that are documented", async
     for (const field of Object.keys(record)) found.add(field);
     return record;
   };
-  const call = (refresh) => withOAuthRefreshLock(PROVIDER, PROFILE, refresh, { stateDir, store });
+  const call = (refresh, options) => withOAuthRefreshLock(PROVIDER, PROFILE, refresh, { stateDir, store, ...options });
 
   const unavailable = answering();
   unavailable.mockImplementationOnce(() => {
@@ -70,7 +70,7 @@ test("lock file, sidecar and journal have the fields that are documented", async
     expect(look().state).toBe("dispatched");
     throw Object.assign(new Error("later"), { status: 503, headers: { "retry-after": "0" } });
   });
-  await rejection(call(unavailable));
+  await rejection(call(unavailable, IMPATIENT));
   expect(look().failures[0].verdict).toBe("unspent");
   // And an answer that its store can't take.
   store.compareAndSwap.mockRejectedValueOnce(new Error("full"));

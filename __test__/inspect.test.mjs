@@ -10,7 +10,7 @@ import {
 } from "oauth-refresh-lock";
 import { expect, test } from "vitest";
 import { startAgent } from "./support/agents.mjs";
-import { answer, createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
+import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
 import { rejection } from "./support/rejections.mjs";
 
@@ -68,7 +68,7 @@ test("a key shows who holds it, how far it is and who waits, and tells no secret
 test("a dead grant and a pause are told", async () => {
   const host = createHost({ main: expired() });
   const fail = (error) =>
-    rejection(withOAuthRefreshLock(PROVIDER, PROFILE, () => Promise.reject(error), host.as("main")));
+    rejection(withOAuthRefreshLock(PROVIDER, PROFILE, () => Promise.reject(error), host.as("main", IMPATIENT)));
   await fail(Object.assign(new Error("slow down"), { status: 429, retryAfterMs: 60_000 }));
   const [paused] = await lookAt(host);
   expect(paused.failures).toMatchObject([{ outcome: "answered_unspent", pid: process.pid }]);

@@ -99,13 +99,13 @@ describe("an error of the refresh function", () => {
   ])("arrives as it is: %s", async (_, failing) => {
     const old = expired();
     const host = createHost({ main: old });
-    const error = Object.freeze(Object.assign(new TypeError("no network"), { code: "ENOTFOUND" }));
+    const error = Object.freeze(Object.assign(new TypeError("a defect"), { code: "EDEFECT" }));
     const refresh = vi.fn(failing(error));
     const log = listen();
     expect(await rejection(refreshAs(host, "main", refresh))).toBe(error);
     expect(refresh).toHaveBeenCalledTimes(1);
     expect(log.types()).toEqual(["acquired", "dispatched", "failed"]);
-    expect(log.matching({ type: "failed" })[0].code).toBe("ENOTFOUND");
+    expect(log.matching({ type: "failed" })[0].code).toBe("EDEFECT");
     expect(host.store("main")).toBe(storeText(old));
     expect((await refreshAs(host, "main", answering())).outcome).toBe("refreshed");
   });

@@ -4,7 +4,7 @@
  */
 import { describe, expect, test } from "vitest";
 import { refreshAs } from "./support/calls.mjs";
-import { answer, createHost, expired, HOUR, MINUTE, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
+import { answer, createHost, expired, HOUR, IMPATIENT, MINUTE, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
 import { unwanted } from "./support/refresh-functions.mjs";
 import { rejection, typedRejection } from "./support/rejections.mjs";
 import { token, toldBy } from "./support/secrets.mjs";
@@ -237,7 +237,7 @@ describe("is the provider's refusal, as if it had been thrown:", () => {
     const host = createHost({ main: expired() });
     const result = () => new Response("Slow down", { status: 429, headers: { "retry-after": "7" } });
     const error = await typedRejection(
-      refreshAs(host, "main", async () => result()),
+      refreshAs(host, "main", async () => result(), IMPATIENT),
       "provider_refused",
     );
     expect(error).toMatchObject({ status: 429, retryAfterMs: 7000 });
@@ -248,7 +248,7 @@ describe("is the provider's refusal, as if it had been thrown:", () => {
     const host = createHost({ main: expired() });
     const result = () => new Response("<html>Bad Gateway</html>", { status: 502 });
     const error = await typedRejection(
-      refreshAs(host, "main", async () => result()),
+      refreshAs(host, "main", async () => result(), IMPATIENT),
       "provider_refused",
     );
     expect(error).toMatchObject({ status: 502, refreshFailure: { class: "uncertain" } });
@@ -277,7 +277,7 @@ test("an answer that is cut off while its body is read is uncertain", async () =
     cause: Object.assign(new Error("other side closed"), { code: "UND_ERR_SOCKET" }),
   });
   const body = new ReadableStream({ pull: (controller) => controller.error(cut) });
-  const error = await rejection(refreshAs(host, "main", async () => new Response(body)));
+  const error = await rejection(refreshAs(host, "main", async () => new Response(body), IMPATIENT));
   expect(error).toBe(cut);
   expect(error.refreshFailure.class).toBe("uncertain");
 });

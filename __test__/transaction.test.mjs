@@ -11,7 +11,18 @@ import { createRefresh } from "../storm/refresh.mjs";
 import { startAgent } from "./support/agents.mjs";
 import { stopClock } from "./support/clock.mjs";
 import { deferred } from "./support/events.mjs";
-import { answer, createHost, expired, HOUR, MINUTE, PROFILE, PROVIDER, storeText, usable } from "./support/host.mjs";
+import {
+  answer,
+  createHost,
+  expired,
+  HOUR,
+  IMPATIENT,
+  MINUTE,
+  PROFILE,
+  PROVIDER,
+  storeText,
+  usable,
+} from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
 import { answering, held, unwanted } from "./support/refresh-functions.mjs";
 import { rejection, typedRejection } from "./support/rejections.mjs";
@@ -67,11 +78,12 @@ describe("a provider that was not reached", () => {
       async () => fetch(`https://127.0.0.1:${new URL(server.issuer).port}/token`, { method: "POST" }),
     ],
   ])("(%s) leaves everything as it was, and the first call once online succeeds", async (_what, ask) => {
-    const stored = await granted();
+    // Who has no good token waits until it is reached.
+    const stored = await granted({ expires: Date.now() + MINUTE });
     const host = createHost({ main: stored, agent: stored });
     const before = [host.store("main"), host.store("agent")];
     for (let attempt = 0; attempt < 3; attempt++) {
-      const error = await rejection(call(host, "agent", ask));
+      const { refreshError: error } = await call(host, "agent", ask);
       expect(error).toBeInstanceOf(TypeError);
       expect(error.refreshFailure).toEqual({ class: "not_sent" });
       expect([host.store("main"), host.store("agent")]).toEqual(before);
@@ -99,8 +111,8 @@ describe("a provider that asks for a pause", () => {
 
   test("of a length that a caller can wait for serves everyone who waited, with one more call", async () => {
     const host = createHost({ main: expired(), agent: expired() });
-    await rejection(call(host, "main", failing({ status: 429, headers: { "retry-after": "0" } })));
-    await rejection(call(host, "main", failing({ status: 503, retryAfterMs: 300 })));
+    await rejection(call(host, "main", failing({ status: 429, headers: { "retry-after": "0" } }), IMPATIENT));
+    await rejection(call(host, "main", failing({ status: 503, retryAfterMs: 300 }), IMPATIENT));
     const refresh = answering();
     const results = await Promise.all(Array.from({ length: 5 }, () => call(host, "main", refresh)));
     expect(refresh).toHaveBeenCalledTimes(1);
@@ -116,7 +128,7 @@ describe("a provider that asks for a pause", () => {
 
   test("frees a caller that gives up meanwhile", async () => {
     const host = createHost({ main: expired() });
-    await rejection(call(host, "main", failing({ status: 429, retryAfterMs: 60_000 })));
+    await rejection(call(host, "main", failing({ status: 429, retryAfterMs: 60_000 }), IMPATIENT));
     const controller = new AbortController();
     const log = listen();
     const waiting = call(host, "main", unwanted(), { signal: controller.signal });
@@ -192,7 +204,7 @@ describe("a call whose outcome nobody knows", () => {
 
   test("is asked again, and that succeeds if the provider had not rotated", async () => {
     const host = createHost({ main: await granted() });
-    await rejection(call(host, "main", reset()));
+    await rejection(call(host, "main", reset(), IMPATIENT));
     expect((await call(host, "main", refreshAtServer)).outcome).toBe("refreshed");
     expect((await call(host, "main", unwanted())).outcome).toBe("fresh");
     expect(server.stats()).toMatchObject({ refreshCalls: 1, reuseErrors: 0 });
@@ -205,7 +217,7 @@ describe("a call whose outcome nobody knows", () => {
       await refreshAtServer(...given);
       throw Object.assign(new Error("socket hang up"), { code: "ECONNRESET" });
     };
-    await rejection(call(host, "main", lost));
+    await rejection(call(host, "main", lost, IMPATIENT));
     const error = await rejection(call(host, "main", refreshAtServer));
     expect(error).toMatchObject({ error: "invalid_grant", refreshFailure: { class: "answered_dead" } });
     for (let attempt = 0; attempt < 3; attempt++) {
@@ -217,7 +229,10 @@ describe("a call whose outcome nobody knows", () => {
 
   test("is asked again as often as it takes, each time later, by whoever has the patience", async () => {
     const host = createHost({ main: expired() });
-    for (let attempt = 0; attempt < 3; attempt++) await rejection(call(host, "main", reset()));
+    const failed = reset();
+    // The first one waits a second and asks twice, the next waits two.
+    for (let caller = 0; caller < 2; caller++) await rejection(call(host, "main", failed, { timeoutMs: 3_000 }));
+    expect(failed).toHaveBeenCalledTimes(3);
     const refresh = unwanted();
     const error = await typedRejection(call(host, "main", refresh, { timeoutMs: 3_000 }), "refresh_uncertain");
     expect(error.message).toContain("asked 3 times so far); the login is kept");
@@ -227,7 +242,7 @@ describe("a call whose outcome nobody knows", () => {
 
   test('is not asked again at all with uncertain: "fail"', async () => {
     const host = createHost({ main: expired() });
-    await rejection(call(host, "main", reset()));
+    await rejection(call(host, "main", reset(), IMPATIENT));
     const refresh = unwanted();
     await typedRejection(call(host, "main", refresh, { uncertain: "fail" }), "refresh_uncertain");
     expect(refresh).not.toHaveBeenCalled();
@@ -237,7 +252,7 @@ describe("a call whose outcome nobody knows", () => {
   test("is over when a store holds something newer", async () => {
     const stale = expired();
     const host = createHost({ main: stale, agent: stale });
-    await rejection(call(host, "agent", reset()));
+    await rejection(call(host, "agent", reset(), IMPATIENT));
     const newer = usable();
     host.seed("main", newer);
     expect(await call(host, "agent", unwanted())).toMatchObject({ outcome: "adopted", credential: newer });
@@ -616,11 +631,12 @@ describe("an error of the refresh function is classified", () => {
     ["nothing known", new Error("whatever"), "uncertain"],
     ["a frozen error", Object.freeze(new Error("whatever")), undefined],
   ])("%s", async (_what, error, expected) => {
-    const host = createHost({ main: expired() });
+    // Who has no good token waits for what passes.
+    const host = createHost({ main: expired({ expires: Date.now() + MINUTE }) });
     const refresh = vi.fn(async () => {
       throw error;
     });
-    expect(await rejection(call(host, "main", refresh))).toBe(error);
+    expect((await call(host, "main", refresh)).refreshError).toBe(error);
     expect(error.refreshFailure?.class).toBe(expected);
   });
 
@@ -630,7 +646,8 @@ describe("an error of the refresh function is classified", () => {
     onTestFinished(() => void hangsUp.close());
     const { port } = hangsUp.address();
     const host = createHost({ main: expired() });
-    const error = await rejection(call(host, "main", () => fetch(`http://127.0.0.1:${port}`, { method: "POST" })));
+    const ask = () => fetch(`http://127.0.0.1:${port}`, { method: "POST" });
+    const error = await rejection(call(host, "main", ask, IMPATIENT));
     expect(error.refreshFailure.class).toBe("uncertain");
   });
 });

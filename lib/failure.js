@@ -1,17 +1,16 @@
 const { phrases } = require("../failures.json");
 const { attemptsOf, connectionOf } = require("./connection.js");
-const { OAuthRefreshLockError } = require("./errors.js");
 const { bodiesOf, causes, evidenceOf } = require("./evidence.js");
 const { native } = require("./native.js");
 
 /**
  * @typedef {object} RefreshFailure how a provider call failed; the class decides what the next caller may do
- * @property {"not_sent" | "answered_unspent" | "answered_dead" | "uncertain"} class
+ * @property {"not_asked" | "not_sent" | "answered_unspent" | "answered_dead" | "uncertain"} class
  * @property {number} [retryAfterMs] for how long everyone waits because the provider asked for it
  */
 
-/** The classes, the one first that leaves least in doubt. */
-const CLASSES = ["not_sent", "answered_unspent", "answered_dead", "uncertain"];
+/** The classes, the one first that leaves least in doubt. Only a host says that it has not asked. */
+const CLASSES = ["not_asked", "not_sent", "answered_unspent", "answered_dead", "uncertain"];
 /** How far errors within an error are followed, and how many of them. */
 const MAX_DEPTH = 3;
 const MAX_ATTEMPTS = 16;
@@ -29,8 +28,8 @@ async function classify(error, own) {
 }
 
 /**
- * The same, and whether somebody answered, be it a gateway: then everyone waits before it is asked again; and whether it may work
- * in a moment, without anybody's help.
+ * The same, and whether somebody answered, be it a gateway: then everyone waits before it is asked again; whether it may work in
+ * a moment, without anybody's help; and whether that is the network's or the provider's doing, not a defect of the function's.
  */
 async function lookAt(error, own) {
   const theirs = askHost(error, own);
@@ -43,7 +42,9 @@ async function lookAt(error, own) {
   }
   const failure = { class: theirs ?? ours.class };
   if (failure.class !== "answered_dead" && ours.pauseMs != null) failure.retryAfterMs = ours.pauseMs;
-  return { failure, isAnswer: ours.isAnswer ?? false, passes: ours.passes ?? true };
+  // What others call unspent passes, unless we know better.
+  const passes = ours.class === "answered_unspent" ? ours.passes : true;
+  return { failure, isAnswer: ours.isAnswer ?? false, passes, isWeather: ours.isWeather ?? false };
 }
 
 /** The host's word, if it has one. Whatever else comes of asking it, be it a promise, leaves the word to us. */
@@ -58,24 +59,32 @@ function askHost(error, own) {
   }
 }
 
+/** What an error is marked with: by the host itself, or by a call of ours that was made inside a refresh function. */
+function markOf(chain) {
+  const marks = chain.map((one) => one.refreshFailure);
+  const mark = marks.find((failure) => CLASSES.includes(failure?.class));
+  if (!mark) return undefined;
+  const { class: failureClass, retryAfterMs: asked } = mark;
+  return { class: failureClass, ...(typeof asked === "number" && asked >= 0 && { retryAfterMs: asked }) };
+}
+
 /** The class, and the pause that the provider asked for. */
 async function findingOf(error, depth = 0) {
   const chain = causes(error);
-  // A call of ours, made inside a refresh function.
-  const known = chain.find((one) => one instanceof OAuthRefreshLockError && one.refreshFailure)?.refreshFailure;
-  if (known) {
-    const isAnswer = chain.some((one) => one.status !== undefined);
-    return { class: known.class, pauseMs: known.retryAfterMs, isAnswer };
-  }
+  const mark = markOf(chain);
   const evidence = await evidenceOf(error);
   // The innermost one is nearest to the wire.
   const connections = chain.map((one, at) => connectionOf(one, chain[at - 1]));
   const connection = connections.findLast((found) => found !== undefined);
-  const finding = native().classifyFailure({
+  const found = native().classifyFailure({
     ...evidence,
+    retryAfterMs: mark?.retryAfterMs ?? evidence.retryAfterMs,
     neverConnected: connection === "not_sent",
     connectionLost: connection === "uncertain",
   });
+  const isWeather = (evidence.status ?? evidence.toldStatus ?? connection) !== undefined;
+  const finding = { ...found, isWeather };
+  if (mark) return { ...finding, class: mark.class, passes: found.class !== "answered_unspent" || found.passes };
   if (finding.class !== "uncertain" || evidence.status !== undefined || depth === MAX_DEPTH) return finding;
   const attempts = chain.map((one) => attemptsOf(one)).find((found) => found !== undefined) ?? [];
   // Who has tried that often has not asked once.

@@ -8,7 +8,7 @@ const {
   surroundings,
   text,
 } = require("./arguments.js");
-const { isRefreshTokenReusedError } = require("./failure.js");
+const { classify, isRefreshTokenReusedError } = require("./failure.js");
 const { native } = require("./native.js");
 
 function resolveOAuthRefreshLockPath(provider, profileId, options) {
@@ -36,9 +36,15 @@ function json(name, value) {
   }
 }
 
+/** What a failed call means, for a host that asks the provider by itself. */
+function classifyRefreshFailure(error) {
+  return classify(error);
+}
+
 module.exports = {
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,
+  classifyRefreshFailure,
   isRefreshTokenReusedError,
   isSafeToCopyOAuthIdentity,
   resolveOAuthRefreshLockPath,

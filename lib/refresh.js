@@ -373,8 +373,9 @@ class RefreshTurn {
       fields = await this.#dispatch(credential);
     } catch (error) {
       await this.#holdAgain();
-      const instead = await this.#failed(error);
-      return { kind: "failed", ...instead, error };
+      const failed = await this.#failed(error);
+      this.#dispatchedAt = undefined;
+      return { kind: "failed", ...failed, error };
     }
     await this.#holdAgain();
     return fields === undefined ? this.#abandon() : this.#saved(await this.#call.settle(fields));
@@ -387,7 +388,12 @@ class RefreshTurn {
     const done = await this.#saved(await this.#call.exchange(this.#ask.at, this.#ask.callTimeoutMs));
     this.#dispatchedAt = undefined;
     const { failure } = done;
-    return failure ? { ...done, error: providerError(failure), isTransient: failure.isTransient } : done;
+    if (!failure) return done;
+    const { class: failureClass, isTransient, status } = failure;
+    const mayRepeat = failureClass === "uncertain" && this.#ask.uncertain !== "fail";
+    // What the provider asked for is on record, for everyone.
+    const isOnRecord = failureClass !== "not_sent" || status != null;
+    return { ...done, error: providerError(failure), isTransient: isTransient || mayRepeat, isOnRecord };
   }
 
   /**
@@ -408,20 +414,15 @@ class RefreshTurn {
     }
   }
 
-  /** Asks again, in our own time: a refresh function has its own ways, a token endpoint has ours. */
-  async #tryLater({ error, isTransient }) {
-    const { class: failureClass } = error.refreshFailure ?? {};
+  /** Asks again, within the caller's patience: after the pause that is on record for everyone, or one of our own. */
+  async #tryLater({ error, isTransient, isOnRecord }) {
     // Another account's token is no weather.
-    const isWeather = failureClass === "uncertain" && error.code !== "identity_mismatch";
-    const mayRepeat = this.#ask.at && isWeather && this.#ask.uncertain !== "fail";
-    const isInTime = (isTransient || mayRepeat) && !this.#caller.gone;
+    const isInTime = isTransient && error.code !== "identity_mismatch" && !this.#caller.gone;
     // Who has a token that is still good waits for no better weather.
     if (!isInTime || (await this.#serveUnexpired(error))) throw error;
     this.#failure = error;
     const pause = Math.min(FIRST_RETRY_MS * 2 ** this.#retries, LAST_RETRY_MS) * (0.5 + Math.random());
     this.#retries += 1;
-    // What the provider asked for is on record, for everyone.
-    const isOnRecord = failureClass !== "not_sent" || error.status !== undefined;
     return this.#pause({ kind: "retry", waitMs: isOnRecord ? 0 : pause });
   }
 
@@ -491,10 +492,13 @@ class RefreshTurn {
 
   /** Puts a failed call on record, tells the error what it is, and looks what there is instead. */
   async #failed(error) {
-    const { failure, isAnswer, passes } = await lookAt(error, this.#ask.classify);
+    const { failure, isAnswer, passes, isWeather } = await lookAt(error, this.#ask.classify);
+    const { class: failureClass, retryAfterMs } = failure;
+    // To the core it is one whether the provider could not be asked or was not to be.
+    const onRecord = failureClass === "not_asked" ? "not_sent" : failureClass;
     let instead;
     try {
-      instead = unwrap(await this.#call.fail(failure.class, isAnswer, passes, failure.retryAfterMs));
+      instead = unwrap(await this.#call.fail(onRecord, isAnswer, passes, retryAfterMs));
     } catch {
       // The refresh function's own error says more.
     }
@@ -504,7 +508,13 @@ class RefreshTurn {
     } catch {
       // A frozen error passes through as it is.
     }
-    return instead?.kind === "dead" ? undefined : instead;
+    if (instead && instead.kind !== "dead") return instead;
+    const mayPass = {
+      not_sent: true,
+      answered_unspent: passes,
+      uncertain: isWeather && this.#ask.uncertain !== "fail",
+    };
+    return { isTransient: mayPass[failureClass] ?? false, isOnRecord: isAnswer || failureClass !== "not_sent" };
   }
 
   async #fail(error) {

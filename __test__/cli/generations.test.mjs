@@ -3,7 +3,7 @@ import { rmSync } from "node:fs";
 import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, test } from "vitest";
 import { startAgent } from "../support/agents.mjs";
-import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "../support/host.mjs";
+import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER, usable } from "../support/host.mjs";
 import { memoryStore } from "../support/host-stores.mjs";
 import { rejection } from "../support/rejections.mjs";
 import { cliJson } from "./cli.mjs";
@@ -26,7 +26,7 @@ const refresh = (host, agent, options) =>
   });
 const fail = (host, fields, options) => {
   const failing = () => Promise.reject(Object.assign(new Error("failed"), fields));
-  return rejection(withOAuthRefreshLock(PROVIDER, PROFILE, failing, { ...host.as("main"), ...options }));
+  return rejection(withOAuthRefreshLock(PROVIDER, PROFILE, failing, { ...host.as("main", IMPATIENT), ...options }));
 };
 
 test("a backup that was put back: nothing is left of what came after it, and refreshing fails as told", async () => {

@@ -162,7 +162,9 @@ test("a run in which everything happens tells no token", async () => {
   const failWith = (error) => () => {
     throw error;
   };
-  await call("one", failWith(Object.assign(new Error("slow down"), { status: 429, retryAfterMs: 60_000 })));
+  await call("one", failWith(Object.assign(new Error("slow down"), { status: 429, retryAfterMs: 60_000 })), {
+    timeoutMs: 1000,
+  });
   await call("two", fields(), { timeoutMs: 1000 });
   await newLogin();
   await call("one", failWith("no error"));

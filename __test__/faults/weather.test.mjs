@@ -77,14 +77,12 @@ async function weatherTest({ weather, seconds, processes, callers, how }) {
     );
     const settled = await Promise.all(asked);
     const failures = settled.filter(({ error }) => error);
-    // A token endpoint is asked again for whoever has the patience; a refresh function's error is its caller's.
-    if (how === "endpoint") expect(failures).toEqual([]);
-    for (const { error } of failures) expect(JSON.stringify(error)).not.toMatch(/log in/i);
+    // The provider is asked again for whoever has the patience.
+    expect(failures).toEqual([]);
     const { failed, revoked } = gateway.stats();
     expect(revoked).toBe(false);
     expect(failed).toBeGreaterThan(0);
     expect(failed).toBeLessThanOrEqual(allowed(seconds));
-    expect(failures.length).toBeLessThanOrEqual(failed);
     const after = await ask(fleet[0], "main");
     expect(after.error).toBeUndefined();
     expect(gateway.stats().calls).toBe(failed + 1);

@@ -22,6 +22,9 @@ export const STORE_FILE = "auth-profiles.json";
 export const MINUTE = 60_000;
 export const HOUR = 60 * MINUTE;
 
+/** No longer than the shortest pause that all processes keep: such a caller is told at once why its refresh failed. */
+export const IMPATIENT = { timeoutMs: 1_000 };
+
 /** A larger file is told by its size. */
 const MAX_SHOWN_BYTES = 1 << 20;
 

@@ -139,7 +139,7 @@ try {
   exactly<string | undefined>()(error.oauthError);
   exactly<number | undefined>()(error.retryAfterMs);
   exactly<RefreshFailure | undefined>()(error.refreshFailure);
-  exactly<"not_sent" | "answered_unspent" | "answered_dead" | "uncertain" | undefined>()(error.refreshFailure?.class);
+  exactly<RefreshFailure["class"] | undefined>()(error.refreshFailure?.class);
   const codes = [
     "provider_unreachable",
     "provider_refused",
