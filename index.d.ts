@@ -96,6 +96,16 @@ export interface LockOptions {
   trustedVolume?: string;
 }
 
+/** What {@link CredentialStore.load} tells while another program, which does not know our lock, is refreshing the login. */
+export interface ClaimedCredential {
+  claimed: true;
+  /** What is stored meanwhile: served if it is still good. */
+  credential?: OAuthCredential | null | undefined;
+}
+
+/** What {@link CredentialStore.load} tells of a profile. */
+export type StoredProfile = OAuthCredential | { type: string } | ClaimedCredential | null | undefined;
+
 /**
  * Where a host keeps credentials, if that is not OpenClaw's `auth-profiles.json`; see docs/stores.md. Its functions are
  * called on this thread, for as long as the refresh goes on; `load` and `compareAndSwap` have 30 s each.
@@ -111,16 +121,17 @@ export interface CredentialStore {
    */
   name: string;
   /**
-   * What the store holds for the profile now, the whole credential; `null` or `undefined`: nothing.
+   * What the store holds for the profile now, the whole credential; `null` or `undefined`: nothing. An object of another `type`
+   * is no login (`{ type: "api_key" }` is enough), and is left alone. {@link ClaimedCredential}: another program is refreshing it.
    *
    * A store that is in use for a moment throws an error with `busy: true` or the `code` `"store_busy"`, `EBUSY`, `EAGAIN`,
    * `ELOCKED` or SQLite's (`SQLITE_BUSY`, `SQLITE_LOCKED`, or Node's `errcode` 5 and 6), as `compareAndSwap` and `hold` may: it
    * is called again after short pauses, for as long as the caller waits, and for 30 s to save what the provider answered.
    */
-  load(profileId: string): Promise<OAuthCredential | null | undefined> | OAuthCredential | null | undefined;
+  load(profileId: string): Promise<StoredProfile> | StoredProfile;
   /**
    * In one step, which no other writer comes between: if the store still holds what equals `expected` (`null`: nothing), puts
-   * `next` in its place, durably, and returns `true`; else changes nothing and returns `false`. What `load` gives then has the
+   * `next` in its place, durably (see {@link CredentialStore.durable}), and returns `true`; else changes nothing and returns `false`. What `load` gives then has the
    * same `type`, `provider`, `access`, `refresh` and `expires` (give or take a second), and no other account's identity fields;
    * other fields the store may drop, change or add.
    */
@@ -137,6 +148,11 @@ export interface CredentialStore {
    * @param context.signal aborts when the caller no longer waits; a lock that comes later is let go of at once
    */
   hold?(profileId: string, context: { signal: AbortSignal }): Promise<() => unknown> | (() => unknown);
+  /**
+   * `false`: what `compareAndSwap` has put there may be lost in a power cut. The journal then keeps it until the next refresh, or
+   * until a call finds a logout, and brings it back should the store hold again what was spent for it. Default `true`.
+   */
+  durable?: boolean;
 }
 
 /** Where the credentials of a refresh are, which of them count as expired, and how long things may take. */
@@ -556,7 +572,7 @@ export type ErrorCode =
   | "provider_mismatch"
   /** A store could not be read: it is another user's, closed to this one, or no file. Of a host's: `load` threw (`cause`) or did not return within 30 s. */
   | "store_unreadable"
-  /** A host's store, or its owner's lock, was in use for as long as the caller waited; or `hold` failed (`cause`). */
+  /** A host's store, or its owner's lock, was in use for as long as the caller waited, or claimed by another program; or `hold` failed (`cause`). */
   | "store_busy"
   /** A store is torn, no JSON (or not in UTF-8), or not of the known shape; or the credential in it is larger than 40 KiB, or was meant for a login and is none. */
   | "store_invalid"

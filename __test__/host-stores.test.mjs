@@ -230,6 +230,7 @@ describe("arguments", () => {
     ["a name with a lone surrogate", { store: { ...store(), name: "\ud800" } }],
     ["no load", { store: { ...store(), load: undefined } }],
     ["a compareAndSwap that is none", { store: { ...store(), compareAndSwap: {} } }],
+    ["a durable that is no boolean", { store: { ...store(), durable: "no" } }],
     ["a mainStore that is none", { store: store(), mainStore: { name: "main" } }],
   ])("%s are refused, and nothing is done", async (_, options) => {
     const host = createHost();
@@ -256,8 +257,9 @@ describe("arguments", () => {
       );
     const own = memoryStore("n".repeat(128), expired());
     const hold = async () => () => {};
-    const members = ["name", "load", "compareAndSwap", "hold"];
-    const only = (store) => Object.fromEntries(members.map((member) => [member, { ...store, hold }[member]]));
+    const members = ["name", "load", "compareAndSwap", "hold", "durable"];
+    const only = (store) =>
+      Object.fromEntries(members.map((member) => [member, { ...store, hold, durable: true }[member]]));
     const options = watched("options", {
       store: watched("store", only(own)),
       mainStore: watched("main", only(memoryStore("main"))),

@@ -9,7 +9,7 @@ use oauth_refresh_lock::identity;
 use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::key::{Key, lock_base};
 use oauth_refresh_lock::lock::{self, Target};
-use oauth_refresh_lock::refresh::{Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Served, Uncertain};
+use oauth_refresh_lock::refresh::{Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Served, Uncertain, Waits};
 use oauth_refresh_lock::store::FileStore;
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
@@ -69,6 +69,7 @@ impl World {
             last_seen: Mutex::default(),
             serve_unexpired: true,
             uncertain: Uncertain::Probe,
+            waits: Waits::default(),
             clock: Arc::new(SystemClock),
         }
     }

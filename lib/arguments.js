@@ -38,7 +38,7 @@ const REFRESH_OPTIONS = [
   "classify",
 ];
 const STORE_FUNCTIONS = ["load", "compareAndSwap", "hold"];
-const STORE_MEMBERS = ["name", ...STORE_FUNCTIONS];
+const STORE_MEMBERS = ["name", ...STORE_FUNCTIONS, "durable"];
 
 function invalid(what) {
   return new OAuthRefreshLockError("invalid_argument", what);
@@ -154,12 +154,13 @@ const MAX_STORE_NAME_LENGTH = 128;
  * @property {(profileId: string) => unknown} load
  * @property {(profileId: string, expected: object | null, next: object) => unknown} compareAndSwap
  * @property {(profileId: string, context: { signal: AbortSignal }) => unknown} [hold]
+ * @property {boolean} durable
  */
 function hostStore(name, value) {
   if (value === undefined) return undefined;
   // It may have members of its own, which its functions use.
   refuseUnknown(name, object(name, value), STORE_MEMBERS, { isOpen: true, functions: STORE_FUNCTIONS });
-  const { name: given, load, compareAndSwap, hold } = value;
+  const { name: given, load, compareAndSwap, hold, durable } = value;
   if (id(`${name}.name`, given).length > MAX_STORE_NAME_LENGTH) {
     throw invalid(`${name}.name must have at most ${MAX_STORE_NAME_LENGTH} characters`);
   }
@@ -170,6 +171,7 @@ function hostStore(name, value) {
     load: callback(`${name}.load`, load).bind(value),
     compareAndSwap: callback(`${name}.compareAndSwap`, compareAndSwap).bind(value),
     hold: hold === undefined ? undefined : callback(`${name}.hold`, hold).bind(value),
+    durable: flag(`${name}.durable`, durable, true),
   };
 }
 

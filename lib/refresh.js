@@ -21,6 +21,8 @@ const LAST_RETRY_MS = 10_000;
 const PAUSE_JITTER = 0.1;
 /** A call that is overdue by more than this has had no chance to hear its answer: the event loop stood still. It gets this. */
 const OVERDUE_MS = 500;
+/** What a decision to come again later goes by. */
+const PAUSES = ["backoff", "claimed", "later"];
 /** How long a caller whose time is up waits for what the stores hold. */
 const LAST_LOOK_MS = 500;
 /** How long a caller waits for others if the stored token has not expired: for them to refresh it, and no longer. */
@@ -164,9 +166,9 @@ class RefreshTurn {
       for (;;) {
         this.#dispatchedAt = undefined;
         const lock = await this.#acquire();
-        const decision = lock && (await this.#decide(lock));
+        const decision = lock && ((await this.#lookAgain(lock)) ?? (await this.#decide(lock)));
         if (!decision) return undefined;
-        if (decision.kind === "backoff" || decision.kind === "later") return await this.#pause(decision);
+        if (PAUSES.includes(decision.kind)) return await this.#pause(decision);
         const done = await this.#carryOut(decision);
         this.#mayBeAsking(false);
         // Before its caller goes on, who may end the process.
@@ -247,13 +249,16 @@ class RefreshTurn {
   }
 
   /** Takes what the leader got, through the same checks as a peer's. */
-  async follow({ subject, spelled }) {
+  async follow({ subject, spelled, shared }) {
     const { provider, profileId, mainStore } = this.#subject;
     // A host may give several keys one lock path.
     if (subject.provider !== provider || subject.profileId !== profileId) return false;
     await this.#looked;
     // Agents under different mains are none of each other's peers: they may be different people's.
-    if (!this.#caller.gone) await this.#look(subject.mainStore === mainStore ? spelled : undefined);
+    if (this.#caller.gone) return true;
+    for (const host of this.#ask.hosts) host.shared = shared;
+    await this.#look(subject.mainStore === mainStore ? spelled : undefined);
+    for (const host of this.#ask.hosts) host.shared = undefined;
     return this.#caller.gone;
   }
 
@@ -314,6 +319,11 @@ class RefreshTurn {
     } catch (error) {
       await this.#fail(error);
     }
+  }
+
+  /** Whether a peer has refreshed while we waited is told before a host's store is asked, its owner's lock or a place taken. */
+  async #lookAgain(lock) {
+    return this.#ask.hosts.length > 0 ? unwrap(await this.#call.lookAgain(lock)) : undefined;
   }
 
   /** Decides under the key's lock. Who sends the same refresh token under another name is waited for. */
@@ -428,14 +438,15 @@ class RefreshTurn {
 
   /**
    * Waits, out of line, for the end of the pause that the provider asked for, or for an owner that nobody can stand in
-   * line behind; then stands in line again. A caller with less patience is told why at once.
+   * line behind, or another program; then stands in line again. A caller with less patience is told why at once.
    */
   async #pause({ kind, waitMs: ms, refreshError }) {
     const { patienceMs } = this.#caller;
     const isTooLong = !this.#ask.patient || ms >= patienceMs;
     if (isTooLong && this.#failure) throw this.#failure;
     if (kind === "later" && !this.#ask.patient) throw await lockTimeout(this.#subject.lockPath);
-    const backOff = kind === "backoff" ? told(refreshError, { retryAfterMs: Math.ceil(ms) }) : undefined;
+    const retryAfterMs = kind === "backoff" ? Math.ceil(ms) : undefined;
+    const backOff = refreshError && told(refreshError, retryAfterMs);
     if (backOff && isTooLong) throw backOff;
     this.#pausing = backOff;
     const timer = setTimeout(
@@ -539,13 +550,13 @@ class RefreshTurn {
     if (refreshError) result.refreshError = refreshError instanceof Error ? refreshError : told(refreshError);
     this.#caller.resolve(result);
     // Nobody is to take a token for fresh that could not be refreshed.
-    return refreshError ? undefined : { subject: this.#subject, spelled };
+    return refreshError ? undefined : { subject: this.#subject, spelled, shared: new Map() };
   }
 }
 
 /** An error that the native side has put into words. */
-function told({ code, message, retryAfterMs }, details = {}) {
-  return new OAuthRefreshLockError(code, message, { retryAfterMs: retryAfterMs ?? undefined, ...details });
+function told({ code, message, path }, retryAfterMs) {
+  return new OAuthRefreshLockError(code, message, { path: path ?? undefined, retryAfterMs });
 }
 
 function callTimeout(ms) {

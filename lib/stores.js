@@ -32,10 +32,15 @@ class HostStore {
   #release;
 
   /** @param {import("./arguments.js").HostStore} store */
-  constructor({ name, load, compareAndSwap, hold }) {
+  constructor({ name, load, compareAndSwap, hold, durable }) {
     this.name = name;
     this.#functions = { load, compareAndSwap, hold, questions: new Set(), isSaving: false };
-    this.native = toNative(name, this.#functions, this.#answers);
+    this.native = toNative(name, durable, this.#functions, this.#answers);
+  }
+
+  /** What stores have loaded since a peer refreshed, by their names; for those who have waited for it, and only while they look. */
+  set shared(shared) {
+    this.#functions.shared = shared;
   }
 
   /** The caller's context is the functions' too; and a function that asks for what it is asked for is refused. */
@@ -131,13 +136,13 @@ class HostStore {
 }
 
 /** Node holds the function that asks until the native store is gone: it must not lead to what holds that. */
-function toNative(name, functions, answers) {
+function toNative(name, durable, functions, answers) {
   functions.path = `host:${name}`;
   const ask = async (number, profileId, expected, next) => {
     const since = performance.now();
     const work = async () =>
       next == null
-        ? loaded(await functions.load(profileId))
+        ? loadedBy(functions, profileId)
         : swapped(await functions.compareAndSwap(profileId, JSON.parse(expected ?? "null"), JSON.parse(next)));
     const question = { error: undefined };
     const goesOn = (error) => {
@@ -157,7 +162,7 @@ function toNative(name, functions, answers) {
     answers.give(number, answer);
   };
   const isHeld = functions.hold !== undefined;
-  return new (native().NativeHostStore)(name, isHeld, answers, (...question) => void ask(...question));
+  return new (native().NativeHostStore)(name, isHeld, durable, answers, (...question) => void ask(...question));
 }
 
 /** Does the work, again and again while the store is busy and it `goesOn`, after the pause as well. */
@@ -195,6 +200,22 @@ async function letGo(release) {
 
 function inUse(path, what, cause) {
   return new OAuthRefreshLockError("store_busy", `${what}: ${path}`, { path, cause });
+}
+
+/** What a store holds, as JSON text; from a peer of this process if that has just asked. */
+async function loadedBy(functions, profileId) {
+  const load = async () => loaded(await functions.load(profileId));
+  const { shared, path } = functions;
+  if (!shared) return load();
+  const name = JSON.stringify([path, profileId]);
+  const peers = shared.get(name);
+  if (!peers) {
+    const own = load();
+    shared.set(name, own);
+    return own;
+  }
+  // What went wrong there is that caller's.
+  return peers.catch(load);
 }
 
 function loaded(credential) {

@@ -25,6 +25,8 @@ pub enum Code {
     ProviderMismatch,
     /// A store could not be read.
     StoreUnreadable,
+    /// A host's store is in use.
+    StoreBusy,
     /// A store is torn, no JSON, or not of the known shape.
     StoreInvalid,
     /// A store is larger than [`crate::store::MAX_STORE_BYTES`].
@@ -77,6 +79,7 @@ impl Code {
             Self::IdentityMismatch => "identity_mismatch",
             Self::ProviderMismatch => "provider_mismatch",
             Self::StoreUnreadable => "store_unreadable",
+            Self::StoreBusy => "store_busy",
             Self::StoreInvalid => "store_invalid",
             Self::StoreTooLarge => "store_too_large",
             Self::StoreUnwritable => "store_unwritable",

@@ -138,7 +138,7 @@ impl Journal {
     }
 
     /// Makes room for another credential of [`MAX_CREDENTIAL_BYTES`], and for these words of its claim (profile id, stores' paths)
-    /// and receipt: what is superseded goes, oldest first, and nothing else.
+    /// and receipt: what is superseded goes, oldest first, then what is only kept, and nothing else.
     ///
     /// # Errors
     /// [`Code::JournalUnusable`] if that is not enough; [`Code::InvalidArgument`] if the words are too long for any journal.
@@ -154,7 +154,7 @@ impl Journal {
             return Ok(());
         }
         let mut record = self.record.clone();
-        while record.give_up_superseded() {
+        while record.give_up_superseded() || record.give_up_kept() {
             if has_room(&record) {
                 self.write(record, true)?;
                 return self.wipe_previous();
@@ -370,6 +370,7 @@ mod tests {
             main: Some(PathBuf::from("/main")),
             mains: None,
             superseded: false,
+            kept: false,
         }
     }
 
@@ -516,6 +517,59 @@ mod tests {
         let bytes = fs::read(term::journal(&base(&directory), 0)).expect("read");
         let on_disk = |refresh| String::from_utf8_lossy(&bytes).contains(&format!(r#"\"refresh\":\"{refresh}\""#));
         assert!(on_disk(1) && !on_disk(0));
+    }
+
+    #[test]
+    fn what_is_only_kept_makes_room_after_what_is_superseded() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut journal = Journal::open(&base(&directory), 0).expect("opened");
+        let large = |refresh: &str| {
+            let access = "x".repeat(MAX_CREDENTIAL_BYTES - 100);
+            receipt(&credential(json!({"type": "oauth", "refresh": refresh, "access": access})))
+        };
+        let kept = Receipt { kept: true, ..large("kept") };
+        let receipts = vec![kept, Receipt { superseded: true, ..large("superseded") }];
+        journal.write(Record { receipts, ..Record::default() }, false).expect("room");
+        let left = |journal: &Journal| {
+            waiting(journal).into_iter().map(|one| one.unwrap().refresh().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        journal.make_room(&[]).expect("room");
+        assert_eq!(left(&journal), ["kept"]);
+        let mut record = journal.record().clone();
+        record.receipts.push(large("waiting"));
+        journal.write(record, false).expect("room");
+        journal.make_room(&[]).expect("room");
+        assert_eq!(left(&journal), ["waiting"]);
+    }
+
+    #[test]
+    fn a_receipt_that_is_kept_takes_the_place_of_the_one_before_it_and_ends_with_its_login() {
+        let (own, main) = (PathBuf::from("host:own"), PathBuf::from("host:main"));
+        let of = |refresh: &str, main: Option<&PathBuf>| Receipt {
+            store: own.clone(),
+            main: main.cloned(),
+            ..receipt(&credential(json!({"type": "oauth", "refresh": refresh})))
+        };
+        let left =
+            |record: &Record| record.kept().map(|one| one.credential.open().unwrap().generation()).collect::<Vec<_>>();
+        let mut record = Record { state: State::Received, ..Record::default() };
+        for refresh in ["one", "two"] {
+            record.receipts.push(of(refresh, None));
+            record.settle_receipt(Generation::of(refresh), Some(&own), true);
+            assert_eq!(left(&record), [Generation::of(refresh)]);
+        }
+        assert_eq!((record.state, record.waiting().count()), (State::Committed, 0));
+        record.forget_kept(&main);
+        assert_eq!(left(&record).len(), 1);
+        record.forget_kept(&own);
+        assert!(left(&record).is_empty());
+        // What main holds too is not the agent's alone to end.
+        record.receipts.push(of("three", Some(&main)));
+        record.settle_receipt(Generation::of("three"), Some(&own), true);
+        record.forget_kept(&own);
+        assert_eq!(left(&record), [Generation::of("three")]);
+        record.receive(Generation::of("three"), of("four", Some(&main)));
+        assert!(left(&record).is_empty());
     }
 
     #[test]

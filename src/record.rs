@@ -151,6 +151,18 @@ pub struct Receipt {
     /// main store has it. It waits for another agent that may still hold the spent one, and makes room where others need it.
     #[serde(default)]
     pub superseded: bool,
+    /// Whether its stores hold it, and one of them may lose it in a power cut. Then it waits for nothing, and is there should the
+    /// store come back with what was spent for it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
+}
+
+impl Receipt {
+    /// Whether its credential is of this generation.
+    #[must_use]
+    pub fn is_of(&self, generation: Generation) -> bool {
+        self.credential.open().is_some_and(|held| held.generation() == generation)
+    }
 }
 
 /// How the last provider call for a generation failed, where that binds the next caller.
@@ -382,10 +394,26 @@ impl Record {
         self.state == State::Dispatched && self.claim.as_ref().is_some_and(|claim| claim.generation == generation)
     }
 
-    /// What the provider answered and the stores don't all hold yet.
+    /// What the provider answered and the stores don't all hold yet, or may lose.
     #[must_use]
     pub fn receipts(&self) -> &[Receipt] {
         &self.receipts
+    }
+
+    /// What the provider answered and the stores don't all hold yet.
+    pub fn waiting(&self) -> impl Iterator<Item = &Receipt> {
+        self.receipts.iter().filter(|receipt| !receipt.kept)
+    }
+
+    /// What the stores hold and may lose.
+    pub fn kept(&self) -> impl Iterator<Item = &Receipt> {
+        self.receipts.iter().filter(|receipt| receipt.kept)
+    }
+
+    /// Forgets what was kept for a store that has been logged in or out since. What its agent's main holds as well stays.
+    pub fn forget_kept(&mut self, store: &Path) {
+        let is_mains = |receipt: &Receipt| receipt.main.as_deref().is_some_and(|main| main != store);
+        self.receipts.retain(|receipt| !receipt.kept || receipt.store != store || is_mains(receipt));
     }
 
     /// Adds what the provider answered in exchange for `spent`, which is of no use any more.
@@ -411,16 +439,27 @@ impl Record {
         oldest.map(|at| self.receipts.remove(at)).is_some()
     }
 
-    /// Removes a receipt that the stores hold, and remembers where.
-    pub fn settle_receipt(&mut self, generation: Generation, store: Option<&Path>) {
+    /// Gives up the oldest receipt that is only kept. `false` if there is none.
+    pub fn give_up_kept(&mut self) -> bool {
+        let oldest = self.receipts.iter().position(|receipt| receipt.kept);
+        oldest.map(|at| self.receipts.remove(at)).is_some()
+    }
+
+    /// Removes a receipt that the stores hold, or keeps it if they may lose it, in the place of an earlier one; and remembers where.
+    pub fn settle_receipt(&mut self, generation: Generation, store: Option<&Path>, is_kept: bool) {
+        let settled = self.receipts.iter().rfind(|receipt| receipt.is_of(generation)).cloned();
         self.receipts.retain(|receipt| receipt.credential.open().is_some_and(|held| held.generation() != generation));
+        if let Some(receipt) = settled.filter(|_| is_kept) {
+            self.receipts.retain(|earlier| !earlier.kept || earlier.store != receipt.store);
+            self.receipts.push(Receipt { kept: true, superseded: false, ..receipt });
+        }
         if let Some(store) = store {
             self.stores.retain(|known| known != store);
             self.stores.push(store.to_owned());
             let excess = self.stores.len().saturating_sub(MAX_STORES);
             self.stores.drain(..excess);
         }
-        if self.receipts.is_empty() && self.state == State::Received {
+        if self.waiting().next().is_none() && self.state == State::Received {
             self.state = State::Committed;
         }
     }

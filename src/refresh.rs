@@ -9,10 +9,12 @@ mod decide;
 mod known;
 mod settle;
 mod successor;
+mod waits;
 
 pub use crate::failure::{CallFailure, FailureClass, Pause};
 pub use decide::Decision;
 pub use settle::{Failed, Settled, Unsettled};
+pub use waits::{LookedAgain, Waits};
 
 use crate::clock::Clock;
 use crate::credential::{self, Credential, Generation, mistake};
@@ -67,6 +69,8 @@ pub struct Call {
     pub last_seen: Mutex<Option<Credential>>,
     /// What to do when nobody knows whether the provider has rotated.
     pub uncertain: Uncertain,
+    /// What it has met while it waited.
+    pub waits: Waits,
     /// Now.
     pub clock: Arc<dyn Clock>,
 }
@@ -204,6 +208,14 @@ struct Answer {
     answered: Vec<String>,
 }
 
+/// What the stores hold of the profile that a call is about.
+enum Found {
+    Absent,
+    Held(Place, Credential),
+    /// Another program is refreshing it. What is stored meanwhile.
+    Claimed(Place, Option<Credential>),
+}
+
 /// Which store holds the credential that a call is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -243,12 +255,21 @@ impl Call {
     ///
     /// `None` means that the lock is needed.
     pub fn look(&self, peers: Option<&Credential>) -> Result<Option<Served>> {
-        let Some((place, held)) = self.held()? else { return Ok(Some(Served::Absent)) };
+        self.note_last_commit();
+        let (place, held, is_claimed) = match self.found()? {
+            // What waits or is kept for who has logged out ends under the lock.
+            Found::Absent if self.has_receipt_for_own() => return Ok(None),
+            Found::Absent => return Ok(Some(Served::Absent)),
+            Found::Claimed(_, None) => return Ok(None),
+            Found::Claimed(place, Some(held)) => (place, held, true),
+            Found::Held(place, held) => (place, held, false),
+        };
         if self.force {
             self.rejected.get_or_init(|| Zeroizing::new(held.access().unwrap_or_default().to_owned()));
         }
         // Only a hint here: if main can't be read, the decision under the lock says so.
-        let mains = match self.main.as_ref().filter(|_| place == Place::Own && !self.is_usable(&held)) {
+        let needs_main = place == Place::Own && !is_claimed && !self.is_usable(&held);
+        let mains = match self.main.as_ref().filter(|_| needs_main) {
             Some(main) => main.read(self.key.profile_id()).ok(),
             None => None,
         };
@@ -260,7 +281,7 @@ impl Call {
         if self.is_usable(&held) {
             return Ok(Some(Served::Fresh(held)));
         }
-        if place == Place::Main || self.own.is_held() {
+        if place == Place::Main || is_claimed || self.own.is_held() {
             return Ok(None);
         }
         // Most have nothing to adopt, and need no journal to know.
@@ -276,7 +297,10 @@ impl Call {
     /// The stored credential although it is about to expire, for a caller that can't wait; else main's, if the agent may adopt
     /// that. `None` if they have expired, or were rejected.
     pub fn unexpired(&self) -> Result<Option<Credential>> {
-        let Some((place, held)) = self.held()? else { return Ok(None) };
+        let (place, held) = match self.found()? {
+            Found::Absent | Found::Claimed(_, None) => return Ok(None),
+            Found::Held(place, held) | Found::Claimed(place, Some(held)) => (place, held),
+        };
         if self.is_good(&held) {
             return Ok(Some(held));
         }
@@ -321,30 +345,56 @@ impl Call {
         held.is_unexpired(self.clock.now_ms()) && !is_rejected
     }
 
-    /// The credential that this call is about, and which store holds it.
+    /// The credential that this call is about, and which store holds it. An error while another program refreshes it.
     fn held(&self) -> Result<Option<(Place, Credential)>> {
+        match self.found()? {
+            Found::Absent => Ok(None),
+            Found::Held(place, held) => Ok(Some((place, held))),
+            Found::Claimed(place, _) => Err(self.store_at(place).is_claimed()),
+        }
+    }
+
+    fn found(&self) -> Result<Found> {
         let profile_id = self.key.profile_id();
         let (place, profile) = match (self.own.read(profile_id)?, &self.main) {
             (profile, Some(main)) if profile.is_absent() => (Place::Main, main.read(profile_id)?),
             (profile, _) => (Place::Own, profile),
         };
-        let Profile::Oauth(credential) = profile else {
-            *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            return match profile {
-                Profile::Mistaken(why) => Err(self.mistaken(place, Code::StoreInvalid, why)),
-                _ => Ok(None),
-            };
+        let credential = match profile {
+            Profile::Oauth(credential) => credential,
+            Profile::Claimed(stored) => {
+                let stored = stored.filter(|stored| self.is_of_provider(stored));
+                self.see(stored.as_ref());
+                return Ok(Found::Claimed(place, stored));
+            }
+            Profile::Mistaken(why) => {
+                self.see(None);
+                return Err(self.mistaken(place, Code::StoreInvalid, why));
+            }
+            Profile::NoStore | Profile::Missing | Profile::NotOauth => {
+                self.see(None);
+                return Ok(Found::Absent);
+            }
         };
         if let Some(why) = mistake(credential.fields()) {
             let code = credential.provider().map_or(Code::ProviderMismatch, |_| Code::StoreInvalid);
             return Err(self.mistaken(place, code, why));
         }
         if self.is_of_provider(&credential) {
-            *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(credential.clone());
-            return Ok(Some((place, credential)));
+            self.see(Some(&credential));
+            return Ok(Found::Held(place, credential));
         }
         let message = "the stored profile belongs to another provider than the call names; call with the provider that the store names";
         Err(Error::at(Code::ProviderMismatch, self.store_at(place).path(), message))
+    }
+
+    fn see(&self, held: Option<&Credential>) {
+        *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = held.cloned();
+    }
+
+    /// Whether the journal holds something for the agent's store, which is a host's.
+    fn has_receipt_for_own(&self) -> bool {
+        self.own.is_hosted() && self.known().has_receipt_for(self.own.path())
     }
 
     /// There is no login to be had, and that is not for want of one.
@@ -432,6 +482,7 @@ impl Call {
             Profile::Oauth(now) if self.is_adoptable(&now, offered, &self.known()) => {
                 (Some(now.replaced_by(offered)), Some(adopted(None)))
             }
+            Profile::Claimed(_) => (None, Some(adopted(Some(self.own.is_claimed())))),
             Profile::Oauth(_) | Profile::NotOauth | Profile::Mistaken(_) => (None, None),
             Profile::NoStore | Profile::Missing => (None, Some(Served::Absent)),
         });

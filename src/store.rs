@@ -1,7 +1,7 @@
 //! Where credentials are kept: OpenClaw's files, or whatever a host keeps them in.
 
 use crate::credential::{Credential, mistake};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub enum Profile {
     NotOauth,
     /// What was meant for a login, and why it is none. Left alone like anything that is not ours.
     Mistaken(&'static str),
+    /// Another program is refreshing it, and says so: to be waited for. What is stored meanwhile.
+    Claimed(Option<Credential>),
     /// A credential.
     Oauth(Credential),
 }
@@ -149,6 +151,19 @@ impl Store {
     #[must_use]
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Host(host) if host.is_held())
+    }
+
+    /// Whether what was written to it survives a power cut: see [`HostStore::is_durable`].
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        !matches!(self, Self::Host(host) if !host.is_durable())
+    }
+
+    /// That another program is refreshing what it holds: see [`Profile::Claimed`].
+    #[must_use]
+    pub fn is_claimed(&self) -> Error {
+        let message = "another program is refreshing this login, as its store says; its end is waited for";
+        Error::at(Code::StoreBusy, self.path(), message)
     }
 
     /// The OAuth credentials in a file, whatever their profile ids. A host's store is not asked.

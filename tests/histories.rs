@@ -23,7 +23,7 @@ use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::record::Record;
 use oauth_refresh_lock::refresh::{
-    Call, CallFailure, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled, Uncertain,
+    Call, CallFailure, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled, Uncertain, Waits,
 };
 use oauth_refresh_lock::store::{FileStore, Profile, Store};
 use serde_json::{Map, Value, json};
@@ -418,6 +418,7 @@ impl History {
             // The disk was full when the lock was taken, and what was half cleared away then is in the way of a second try.
             Decision::TakenOver if strike.is_some() => self.say("in the way".to_owned()),
             Decision::TakenOver | Decision::Later(_) => panic!("nobody takes over here"),
+            Decision::Claimed { .. } => panic!("no store is claimed here"),
             Decision::Dispatched(flight) => {
                 let token = flight.credential().refresh().expect("a refresh token").to_owned();
                 self.say(format!("dispatched {token}"));
@@ -776,7 +777,9 @@ impl History {
             }
             Ok(Decision::Served(served)) => self.served(&call, served),
             Ok(Decision::BackOff { wait_ms, error }) => panic!("still backing off {wait_ms} ms: {error}"),
-            Ok(Decision::Busy { .. } | Decision::Later(_)) => panic!("somebody still holds a generation"),
+            Ok(Decision::Busy { .. } | Decision::Later(_) | Decision::Claimed { .. }) => {
+                panic!("somebody still holds a generation")
+            }
             Err(error) => {
                 assert!(!alive, "{agent} has a living grant and gets {error}");
                 self.refused(&call, &error, None);
@@ -820,6 +823,7 @@ impl History {
             last_seen: Mutex::default(),
             serve_unexpired: true,
             uncertain: self.uncertain,
+            waits: Waits::default(),
             clock: self.clock.clone(),
         }
     }

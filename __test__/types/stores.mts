@@ -1,10 +1,12 @@
 // How a host's own stores are passed. Compiled, never run.
 import {
+  type ClaimedCredential,
   type CredentialStore,
   type KeptProfile,
   keepOAuthFresh,
   type OAuthCredential,
   type RefreshOptions,
+  type StoredProfile,
   withOAuthRefreshLock,
 } from "oauth-refresh-lock";
 
@@ -18,6 +20,16 @@ const synchronous: CredentialStore = {
     return expected !== null && rows.has(profileId) && next.access !== "";
   },
 };
+
+// What else a store may tell, and be.
+const shared: CredentialStore = {
+  name: "shared",
+  load: (profileId) => (profileId === "key" ? { type: "api_key" } : { claimed: true, credential: rows.get(profileId) }),
+  compareAndSwap: () => false,
+  durable: false,
+};
+const claimed: ClaimedCredential = { claimed: true };
+export const profiles: StoredProfile[] = [claimed, credential, null, undefined, await shared.load("key")];
 
 class Keychain implements CredentialStore {
   readonly name = "keychain";
@@ -44,3 +56,6 @@ keepOAuthFresh({ profiles: [kept], refresh: () => null });
 ({ name: "n", load: () => null, compareAndSwap: () => undefined }) satisfies CredentialStore;
 // @ts-expect-error What it holds is no credential.
 ({ name: "n", load: () => "text", compareAndSwap: () => true }) satisfies CredentialStore;
+
+// @ts-expect-error A claim is told by `true`.
+({ claimed: 1 }) satisfies StoredProfile;

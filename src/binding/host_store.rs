@@ -119,12 +119,13 @@ pub struct NativeHostStore {
 
 #[napi]
 impl NativeHostStore {
-    /// `ask` is called with each question, on the thread that calls this. `is_held`: see [`HostStore::is_held`].
+    /// `ask` is called with each question, on the thread that calls this. `is_held` and `is_durable`: see [`HostStore`].
     #[napi(constructor)]
     #[allow(clippy::needless_pass_by_value, reason = "napi hands over functions by value")]
     pub fn new(
         name: String,
         is_held: bool,
+        is_durable: bool,
         answers: &NativeAnswers,
         ask: Function<'_, Question, ()>,
     ) -> napi::Result<Self> {
@@ -136,7 +137,7 @@ impl NativeHostStore {
                 Ok(context.value)
             },
         )?;
-        let bridge = Bridge { name, is_held, ask, waiting, home: thread::current().id() };
+        let bridge = Bridge { name, is_held, is_durable, ask, waiting, home: thread::current().id() };
         Ok(Self { store: Hosted::new(Arc::new(bridge)) })
     }
 }
@@ -150,6 +151,7 @@ impl NativeHostStore {
 struct Bridge {
     name: String,
     is_held: bool,
+    is_durable: bool,
     ask: Ask,
     waiting: Arc<Waiting>,
     /// The thread that answers.
@@ -190,6 +192,10 @@ impl HostStore for Bridge {
 
     fn is_held(&self) -> bool {
         self.is_held
+    }
+
+    fn is_durable(&self) -> bool {
+        self.is_durable
     }
 
     fn load(&self, profile_id: &str) -> Result<Option<Fields>, NoAnswer> {

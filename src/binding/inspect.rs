@@ -10,7 +10,7 @@ use crate::inspect::key::{pause_left, state};
 use crate::inspect::{KeyReport, Login, Spent, StoreReport, Survey};
 use crate::key;
 use crate::private_dir::Passage;
-use crate::record::{FailureRecord, Verdict};
+use crate::record::{FailureRecord, Record, Verdict};
 use crate::state_dir::{Environment, normalise};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -56,7 +56,9 @@ pub fn survey(env: &Env, given: Option<String>, surroundings: Surroundings) -> n
         let written: Vec<_> = written.collect();
         let keys = survey.keys.iter().map(|key| {
             let stores: Vec<_> = key.named_stores().into_iter().map(text).collect();
-            json!({ "key": key.key.map(Digest::to_hex), "stores": stores, "lock": shown(key) })
+            // A host's store is not looked into, so its journal alone tells whose key it is.
+            let profile = key.record.as_ref().and_then(Record::profile);
+            json!({ "key": key.key.map(Digest::to_hex), "profileId": profile, "stores": stores, "lock": shown(key) })
         });
         let keys: Vec<_> = keys.collect();
         Ok(Reply::from(json!({
@@ -166,7 +168,7 @@ fn shown(key: &KeyReport) -> Value {
         "state": state(record).as_str(),
         "lastClaim": record.and_then(|record| record.claim.as_ref()).map(|claim| json!({ "pid": claim.pid, "at": claim.at })),
         "failures": key.failures.iter().map(shown_failure).collect::<Vec<_>>(),
-        "waitingCredentials": record.map_or(0, |record| record.receipts().len()),
+        "waitingCredentials": record.map_or(0, |record| record.waiting().count()),
         "waitingFor": waiting,
         "foreign": key.foreign.as_ref().map(|(found, is_alive)| json!({
             "pid": found.pid, "createdAt": found.created_at, "alive": is_alive,

@@ -12,8 +12,8 @@ use crate::fields::Fields;
 use crate::file_system;
 use crate::key::{self, Key};
 use crate::refresh::{
-    Call, CallFailure, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled,
-    Uncertain, Unsettled,
+    Call, CallFailure, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, LookedAgain, Pause, Served,
+    Settled, Uncertain, Unsettled, Waits,
 };
 use crate::state_dir::{Environment, canonical, normalise};
 use crate::store::{FileStore, Hosted, Store};
@@ -162,6 +162,7 @@ impl Request {
             rejected,
             seen: OnceLock::new(),
             last_seen: Mutex::default(),
+            waits: Waits::default(),
             uncertain: if given.uncertain.as_deref() == Some("fail") { Uncertain::Fail } else { Uncertain::Probe },
             clock: Arc::new(SystemClock),
             state_dir,
@@ -313,6 +314,24 @@ impl NativeRefresh {
         })
     }
 
+    /// See [`Call::look_again`]; to be asked before [`Self::decide`]. Empty if the lock is still needed, and held.
+    #[napi]
+    pub fn look_again<'env>(&self, env: &'env Env, lock: &NativeLock) -> napi::Result<Object<'env>> {
+        let call = self.call()?;
+        let (guard, hand_back) = (lock.take(), lock.holder());
+        self.promise(env, move || {
+            let guard = guard.ok_or_else(|| Error::new(Code::Internal, "looked again without the lock"))?;
+            Ok(match call.look_again(guard)? {
+                LookedAgain::Not(guard) => {
+                    hand_back(guard);
+                    Reply::default()
+                }
+                LookedAgain::Served(by) => served(by),
+                LookedAgain::InVain => Reply::from(json!({ "kind": "takenOver" })),
+            })
+        })
+    }
+
     /// See [`Call::decide`]. Takes the lock over: it is released with the call's end, or handed back with `busy`.
     #[napi]
     pub fn decide<'env>(&self, env: &'env Env, lock: &NativeLock) -> napi::Result<Object<'env>> {
@@ -386,7 +405,12 @@ impl NativeRefresh {
             promise.settle(match failed {
                 // The next turn meets the other owner; this one has its error.
                 Ok(
-                    Failed::Instead(Decision::Busy { .. } | Decision::BackOff { .. } | Decision::Later(_))
+                    Failed::Instead(
+                        Decision::Busy { .. }
+                        | Decision::BackOff { .. }
+                        | Decision::Claimed { .. }
+                        | Decision::Later(_),
+                    )
                     | Failed::ForGood(None),
                 ) => Reply::default(),
                 Ok(Failed::Instead(decision)) => decided(decision, &slot),
@@ -473,7 +497,10 @@ pub(super) fn decided(decision: Decision, slot: &Slot) -> Reply {
         Decision::Served(by) => served(by),
         Decision::BackOff { wait_ms, error } => {
             let wait_ms = boot_pause(wait_ms).as_secs_f64() * 1000.0;
-            Reply::from(json!({ "kind": "backoff", "waitMs": wait_ms, "refreshError": words(&error) }))
+            Reply::from(json!({ "kind": "backoff", "waitMs": wait_ms, "refreshError": located(&error) }))
+        }
+        Decision::Claimed { wait_ms, error } => {
+            Reply::from(json!({ "kind": "claimed", "waitMs": wait_ms, "refreshError": located(&error) }))
         }
         Decision::Later(wait_ms) => Reply::from(json!({ "kind": "later", "waitMs": wait_ms })),
         Decision::TakenOver => Reply::from(json!({ "kind": "takenOver" })),
@@ -495,7 +522,7 @@ fn served(by: Served) -> Reply {
         Served::Absent => Reply::from(json!({ "kind": "absent" })),
         Served::Fresh(credential) => reply("fresh", None, &credential),
         Served::Unexpired { credential, refresh_error } => {
-            Reply::from(json!({ "kind": "fresh", "refreshError": words(&refresh_error) })).with(&credential)
+            Reply::from(json!({ "kind": "fresh", "refreshError": located(&refresh_error) })).with(&credential)
         }
         Served::Recovered { credential, not_saved } => reply("recovered", not_saved, &credential),
         Served::Adopted { credential, not_saved } => reply("adopted", not_saved, &credential),
@@ -528,6 +555,11 @@ fn text(path: &Path) -> String {
 
 fn words(error: &Error) -> Value {
     json!({ "code": error.code.as_str(), "message": error.message })
+}
+
+/// The same with the path concerned, for an error that is raised.
+fn located(error: &Error) -> Value {
+    json!({ "code": error.code.as_str(), "message": error.message, "path": error.path.as_deref().map(text) })
 }
 
 /// Whether two directories are one, by whatever names.

@@ -164,7 +164,7 @@ impl KeyReport {
     /// The stores that received credentials wait for. While the lock is held they are on their way.
     #[must_use]
     pub fn waiting_stores(&self) -> Vec<&Path> {
-        let receipts = self.record.iter().filter(|_| !self.is_held).flat_map(Record::receipts);
+        let receipts = self.record.iter().filter(|_| !self.is_held).flat_map(Record::waiting);
         receipts.filter(|receipt| !receipt.superseded).map(|receipt| receipt.store.as_path()).collect()
     }
 

@@ -67,7 +67,11 @@ impl Call {
         let complete = own_done && main.as_ref().is_none_or(Result::is_ok) && !wanted;
         let recorded = complete && {
             let mut record = record.clone();
-            record.settle_receipt(received.generation(), holder);
+            let is_in_own = matches!(own, Ok(Swap::Done(_))) && !store.is_durable();
+            let is_in_main = matches!(&main, Some(Ok(reason)) if reason.writes()) && !self.main_store().is_durable();
+            // A refresh token that the provider has not exchanged is as good when it comes back.
+            let is_kept = (is_in_own || is_in_main) && receipt.spent != Some(received.generation());
+            record.settle_receipt(received.generation(), holder, is_kept);
             // Durable before the wipe, or a power cut could leave neither.
             journal.write(record, true).is_ok()
         };
@@ -86,11 +90,11 @@ impl Call {
 
     /// Finishes what previous owners had received, the latest last.
     pub(super) fn finish(&self, journal: &mut Journal) -> Vec<Recovered> {
-        if journal.record().receipts().is_empty() && journal.record().state == State::Committed {
+        if journal.record().waiting().next().is_none() && journal.record().state == State::Committed {
             // The owner may have died before it could.
             let _ = journal.wipe_previous();
         }
-        let receipts = journal.record().receipts().to_vec();
+        let receipts: Vec<_> = journal.record().waiting().cloned().collect();
         let finish = |receipt: &Receipt| {
             let credential = receipt.credential.open()?;
             let record = journal.record().clone();
@@ -104,6 +108,34 @@ impl Call {
             Some(Recovered { credential, not_saved })
         };
         receipts.iter().filter_map(finish).collect()
+    }
+
+    /// Brings back what a store held and has lost, as in a power cut: it holds again what was spent for that.
+    pub(super) fn restore(&self, journal: &mut Journal, held: &Credential) -> Option<Recovered> {
+        let record = journal.record().clone();
+        if !record.ledger.is_spent(held.generation()) {
+            return None;
+        }
+        let succeeds = |credential: &Credential| {
+            record.ledger.descends(credential.generation(), held.generation()) && may_replace(held, credential, true)
+        };
+        let kept = record.kept().filter_map(|receipt| Some((receipt, receipt.credential.open()?)));
+        let (receipt, credential) = kept.filter(|(_, credential)| succeeds(credential)).last()?;
+        let Committed { own, main, .. } = self.commit(journal, &record, receipt, &credential);
+        let is_ours = !matches!(self.store_of(&receipt.store), Store::Elsewhere(_));
+        let not_saved = own.err().filter(|_| is_ours).or(main.and_then(Result::err));
+        Some(Recovered { credential, not_saved })
+    }
+
+    /// Forgets, also in the journal, what was kept for the agent's store, which a login or logout has changed since: it wins.
+    pub(super) fn forget_kept(&self, journal: &mut Journal) -> Result<()> {
+        let mut record = journal.record().clone();
+        record.forget_kept(self.own.path());
+        if record.receipts().len() == journal.record().receipts().len() {
+            return Ok(());
+        }
+        journal.write(record, true)?;
+        journal.wipe_previous()
     }
 
     /// Whether a store looks as if it would take what is superseded elsewhere. No store's lock is waited for otherwise.
@@ -130,6 +162,7 @@ impl Call {
                 (None, Err(Error::at(Code::IdentityMismatch, store.path(), message)))
             }
             Profile::Oauth(now) => (None, Ok(Swap::Superseded(now))),
+            Profile::Claimed(_) => (None, Err(store.is_claimed())),
             Profile::Missing | Profile::NotOauth | Profile::Mistaken(_) => (None, Ok(Swap::LoggedOut)),
             Profile::NoStore => (None, Err(vanished(store))),
         })?
@@ -162,6 +195,7 @@ impl Call {
                 Profile::NoStore if is_its_main && receipt.in_main => return (None, Err(vanished(main))),
                 Profile::Missing if receipt.in_main => Reason::LoggedOut,
                 Profile::NoStore | Profile::Missing => mirror::decide(None, received),
+                Profile::Claimed(_) => return (None, Err(main.is_claimed())),
                 Profile::NotOauth | Profile::Mistaken(_) => Reason::NonOauthExistingCredential,
                 Profile::Oauth(existing) if !is_for_one_client(existing, received) => {
                     Reason::IdentityMismatchOrRegression

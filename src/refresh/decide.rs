@@ -2,7 +2,7 @@
 
 use super::commit::Recovered;
 use super::known::Known;
-use super::{Call, InFlight, OnRecord, Place, Served, Uncertain, access_digest, may_replace};
+use super::{Call, Found, InFlight, OnRecord, Place, Served, Uncertain, access_digest, may_replace};
 use crate::credential::{self, Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::failure;
@@ -26,6 +26,13 @@ pub enum Decision {
     /// Decide again after a pause that everyone keeps. The locks are released.
     BackOff {
         /// In so many milliseconds.
+        wait_ms: f64,
+        /// What to tell a caller that can't wait so long.
+        error: Error,
+    },
+    /// Decide again in so many milliseconds: another program is refreshing, as a store says. The locks are released.
+    Claimed {
+        /// Longer each time.
         wait_ms: f64,
         /// What to tell a caller that can't wait so long.
         error: Error,
@@ -110,7 +117,15 @@ impl Call {
         }
         let mut journal = Journal::open(&self.lock_base, lock.term()).and_then(|journal| self.refuse_shared(journal));
         let mut recovered = journal.as_mut().map_or_else(|_| Vec::new(), |journal| self.finish(journal));
-        let Some((place, held)) = self.held()? else { return Ok(Served::Absent.into()) };
+        let (place, held, is_claimed) = match self.found()? {
+            Found::Absent => {
+                journal.as_mut().map_or(Ok(()), |journal| self.forget_kept(journal))?;
+                return Ok(Served::Absent.into());
+            }
+            Found::Claimed(place, None) => return Ok(self.wait_for_claim(place, None).into()),
+            Found::Claimed(place, Some(held)) => (place, held, true),
+            Found::Held(place, held) => (place, held, false),
+        };
         if self.is_usable(&held) {
             let found = recovered.into_iter().find(|one| one.credential.generation() == held.generation());
             return Ok(match found {
@@ -118,6 +133,27 @@ impl Call {
                 None => Served::Fresh(held).into(),
             });
         }
+        if let Some(one) = journal.as_mut().ok().and_then(|journal| self.restore(journal, &held)) {
+            if self.is_usable(&one.credential) {
+                return self.serve_restored(place, one).map(Try::from);
+            }
+            if self.held()?.is_none_or(|(_, now)| now.generation() != held.generation()) {
+                drop(journal);
+                return Ok(Try::Again(lock));
+            }
+            recovered.push(one);
+        }
+        self.take_over_or_claim(lock, journal, (place, held, is_claimed), recovered)
+    }
+
+    /// Takes over what previous owners or main's agents have got, or sets out to ask the provider.
+    fn take_over_or_claim(
+        &self,
+        lock: Guard,
+        journal: Result<Journal>,
+        (place, held, is_claimed): (Place, Credential, bool),
+        mut recovered: Vec<Recovered>,
+    ) -> Result<Try> {
         let known = Known::of(journal.iter().map(|journal| journal.record().clone()).collect());
         let serves = |one: &Recovered| {
             // Nothing else: a login that landed meanwhile is none of its ancestors, and wins.
@@ -132,6 +168,9 @@ impl Call {
                 (_, not_saved) => Served::Recovered { credential, not_saved }.into(),
             });
         }
+        if is_claimed {
+            return Ok(self.wait_for_claim(place, Some(held)).into());
+        }
         // A main store that can't be read can't be mirrored to either; its other readers would then replay the token
         // that we spend. So this error stops us before the provider is asked.
         let mains = match self.main.as_ref().filter(|_| place == Place::Own) {
@@ -144,8 +183,22 @@ impl Call {
             drop((journal, lock));
             return self.adopt(mains).map(Try::from);
         }
+        if let Some(Profile::Claimed(_)) = &mains {
+            return Ok(self.wait_for_claim(Place::Main, Some(held)).into());
+        }
         // From here on the journal is needed. If it can't be used, the provider is not asked.
         self.claim(Owner { lock, journal: journal?, place, held, mains, recovered, others: None })
+    }
+
+    /// Serves what has been brought back into the stores; an agent whose own is not among those adopts it.
+    fn serve_restored(&self, place: Place, Recovered { credential, not_saved }: Recovered) -> Result<Served> {
+        if place == Place::Main || not_saved.is_some() {
+            return Ok(Served::Recovered { credential, not_saved });
+        }
+        Ok(match self.adopt(&credential)? {
+            Served::Fresh(credential) => Served::Recovered { credential, not_saved: None },
+            served => served,
+        })
     }
 
     /// Sees to it that nobody sends or has sent this generation under any name, and puts on record that it is being sent.
@@ -276,6 +329,10 @@ impl Call {
         let spent = held.generation();
         let mut record = journal.record().clone();
         record.end_claim();
+        // Another login has taken its place.
+        if place == Place::Own && !record.kept().any(|kept| kept.is_of(spent)) {
+            record.forget_kept(self.own.path());
+        }
         let attempts = earlier.map_or(0, |earlier| earlier.attempts);
         // What another name or an earlier term has lost is known here from now on.
         if let Some(in_doubt) = earlier.filter(|earlier| earlier.verdict == Verdict::Uncertain) {

@@ -28,6 +28,12 @@ impl Known {
         Self { ledger: Ledger::union(records.iter().map(|record| &record.ledger)), records }
     }
 
+    /// Whether something waits here for a store, or is kept for it.
+    pub(super) fn has_receipt_for(&self, store: &Path) -> bool {
+        let receipts = self.records.iter().flat_map(Record::receipts);
+        receipts.filter(|receipt| !receipt.superseded).any(|receipt| receipt.store == store)
+    }
+
     /// Whether the provider has refused this refresh token for good.
     pub(super) fn is_dead(&self, generation: Generation) -> bool {
         let failures = self.records.iter().filter_map(|record| record.failure_before(generation));

@@ -284,6 +284,7 @@ fn receive(record: &mut Record, flight: &InFlight, answer: &Answer) -> Result<Re
         main: claim.main.clone(),
         mains: claim.mains,
         superseded: false,
+        kept: false,
     };
     record.state = State::Received;
     record.set_failure(flight.spent, None);

@@ -12,6 +12,9 @@ use std::sync::Arc;
 
 /// Host stores go by this and their name, where a file goes by its path: in journals, in errors. Files' paths are absolute.
 const PREFIX: &str = "host:";
+/// A member that is `true` in what a store answers while another program refreshes the profile. Beside it, as `credential`,
+/// stands what is stored meanwhile, if there is anything.
+const CLAIMED: &str = "claimed";
 /// How often a swap is tried that others come before. Profiles are written some times an hour.
 const MAX_SWAPS: u32 = 16;
 
@@ -25,10 +28,15 @@ pub trait HostStore: Send + Sync {
         false
     }
 
-    /// What it holds for a profile now.
+    /// Whether what it has swapped survives a power cut.
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    /// What it holds for a profile now; or that another program is refreshing that: see [`CLAIMED`].
     fn load(&self, profile_id: &str) -> Result<Option<Fields>, NoAnswer>;
 
-    /// Durably puts `next` in the place of `expected` if that is what it holds; `false` if it holds something else.
+    /// Puts `next` in the place of `expected` if that is what it holds; `false` if it holds something else.
     fn compare_and_swap(&self, profile_id: &str, expected: Option<&Fields>, next: &Fields) -> Result<bool, NoAnswer>;
 }
 
@@ -78,8 +86,14 @@ impl Hosted {
         self.host.is_held()
     }
 
+    /// See [`HostStore::is_durable`].
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.host.is_durable()
+    }
+
     pub(super) fn read(&self, profile_id: &str) -> Result<Profile> {
-        let profile = self.load(profile_id).map(Profile::of)?;
+        let profile = self.load(profile_id).map(profile_of)?;
         recent::remember_hosted(&self.path, profile_id, &profile);
         Ok(profile)
     }
@@ -92,7 +106,7 @@ impl Hosted {
     pub(super) fn update<T>(&self, profile_id: &str, change: impl Fn(Profile) -> (Option<Credential>, T)) -> Result<T> {
         for _ in 0..MAX_SWAPS {
             let held = self.load(profile_id)?;
-            let (new, answer) = change(Profile::of(held.clone()));
+            let (new, answer) = change(profile_of(held.clone()));
             let Some(new) = new else { return Ok(answer) };
             let swapped = self.host.compare_and_swap(profile_id, held.as_ref(), new.members());
             if !swapped.map_err(|why| self.unwritable(why))? {
@@ -118,7 +132,7 @@ impl Hosted {
     fn load(&self, profile_id: &str) -> Result<Option<Fields>> {
         let loaded = self.host.load(profile_id).map_err(|why| self.unreadable(why))?;
         match &loaded {
-            Some(fields) if !fields.values().get("type").is_some_and(Value::is_string) => {
+            Some(fields) if !is_claimed(fields) && !fields.values().get("type").is_some_and(Value::is_string) => {
                 Err(self.unreadable(NoAnswer::Nonsense))
             }
             _ => Ok(loaded),
@@ -129,7 +143,7 @@ impl Hosted {
         let (code, what) = match why {
             NoAnswer::Failed => (Code::StoreUnreadable, "the credential store's `load` failed"),
             NoAnswer::Nonsense => {
-                (Code::StoreInvalid, "the credential store's `load` returned neither a credential nor null")
+                (Code::StoreInvalid, "the credential store's `load` returned neither a credential nor null nor a claim")
             }
             NoAnswer::Late => (Code::StoreUnreadable, "the credential store's `load` does not return"),
             NoAnswer::Gone => (Code::StoreUnreadable, GONE),
@@ -149,6 +163,20 @@ impl Hosted {
 }
 
 const GONE: &str = "the credential store can't be reached any more; the thread that it was given on has ended";
+
+fn is_claimed(fields: &Fields) -> bool {
+    fields.values().get(CLAIMED) == Some(&Value::Bool(true)) && !fields.values().contains_key("type")
+}
+
+fn profile_of(loaded: Option<Fields>) -> Profile {
+    match loaded {
+        Some(fields) if is_claimed(&fields) => {
+            let credential = fields.spelled("credential").and_then(Fields::parse).and_then(Credential::from_profile);
+            Profile::Claimed(credential)
+        }
+        loaded => Profile::of(loaded),
+    }
+}
 
 /// Whether a path in a journal is a host store's.
 #[must_use]

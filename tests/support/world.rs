@@ -11,7 +11,7 @@ use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::Guard;
 use oauth_refresh_lock::refresh::{
     Call, CallFailure, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled,
-    Uncertain,
+    Uncertain, Waits,
 };
 use oauth_refresh_lock::store::{FileStore, STORE_FILE};
 use serde_json::{Map, Value, json};
@@ -116,6 +116,7 @@ impl World {
             last_seen: Mutex::default(),
             serve_unexpired: true,
             uncertain: Uncertain::Probe,
+            waits: Waits::default(),
             clock: self.clock.clone(),
         }
     }
