@@ -34,7 +34,7 @@ export function findings(seen) {
     ...disks(seen).map((path) => [path, () => space(path)]),
     [stateDir, () => distinct([...seen.refused, ...seen.unlisted]).map(refused)],
     [stateDir, () => seen.passed.map(passed)],
-    [stateDir, () => databases(stores)],
+    [stateDir, () => databases(seen)],
     [stateDir, () => clock(seen.written)],
     ...stores.map((store) => [store.path, () => storeFindings(store)]),
     [stateDir, () => seen.exposed.map((file) => exposed(stateDir, file))],
@@ -51,6 +51,8 @@ function examined(path, part) {
     return [error("unexamined", path, `It could not be looked at (${code ?? message}).`, "See what is at that path.")];
   }
 }
+
+const isHosted = (store) => store.startsWith("host:");
 
 const nothing = (stateDir) =>
   warning(
@@ -110,14 +112,16 @@ function refused({ code, message, path }) {
 /** A message without the path at its end. */
 const bare = (message, path) => (message.endsWith(`: ${path}`) ? message.slice(0, -path.length - 2) : message);
 
-function databases(stores) {
-  const paths = [...new Set(stores.flatMap(({ databases }) => databases))].sort();
+function databases({ stores, keys }) {
+  // Then it has been given what it needs.
+  const hasHosts = keys.some((key) => key.stores.some(isHosted));
+  const paths = hasHosts ? [] : [...new Set(stores.flatMap(({ databases }) => databases))].sort();
   return paths.map((path) =>
     warning(
       "sqlite_store",
       path,
-      "This OpenClaw keeps its logins in SQLite. withOAuthRefreshLock refuses, since a JSON store would block them.",
-      "Use withOAuthProfileLock with OpenClaw's own lock path.",
+      "This OpenClaw keeps its logins in SQLite. Without stores of the host's (`store`) withOAuthRefreshLock refuses, since a JSON store would block them.",
+      "Give it the host's stores, or use withOAuthProfileLock with OpenClaw's own lock path.",
     ),
   );
 }
@@ -236,7 +240,7 @@ function exposed(stateDir, { path, mode, wanted, canFix }) {
 /** @param {import("./state.mjs").Key} key @returns {Finding[]} */
 function keyFindings({ provider, profileId, lockPath: path, lock }) {
   if (!lock) return [];
-  const login = profileId === null ? basename(path) : `${profileId} of ${provider}`;
+  const login = provider === null ? (profileId ?? basename(path)) : `${profileId} of ${provider}`;
   const found = [];
   if (lock.problem) {
     const { code, message } = lock.problem;
@@ -278,15 +282,25 @@ function failureFindings(path, login, { failures, holder, waitingFor }) {
     const meaning = `The last refresh of ${login} brought no token; everyone waits ${duration(pause)} more before the provider is asked again.`;
     found.push(warning("refresh_backoff", path, meaning, "Nothing: a token that has not expired is served meanwhile."));
   }
-  if (waitingFor.length > 0) {
-    const names = [...new Set(waitingFor)].join(", ");
-    const meaning = `New credentials of ${login} wait in the journal for stores that could not be written: ${names}.`;
-    const advice = names.startsWith("host:")
-      ? "Make them writable; the next refresh by the agent that has them brings them there."
-      : "Make them writable; the next refresh brings them there.";
-    found.push(error("receipt_unsaved", path, meaning, advice));
-  }
-  return found;
+  return [...found, ...unsaved(path, login, waitingFor)];
+}
+
+/** Stores of hosts are not looked into, so whether one is still there only its agent can tell. */
+function unsaved(path, login, waitingFor) {
+  const names = [...new Set(waitingFor)];
+  const [hosts, files] = [names.filter(isHosted), names.filter((name) => !isHosted(name))];
+  const waits = `New credentials of ${login} wait in the journal for stores that`;
+  const advice = {
+    files: "Make them writable; the next refresh brings them there.",
+    hosts:
+      "The next call with a store of that name brings them there. If the host has given that store up, make one call with a store of that name that holds nothing: then nobody waits for it.",
+  };
+  return [
+    files.length > 0 &&
+      error("receipt_unsaved", path, `${waits} could not be written: ${files.join(", ")}.`, advice.files),
+    hosts.length > 0 &&
+      error("receipt_unsaved", path, `${waits} only their host can open: ${hosts.join(", ")}.`, advice.hosts),
+  ].filter(Boolean);
 }
 
 function ownerFindings(path, login, { holder }) {

@@ -25,8 +25,8 @@ export const survey = (stateDir) => inspect.survey(stateDir);
 
 /**
  * @typedef {object} Key
- * @property {string | null} provider null: no store names it
- * @property {string | null} profileId
+ * @property {string | null} provider null: no store that can be looked into names it
+ * @property {string | null} profileId null: neither does its journal
  * @property {string} lockPath
  * @property {number} agents whose stores hold the login
  * @property {string[]} hosts stores of hosts' own that its journal names, as `host:<name>`
@@ -52,7 +52,9 @@ export function keysOf({ stores, keys: locks }) {
     return ours.length > 0 ? ours.map((lock) => locked(login, lock)) : [login];
   });
   const unknown = { provider: null, profileId: null, agents: 0, expires: null, nextRefresh: null };
-  const others = locks.filter(({ key }) => !named.has(key)).map((lock) => locked(unknown, lock));
+  const others = locks
+    .filter(({ key }) => !named.has(key))
+    .map((lock) => locked({ ...unknown, profileId: lock.profileId }, lock));
   return [...found.flat(), ...others];
 }
 

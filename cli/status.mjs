@@ -24,9 +24,9 @@ export function outcome({ lock }, now) {
   return "none yet";
 }
 
-/** Of a login that no store names: the hosts that keep it, and its lock. @param {import("./state.mjs").Key} key */
+/** Of a login that no store names: its name in the journal, or its lock; and the hosts that keep it. @param {import("./state.mjs").Key} key */
 function name({ provider, profileId, lockPath, hosts }) {
-  if (profileId === null) return [...hosts, `${basename(lockPath).slice(0, SHORT_HASH)}…`].join(" ");
+  if (provider === null) return [profileId ?? `${basename(lockPath).slice(0, SHORT_HASH)}…`, ...hosts].join(" ");
   return profileId.startsWith(`${provider}:`) ? profileId : `${provider} ${profileId}`;
 }
 

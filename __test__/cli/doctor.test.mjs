@@ -14,7 +14,8 @@ import {
 import { dirname, join } from "node:path";
 import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, test } from "vitest";
-import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "../support/host.mjs";
+import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER, usable } from "../support/host.mjs";
+import { memoryStore } from "../support/host-stores.mjs";
 import { cli, cliJson, widest } from "./cli.mjs";
 
 const on = (host) => ["--state-dir", host.stateDir];
@@ -31,7 +32,7 @@ const only = (level, code, path) => ({ status: level === "error" ? 1 : 0, findin
 
 const fail = (host, fields) => {
   const refresh = () => Promise.reject(Object.assign(new Error("failed"), fields));
-  return withOAuthRefreshLock(PROVIDER, PROFILE, refresh, host.as("main")).catch(() => {});
+  return withOAuthRefreshLock(PROVIDER, PROFILE, refresh, host.as("main", IMPATIENT)).catch(() => {});
 };
 
 test("a state directory in which all is well has no findings", async () => {
@@ -127,6 +128,35 @@ test("stores of the SQLite era", () => {
     status: 0,
     findings: files.map((path) => ({ level: "warning", code: "sqlite_store", path })),
   });
+});
+
+test("stores of the SQLite era are no obstacle to who is given the host's own", async () => {
+  const host = createHost();
+  const path = join(host.agentDir("main"), "openclaw-agent.sqlite");
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  writeFileSync(path, "", { mode: 0o600 });
+  const lockPath = join(host.stateDir, "locks", "oauth-refresh", `lock-${"a".repeat(32)}`);
+  const options = { stateDir: host.stateDir, lockPath, store: memoryStore("shared", expired()) };
+  await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), options);
+  expect(found(host)).toEqual({ status: 0, findings: [] });
+});
+
+test("a credential that waits for a host's store, by name, and what to do if there is none any more", async () => {
+  const host = createHost();
+  const store = memoryStore("gone", expired());
+  store.compareAndSwap.mockRejectedValueOnce(new Error("full"));
+  const options = { stateDir: host.stateDir, store };
+  const { notSaved } = await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), options);
+  expect(notSaved.code).toBe("store_unwritable");
+  const { findings } = cliJson(["doctor", ...on(host)]);
+  expect(findings).toMatchObject([{ level: "error", code: "receipt_unsaved", path: lockPath(host) }]);
+  expect(findings[0].meaning).toContain(`${PROFILE} wait`);
+  expect(findings[0].meaning).toContain("host:gone");
+  expect(findings[0].advice).toContain("that holds nothing");
+  // As it says.
+  const nothing = memoryStore("gone");
+  expect(await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), { ...options, store: nothing })).toBeNull();
+  expect(found(host)).toEqual({ status: 0, findings: [] });
 });
 
 test("a store that is damaged, and no word of what is in it", () => {

@@ -5,7 +5,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
-import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "oauth-refresh-lock";
+import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, onTestFinished, test } from "vitest";
 import { startAgent } from "../support/agents.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, STORE_FILE, storeText, usable } from "../support/host.mjs";
@@ -95,14 +95,17 @@ test("a holder and its waiters are shown while it asks the provider, and what ca
   expect(afterwards.lock.holder).toBeNull();
 });
 
-test("a grant that is dead is to be logged in again, and a lock that no store names shows its hash", async () => {
+test("a grant that is dead is to be logged in again, and a login that no store names goes by its journal, or its lock", async () => {
   const host = createHost({ main: expired() });
   const refuse = () => Promise.reject(Object.assign(new Error("refused"), { error: "invalid_grant" }));
   await withOAuthRefreshLock(PROVIDER, PROFILE, refuse, host.as("main")).catch(() => {});
   expect(cliJson(["status", ...on(host)]).keys).toMatchObject([{ profileId: PROFILE, lastRefresh: "log in again" }]);
   host.seed("main", '{"version":1,"profiles":{}}');
-  expect(cliJson(["status", ...on(host)]).keys).toMatchObject([{ provider: null, profileId: null, agents: 0 }]);
-  expect(cli(["status", ...on(host)]).stdout).toMatch(/^sha256-[0-9a-f]{8}… /m);
+  expect(cliJson(["status", ...on(host)]).keys).toMatchObject([{ provider: null, profileId: PROFILE, agents: 0 }]);
+  await withOAuthProfileLock(PROVIDER, "acme:no journal", () => {}, { stateDir: host.stateDir });
+  const { stdout } = cli(["status", ...on(host)]);
+  expect(stdout).toMatch(/^acme:owner /m);
+  expect(stdout).toMatch(/^sha256-[0-9a-f]{8}… /m);
 });
 
 test("control characters of a name don't reach the terminal, and long names keep the table within 80 columns", () => {
@@ -245,7 +248,7 @@ test("agents' stores are found where the library has them, each once", async () 
   const store = memoryStore("keychain", expired());
   await withOAuthRefreshLock(PROVIDER, "acme:hosted", () => answer(), { stateDir: host.stateDir, store });
   expect(cliJson(["status", ...on(host)]).keys).toMatchObject([{ hosts: [] }, { hosts: ["host:keychain"] }]);
-  expect(cli(["status", ...on(host)]).stdout).toMatch(/^host:keychain sha256-/m);
+  expect(cli(["status", ...on(host)]).stdout).toMatch(/^acme:hosted host:key/m);
 });
 
 test("a lock that OpenClaw named is seen, and whose it is", async () => {
