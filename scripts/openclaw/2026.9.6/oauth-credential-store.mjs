@@ -1,0 +1,41 @@
+/**
+ * src/agents/auth-profiles/oauth-credential-store.ts
+ *
+ * One OAuth profile of one auth store, for `oauth-refresh-lock`: read as it is now, and replaced only if it is still that.
+ */
+import { hash } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
+import { resolveSharedAuthStorePath } from "./path-resolve.js";
+import { isUserModelAuthProfileId } from "./profile-usage-stats.js";
+import { resolveAuthProfileDatabasePath } from "./sqlite.js";
+import { loadAuthProfileStoreWithoutExternalProfiles, updateAuthProfileStoreWithLock } from "./store-runtime.js";
+
+/** Without an agent's directory: the shared store, or a person's own for a personal profile. */
+export function createOAuthCredentialStore(agentDir, profileId) {
+  const databasePath = agentDir ? resolveAuthProfileDatabasePath(agentDir) : resolveSharedAuthStorePath();
+  const owner = isUserModelAuthProfileId(profileId) ? "personal" : agentDir ? "agent" : "shared";
+  return {
+    name: `${owner} ${hash("sha256", databasePath, "hex").slice(0, 32)}`,
+    load: () => {
+      const options = { allowKeychainPrompt: true, profileId, inheritedAuthDir: agentDir };
+      const credential = loadAuthProfileStoreWithoutExternalProfiles(agentDir, options).profiles[profileId];
+      return credential?.type === "oauth" && credential.refresh?.trim() ? credential : null;
+    },
+    compareAndSwap: async (_profileId, expected, next) => {
+      let swapped = false;
+      const updated = await updateAuthProfileStoreWithLock({
+        agentDir,
+        profileId,
+        sharedStoreWrite: !agentDir,
+        updater: (store) => {
+          const stored = store.profiles[profileId] ?? null;
+          swapped = isDeepStrictEqual(JSON.parse(JSON.stringify(stored)), expected);
+          if (swapped) store.profiles[profileId] = next;
+          return swapped;
+        },
+      });
+      if (updated === null) throw Object.assign(new Error("The auth store is busy"), { code: "SQLITE_BUSY" });
+      return swapped;
+    },
+  };
+}

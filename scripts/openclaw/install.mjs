@@ -1,0 +1,77 @@
+// Releases from npm, each once as it is and once more for every variant of it: a copy of links, in which only what a diff changes
+// is a file of its own.
+import { spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { apply, sourcesOf } from "./patch.mjs";
+
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+
+/** The `node_modules` that a release is installed in, with this package beside it as npm would put it there. */
+export function install({ version, overrides }) {
+  const directory = join(root, "target", "openclaw", version);
+  const modules = join(directory, "node_modules");
+  if (!existsSync(join(modules, "openclaw"))) {
+    process.stderr.write(`installing openclaw@${version}\n`);
+    mkdirSync(directory, { recursive: true });
+    const manifest = { name: "proof", private: true, dependencies: { openclaw: version }, overrides };
+    writeFileSync(join(directory, "package.json"), JSON.stringify(manifest));
+    const args = ["install", "--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--loglevel=error"];
+    run("npm", args, { cwd: directory });
+  }
+  const { name, files } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  const addons = readdirSync(root).filter((file) => file.endsWith(".node"));
+  rmSync(join(modules, name), { recursive: true, force: true });
+  for (const file of ["package.json", ...files, ...addons]) {
+    cpSync(join(root, file), join(modules, name, file), { recursive: true });
+  }
+  return modules;
+}
+
+/**
+ * The package directory of a release with a diff applied, and how many lines of its files the diff adds and removes.
+ *
+ * @param {string} modules see {@link install}
+ * @param {string} variant
+ * @param {import("./patch.mjs").Diff} [diff]
+ */
+export function variantOf(modules, variant, diff) {
+  const original = join(modules, "openclaw");
+  if (!diff) return { openclaw: original, added: 0, removed: 0 };
+  const openclaw = join(modules, `openclaw-${variant.replaceAll(/\W+/g, "-")}`);
+  if (!existsSync(openclaw)) run("cp", ["-al", original, openclaw]);
+  const bundles = bundlesOf(join(original, "dist"), sourcesOf(diff));
+  const total = { openclaw, added: 0, removed: 0 };
+  for (const name of bundles.keys()) cpAnew(join(original, "dist", name), join(openclaw, "dist", name));
+  for (const [name, text] of apply(bundles, diff)) {
+    const path = join(openclaw, "dist", name);
+    rmSync(path);
+    writeFileSync(path, text);
+    const { stdout } = spawnSync("git", ["diff", "--no-index", "--numstat", join(original, "dist", name), path]);
+    const [added, removed] = String(stdout).split("\t").map(Number);
+    total.added += added;
+    total.removed += removed;
+  }
+  return total;
+}
+
+function bundlesOf(dist, sources) {
+  const bundles = new Map();
+  for (const name of readdirSync(dist).filter((name) => /\.m?js$/.test(name))) {
+    const text = readFileSync(join(dist, name), "utf8");
+    if (sources.some((source) => text.includes(`//#region ${source}\n`))) bundles.set(name, text);
+  }
+  return bundles;
+}
+
+/** What an earlier run changed becomes the original again. */
+function cpAnew(from, to) {
+  rmSync(to, { force: true });
+  cpSync(from, to);
+}
+
+function run(command, args, options) {
+  const { status, error } = spawnSync(command, args, { stdio: ["ignore", 2, 2], ...options });
+  if (error || status !== 0) throw new Error(`${command} ${args.join(" ")}: ${error?.message ?? `exit ${status}`}`);
+}

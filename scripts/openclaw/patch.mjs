@@ -1,0 +1,136 @@
+// Applies a maintainer's diff to a release as npm has it: bundles, in which each source file is a region, functions keep their names
+// and only imports are abbreviated.
+
+/**
+ * @typedef {object} Edit of the source file `of`, in the bundle that has it
+ * @property {string} of such as `src/agents/auth-profiles/oauth-manager.ts`
+ * @property {string} from where it begins: text that the file has exactly once
+ * @property {string} [until] where it ends, included
+ * @property {string} [before] where it ends, not included. Without either, `from` alone is replaced
+ * @property {string} to what takes its place
+ *
+ * @typedef {object} Module a source file that is new
+ * @property {string} path
+ * @property {string} beside the source file into whose bundle it goes, before that file
+ * @property {string} text
+ *
+ * @typedef {object} Diff
+ * @property {readonly Module[]} [modules]
+ * @property {readonly Edit[]} edits
+ * @property {Record<string, string>} [imports] by source file: a line that it needs beside what it imports
+ */
+
+const IMPORT = /^import \{([^}]*)\} from ["']([^"']+)["'];\n/gm;
+const opening = (path) => `//#region ${path}\n`;
+const CLOSING = "\n//#endregion\n";
+
+/** The source files that a diff touches. */
+export const sourcesOf = ({ modules = [], edits }) => [
+  ...edits.map(({ of }) => of),
+  ...modules.map(({ beside }) => beside),
+];
+
+/**
+ * @param {Map<string, string>} bundles by file name: all that have a source file of the diff
+ * @param {Diff} diff
+ * @returns {Map<string, string>} those that it changes, as they are then
+ */
+export function apply(bundles, { modules = [], edits, imports = {} }) {
+  const known = importsOf(bundles.values());
+  const changed = new Map();
+  const change = (path, with_) => {
+    const name = bundleOf(bundles, path);
+    changed.set(name, with_(changed.get(name) ?? bundles.get(name)));
+  };
+  for (const edit of edits) change(edit.of, (text) => edited(text, edit));
+  for (const { path, beside, text: module } of modules) {
+    const body = module
+      .replace(IMPORT, "")
+      .replace(/^export /gm, "")
+      .trim();
+    change(beside, (text) =>
+      text.replace(opening(beside), () => `${opening(path)}${body}${CLOSING}${opening(beside)}`),
+    );
+  }
+  for (const { beside, text: module } of modules) {
+    change(beside, (text) => `${importsFor(module, text, known)}${text}export { ${exportsOf(module).join(", ")} };\n`);
+    const home = bundleOf(bundles, beside);
+    for (const [name, text] of changed) {
+      const used = exportsOf(module).filter((name) => text.includes(`${name}(`));
+      if (name !== home && used.length > 0)
+        changed.set(name, `import { ${used.join(", ")} } from "./${home}";\n${text}`);
+    }
+  }
+  for (const [of, line] of Object.entries(imports)) change(of, (text) => `${line}\n${text}`);
+  for (const [name, text] of changed) changed.set(name, pruned(text));
+  return changed;
+}
+
+/** Without imports that nothing uses any more, and exports that are gone. */
+function pruned(text) {
+  const counts = new Map();
+  for (const [word] of text.matchAll(/[\w$]+/g)) counts.set(word, (counts.get(word) ?? 0) + 1);
+  const kept = (names, isKept) => names.split(", ").filter((name) => isKept(name.split(" as ")));
+  return text
+    .replace(IMPORT, (line, names, from) => {
+      const used = kept(names.trim(), (parts) => counts.get(parts.at(-1)) > 1);
+      if (used.length === names.split(", ").length) return line;
+      return used.length > 0 ? `import { ${used.join(", ")} } from "${from}";\n` : `import "${from}";\n`;
+    })
+    .replace(/^export \{ (.*) \};$/gm, (_, names) => {
+      const there = kept(names, ([name]) => isBound(text, name));
+      return `export { ${there.join(", ")} };`;
+    });
+}
+
+function bundleOf(bundles, path) {
+  const found = [...bundles].filter(([, text]) => text.includes(opening(path))).map(([name]) => name);
+  if (found.length !== 1) throw new Error(`${found.length} bundles have ${path}: ${found}`);
+  return found[0];
+}
+
+function edited(text, { of, from, until, before, to }) {
+  const first = text.indexOf(opening(of));
+  const last = text.indexOf(CLOSING, first) + CLOSING.length;
+  const region = text.slice(first, last);
+  const start = region.indexOf(from);
+  if (start < 0 || region.indexOf(from, start + 1) >= 0) throw new Error(`${of} does not have exactly once: ${from}`);
+  const end = until ?? before ?? from;
+  const found = end === from ? start : region.indexOf(end, start + from.length);
+  if (found < 0) throw new Error(`${of} does not have after ${from}: ${end}`);
+  const stop = before === undefined ? found + end.length : found;
+  return text.slice(0, first + start) + to + text.slice(first + stop);
+}
+
+/** What each abbreviated name stands for. */
+function importsOf(texts) {
+  const known = new Map();
+  for (const text of texts) {
+    for (const [, names, from] of text.matchAll(IMPORT)) {
+      for (const [, short, name] of names.matchAll(/(\w+) as (\w+)/g))
+        known.set(name, `{ ${short} as ${name} } from "${from}"`);
+    }
+  }
+  return known;
+}
+
+/** The lines with which a bundle gets what a new source file imports and the bundle lacks. */
+function importsFor(module, bundle, known) {
+  const lines = [];
+  for (const [, names, from] of module.matchAll(IMPORT)) {
+    for (const name of names.split(",").map((name) => name.trim())) {
+      if (name === "" || isBound(bundle, name)) continue;
+      const of = known.get(name) ?? (from.startsWith("node:") ? `{ ${name} } from "${from}"` : undefined);
+      if (!of) throw new Error(`no bundle of the diff imports ${name}`);
+      lines.push(`import ${of};\n`);
+    }
+  }
+  return lines.join("");
+}
+
+const isBound = (bundle, name) =>
+  new RegExp(
+    `^(?:import \\{.*\\b${name}\\b.*\\} from|(?:async )?function ${name}\\(|(?:const|let|var|class) ${name}\\b)`,
+    "m",
+  ).test(bundle);
+const exportsOf = (module) => [...module.matchAll(/^export (?:async )?function (\w+)/gm)].map(([, name]) => name);
