@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import { nodeBinary } from "./fetch.mjs";
 import { install, variantOf } from "./openclaw/install.mjs";
 import { RELEASES } from "./openclaw/releases.mjs";
-import { play, ROWS } from "./openclaw/rows.mjs";
+import { ROWS, Stage } from "./openclaw/rows.mjs";
 
 const HELP = `Usage: npm run openclaw -- [options]
 
@@ -58,20 +58,20 @@ const each = (results, column) => [...new Set(results.map(column))].join(", ");
 
 const lines = [];
 const missed = [];
-/** One row of the table: one variant of one release in one case. */
-async function cell(host, row, variant) {
+/** One cell of the table: one variant of one release in one case. */
+async function cell(stage, release, row, variant) {
   const results = [];
   for (let at = 0; at < rounds; at += 1) {
-    const result = await play(host, row, { processes, latency });
+    const result = await stage.play(row);
     results.push(result);
-    for (const error of new Set(result.errors)) tell(`  ${error}`);
+    for (const error of new Set(result.errors)) tell(`  ${error ?? "not served"}`);
     const isServed = result.served === result.living && result.next === result.living;
-    if (variant === "full" && !isServed && !row.mayFail) missed.push(`${host.release.version}: ${row.name}`);
+    if (variant === "full" && !isServed && !row.mayFail) missed.push(`${release.version}: ${row.name}`);
   }
   const column = (name) => range(results.map((result) => result[name]));
   const isLost = results.some(({ next, living }) => next < living);
   const cells = [
-    host.release.version,
+    release.version,
     row.name,
     variant,
     column("calls"),
@@ -84,26 +84,36 @@ async function cell(host, row, variant) {
   tell(lines.at(-1));
 }
 
-for (const release of releases) {
-  const modules = install(release);
+/** The rows that a variant is played in, by the fleet that they need; a mixed one has the release as it is in its other half. */
+function fleetsOf(variant, diff) {
+  const wanted = rows.filter(({ first, isSlow }) => (diff || !first) && (!isSlow || values.slow || variant === "full"));
+  return ["all", "patched", "unpatched"]
+    .map((kind) => [kind, wanted.filter(({ first = "all" }) => first === kind)])
+    .filter(([, played]) => played.length > 0);
+}
+
+async function prove(release, major, modules) {
   const { openclaw: original } = variantOf(modules, "as it is");
-  for (const major of values.node ?? [release.nodes.at(-1)]) {
-    for (const row of rows) {
-      for (const [variant, diff] of Object.entries(release.variants)) {
-        if (!isWanted(values.variant, variant)) continue;
-        // A mixed fleet has the release as it is in its other half.
-        if (row.first && !diff) continue;
-        if (row.isSlow && !values.slow && variant !== "full") continue;
-        const { openclaw } = variantOf(modules, variant, diff);
-        await cell({ release, node: nodeBinary(major), openclaw, original }, row, variant);
+  for (const [variant, diff] of Object.entries(release.variants)) {
+    if (!isWanted(values.variant, variant)) continue;
+    const { openclaw, added, removed } = variantOf(modules, variant, diff);
+    tell(`openclaw@${release.version}, ${variant}, Node ${major}: +${added} −${removed} lines`);
+    for (const [kind, played] of fleetsOf(variant, diff)) {
+      const first = kind === "all" ? undefined : kind;
+      const host = { release, node: nodeBinary(major), openclaw, original };
+      const stage = await Stage.open(host, { processes, latency, first });
+      try {
+        for (const row of played) await cell(stage, release, row, variant);
+      } finally {
+        await stage.close();
       }
     }
   }
-  for (const [variant, diff] of Object.entries(release.variants)) {
-    if (!diff || !isWanted(values.variant, variant)) continue;
-    const { added, removed } = variantOf(modules, variant, diff);
-    tell(`openclaw@${release.version}, ${variant}: +${added} −${removed} lines`);
-  }
+}
+
+for (const release of releases) {
+  const modules = install(release);
+  for (const major of values.node ?? [release.nodes.at(-1)]) await prove(release, major, modules);
 }
 console.log(
   [

@@ -2,7 +2,7 @@
 // asks a fixed URL; that call goes to the provider on loopback instead.
 import { pathToFileURL } from "node:url";
 
-const { runtime, sessions, provider, number, profileId } = JSON.parse(process.env.PROOF);
+const { runtime, sessions, provider, number } = JSON.parse(process.env.PROOF);
 const { fetch } = globalThis;
 const headers = { "x-agent": String(number) };
 globalThis.fetch = async (input, init) => {
@@ -19,20 +19,20 @@ globalThis.fetch.mock = {};
 const openclaw = await import(pathToFileURL(runtime));
 
 const orders = {
-  async ask({ agentDir, forceRefresh, id = profileId }) {
-    const store = openclaw.ensureAuthProfileStore(agentDir, { profileId: id });
-    const resolved = await openclaw.resolveApiKeyForProfile({ store, profileId: id, agentDir, forceRefresh });
+  async ask({ profileId, agentDir, forceRefresh }) {
+    const store = openclaw.ensureAuthProfileStore(agentDir, { profileId });
+    const resolved = await openclaw.resolveApiKeyForProfile({ store, profileId, agentDir, forceRefresh });
     return { apiKey: resolved?.apiKey ?? null };
   },
   /** By the public SDK's AuthStorage. */
-  async askStorage({ agentDir }) {
+  async askStorage({ profileId, agentDir }) {
     const { AuthStorage } = await import(pathToFileURL(sessions));
     const storage = AuthStorage.forAgent(agentDir);
     const apiKey = await storage.getApiKey(profileId.split(":")[0]);
     return { apiKey: apiKey ?? null, error: storage.drainErrors().at(-1)?.message.slice(0, 200) };
   },
   /** Logs in, in each of these stores. */
-  write({ agentDirs, credential }) {
+  write({ profileId, agentDirs, credential }) {
     for (const directory of agentDirs) {
       openclaw.saveAuthProfileStore({ version: 1, profiles: { [profileId]: credential } }, directory ?? undefined);
     }

@@ -41,30 +41,51 @@ class Worker {
   }
 }
 
-/**
- * @param {{ release: object, node: string, home: string, url: string }} host
- * @param {readonly string[]} packages for each process, the release that it runs
- */
-export async function startFleet({ release, node, home, url }, packages) {
-  const workers = packages.map((openclaw, number) => {
-    const sdk = join(openclaw, "dist", "plugin-sdk");
-    const proof = {
-      runtime: join(sdk, "agent-runtime.js"),
-      sessions: join(sdk, "agent-sessions.js"),
-      provider: url,
-      number,
-      profileId: `${release.provider}:default`,
-    };
-    const env = {
-      PATH: process.env.PATH,
-      HOME: home,
-      OPENCLAW_STATE_DIR: join(home, "state"),
-      ...release.env,
-      PROOF: JSON.stringify(proof),
-    };
-    const stdio = ["ignore", "ignore", process.env.PROOF_LOUD ? 2 : "ignore", "ipc"];
-    return new Worker(fork(AGENT, { env, cwd: openclaw, execPath: node, execArgv: [], stdio }));
-  });
-  await Promise.all(workers.map((worker) => worker.ready()));
-  return { workers, kill: () => Promise.all(workers.map((worker) => worker.kill())) };
+/** How a process of a release is started: `place` says which Node, where its home is, and where the provider. */
+function start({ release, node, home, url }, openclaw, number) {
+  const sdk = join(openclaw, "dist", "plugin-sdk");
+  const proof = {
+    runtime: join(sdk, "agent-runtime.js"),
+    sessions: join(sdk, "agent-sessions.js"),
+    provider: url,
+    number,
+  };
+  const env = {
+    PATH: process.env.PATH,
+    HOME: home,
+    OPENCLAW_STATE_DIR: join(home, "state"),
+    NODE_COMPILE_CACHE: join(dirname(openclaw), ".compiled"),
+    ...release.env,
+    PROOF: JSON.stringify(proof),
+  };
+  const stdio = ["ignore", "ignore", process.env.PROOF_LOUD ? 2 : "ignore", "ipc"];
+  return new Worker(fork(AGENT, { env, cwd: openclaw, execPath: node, execArgv: [], stdio }));
+}
+
+/** Processes of releases, by their number. */
+export class Fleet {
+  #place;
+  #packages;
+  workers;
+
+  /** @param {readonly string[]} packages for each process, the release that it runs */
+  static async start(place, packages) {
+    const fleet = new Fleet();
+    fleet.#place = place;
+    fleet.#packages = packages;
+    fleet.workers = packages.map((openclaw, number) => start(place, openclaw, number));
+    await Promise.all(fleet.workers.map((worker) => worker.ready()));
+    return fleet;
+  }
+
+  /** Starts those again that were killed. */
+  async revive() {
+    const dead = this.workers.flatMap((worker, number) => (worker.isDead ? [number] : []));
+    for (const number of dead) this.workers[number] = start(this.#place, this.#packages[number], number);
+    await Promise.all(dead.map((number) => this.workers[number].ready()));
+  }
+
+  async kill() {
+    await Promise.all(this.workers.map((worker) => worker.kill()));
+  }
 }

@@ -18,49 +18,90 @@ const REFUSED = { error: { message: "refresh token has already been used", code:
  * @property {boolean} [silent] no answer ever comes
  * @property {boolean} [spent] the refresh token is used all the same
  * @property {boolean} [dns] the name of the provider can't be looked up
- *
- * @param {{ latency: number, fault?: Fault }} how
  */
-export async function startProvider({ latency, fault = {} }) {
+
+/** One login at a time, and what has become of it. */
+class Grant {
+  calls = 0;
+  reused = 0;
+  /** The access token that is good. */
+  access;
+  #tag;
+  #live;
+  #fault;
+
+  constructor(tag, fault) {
+    this.#tag = tag;
+    this.#fault = { ...fault };
+    this.#live = this.tokens(0).refresh;
+    this.access = this.tokens(0).access;
+  }
+
+  tokens(id) {
+    return { access: accessToken(`${this.#tag}.${id}`), refresh: `refresh.${this.#tag}.${id}` };
+  }
+
+  /** Whether the name can't be looked up, this once. */
+  lookUp() {
+    const { dns = false } = this.#fault;
+    this.#fault.dns = false;
+    return dns;
+  }
+
+  /** The answer; none if none ever comes. */
+  exchange(refreshToken) {
+    const id = ++this.calls;
+    const { status, silent = false, spent = false } = id === 1 ? this.#fault : {};
+    const isFaulty = status !== undefined || silent;
+    if (refreshToken !== this.#live) {
+      this.reused += 1;
+      this.#live = undefined;
+      return { status: 401, body: REFUSED };
+    }
+    const { access, refresh } = this.tokens(id);
+    if (!isFaulty || spent) this.#live = refresh;
+    if (silent) return undefined;
+    if (status !== undefined) return { status, body: { error: { message: "try again" } } };
+    this.access = access;
+    const body = { access_token: access, refresh_token: refresh, expires_in: 43_200, token_type: "Bearer" };
+    return { status: 200, body };
+  }
+}
+
+/** Tells `call`, with the agent's number, before each answer. */
+export async function startProvider({ latency }) {
   const events = new EventEmitter();
-  const stats = { calls: 0, reused: 0, access: undefined };
-  let live = "r0";
-  let dnsFails = fault.dns === true;
+  let grant;
   const server = createServer(async (request, response) => {
-    const answer = (status, body) => {
+    const answer = ({ status, body }) => {
       response.writeHead(status, { "content-type": "application/json" });
       response.end(JSON.stringify(body));
     };
+    const agent = Number(request.headers["x-agent"]);
     if (request.method === "GET") {
-      const fails = dnsFails;
-      dnsFails = false;
-      if (fails) events.emit("call", Number(request.headers["x-agent"]));
-      return answer(200, { fails });
+      const fails = grant.lookUp();
+      if (fails) events.emit("call", agent);
+      return answer({ status: 200, body: { fails } });
     }
     let body = "";
     for await (const chunk of request) body += chunk;
-    const id = ++stats.calls;
-    const first = id === 1 ? fault : {};
-    const isFaulty = first.status !== undefined || first.silent === true;
-    const isLive = new URLSearchParams(body).get("refresh_token") === live;
-    if (!isLive) stats.reused += 1;
-    if (!isFaulty || first.spent || !isLive) {
-      live = isLive ? `r${id}` : undefined;
-      if (isLive && !isFaulty) stats.access = accessToken(`${id}`);
-    }
-    events.emit("call", Number(request.headers["x-agent"]));
-    if (first.silent) return;
-    const tokens = { access_token: stats.access, refresh_token: live, expires_in: 43_200, token_type: "Bearer" };
-    setTimeout(() => {
-      if (first.status !== undefined) answer(first.status, { error: { message: "try again" } });
-      else answer(isLive ? 200 : 401, isLive ? tokens : REFUSED);
-    }, latency);
+    const given = grant.exchange(new URLSearchParams(body).get("refresh_token"));
+    events.emit("call", agent);
+    if (given) setTimeout(() => answer(given), latency);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  const close = () => {
-    server.closeAllConnections();
-    server.close();
+  return {
+    events,
+    url: `http://127.0.0.1:${server.address().port}/`,
+    /** A new login, whose first call fares as `fault` says. */
+    grant: (tag, fault) => {
+      grant = new Grant(tag, fault);
+      return grant;
+    },
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
   };
-  return { stats, events, url: `http://127.0.0.1:${server.address().port}/`, close };
 }

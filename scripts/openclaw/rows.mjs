@@ -3,8 +3,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
-import { startFleet } from "./fleet.mjs";
-import { accessToken, startProvider } from "./provider.mjs";
+import { Fleet } from "./fleet.mjs";
+import { startProvider } from "./provider.mjs";
 
 const DEATH = { silent: true, kills: true };
 const FAULTS = {
@@ -40,90 +40,111 @@ export const ROWS = [
   ...some(["one 503", "killed, unspent"], "half patched, unpatched first", { first: "unpatched", mayFail: true }),
 ];
 
-/**
- * @param {object} host with `openclaw`, the variant, and `original`, the release as it is
- * @param {object} row one of {@link ROWS}
- */
-export async function play(host, row, { processes, latency }) {
-  const home = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-openclaw-"));
-  const provider = await startProvider({ latency, fault: row.fault });
-  const place = { ...host, home, url: provider.url };
-  const agentDirs = Array.from({ length: processes }, (_, at) =>
-    join(home, "state", "agents", `agent-${at + 1}`, "agent"),
-  );
-  let fleet;
-  try {
-    const login = (ms) => writeStores(place, row.hasCopies ? agentDirs : [], ms);
-    // An agent has long been at work when its token expires.
-    await login(3_600_000);
-    fleet = await startFleet(
+/** A fleet of one variant, alone or beside the release as it is, with its provider and home, on which rows are played. */
+export class Stage {
+  #host;
+  #home = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-openclaw-"));
+  #provider;
+  #fleet;
+  #writer;
+  #agentDirs;
+  #played = 0;
+
+  /**
+   * @param {object} host with `openclaw`, the variant, and `original`, the release as it is
+   * @param {"patched" | "unpatched"} [first] in a mixed fleet, the half that agent 0 is of
+   */
+  static async open(host, { processes, latency, first }) {
+    const stage = new Stage();
+    stage.#host = host;
+    stage.#provider = await startProvider({ latency });
+    const place = { ...host, home: stage.#home, url: stage.#provider.url };
+    const numbers = Array.from({ length: processes }, (_, at) => at);
+    stage.#agentDirs = numbers.map((at) => join(stage.#home, "state", "agents", `agent-${at + 1}`, "agent"));
+    stage.#writer = await Fleet.start(place, [host.original]);
+    const isOurs = (at) => first === undefined || (at % 2 === 0) === (first === "patched");
+    stage.#fleet = await Fleet.start(
       place,
-      agentDirs.map((_, at) => packageOf(host, row, at)),
+      numbers.map((at) => (isOurs(at) ? host.openclaw : host.original)),
     );
-    const ask = (at) => fleet.workers[at].tell("ask", { agentDir: agentDirs[at] });
-    const everyone = agentDirs.map((_, at) => at);
+    // What a release loads when it first refreshes is loaded.
+    await stage.play({ fault: {} });
+    return stage;
+  }
+
+  async close() {
+    await this.#fleet?.kill();
+    await this.#writer?.kill();
+    this.#provider.close();
+    rmSync(this.#home, { recursive: true, force: true, maxRetries: 10 });
+  }
+
+  /** @param {object} row one of {@link ROWS} */
+  async play(row) {
+    await this.#fleet.revive();
+    const tag = `${++this.#played}`;
+    // A login of its own for each row.
+    const profileId = `${this.#host.release.provider}:row-${tag}`;
+    const grant = this.#provider.grant(tag, row.fault);
+    const { workers } = this.#fleet;
+    const agentDirs = this.#agentDirs;
+    const ask = (at) => workers[at].tell("ask", { profileId, agentDir: agentDirs[at] });
+    const everyone = workers.map((_, at) => at);
+    const copies = row.hasCopies ? agentDirs : [];
+    // An agent has long been at work when its token expires.
+    await this.#logIn(profileId, grant, copies, 3_600_000);
     const early = await Promise.all(everyone.map(ask));
-    const wrong = early.find(({ apiKey }) => apiKey !== accessToken("old"));
+    const wrong = early.find(({ apiKey }) => apiKey !== grant.access);
     if (wrong) throw new Error(`not served before expiry: ${wrong.error ?? wrong.apiKey}`);
-    await login(-60_000);
-    provider.events.once("call", (at) => row.fault.kills && void fleet.workers[at].kill());
-    const { first, last } = await askAll(everyone, ask, row, provider);
-    const isFresh = ({ apiKey }) => Boolean(apiKey) && apiKey === provider.stats.access;
-    const living = everyone.filter((at) => !fleet.workers[at].isDead);
+    await this.#logIn(profileId, grant, copies, -60_000);
+    const { events } = this.#provider;
+    events.once("call", (at) => row.fault.kills && void workers[at].kill());
+    const { first, last } = await askAll(everyone, ask, row, events);
+    events.removeAllListeners("call");
+    const isFresh = (answer) => grant.calls > 0 && Boolean(answer.apiKey) && answer.apiKey === grant.access;
+    const living = everyone.filter((at) => !workers[at].isDead);
     const next = await Promise.all(living.map(ask));
-    const { calls, reused } = provider.stats;
     return {
-      calls,
-      reused,
+      calls: grant.calls,
+      reused: grant.reused,
       living: living.length,
       served: living.filter((at) => isFresh(first[at])).length,
       next: next.filter(isFresh).length,
       last,
       errors: [...first, ...next].filter((answer) => !answer.isDead && !isFresh(answer)).map(({ error }) => error),
     };
-  } finally {
-    await fleet?.kill();
-    provider.close();
-    rmSync(home, { recursive: true, force: true, maxRetries: 10 });
+  }
+
+  /** The main agent's login, and copies in these stores, written by the release itself; it lives `ms` from now. */
+  async #logIn(profileId, grant, copies, ms) {
+    const credential = {
+      type: "oauth",
+      provider: this.#host.release.provider,
+      ...grant.tokens(0),
+      expires: Date.now() + ms,
+      accountId: "account",
+    };
+    const how = { profileId, agentDirs: [null, ...copies], credential };
+    const { error } = await this.#writer.workers[0].tell("write", how);
+    if (error) throw new Error(error);
   }
 }
 
-/** Half of a mixed fleet runs the release as it is; agent 0 asks first. */
-function packageOf({ openclaw, original }, { first }, at) {
-  if (first === undefined) return openclaw;
-  return (at % 2 === 0) === (first === "patched") ? openclaw : original;
-}
-
 /** All at once, or everyone else when the first one's call has reached the provider. */
-async function askAll(everyone, ask, { first }, provider) {
+async function askAll(everyone, ask, { first }, events) {
   const begun = performance.now();
   const answers = [];
+  let last;
   const settle = async (at) => {
     answers[at] = await ask(at);
-    if (!answers[at].isDead) answers.last = performance.now() - begun;
+    if (!answers[at].isDead) last = performance.now() - begun;
   };
   if (first === undefined) await Promise.all(everyone.map(settle));
   else {
-    const called = new Promise((resolve) => provider.events.once("call", resolve));
+    const called = new Promise((resolve) => events.once("call", resolve));
     const settled = settle(everyone[0]);
     await called;
     await Promise.all([settled, ...everyone.slice(1).map(settle)]);
   }
-  return { first: answers, last: answers.last };
-}
-
-/** The main agent's login, and copies in these stores, written by the release itself; it lives `ms` from now. */
-async function writeStores(host, agentDirs, ms) {
-  const credential = {
-    type: "oauth",
-    provider: host.release.provider,
-    access: accessToken("old"),
-    refresh: "r0",
-    expires: Date.now() + ms,
-    accountId: "account",
-  };
-  const writer = await startFleet(host, [host.original]);
-  const { error } = await writer.workers[0].tell("write", { agentDirs: [null, ...agentDirs], credential });
-  await writer.kill();
-  if (error) throw new Error(error);
+  return { first: answers, last };
 }

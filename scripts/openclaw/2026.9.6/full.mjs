@@ -108,7 +108,8 @@ export const full = {
     },
     {
       of: MANAGER,
-      from: "trackAsyncWork(() => refreshQueue.enqueue(`${credential.provider}\\u0000${params.profileId}`, () => refreshOAuthTokenWithLock({",
+      from: "trackAsyncWork(() => refreshQueue.enqueue(",
+      until: "() => refreshOAuthTokenWithLock({",
       to: "trackAsyncWork(() => refreshOAuthTokenWithLock({",
     },
     {
