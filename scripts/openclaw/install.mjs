@@ -41,10 +41,10 @@ export function variantOf(modules, variant, diff) {
   if (!diff) return { openclaw: original, added: 0, removed: 0 };
   const openclaw = join(modules, `openclaw-${variant.replaceAll(/\W+/g, "-")}`);
   if (!existsSync(openclaw)) run("cp", ["-al", original, openclaw]);
-  const bundles = bundlesOf(join(original, "dist"), sourcesOf(diff));
+  const { bundles, others } = bundlesOf(join(original, "dist"), sourcesOf(diff));
   const total = { openclaw, added: 0, removed: 0 };
   for (const name of bundles.keys()) cpAnew(join(original, "dist", name), join(openclaw, "dist", name));
-  for (const [name, text] of apply(bundles, diff)) {
+  for (const [name, text] of apply(bundles, diff, others)) {
     const path = join(openclaw, "dist", name);
     rmSync(path);
     writeFileSync(path, text);
@@ -56,13 +56,16 @@ export function variantOf(modules, variant, diff) {
   return total;
 }
 
+/** The bundles that have these source files, and the text of all. */
 function bundlesOf(dist, sources) {
   const bundles = new Map();
+  const others = [];
   for (const name of readdirSync(dist).filter((name) => /\.m?js$/.test(name))) {
     const text = readFileSync(join(dist, name), "utf8");
+    others.push(text);
     if (sources.some((source) => text.includes(`//#region ${source}\n`))) bundles.set(name, text);
   }
-  return bundles;
+  return { bundles, others };
 }
 
 /** What an earlier run changed becomes the original again. */

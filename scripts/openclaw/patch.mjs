@@ -33,10 +33,11 @@ export const sourcesOf = ({ modules = [], edits }) => [
 /**
  * @param {Map<string, string>} bundles by file name: all that have a source file of the diff
  * @param {Diff} diff
+ * @param {Iterable<string>} others the text of every bundle of the release, for what new source files import
  * @returns {Map<string, string>} those that it changes, as they are then
  */
-export function apply(bundles, { modules = [], edits, imports = {} }) {
-  const known = importsOf(bundles.values());
+export function apply(bundles, { modules = [], edits, imports = {} }, others) {
+  const known = importsOf(others);
   const changed = new Map();
   const change = (path, with_) => {
     const name = bundleOf(bundles, path);
@@ -121,7 +122,7 @@ function importsFor(module, bundle, known) {
     for (const name of names.split(",").map((name) => name.trim())) {
       if (name === "" || isBound(bundle, name)) continue;
       const of = known.get(name) ?? (from.startsWith("node:") ? `{ ${name} } from "${from}"` : undefined);
-      if (!of) throw new Error(`no bundle of the diff imports ${name}`);
+      if (!of) throw new Error(`no bundle imports ${name}`);
       lines.push(`import ${of};\n`);
     }
   }
