@@ -4,7 +4,8 @@ import { parseArgs } from "node:util";
 import { nodeBinary } from "./fetch.mjs";
 import { install, variantOf } from "./openclaw/install.mjs";
 import { RELEASES } from "./openclaw/releases.mjs";
-import { ROWS, Stage } from "./openclaw/rows.mjs";
+import { ROWS } from "./openclaw/rows.mjs";
+import { Stage } from "./openclaw/stage.mjs";
 
 const HELP = `Usage: npm run openclaw -- [options]
 
@@ -84,12 +85,15 @@ async function cell(stage, release, row, variant) {
   tell(lines.at(-1));
 }
 
-/** The rows that a variant is played in, by the fleet that they need; a mixed one has the release as it is in its other half. */
-function fleetsOf(variant, diff) {
-  const wanted = rows.filter(({ first, isSlow }) => (diff || !first) && (!isSlow || values.slow || variant === "full"));
-  return ["all", "patched", "unpatched"]
-    .map((kind) => [kind, wanted.filter(({ first = "all" }) => first === kind)])
-    .filter(([, played]) => played.length > 0);
+/** The rows that a variant is played in, by the fleet that they need: only one with a diff can be mixed. */
+function playedBy(variant, diff) {
+  const wanted = rows.filter(({ fleet, slow }) => {
+    const isSlow = slow === "always" || (slow === "as it is" && variant !== "full");
+    return (diff || fleet === "all") && (values.slow || !isSlow);
+  });
+  const fleets = new Map(wanted.map(({ fleet }) => [fleet, []]));
+  for (const row of wanted) fleets.get(row.fleet).push(row);
+  return fleets;
 }
 
 async function prove(release, major, modules) {
@@ -98,10 +102,9 @@ async function prove(release, major, modules) {
     if (!isWanted(values.variant, variant)) continue;
     const { openclaw, added, removed } = variantOf(modules, variant, diff);
     tell(`openclaw@${release.version}, ${variant}, Node ${major}: +${added} −${removed} lines`);
-    for (const [kind, played] of fleetsOf(variant, diff)) {
-      const first = kind === "all" ? undefined : kind;
+    for (const [fleet, played] of playedBy(variant, diff)) {
       const host = { release, node: nodeBinary(major), openclaw, original };
-      const stage = await Stage.open(host, { processes, latency, first });
+      const stage = await Stage.open(host, { processes, latency, fleet });
       try {
         for (const row of played) await cell(stage, release, row, variant);
       } finally {

@@ -1,8 +1,11 @@
 // Agents of OpenClaw's own in one process: imports the installed release, says `ready`, and then does what it is told. The release
 // asks a fixed URL; that call goes to the provider on loopback instead.
+import { readdirSync, readFileSync } from "node:fs";
+import * as module from "node:module";
+import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-const { runtime, sessions, provider, number } = JSON.parse(process.env.PROOF);
+const { runtime, sessions, provider, number, hasNoAddon } = JSON.parse(process.env.PROOF);
 const { fetch } = globalThis;
 const headers = { "x-agent": String(number) };
 globalThis.fetch = async (input, init) => {
@@ -15,6 +18,15 @@ globalThis.fetch = async (input, init) => {
 };
 // With this a release takes the fetch it finds, instead of one of its own that asks the name server first.
 globalThis.fetch.mock = {};
+
+// As in a bundle that can't take a native addon along.
+const notFound = () => {
+  throw Object.assign(new Error("no addon here"), { code: "ERR_MODULE_NOT_FOUND" });
+};
+if (hasNoAddon)
+  module.registerHooks({
+    resolve: (specifier, context, next) => (specifier === "oauth-refresh-lock" ? notFound() : next(specifier, context)),
+  });
 
 const openclaw = await import(pathToFileURL(runtime));
 
@@ -31,6 +43,14 @@ const orders = {
     const apiKey = await storage.getApiKey(profileId.split(":")[0]);
     return { apiKey: apiKey ?? null, error: storage.drainErrors().at(-1)?.message.slice(0, 200) };
   },
+  /** A person's own login, which the gateway's owner has connected; a later one replaces it. */
+  async connect({ credential }) {
+    const { connectUserModelAccount } = await fromSource("src/state/user-model-accounts.ts");
+    const { ensureGatewayOwnerProfile } = await fromSource("src/state/user-profiles.ts");
+    ensureGatewayOwnerProfile("owner");
+    const how = { ownerProfileId: "gateway-owner", credential, assertCurrent() {}, matchesCredential: () => true };
+    return { profileId: connectUserModelAccount(how).authProfileId };
+  },
   /** Logs in, in each of these stores. */
   write({ profileId, agentDirs, credential }) {
     for (const directory of agentDirs) {
@@ -39,6 +59,22 @@ const orders = {
     return {};
   },
 };
+
+/** What the bundle with this source file exports, by the names of the source. */
+async function fromSource(source) {
+  const dist = dirname(dirname(runtime));
+  const texts = readdirSync(dist).filter((name) => name.endsWith(".mjs") || name.endsWith(".js"));
+  for (const name of texts) {
+    const text = readFileSync(join(dist, name), "utf8");
+    if (!text.includes(`//#region ${source}\n`)) continue;
+    const exported = await import(pathToFileURL(join(dist, name)));
+    const pairs = /^export \{ (.*) \};$/m.exec(text)[1].split(", ");
+    return Object.fromEntries(
+      pairs.map((pair) => pair.split(" as ")).map(([from, as]) => [from, exported[as ?? from]]),
+    );
+  }
+  throw new Error(`no bundle has ${source}`);
+}
 
 process.once("disconnect", () => process.exit());
 process.on("message", async ({ ticket, order, ...how }) => {

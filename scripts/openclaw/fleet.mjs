@@ -42,11 +42,12 @@ class Worker {
 }
 
 /** How a process of a release is started: `place` says which Node, where its home is, and where the provider. */
-function start({ release, node, home, url }, openclaw, number) {
+function start({ release, node, home, url }, { openclaw, hasNoAddon }, number) {
   const sdk = join(openclaw, "dist", "plugin-sdk");
   const proof = {
     runtime: join(sdk, "agent-runtime.js"),
     sessions: join(sdk, "agent-sessions.js"),
+    hasNoAddon,
     provider: url,
     number,
   };
@@ -65,15 +66,15 @@ function start({ release, node, home, url }, openclaw, number) {
 /** Processes of releases, by their number. */
 export class Fleet {
   #place;
-  #packages;
+  #members;
   workers;
 
-  /** @param {readonly string[]} packages for each process, the release that it runs */
-  static async start(place, packages) {
+  /** @param {readonly { openclaw: string, hasNoAddon?: boolean }[]} members for each process, the release that it runs */
+  static async start(place, members) {
     const fleet = new Fleet();
     fleet.#place = place;
-    fleet.#packages = packages;
-    fleet.workers = packages.map((openclaw, number) => start(place, openclaw, number));
+    fleet.#members = members;
+    fleet.workers = members.map((member, number) => start(place, member, number));
     await Promise.all(fleet.workers.map((worker) => worker.ready()));
     return fleet;
   }
@@ -81,7 +82,7 @@ export class Fleet {
   /** Starts those again that were killed. */
   async revive() {
     const dead = this.workers.flatMap((worker, number) => (worker.isDead ? [number] : []));
-    for (const number of dead) this.workers[number] = start(this.#place, this.#packages[number], number);
+    for (const number of dead) this.workers[number] = start(this.#place, this.#members[number], number);
     await Promise.all(dead.map((number) => this.workers[number].ready()));
   }
 

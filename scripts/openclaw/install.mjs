@@ -1,7 +1,7 @@
 // Releases from npm, each once as it is and once more for every variant of it: a copy of links, in which only what a diff changes
 // is a file of its own.
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { apply, sourcesOf } from "./patch.mjs";
@@ -22,7 +22,6 @@ export function install({ version, overrides }) {
   }
   const { name, files } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const addons = readdirSync(root).filter((file) => file.endsWith(".node"));
-  rmSync(join(modules, name), { recursive: true, force: true });
   for (const file of ["package.json", ...files, ...addons]) {
     cpSync(join(root, file), join(modules, name, file), { recursive: true });
   }
@@ -42,14 +41,13 @@ export function variantOf(modules, variant, diff) {
   const openclaw = join(modules, `openclaw-${variant.replaceAll(/\W+/g, "-")}`);
   if (!existsSync(openclaw)) run("cp", ["-al", original, openclaw]);
   const { bundles, others } = bundlesOf(join(original, "dist"), sourcesOf(diff));
+  const changed = apply(bundles, diff, others);
   const total = { openclaw, added: 0, removed: 0 };
-  for (const name of bundles.keys()) cpAnew(join(original, "dist", name), join(openclaw, "dist", name));
-  for (const [name, text] of apply(bundles, diff, others)) {
+  for (const [name, text] of bundles) {
     const path = join(openclaw, "dist", name);
-    rmSync(path);
-    writeFileSync(path, text);
+    write(path, changed.get(name) ?? text);
     const { stdout } = spawnSync("git", ["diff", "--no-index", "--numstat", join(original, "dist", name), path]);
-    const [added, removed] = String(stdout).split("\t").map(Number);
+    const [added = 0, removed = 0] = String(stdout).trim().split("\t").map(Number);
     total.added += added;
     total.removed += removed;
   }
@@ -68,10 +66,11 @@ function bundlesOf(dist, sources) {
   return { bundles, others };
 }
 
-/** What an earlier run changed becomes the original again. */
-function cpAnew(from, to) {
-  rmSync(to, { force: true });
-  cpSync(from, to);
+/** In the place of a link to the original, or of what an earlier run has written. */
+function write(path, text) {
+  if (readFileSync(path, "utf8") === text) return;
+  writeFileSync(`${path}.new`, text);
+  renameSync(`${path}.new`, path);
 }
 
 function run(command, args, options) {

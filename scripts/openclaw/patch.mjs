@@ -121,7 +121,7 @@ function importsFor(module, bundle, known) {
   for (const [, names, from] of module.matchAll(IMPORT)) {
     for (const name of names.split(",").map((name) => name.trim())) {
       if (name === "" || isBound(bundle, name)) continue;
-      const of = known.get(name) ?? (from.startsWith("node:") ? `{ ${name} } from "${from}"` : undefined);
+      const of = from.startsWith("node:") ? `{ ${name} } from "${from}"` : known.get(name);
       if (!of) throw new Error(`no bundle imports ${name}`);
       lines.push(`import ${of};\n`);
     }

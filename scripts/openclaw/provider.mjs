@@ -24,7 +24,7 @@ const REFUSED = { error: { message: "refresh token has already been used", code:
 class Grant {
   calls = 0;
   reused = 0;
-  /** The access token that is good. */
+  /** The access token that was given last. */
   access;
   #tag;
   #live;
@@ -39,6 +39,11 @@ class Grant {
 
   tokens(id) {
     return { access: accessToken(`${this.#tag}.${id}`), refresh: `refresh.${this.#tag}.${id}` };
+  }
+
+  /** The access token of a refresh, if there was one. */
+  get fresh() {
+    return this.access === this.tokens(0).access ? undefined : this.access;
   }
 
   /** Whether the name can't be looked up, this once. */
