@@ -86,8 +86,9 @@ async function cell(stage, release, row, variant) {
 }
 
 /** The rows that a variant is played in, by the fleet that they need: only one with a diff can be mixed. */
-function playedBy(variant, diff) {
-  const wanted = rows.filter(({ fleet, slow }) => {
+function playedBy({ lacks = [] }, variant, diff) {
+  const wanted = rows.filter(({ name, fleet, slow }) => {
+    if (lacks.includes(name)) return false;
     const isSlow = slow === "always" || (slow === "as it is" && variant !== "full");
     return (diff || fleet === "all") && (values.slow || !isSlow);
   });
@@ -102,7 +103,7 @@ async function prove(release, major, modules) {
     if (!isWanted(values.variant, variant)) continue;
     const { openclaw, added, removed } = variantOf(modules, variant, diff);
     tell(`openclaw@${release.version}, ${variant}, Node ${major}: +${added} −${removed} lines`);
-    for (const [fleet, played] of playedBy(variant, diff)) {
+    for (const [fleet, played] of playedBy(release, variant, diff)) {
       const host = { release, node: nodeBinary(major), openclaw, original };
       const stage = await Stage.open(host, { processes, latency, fleet });
       try {

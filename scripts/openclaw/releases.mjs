@@ -38,6 +38,17 @@ const lockOnly92 = {
 
 const variants = (lockOnly, full) => ({ "as it is": undefined, "lock only": lockOnly, full });
 
+/** What came later than a release: rows that it has nothing to be played on. */
+const NO_PERSONAL = ["personal profile"];
+const NO_SHARED_AUTH_STORAGE = ["AuthStorage", ...NO_PERSONAL];
+const ONLY_FAULTS = [
+  ...NO_SHARED_AUTH_STORAGE,
+  "external CLI has a good token",
+  "external CLI's token has expired",
+  "no addon",
+  "half without addon",
+];
+
 export const RELEASES = [
   {
     version: "2026.4.20",
@@ -46,10 +57,17 @@ export const RELEASES = [
     /** Its plugins would first install what they need. */
     env: { OPENCLAW_DISABLE_BUNDLED_PLUGINS: "1" },
     provider: "openai-codex",
+    lacks: ONLY_FAULTS,
     variants: variants(lockOnly420, full420),
   },
-  /** An extended stable. */
-  { version: "2026.7.35", nodes: ["22", "24"], provider: "openai", variants: variants(lockOnly92, full735) },
+  /** An extended stable. Its AuthStorage is a file with logins of its own. */
+  {
+    version: "2026.7.35",
+    nodes: ["22", "24"],
+    provider: "openai",
+    lacks: NO_SHARED_AUTH_STORAGE,
+    variants: variants(lockOnly92, full735),
+  },
   /** The newest that takes Node 22. */
   { version: "2026.9.2", nodes: ["22", "24"], provider: "openai", variants: variants(lockOnly92, full92) },
   { version: "2026.9.6", nodes: ["24"], provider: "openai", variants: variants(lockOnly96, full96) },
