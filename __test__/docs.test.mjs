@@ -162,16 +162,27 @@ test.each(lines)("$document: `$line` can be run", ({ line }) => {
   else expect(stdout).not.toBe("");
 });
 
+const squeeze = (given) => given.replaceAll(/\s+/g, " ").trim();
+const textOf = ({ modules = [], edits, imports = {} }) =>
+  squeeze([...modules.map(({ text }) => text), ...edits.map(({ to }) => to), ...Object.values(imports)].join("\n"));
+const diffs = RELEASES.flatMap(({ variants }) => Object.values(variants).filter(Boolean));
+
 test.each(of("diff"))("what the diff in $document adds is what is applied to the release ($at)", ({ code }) => {
-  const squeeze = (given) => given.replaceAll(/\s+/g, " ").trim();
-  const variants = RELEASES.flatMap(({ variants }) => Object.values(variants));
-  const added = code.split("\n").filter((line) => line.startsWith("+"));
+  const added = code.split("\n").filter((line) => line.startsWith("+") && !line.startsWith("+++ "));
   expect(added.length).toBeGreaterThan(1);
-  const isApplied = (changes) => {
-    const text = squeeze(changes.map(({ to }) => to).join("\n"));
-    return added.every((line) => text.includes(squeeze(line.slice(1))));
-  };
-  expect(variants.some(isApplied)).toBe(true);
+  const isApplied = (diff) => added.every((line) => textOf(diff).includes(squeeze(line.slice(1))));
+  expect(diffs.some(isApplied)).toBe(true);
+});
+
+test("the documents show the whole refresh of the newest release, its new files to the last line", () => {
+  const { modules } = RELEASES.at(-1).variants.full;
+  const shown = squeeze(
+    of("diff")
+      .map(({ code }) => code.replaceAll(/^\+/gm, ""))
+      .join("\n"),
+  );
+  expect(modules.length).toBe(2);
+  for (const { text } of modules) expect(shown).toContain(squeeze(text));
 });
 
 test.each(DOCUMENTS.map((document) => ({ document })))(

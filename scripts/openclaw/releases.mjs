@@ -68,7 +68,13 @@ export const RELEASES = [
     lacks: NO_SHARED_AUTH_STORAGE,
     variants: variants(lockOnly92, full735),
   },
-  /** The newest that takes Node 22. */
-  { version: "2026.9.2", nodes: ["22", "24"], provider: "openai", variants: variants(lockOnly92, full92) },
+  /** The newest that takes Node 22. Its AuthStorage serves no OpenAI login by itself. */
+  {
+    version: "2026.9.2",
+    nodes: ["22", "24"],
+    provider: "openai",
+    lacks: ["AuthStorage"],
+    variants: variants(lockOnly92, full92),
+  },
   { version: "2026.9.6", nodes: ["24"], provider: "openai", variants: variants(lockOnly96, full96) },
 ];

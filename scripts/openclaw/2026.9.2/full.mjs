@@ -3,7 +3,6 @@ import { readFileSync } from "node:fs";
 
 const MANAGER = "src/agents/auth-profiles/oauth-manager.ts";
 const RESOLVER = "src/agents/auth-profiles/oauth.ts";
-const AUTH_STORAGE = "src/agents/sessions/auth-storage.ts";
 
 const module = (name, file) => ({
   path: `src/agents/auth-profiles/${name}.ts`,
@@ -36,27 +35,6 @@ const refresh = (bootstrap) => `	async function refreshOAuthTokenWithLock(params
 			credential
 		};
 	}
-`;
-
-/** Public AuthStorage, where it stands on the release's own stores. */
-const REFRESH_STORED = `		const agentDir = this.storage.agentDir;
-		if (agentDir) {
-			const credential = await refreshOAuthProfile({
-				provider: providerId,
-				profileId: \`\${providerId}:default\`,
-				agentDir,
-				refreshMarginMs: 0,
-				refresh: async (stored, sending) => {
-					sending();
-					const refreshed = provider ? await getAuthStorageOAuthProviderRegistry(this).getApiKey(providerId, { [providerId]: stored }) : await resolveAuthStoragePluginOAuthCredential(providerId, stored, true);
-					return refreshed?.newCredentials ?? null;
-				}
-			});
-			this.reload();
-			if (!credential) return null;
-			const apiKey = provider ? provider.getApiKey(credential) : (await resolveAuthStoragePluginOAuthCredential(providerId, credential, false))?.apiKey;
-			return apiKey ? { apiKey, newCredentials: credential } : null;
-		}
 `;
 
 const manager = ({ bootstrap, afterRetry }) => [
@@ -103,11 +81,6 @@ export const full = {
       afterRetry: "			if (params.agentDir && !personalProfile) try {",
     }),
     ...RESOLVER_EDITS,
-    {
-      of: AUTH_STORAGE,
-      from: "		const refresh = async () => await this.storage.withLockAsync(",
-      to: `${REFRESH_STORED}		const refresh = async () => await this.storage.withLockAsync(`,
-    },
   ],
 };
 

@@ -1,0 +1,72 @@
+/** How a maintainer's diff is applied to a bundle of OpenClaw's. */
+import { expect, test } from "vitest";
+import { apply } from "../scripts/openclaw/patch.mjs";
+
+const MAIN = [
+  'import { a as lock, b as unused } from "./file-x.mjs";',
+  "//#region src/main.ts",
+  "function old() {",
+  "\treturn lock();",
+  "}",
+  "//#endregion",
+  "//#region src/other.ts",
+  "function old2() {",
+  "\treturn unused(old());",
+  "}",
+  "//#endregion",
+  "export { old as a, old2 as b };",
+  "",
+].join("\n");
+const bundles = new Map([
+  ["main-x.mjs", MAIN],
+  ["user-x.mjs", "//#region src/user.ts\nfunction use() {\n\treturn 1;\n}\n//#endregion\nexport { use as a };\n"],
+]);
+const others = [...bundles.values(), 'import { c as helper } from "./helper-x.mjs";\n'];
+const edit = (more) => ({ of: "src/main.ts", from: "lock()", to: "1", ...more });
+
+test("an edit counts in its source file alone, and what nothing uses any more is neither imported nor exported", () => {
+  const edits = [
+    edit({ from: "function old()", until: "}\n", to: "" }),
+    edit({ of: "src/other.ts", from: "old()", to: "1" }),
+  ];
+  const changed = apply(bundles, { edits }, others);
+  expect([...changed.keys()]).toEqual(["main-x.mjs"]);
+  const text = changed.get("main-x.mjs");
+  expect(text).toContain('import { b as unused } from "./file-x.mjs";');
+  expect(text).not.toContain("function old()");
+  expect(text).toContain("return unused(1);");
+  expect(text).toContain("export { old2 as b };");
+});
+
+test("`before` ends an edit without being part of it", () => {
+  const edits = [edit({ from: "\treturn", before: "}\n", to: "\treturn 2;\n" })];
+  expect(apply(bundles, { edits }, others).get("main-x.mjs")).toContain("function old() {\n\treturn 2;\n}\n");
+});
+
+test("a new source file brings its imports, and whoever calls it imports it", () => {
+  const text =
+    'import { helper } from "./helper.js";\nimport { hash } from "node:crypto";\nexport function fresh() {\n  return helper(hash);\n}\n';
+  const modules = [{ path: "src/fresh.ts", beside: "src/main.ts", text }];
+  const edits = [edit({ of: "src/user.ts", from: "return 1;", to: "return fresh();" })];
+  const changed = apply(bundles, { modules, edits }, others);
+  const main = changed.get("main-x.mjs");
+  expect(main).toContain('import { c as helper } from "./helper-x.mjs";');
+  expect(main).toContain('import { hash } from "node:crypto";');
+  expect(main).toContain("//#region src/fresh.ts\nfunction fresh() {");
+  expect(main).toContain("export { fresh };");
+  expect(changed.get("user-x.mjs")).toMatch(/^import \{ fresh \} from "\.\/main-x\.mjs";\n/);
+});
+
+test.each([
+  ["an anchor that is gone", { edits: [edit({ from: "nowhere" })] }, "src/main.ts does not have exactly once: nowhere"],
+  ["an anchor that is there twice", { edits: [edit({ from: "old", of: "src/other.ts" })] }, "exactly once"],
+  ["an end that is gone", { edits: [edit({ until: "nowhere" })] }, "does not have after lock(): nowhere"],
+  ["a source file that is gone", { edits: [edit({ of: "src/gone.ts" })] }, "0 bundles have src/gone.ts"],
+  [
+    "an import of what the release does not have",
+    { edits: [], modules: [{ path: "a", beside: "src/main.ts", text: 'import { gone } from "./gone.js";\n' }] },
+    "no bundle imports gone",
+  ],
+])("%s is told", (_, diff, words) => {
+  expect(() => apply(bundles, diff, others)).toThrow(words);
+});
