@@ -12,7 +12,7 @@ const HELP = `Usage: npm run openclaw -- [options]
   --processes N    agents, a process each (default 20)
   --rounds N       of each cell (default 1)
   --latency MS     how long the provider takes (default 200)
-  --release V      may be repeated (default all)
+  --release V      may be repeated, or "all" (default the newest)
   --row TEXT       rows whose name has this in it; may be repeated (default all)
   --variant NAME   may be repeated (default all)
   --node MAJOR     may be repeated (default the newest that a release takes)
@@ -41,7 +41,8 @@ if (values.help) {
 const [processes, rounds, latency] = [values.processes, values.rounds, values.latency].map(Number);
 const isWanted = (wanted, name) => !wanted || wanted.includes(name);
 const rows = ROWS.filter(({ name }) => !values.row || values.row.some((text) => name.includes(text)));
-const releases = RELEASES.filter(({ version }) => isWanted(values.release, version));
+const chosen = values.release ?? [RELEASES.at(-1).version];
+const releases = RELEASES.filter(({ version }) => chosen.includes("all") || chosen.includes(version));
 if (values.list) {
   for (const { version, variants } of RELEASES) console.log(`${version}: ${Object.keys(variants).join(", ")}`);
   for (const { name } of ROWS) console.log(`  ${name}`);
