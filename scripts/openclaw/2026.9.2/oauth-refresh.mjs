@@ -48,13 +48,13 @@ export async function refreshOAuthProfile(params) {
 }
 
 async function withRefreshLock(provider, profileId, refresh, options) {
+  const loaded = await import("oauth-refresh-lock").catch(() => undefined);
   try {
-    const { withOAuthRefreshLock } = await import("oauth-refresh-lock");
-    return await withOAuthRefreshLock(provider, profileId, refresh, options);
+    if (loaded) return await loaded.withOAuthRefreshLock(provider, profileId, refresh, options);
   } catch (error) {
-    if (error?.code !== "ERR_MODULE_NOT_FOUND" && error?.code !== "addon_unavailable") throw error;
-    return await refreshUnderFileLock(refresh, profileId, options);
+    if (error?.code !== "addon_unavailable") throw error;
   }
+  return await refreshUnderFileLock(refresh, profileId, options);
 }
 
 /** Where the addon can't be loaded: the same file lock, held over the call. */
