@@ -14,7 +14,7 @@ export function createOAuthCredentialStore(agentDir, profileId) {
   const owner = agentDir ? "agent" : "main";
   return {
     name: `${owner} ${hash("sha256", resolveAuthStorePath(agentDir), "hex").slice(0, 32)}`,
-    load: () => {
+    load: async () => {
       const credential = loadPersistedAuthProfileStore(agentDir)?.profiles[profileId];
       return credential?.type === "oauth" && credential.refresh?.trim() ? credential : null;
     },
@@ -30,7 +30,7 @@ export function createOAuthCredentialStore(agentDir, profileId) {
         },
       });
       // This release says so of every failure.
-      if (updated === null) throw Object.assign(new Error("The auth store is busy"), { code: "SQLITE_BUSY" });
+      if (updated === null) throw Object.assign(new Error("The auth store is busy"), { busy: true });
       return swapped;
     },
   };

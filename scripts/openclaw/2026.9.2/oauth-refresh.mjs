@@ -63,13 +63,13 @@ async function refreshUnderFileLock(refresh, profileId, options) {
   const isUsable = (credential) =>
     hasUsableOAuthCredential(credential, { refreshMarginMs }) && credential.access !== rejectedAccess;
   return await withFileLock(lockPath, OAUTH_REFRESH_LOCK_OPTIONS, async () => {
-    const stored = store.load();
+    const stored = await store.load();
     if (!stored || isUsable(stored)) return stored && { credential: stored };
     const refreshed = await refresh(stored);
     if (!refreshed) return null;
     const credential = { ...stored, ...refreshed };
     if (await store.compareAndSwap(profileId, JSON.parse(JSON.stringify(stored)), credential)) return { credential };
-    const superseding = store.load();
+    const superseding = await store.load();
     return isUsable(superseding) ? { credential: superseding } : null;
   });
 }

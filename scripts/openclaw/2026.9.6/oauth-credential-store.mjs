@@ -16,26 +16,33 @@ export function createOAuthCredentialStore(agentDir, profileId) {
   const owner = isUserModelAuthProfileId(profileId) ? "personal" : agentDir ? "agent" : "shared";
   return {
     name: `${owner} ${hash("sha256", databasePath, "hex").slice(0, 32)}`,
-    load: () => {
+    load: async () => {
       const options = { allowKeychainPrompt: true, profileId, inheritedAuthDir: agentDir };
-      const credential = loadAuthProfileStoreWithoutExternalProfiles(agentDir, options).profiles[profileId];
+      const store = await told(() => loadAuthProfileStoreWithoutExternalProfiles(agentDir, options));
+      const credential = store.profiles[profileId];
       return credential?.type === "oauth" && credential.refresh?.trim() ? credential : null;
     },
     compareAndSwap: async (_profileId, expected, next) => {
       let swapped = false;
-      const updated = await updateAuthProfileStoreWithLock({
-        agentDir,
-        profileId,
-        sharedStoreWrite: !agentDir,
-        updater: (store) => {
-          const stored = store.profiles[profileId] ?? null;
-          swapped = isDeepStrictEqual(JSON.parse(JSON.stringify(stored)), expected);
-          if (swapped) store.profiles[profileId] = next;
-          return swapped;
-        },
-      });
-      if (updated === null) throw Object.assign(new Error("The auth store is busy"), { code: "SQLITE_BUSY" });
+      const updater = (store) => {
+        const stored = store.profiles[profileId] ?? null;
+        swapped = isDeepStrictEqual(JSON.parse(JSON.stringify(stored)), expected);
+        if (swapped) store.profiles[profileId] = next;
+        return swapped;
+      };
+      const how = { agentDir, profileId, sharedStoreWrite: !agentDir, updater };
+      const updated = await told(() => updateAuthProfileStoreWithLock(how));
+      if (updated === null) throw Object.assign(new Error("The auth store is busy"), { busy: true });
       return swapped;
     },
   };
+}
+
+/** Tells of a store that another process has for a moment, so that it is asked again. */
+async function told(work) {
+  try {
+    return await work();
+  } catch (error) {
+    throw error?.name === "StateDatabaseCoordinatorContentionError" ? Object.assign(error, { busy: true }) : error;
+  }
 }
