@@ -93,6 +93,8 @@ class RefreshTurn {
    * `serveUnexpired`, whether a token that has not expired is better than an error; `uncertain`, whether to ask again in doubt.
    */
   #ask;
+  /** Settles when it is known where things lie. */
+  #begun;
   #looked;
   #slot;
   /** The lock that is being waited for. */
@@ -129,7 +131,12 @@ class RefreshTurn {
   }
 
   /** Stands in line, once it is known which one that is. */
-  async begin() {
+  begin() {
+    this.#begun = this.#open();
+    return this.#begun;
+  }
+
+  async #open() {
     const call = this.#call;
     try {
       await inOrder(
@@ -270,6 +277,9 @@ class RefreshTurn {
 
   /** Ends the wait of a caller that has a token; what is under way goes on. */
   async #waitedEnough() {
+    // A disk that is slow to tell where things lie would not tell what is stored either.
+    await this.#begun;
+    if (this.#caller.gone) return;
     const serve = () => this.#serveUnexpired(this.#timeoutError());
     if (this.#dispatchedAt === undefined) await serve();
     else this.#enough = setTimeout(() => void serve(), ASK_WITH_TOKEN_MS);
