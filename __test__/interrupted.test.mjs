@@ -6,14 +6,15 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { withOAuthRefreshLock } from "../index.mjs";
 import { createRefresh } from "../storm/refresh.mjs";
 import { startAgent } from "./support/agents.mjs";
-import { answer, createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
+import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
 import { unwanted } from "./support/refresh-functions.mjs";
 import { rejection } from "./support/rejections.mjs";
 
 const ROUNDS = 20;
 
-const call = (host, agent, refresh) => withOAuthRefreshLock(PROVIDER, PROFILE, refresh, host.as(agent));
+const call = (host, agent, refresh, options) =>
+  withOAuthRefreshLock(PROVIDER, PROFILE, refresh, host.as(agent, options));
 
 describe("an owner that is stopped", () => {
   test("while it asks is waited for, and its answer is the one", async () => {
@@ -67,7 +68,7 @@ describe("an answer that is no token response", () => {
     const host = createHost({ main: expired(), agent: expired() });
     const before = host.tree({ locks: false });
     const ask = createRefresh({ issuer, tokenEndpoint: `${issuer}/token`, clientId: "c" });
-    const error = await rejection(call(host, "agent", ask));
+    const error = await rejection(call(host, "agent", ask, IMPATIENT));
     expect(error.refreshFailure).toEqual({ class: "uncertain" });
     expect(host.tree({ locks: false })).toEqual(before);
   });
