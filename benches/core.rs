@@ -151,8 +151,8 @@ fn refreshes(criterion: &mut Criterion) {
             |(call, answer)| {
                 assert!(call.look(None).unwrap().is_none());
                 let lock = lock::acquire_blocking(&Target::refresh(&call.lock_base), PATIENCE).unwrap();
-                let Decision::Dispatched(flight) = call.decide(lock).unwrap() else { panic!("not to be asked") };
-                call.settle(flight, &answer).unwrap()
+                let Decision::Send(claim) = call.decide(lock).unwrap() else { panic!("not to be asked") };
+                call.settle(claim.send().unwrap(), &answer).unwrap()
             },
             BatchSize::PerIteration,
         );

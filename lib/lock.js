@@ -31,19 +31,19 @@ function unanswered(lockPath) {
 }
 
 /**
- * Takes a lock, at once if it is free: the key's, or the one at `path`. Peers may take over from a refresh that is stuck. A
- * caller that `stays` has no limits any more once it has the lock.
+ * Takes the key's lock, at once if it is free. Peers may take over from a refresh that is stuck. A caller that `stays` has no limits
+ * any more once it has the lock.
  *
  * @returns the native lock, held; `undefined` if the caller gave up first
  * @throws the error of a wait that ran out, if it is not free and the caller is not `patient`
  */
-async function acquire(subject, caller, { isRefresh = false, stays = false, path = subject.lockPath, patient = true }) {
+async function acquire(subject, caller, { isRefresh = false, stays = false, patient = true }) {
   if (caller.gone) return undefined;
-  const lock = new (native().NativeLock)(path, isRefresh);
+  const lock = new (native().NativeLock)(subject.lockPath, isRefresh);
   caller.onGone = () => void lock.release();
   try {
     if (!unwrap(await lock.acquire(patient)) && !caller.gone) {
-      if (!patient) throw await lockTimeout(path);
+      if (!patient) throw await lockTimeout(subject.lockPath);
       publish("waiting", subject);
       unwrap(await lock.wait());
     }
@@ -57,7 +57,7 @@ async function acquire(subject, caller, { isRefresh = false, stays = false, path
   if (stays) caller.stay();
   tell(subject, lock.notices());
   tell(subject, native().takeWarnings());
-  if (path === subject.lockPath) publish("acquired", subject);
+  publish("acquired", subject);
   return lock;
 }
 

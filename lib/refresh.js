@@ -11,9 +11,6 @@ const { toJson } = require("./result.js");
 const { HostStore } = require("./stores.js");
 const { providerError, tokenEndpoint } = require("./token-endpoint.js");
 
-/** How often to look whether what could be saved nowhere is saved by now; doubled each time. */
-const FIRST_SAVE_LOOK_MS = 100;
-const LAST_SAVE_LOOK_MS = 10_000;
 /** How long to wait before a provider that was not reached is asked again; doubled each time, give or take a half. */
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 10_000;
@@ -21,16 +18,12 @@ const LAST_RETRY_MS = 10_000;
 const PAUSE_JITTER = 0.1;
 /** A call that is overdue by more than this has had no chance to hear its answer: the event loop stood still. It gets this. */
 const OVERDUE_MS = 500;
-/** What a decision to come again later goes by. */
-const PAUSES = ["backoff", "claimed", "later"];
 /** How long a caller whose time is up waits for what the stores hold. */
 const LAST_LOOK_MS = 500;
 /** How long a caller waits for others if the stored token has not expired: for them to refresh it, and no longer. */
 const WAIT_WITH_TOKEN_MS = 1_000;
 /** The same while it asks the provider itself: whoever leaves then may end the process, and with it the answer. */
 const ASK_WITH_TOKEN_MS = 10_000;
-/** Who is told so much later that it may ask the provider has to ask again: it may have been taken over from since. */
-const MAY_SEND_MS = 30_000;
 /** How long an answer that came after its call's limit waits for the store's own lock. */
 const LATE_HOLD_MS = 30_000;
 /** For so long an answer that is nowhere but in memory keeps the process from exiting. */
@@ -83,7 +76,7 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   return caller.promise;
 }
 
-/** One caller's refresh: look; else lock, decide, ask the provider, settle. */
+/** One caller's refresh: look; else stand in line, and have the native side take its turn. */
 class RefreshTurn {
   #call;
   #subject;
@@ -96,22 +89,26 @@ class RefreshTurn {
   /** Settles when it is known where things lie. */
   #begun;
   #looked;
-  #slot;
-  /** The lock that is being waited for. */
-  #awaited;
+  /** Whether it waits for the key's lock. */
+  #isLocking = false;
   #retries = 0;
   /** Why the provider has to be asked again. */
   #failure;
   /** Why everyone waits, while this caller does. */
   #pausing;
-  /** Whether a provider call is under way whose answer would have to be saved. */
-  #isAsking = false;
   /** Whether the call of the refresh function is past its limit. */
   #isOverdue = false;
-  /** When the provider was asked, by `performance.now()`; not set while we wait for a lock, again or for the first time. */
+  /** When the provider was asked, by `performance.now()`; not set while the native side waits for a lock. */
   #dispatchedAt;
+  /** What the refresh function threw, or what a store's owner's own lock did. */
+  #thrown;
   /** Ends the wait of a caller whose token has not expired. */
   #enough;
+  /** Keeps the process from exiting while an answer is nowhere but in memory. */
+  #keepAlive;
+  #endTurn;
+  /** Settles when the stores' owners have their locks back. */
+  #leaving;
   /** See `Turn` in line.js. */
   onOverdue;
   isDone = false;
@@ -123,7 +120,7 @@ class RefreshTurn {
     this.#ask = ask;
     const leave = () => {
       clearTimeout(this.#enough);
-      this.#leaveStores();
+      if (call.leave()) this.#leaveStores();
     };
     caller.promise.then(leave, leave);
     if (ask.serveUnexpired && ask.patient)
@@ -162,7 +159,7 @@ class RefreshTurn {
     enter(this.#subject, this);
   }
 
-  /** Looks at once, whoever is in line before us: who finds a usable credential waits for nobody. */
+  /** Looks at once, whoever is in line before us: a caller that finds a usable credential waits for nobody. */
   start() {
     this.#looked = this.#look();
   }
@@ -170,45 +167,99 @@ class RefreshTurn {
   async run() {
     try {
       await this.#looked;
-      for (;;) {
-        this.#dispatchedAt = undefined;
-        const lock = await this.#acquire();
-        const decision = lock && ((await this.#lookAgain(lock)) ?? (await this.#decide(lock)));
-        if (!decision) return undefined;
-        if (PAUSES.includes(decision.kind)) return await this.#pause(decision);
-        const done = await this.#carryOut(decision);
-        this.#mayBeAsking(false);
-        // Before its caller goes on, who may end the process.
-        await this.#leaveHolds();
-        if (done.kind === "failed") return await this.#tryLater(done);
-        // A peer has taken over from us, before we sent anything or before we were refused: we are its waiters now.
-        if (done.kind !== "takenOver") return this.#finish(done);
-      }
+      this.#isLocking = true;
+      const lock = await acquire(this.#subject, this.#caller, { isRefresh: true, patient: this.#ask.patient });
+      this.#isLocking = false;
+      return lock && (await this.#end(unwrap(await this.#turn(lock))));
     } catch (error) {
-      this.#mayBeAsking(false);
-      await this.#leaveHolds();
       await this.#fail(error);
     } finally {
-      void this.#leaveHolds();
-      this.#leaveSlot();
-      this.#mayBeAsking(false);
+      clearTimeout(this.#keepAlive);
       if (this.#caller.gone) this.#leaveStores();
     }
     return undefined;
   }
 
+  /** One turn on the native side: what it came to. */
+  async #turn(lock) {
+    const done = await this.#take(lock);
+    // Before its caller goes on, who may end the process.
+    await this.#leaving;
+    this.#dispatchedAt = undefined;
+    return done;
+  }
+
+  #take(lock) {
+    const { at, maxParallel, callTimeoutMs, patient } = this.#ask;
+    const hear = (told, reply) => this.#hear(told, reply);
+    return new Promise((resolve) => {
+      this.#endTurn = resolve;
+      if (at) this.#call.exchange(lock, hear, patient, isHeard(), at, maxParallel, callTimeoutMs);
+      else this.#call.turn(lock, hear, patient, isHeard());
+    });
+  }
+
+  /** What the native side tells and asks: see `Told` in the binding. */
+  #hear(told, reply) {
+    switch (told) {
+      case "waiting":
+        return publish("waiting", this.#subject);
+      case "acquired":
+        tell(this.#subject, reply.value);
+        return publish("acquired", this.#subject);
+      case "noticed":
+        return tell(this.#subject, reply.value);
+      case "hold":
+        return void this.#answerHold();
+      case "letGo":
+        this.#leaving = this.#leaveHolds();
+        return;
+      case "ask":
+        return void this.#callFunction(unwrap(reply).credential);
+      case "askLate":
+        return this.#call.late();
+      case "dispatched":
+        this.#dispatched();
+        return this.#stayAlive(this.#ask.callTimeoutMs);
+      case "unsaved":
+        return void this.#fail(fromNative(reply.error));
+      default:
+        this.#isSaving(false);
+        return this.#endTurn(reply);
+    }
+  }
+
+  #dispatched() {
+    publish("dispatched", this.#subject);
+    this.#dispatchedAt = performance.now();
+    this.#isSaving(true);
+  }
+
   /** Whether there may be an answer to save: for that no store is waited for longer than it takes to know that it is busy. */
-  #mayBeAsking(isAsking) {
-    this.#isAsking = isAsking;
-    for (const host of this.#ask.hosts) host.isSaving = isAsking;
+  #isSaving(isSaving) {
+    for (const host of this.#ask.hosts) host.isSaving = isSaving;
+  }
+
+  #stayAlive(ms) {
+    clearTimeout(this.#keepAlive);
+    this.#keepAlive = setTimeout(() => {}, ms);
   }
 
   /** Takes the locks that the stores' owners have, after ours and a place. `false` if the caller gave up first. */
-  async #hold(caller = this.#caller, patient = this.#ask.patient) {
+  async #hold(caller, patient) {
     for (const host of this.#ask.hosts) {
       if (!(await host.hold(this.#subject.profileId, caller, patient))) return false;
     }
     return true;
+  }
+
+  async #answerHold() {
+    try {
+      this.#call.held(await this.#hold(this.#caller, this.#ask.patient));
+    } catch (error) {
+      this.#thrown = { error };
+      this.#call.notHeld();
+    }
   }
 
   async #leaveHolds() {
@@ -222,37 +273,12 @@ class RefreshTurn {
     const isHeld = await this.#hold(patience, true).catch(() => false);
     patience.resolve();
     // Then it waits in the journal, for a call that has it.
-    if (!isHeld) for (const host of this.#ask.hosts) host.close();
+    if (!isHeld) this.#leaveStores();
   }
 
-  /** Asks the host's stores no more. But for what the provider may have answered: that has to be saved. */
+  /** Asks the host's stores no more. */
   #leaveStores() {
-    if (this.#isAsking) return;
     for (const host of this.#ask.hosts) host.close();
-  }
-
-  /** Takes the key's lock, or the one at `path`. */
-  async #acquire(path = this.#subject.lockPath) {
-    if (this.#caller.gone) return undefined;
-    this.#awaited = path;
-    const lock = await acquire(this.#subject, this.#caller, { isRefresh: true, path, patient: this.#ask.patient });
-    this.#awaited = undefined;
-    return lock;
-  }
-
-  /** Takes one of the places at the provider, if there are only so many: a lock that keys share, in any process. */
-  async #takeSlot() {
-    const { at, maxParallel } = this.#ask;
-    if (maxParallel === undefined) return true;
-    // Whoever only has to take over what a peer got meanwhile needs none.
-    await this.#look();
-    this.#slot = await this.#acquire(this.#call.slotPath(at, maxParallel));
-    return this.#slot !== undefined;
-  }
-
-  #leaveSlot() {
-    void this.#slot?.release();
-    this.#slot = undefined;
   }
 
   /** Takes what the leader got, through the same checks as a peer's. */
@@ -306,10 +332,10 @@ class RefreshTurn {
 
   async #timeoutError() {
     const isWaiting = this.#dispatchedAt === undefined;
-    const delayed = this.#awaited ? undefined : this.#ask.hosts.map((host) => host.delay).find(Boolean);
+    const delayed = this.#isLocking ? undefined : this.#ask.hosts.map((host) => host.delay).find(Boolean);
     const known = this.#pausing || isWaiting ? (this.#failure ?? this.#pausing ?? delayed) : this.#beingAsked();
-    const path = this.#awaited ?? this.#subject.lockPath;
-    return (await explained(this.#call.whyLate(known ? null : path))) ?? known ?? unanswered(path);
+    const late = await explained(this.#call.whyLate(known !== undefined));
+    return late ?? known ?? unanswered(this.#subject.lockPath);
   }
 
   #beingAsked() {
@@ -331,114 +357,43 @@ class RefreshTurn {
     }
   }
 
-  /** Whether a peer has refreshed while we waited is told before a host's store is asked, its owner's lock or a place taken. */
-  async #lookAgain(lock) {
-    return this.#ask.hosts.length > 0 ? unwrap(await this.#call.lookAgain(lock)) : undefined;
-  }
-
-  /** Decides under the key's lock. Who sends the same refresh token under another name is waited for. */
-  async #decide(lock) {
-    try {
-      for (;;) {
-        if (!(await this.#takeSlot()) || !(await this.#hold())) return undefined;
-        const decision = unwrap(await this.#call.decide(lock));
-        if (decision.kind !== "busy") return decision;
-        // That one may need a place itself, and the stores.
-        await this.#leaveHolds();
-        this.#leaveSlot();
-        const other = await this.#acquire(decision.lockPath);
-        if (!other) return undefined;
-        await other.release();
-      }
-    } finally {
-      // What the decision took over is not ours to release any more, and that does nothing then.
-      void lock.release();
+  /** Goes on with what a turn came to. What peers may take over is returned. */
+  async #end(done) {
+    switch (done.kind) {
+      case "left":
+        return undefined;
+      case "notHeld":
+        throw this.#thrown.error;
+      case "failed":
+        return await this.#tryLater(this.#failed(done));
+      case "backoff":
+      case "claimed":
+      case "later":
+        return await this.#pause(done);
+      default:
+        return this.#finish(done);
     }
   }
 
-  async #carryOut(decision) {
-    for (let attempt = 0; decision.kind === "dispatched"; attempt++) {
-      if (!(await this.#maySend())) {
-        await this.#call.abandon();
-        return { kind: "takenOver" };
-      }
-      if (this.#caller.gone) return this.#abandon();
-      this.#mayBeAsking(true);
-      const done = this.#ask.at ? await this.#exchange() : await this.#callFunction(decision.credential);
-      if (done.kind === "dispatched" && attempt > 0) {
-        await this.#call.abandon();
-        return { ...done, kind: "failed" };
-      }
-      decision = done;
+  /** The error of a failed call, which tells if the login has ended. */
+  #failed({ failure, dead }) {
+    if (!failure) {
+      const { error, ...more } = this.#thrown;
+      if (dead && error.refreshFailure) error.refreshFailure.message = dead;
+      return { error, ...more, isTransient: more.isTransient && !dead };
     }
-    return decision;
-  }
-
-  async #maySend() {
-    for (;;) {
-      const askedAt = performance.now();
-      const maySend = unwrap(await this.#call.maySend());
-      if (!maySend || performance.now() - askedAt < MAY_SEND_MS) return maySend;
-    }
-  }
-
-  async #abandon() {
-    await this.#call.abandon();
-    return { kind: "absent" };
-  }
-
-  async #callFunction(credential) {
-    let fields;
-    try {
-      fields = await this.#dispatch(credential);
-    } catch (error) {
-      await this.#holdAgain();
-      const failed = await this.#failed(error);
-      this.#dispatchedAt = undefined;
-      return { kind: "failed", ...failed, error };
-    }
-    await this.#holdAgain();
-    return fields === undefined ? this.#abandon() : this.#saved(await this.#call.settle(fields));
-  }
-
-  /** Asks the token endpoint and saves its answer, in one native step that goes on whatever becomes of this thread. */
-  async #exchange() {
-    publish("dispatched", this.#subject);
-    this.#dispatchedAt = performance.now();
-    const done = await this.#saved(await this.#call.exchange(this.#ask.at, this.#ask.callTimeoutMs));
-    this.#dispatchedAt = undefined;
-    const { failure } = done;
-    if (!failure) return done;
     const { class: failureClass, isTransient, status } = failure;
     const mayRepeat = failureClass === "uncertain" && this.#ask.uncertain !== "fail";
     // What the provider asked for is on record, for everyone.
     const isOnRecord = failureClass !== "not_sent" || status != null;
-    return { ...done, error: providerError(failure), isTransient: isTransient || mayRepeat, isOnRecord };
-  }
-
-  /**
-   * The end of an answer that is saved. Until then the caller knows of it, and we hold the lock, so that nobody sends the
-   * spent token; the native side goes on trying.
-   */
-  async #saved(reply) {
-    if (reply.error?.code !== "receipt_unsaved") return unwrap(reply);
-    await this.#fail(fromNative(reply.error));
-    const since = performance.now();
-    for (let delay = FIRST_SAVE_LOOK_MS; ; delay = Math.min(delay * 2, LAST_SAVE_LOOK_MS)) {
-      await new Promise((resolve) => {
-        const timer = setTimeout(resolve, delay);
-        if (performance.now() - since > SAVE_PATIENCE_MS) timer.unref();
-      });
-      const saved = this.#call.saved();
-      if (saved) return unwrap(saved);
-    }
+    return { error: providerError({ ...failure, dead }), isTransient: isTransient || mayRepeat, isOnRecord };
   }
 
   /** Asks again, within the caller's patience: after the pause that is on record for everyone, or one of our own. */
   async #tryLater({ error, isTransient, isOnRecord }) {
     // Another account's token is no weather.
     const isInTime = isTransient && error.code !== "identity_mismatch" && !this.#caller.gone;
-    // Who has a token that is still good waits for no better weather.
+    // A caller with a token that is still good waits for no better weather.
     if (!isInTime || (await this.#serveUnexpired(error))) throw error;
     this.#failure = error;
     const pause = Math.min(FIRST_RETRY_MS * 2 ** this.#retries, LAST_RETRY_MS) * (0.5 + Math.random());
@@ -447,8 +402,8 @@ class RefreshTurn {
   }
 
   /**
-   * Waits, out of line, for the end of the pause that the provider asked for, or for an owner that nobody can stand in
-   * line behind, or another program; then stands in line again. A caller with less patience is told why at once.
+   * Waits, out of line, for the end of the pause that the provider asked for, or for an owner behind which nobody can stand in line,
+   * or another program; then stands in line again. A caller with less patience is told why at once.
    */
   async #pause({ kind, waitMs: ms, refreshError }) {
     const { patienceMs } = this.#caller;
@@ -471,10 +426,45 @@ class RefreshTurn {
     this.#caller.onGone = () => clearTimeout(timer);
   }
 
+  /** Calls the refresh function, and answers with what it made of the credential. */
+  async #callFunction(credential) {
+    if (this.#caller.gone) return this.#call.nothing();
+    let answer;
+    try {
+      const fields = await this.#dispatch(credential);
+      answer = () => (fields === undefined ? this.#call.nothing() : this.#call.answered(fields));
+    } catch (error) {
+      answer = await this.#refuse(error);
+    }
+    await this.#holdAgain();
+    this.#stayAlive(SAVE_PATIENCE_MS);
+    answer();
+  }
+
+  /** Tells an error of the refresh function what it is. Returns what tells the native side. */
+  async #refuse(error) {
+    const { failure, isAnswer, passes, isWeather } = await lookAt(error, this.#ask.classify);
+    const { class: failureClass, retryAfterMs } = failure;
+    try {
+      error.refreshFailure = failure;
+    } catch {
+      // A frozen error passes through as it is.
+    }
+    const mayPass = {
+      not_sent: true,
+      answered_unspent: passes,
+      uncertain: isWeather && this.#ask.uncertain !== "fail",
+    };
+    const isOnRecord = isAnswer || failureClass !== "not_sent";
+    this.#thrown = { error, isTransient: mayPass[failureClass] ?? false, isOnRecord };
+    // To the core it is one whether the provider could not be asked or was not to be.
+    const onRecord = failureClass === "not_asked" ? "not_sent" : failureClass;
+    return () => this.#call.failed(onRecord, isAnswer, passes, retryAfterMs);
+  }
+
   /** Calls the refresh function and reads its result, with the limit that a provider call has. */
   async #dispatch(credential) {
-    publish("dispatched", this.#subject);
-    this.#dispatchedAt = performance.now();
+    this.#dispatched();
     const controller = new AbortController();
     const due = performance.now() + this.#ask.callTimeoutMs;
     const abort = () => {
@@ -502,40 +492,11 @@ class RefreshTurn {
       throw new OAuthRefreshLockError(
         "refresh_threw_non_error",
         "the refresh function threw something that is no Error",
-        {
-          cause: error,
-        },
+        { cause: error },
       );
     } finally {
       clearTimeout(timer);
     }
-  }
-
-  /** Puts a failed call on record, tells the error what it is, and looks what there is instead. */
-  async #failed(error) {
-    const { failure, isAnswer, passes, isWeather } = await lookAt(error, this.#ask.classify);
-    const { class: failureClass, retryAfterMs } = failure;
-    // To the core it is one whether the provider could not be asked or was not to be.
-    const onRecord = failureClass === "not_asked" ? "not_sent" : failureClass;
-    let instead;
-    try {
-      instead = unwrap(await this.#call.fail(onRecord, isAnswer, passes, retryAfterMs));
-    } catch {
-      // The refresh function's own error says more.
-    }
-    if (instead?.kind === "dead") failure.message = instead.message;
-    try {
-      error.refreshFailure = failure;
-    } catch {
-      // A frozen error passes through as it is.
-    }
-    if (instead && instead.kind !== "dead") return instead;
-    const mayPass = {
-      not_sent: true,
-      answered_unspent: passes,
-      uncertain: isWeather && this.#ask.uncertain !== "fail",
-    };
-    return { isTransient: mayPass[failureClass] ?? false, isOnRecord: isAnswer || failureClass !== "not_sent" };
   }
 
   async #fail(error) {

@@ -11,6 +11,7 @@ mod paths;
 mod place;
 mod policy;
 mod refresh;
+mod run;
 mod task;
 #[cfg(feature = "token-endpoint")]
 mod token_endpoint;

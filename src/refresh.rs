@@ -1,35 +1,35 @@
 //! One caller's way to a usable credential: look, then lock and decide, then ask the provider and settle.
 //!
 //! What is read before the lock is held is a hint; what [`Call::decide`] reads under it is authoritative. The types carry
-//! the order: only an [`InFlight`] can be settled, settling consumes it, and the lock is released with it. One that is
-//! dropped before it may have been sent leaves no trace; later, as by a death, it stays in the journal as dispatched.
+//! the order: a [`Claimed`] generation is [`Sent`], and only that can be settled; settling consumes it, and the lock is released with it.
 
+mod attempt;
+mod caller;
 mod commit;
 mod decide;
 mod known;
+mod run;
 mod settle;
 mod successor;
 mod waits;
 
 pub use crate::failure::{CallFailure, FailureClass, Pause};
+pub use attempt::{Claimed, Sent, TakenOver};
+pub use caller::Caller;
 pub use decide::Decision;
+pub use run::{Answer, Event, Program, Run, Turn};
 pub use settle::{Failed, Settled, Unsettled};
 pub use waits::{LookedAgain, Waits};
 
 use crate::clock::Clock;
-use crate::credential::{self, Credential, Generation, mistake};
+use crate::credential::{self, Credential, mistake};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::identity;
-use crate::journal::Journal;
 use crate::jwt;
 use crate::key::Key;
-use crate::lock::Guard;
-use crate::record::Record;
 use crate::store::{ADOPTION_PATIENCE, Profile, Recent, Store};
 use known::Known;
-use std::cell::Cell;
-use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use zeroize::Zeroizing;
@@ -116,92 +116,9 @@ pub enum Served {
     },
 }
 
-/// A provider call under way for one generation. Holds the key's lock.
-#[derive(Debug)]
-pub struct InFlight {
-    journal: OnRecord,
-    credential: Credential,
-    spent: Generation,
-    /// Whether it is main's credential although the agent has one of its own.
-    instead_of_own: bool,
-    /// What the provider answered, if it could not be saved yet.
-    answer: Option<Answer>,
-    lock: Guard,
-}
-
-impl InFlight {
-    /// The credential to refresh, as re-read under the lock.
-    #[must_use]
-    pub fn credential(&self) -> &Credential {
-        &self.credential
-    }
-
-    /// Whether nobody has taken over from us since the decision. Otherwise do not send: [`Call::abandon`]. The age that
-    /// others may take us for stuck by begins anew, so that it is that of the call.
-    #[must_use]
-    pub fn may_send(&self) -> bool {
-        self.lock.sign_of_life();
-        let may_send = self.lock.is_current();
-        if may_send {
-            self.journal.keep();
-        }
-        may_send
-    }
-
-    /// Tells waiters that we are not stuck: for an owner that keeps trying to save an answer.
-    pub fn sign_of_life(&self) {
-        self.lock.sign_of_life();
-    }
-}
-
-/// A journal that says that the provider is being asked. Dropped before it may have been, as with a worker that is
-/// terminated in that moment, it says again what it said before: nobody has to doubt, or log in again, for nothing.
-#[derive(Debug)]
-struct OnRecord {
-    journal: Journal,
-    /// What it said before.
-    before: Record,
-    /// Whether the provider may have been asked, or it is known what became of that.
-    is_for_good: Cell<bool>,
-}
-
-impl OnRecord {
-    fn new(journal: Journal, before: Record) -> Self {
-        Self { journal, before, is_for_good: Cell::new(false) }
-    }
-
-    /// From now on what the journal says stays.
-    fn keep(&self) {
-        self.is_for_good.set(true);
-    }
-}
-
-impl Drop for OnRecord {
-    fn drop(&mut self) {
-        if !self.is_for_good.get() {
-            // If that fails it is in doubt, as after a death.
-            let _ = self.journal.write(std::mem::take(&mut self.before), true);
-        }
-    }
-}
-
-impl Deref for OnRecord {
-    type Target = Journal;
-
-    fn deref(&self) -> &Journal {
-        &self.journal
-    }
-}
-
-impl DerefMut for OnRecord {
-    fn deref_mut(&mut self) -> &mut Journal {
-        &mut self.journal
-    }
-}
-
 /// What the provider answered.
 #[derive(Debug)]
-struct Answer {
+struct Answered {
     /// The credential that it makes of the one that was sent.
     credential: Credential,
     /// Which of its fields are new.

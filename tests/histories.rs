@@ -23,7 +23,8 @@ use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::record::Record;
 use oauth_refresh_lock::refresh::{
-    Call, CallFailure, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled, Uncertain, Waits,
+    Answer, Call, CallFailure, Caller, Decision, Event, Failed, FailureClass, Pause, Program, Run, Sent, Served,
+    Settled, Turn, Uncertain, Waits,
 };
 use oauth_refresh_lock::store::{FileStore, Profile, Store};
 use serde_json::{Map, Value, json};
@@ -32,7 +33,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 const HISTORIES: u64 = 10_000;
 const STEPS: u64 = 24;
@@ -197,7 +200,7 @@ struct Grant {
 
 /// What is known of one refresh token.
 #[derive(Default)]
-struct Sent {
+struct Token {
     /// How often it reached the provider, which then looked at it.
     times: u32,
     /// Whether nobody may have learned what the provider answered.
@@ -211,7 +214,7 @@ struct Sent {
 #[derive(Default)]
 struct Provider {
     grants: Vec<Grant>,
-    sent: HashMap<String, Sent>,
+    sent: HashMap<String, Token>,
 }
 
 /// What the network does to a call.
@@ -276,13 +279,128 @@ impl Provider {
     }
 }
 
+/// A file operation that is to fail, and how.
+type Strike = Option<(usize, Fault)>;
+
+/// A refresh of some process, as the history sees it: it runs on a thread, and stands still wherever it asks.
+struct Process {
+    call: Arc<Call>,
+    orders: Sender<Order>,
+    said: Receiver<Said>,
+}
+
+/// What a refresh goes on with.
+enum Order {
+    Answer(Answer<()>, Strike),
+    SaveAgain,
+}
+
+/// Where a refresh stands.
+enum Said {
+    Looked(Result<Served, Error>),
+    Asks(String),
+    /// An answer could not be saved yet.
+    Unsaved(Error),
+    Done(Turn<()>),
+}
+
+/// The program that a refresh runs in.
+struct Puppet {
+    orders: Receiver<Order>,
+    said: Sender<Said>,
+}
+
+impl Puppet {
+    fn say(&self, what: Said) {
+        // A history that has failed hears nothing.
+        let _ = self.said.send(what);
+    }
+}
+
+impl Program for Puppet {
+    type Failure = ();
+
+    fn ask(&mut self, sent: &Sent) -> Answer<()> {
+        self.say(Said::Asks(sent.credential().refresh().expect("a refresh token").to_owned()));
+        match self.orders.recv() {
+            Ok(Order::Answer(answer, strike)) => {
+                fault::order(strike);
+                answer
+            }
+            Ok(Order::SaveAgain) | Err(_) => Answer::Lost,
+        }
+    }
+
+    fn tell(&mut self, event: Event<'_>) {
+        if let Event::Unsaved(error) = event {
+            self.say(Said::Unsaved(error));
+        }
+    }
+
+    fn pause(&mut self, _: Duration) {
+        if self.orders.recv().is_ok() {
+            fault::order(None);
+            return;
+        }
+        // The process dies. What it holds is let go of, as by the kernel; what it would write is not.
+        fault::order(Some((1, Fault::Crash)));
+        std::panic::resume_unwind(Box::new("died"));
+    }
+}
+
+impl Process {
+    /// Looks, then takes its turn. A lock that is taken means that a peer is asking: this caller would wait.
+    fn start(call: Call, strike: Strike) -> Self {
+        let call = Arc::new(call);
+        let ((orders, ordered), (say, said)) = (channel(), channel());
+        let caller = Arc::new(Caller::default());
+        let mut run =
+            Run { call: Arc::clone(&call), caller, is_patient: false, program: Puppet { orders: ordered, said: say } };
+        std::thread::spawn(move || {
+            fault::order(strike);
+            let end = match run.call.look(None) {
+                Ok(None) => match lock::try_acquire(&Target::refresh(&run.call.lock_base)) {
+                    Ok(Some(lock)) => Said::Done(run.turn(lock)),
+                    Ok(None) => Said::Done(Turn::Taken(run.call.lock_base.clone())),
+                    // As with a peer in the way: it comes again.
+                    Err(_) => Said::Done(Turn::Left),
+                },
+                Ok(Some(served)) => Said::Looked(Ok(served)),
+                Err(error) => Said::Looked(Err(error)),
+            };
+            run.program.say(end);
+        });
+        Self { call, orders, said }
+    }
+
+    fn hear(&self) -> Said {
+        self.said.recv_timeout(HUNG).expect("it stands still, or is done")
+    }
+
+    fn go_on(&self, order: Order) {
+        self.orders.send(order).expect("it stands still");
+    }
+
+    /// It dies, having sent.
+    fn lose(&self) {
+        self.go_on(Order::Answer(Answer::Lost, None));
+        assert!(matches!(self.hear(), Said::Done(Turn::Left)));
+    }
+
+    /// It dies where it can't save an answer.
+    fn die(self) {
+        let Self { orders, said, .. } = self;
+        drop(orders);
+        assert!(matches!(said.recv_timeout(HUNG), Err(RecvTimeoutError::Disconnected)), "it lets go of everything");
+    }
+}
+
 /// A provider call of some process that has not ended.
 struct Pending {
-    call: Call,
-    flight: Box<InFlight>,
+    process: Process,
     token: String,
-    /// An answer that could not be saved yet.
-    answer: Option<String>,
+    /// The provider has answered, and that could not be saved yet.
+    is_unsaved: bool,
     /// A login, logout or restored backup came since.
     disturbed: bool,
 }
@@ -297,7 +415,7 @@ impl Drop for History {
 }
 
 /// Longer than anything takes.
-const HUNG: std::time::Duration = std::time::Duration::from_secs(30);
+const HUNG: Duration = Duration::from_secs(30);
 
 struct History {
     seed: u64,
@@ -384,54 +502,52 @@ impl History {
         }
         let strike = self.strike();
         self.say(format!("caller {agent} {profile} {strike:?}"));
-        let (outcome, _) = fault::on_this_thread(strike, || {
-            match call.look(None) {
-                Ok(None) => {}
-                served => return Some(served.map(|served| served.map(Decision::Served))),
-            }
-            // Taken means that a peer is asking: this caller would wait.
-            let lock = lock::try_acquire(&Target::refresh(&call.lock_base)).ok()??;
-            Some(call.decide(lock).map(Some))
-        });
-        let Some(outcome) = outcome else { return };
-        match outcome {
-            Ok(Some(decision)) => self.decided(call, decision, strike),
-            Ok(None) => {}
-            Err(error) => {
+        let process = Process::start(call, strike);
+        match process.hear() {
+            Said::Looked(Ok(served)) => self.served(&process.call, served),
+            Said::Looked(Err(error)) => self.refused(&process.call, &error, strike),
+            Said::Done(Turn::Refused(error)) => {
                 // It may have been on record already that the provider is being asked.
                 self.died_deciding |= strike.is_some();
-                self.refused(&call, &error, strike);
+                self.refused(&process.call, &error, strike);
             }
+            said => self.heard(process, said, strike),
         }
     }
 
-    fn decided(&mut self, call: Call, decision: Decision, strike: Option<(usize, Fault)>) {
-        match decision {
-            Decision::Served(served) => self.served(&call, served),
-            Decision::BackOff { wait_ms: ms, error } => {
+    /// A refresh asks the provider, or ends without an answer of the provider's.
+    fn heard(&mut self, process: Process, said: Said, strike: Strike) {
+        let turn = match said {
+            Said::Asks(token) => return self.asks(process, token, strike),
+            Said::Done(turn) => turn,
+            Said::Looked(_) | Said::Unsaved(_) => panic!("nothing was answered"),
+        };
+        match turn {
+            Turn::Served(served) => self.served(&process.call, served),
+            Turn::BackOff(ms, error) => {
                 assert!(ms > 0.0 && ms <= 3_600_000.0, "{ms}");
                 assert!(matches!(error.code, Code::RefreshBackoff | Code::RefreshUncertain), "{error}");
                 assert!(!error.message.contains("log in"), "{error}");
                 self.say(format!("back-off {ms}"));
             }
-            Decision::Busy { .. } => self.say("busy".to_owned()),
-            // The disk was full when the lock was taken, and what was half cleared away then is in the way of a second try.
-            Decision::TakenOver if strike.is_some() => self.say("in the way".to_owned()),
-            Decision::TakenOver | Decision::Later(_) => panic!("nobody takes over here"),
-            Decision::Claimed { .. } => panic!("no store is claimed here"),
-            Decision::Dispatched(flight) => {
-                let token = flight.credential().refresh().expect("a refresh token").to_owned();
-                self.say(format!("dispatched {token}"));
-                self.check_turn(&token);
-                if matches!(strike, Some((_, Fault::Crash))) {
-                    // Died between the record and the call: nobody can know that it was not sent.
-                    self.provider.unknown(&token);
-                    assert!(flight.may_send());
-                    return;
-                }
-                self.pending.push(Pending { call, flight, token, answer: None, disturbed: false });
-            }
+            // By a peer; or the disk was full when it was taken, and what was half cleared away then is in the way.
+            Turn::Taken(lock) => self.say(format!("waits for {}", lock.display())),
+            Turn::Failed((), _) => {}
+            Turn::Left if strike.is_some() => self.say("no lock".to_owned()),
+            Turn::Refused(error) => self.refused(&process.call, &error, strike),
+            other => panic!("{other:?}"),
         }
+    }
+
+    fn asks(&mut self, process: Process, token: String, strike: Strike) {
+        self.say(format!("asks with {token}"));
+        self.check_turn(&token);
+        if matches!(strike, Some((_, Fault::Crash))) {
+            // Died between the record and the call: nobody can know that it was not sent.
+            self.provider.unknown(&token);
+            return process.lose();
+        }
+        self.pending.push(Pending { process, token, is_unsaved: false, disturbed: false });
     }
 
     /// Nobody asks beside another who does, or before the time on record.
@@ -447,9 +563,10 @@ impl History {
             return self.caller();
         }
         let at = usize::try_from(self.random.below(self.pending.len() as u64)).expect("an index");
-        let mut pending = self.pending.swap_remove(at);
-        if let Some(fields) = pending.answer.take() {
-            return self.settle(pending, fields, None, true);
+        let pending = self.pending.swap_remove(at);
+        if pending.is_unsaved {
+            pending.process.go_on(Order::SaveAgain);
+            return self.settled(pending, None);
         }
         let weather = *self.random.pick(&[
             Weather::Fine,
@@ -489,28 +606,21 @@ impl History {
                     Weather::LostAfter => FailureClass::Uncertain,
                     _ => {
                         let fields = self.fields(&token, weather);
-                        return self.settle(pending, fields, strike, false);
+                        return self.settle(pending, fields, strike);
                     }
                 }
             }
         };
         self.say(format!("{token} fails: {class:?}"));
-        let Pending { call, flight, .. } = pending;
         let wanted = self.random.one_in(3).then_some(5_000.0);
         let pause = Pause::after(class, weather != Weather::NotSent, wanted);
-        let (failed, _) =
-            fault::on_this_thread(strike, || call.fail(flight, CallFailure { class, pause, passes: true }));
-        if strike.is_none() {
-            let now = self.clock.boot_ms();
-            if pause != Pause::None {
-                self.provider.failed(&token, now, pause.asked_ms());
-            }
+        let failure = CallFailure { class, pause, passes: true };
+        pending.process.go_on(Order::Answer(Answer::Failed(failure, ()), strike));
+        let said = pending.process.hear();
+        if strike.is_none() && pause != Pause::None {
+            self.provider.failed(&token, self.clock.boot_ms(), pause.asked_ms());
         }
-        match failed {
-            Ok(Failed::Instead(decision)) => self.decided(call, decision, strike),
-            Ok(Failed::ForGood(_)) => {}
-            Err(error) => self.refused(&call, &error, strike),
-        }
+        self.heard(pending.process, said, strike);
     }
 
     fn fields(&self, token: &str, weather: Weather) -> String {
@@ -533,44 +643,48 @@ impl History {
         fields.to_string()
     }
 
-    /// `again`: its caller has been told, and the answer may have expired since.
-    fn settle(&mut self, pending: Pending, fields: String, strike: Option<(usize, Fault)>, again: bool) {
-        let Pending { call, flight, token, disturbed, .. } = pending;
-        self.say(format!("{token} answered, {strike:?}"));
-        let (settled, _) = fault::on_this_thread(strike, || call.settle(flight, &fields));
+    fn settle(&mut self, pending: Pending, fields: String, strike: Strike) {
+        self.say(format!("{} answered, {strike:?}", pending.token));
+        pending.process.go_on(Order::Answer(Answer::Fields(fields.into()), strike));
+        self.settled(pending, strike);
+    }
+
+    fn settled(&mut self, pending: Pending, strike: Strike) {
         let dead = matches!(strike, Some((_, Fault::Crash)));
-        match settled {
-            Ok(Settled::Refreshed { credential, .. }) => {
+        let Pending { process, token, is_unsaved, disturbed } = pending;
+        match process.hear() {
+            Said::Done(Turn::Settled(Settled::Refreshed { credential, .. })) => {
                 if !dead {
                     count(&self.tally.refreshed);
-                    check_kept(&call, &credential);
-                    if !again {
-                        self.check_served(&call, &credential);
+                    check_kept(&process.call, &credential);
+                    // If it was unsaved its caller has been told, and the answer may have expired since.
+                    if !is_unsaved {
+                        self.check_served(&process.call, &credential);
                     }
                 }
             }
-            Ok(Settled::Superseded(login)) => {
+            Said::Done(Turn::Settled(Settled::Superseded(login))) => {
                 assert!(disturbed || dead, "nobody has logged in");
                 count(&self.tally.superseded);
-                self.check_served(&call, &login);
+                self.check_served(&process.call, &login);
             }
-            Ok(Settled::LoggedOut) => {
+            Said::Done(Turn::Settled(Settled::LoggedOut)) => {
                 assert!(disturbed || dead, "nobody has logged out");
                 count(&self.tally.superseded);
             }
-            Err(unsettled) => {
-                if let (Some(flight), false) = (unsettled.retry, dead) {
-                    assert_eq!(unsettled.error.code, Code::ReceiptUnsaved);
-                    count(&self.tally.unsaved);
-                    self.pending.push(Pending { call, flight, token, answer: Some(fields), disturbed });
-                    return;
-                }
-                if !dead {
-                    let code = unsettled.error.code;
-                    let known = matches!(code, Code::InvalidRefreshResult | Code::IdentityMismatch | Code::Superseded);
-                    assert!(known || strike.is_some(), "{:?}", unsettled.error);
-                }
+            Said::Unsaved(_) if dead => process.die(),
+            Said::Unsaved(error) => {
+                assert_eq!(error.code, Code::ReceiptUnsaved);
+                count(&self.tally.unsaved);
+                self.pending.push(Pending { process, token, is_unsaved: true, disturbed });
             }
+            Said::Done(Turn::Refused(error)) => {
+                let code = error.code;
+                let known = matches!(code, Code::InvalidRefreshResult | Code::IdentityMismatch | Code::Superseded);
+                assert!(known || strike.is_some(), "{error:?}");
+            }
+            Said::Done(other) => panic!("{other:?}"),
+            Said::Asks(_) | Said::Looked(_) => panic!("it has been answered"),
         }
     }
 
@@ -581,18 +695,21 @@ impl History {
         }
         let at = usize::try_from(self.random.below(self.pending.len() as u64)).expect("an index");
         let pending = self.pending.swap_remove(at);
-        if pending.answer.is_none() && self.random.one_in(3) {
-            self.say(format!("the owner of {} gives up", pending.token));
+        let Pending { process, token, is_unsaved, .. } = pending;
+        if !is_unsaved && self.random.one_in(3) {
+            self.say(format!("the owner of {token} has nothing to ask with"));
+            process.go_on(Order::Answer(Answer::Nothing, None));
+            assert!(matches!(process.hear(), Said::Done(Turn::Served(Served::Absent))));
             return;
         }
-        self.say(format!("the owner of {} dies", pending.token));
-        assert!(pending.flight.may_send());
+        self.say(format!("the owner of {token} dies"));
         count(&self.tally.deaths);
         // It may have reached the provider first.
-        if pending.answer.is_none() && self.random.one_in(2) {
-            self.provider.receive(&pending.token, &self.tally);
+        if !is_unsaved && self.random.one_in(2) {
+            self.provider.receive(&token, &self.tally);
         }
-        self.provider.unknown(&pending.token);
+        self.provider.unknown(&token);
+        if is_unsaved { process.die() } else { process.lose() }
     }
 
     fn login(&mut self) {
@@ -720,16 +837,18 @@ impl History {
 
     /// When all is calm, whoever holds the current token of a living grant is served.
     fn everyone_is_served(&mut self) {
-        for pending in std::mem::take(&mut self.pending) {
-            let Pending { call, flight, token, answer, disturbed } = pending;
-            if answer.is_none() && !self.provider.receive(&token, &self.tally) {
-                let failed = call.fail(flight, REFUSED);
-                self.say(format!("{token} is refused: {failed:?}"));
-                continue;
+        while let Some(pending) = self.pending.pop() {
+            if pending.is_unsaved {
+                pending.process.go_on(Order::SaveAgain);
+                self.settled(pending, None);
+            } else if self.provider.receive(&pending.token, &self.tally) {
+                let fields = self.fields(&pending.token, Weather::Fine);
+                self.settle(pending, fields, None);
+            } else {
+                pending.process.go_on(Order::Answer(Answer::Failed(REFUSED, ()), None));
+                let said = pending.process.hear();
+                self.heard(pending.process, said, None);
             }
-            let again = answer.is_some();
-            let fields = answer.unwrap_or_else(|| self.fields(&token, Weather::Fine));
-            self.settle(Pending { call, flight, token, answer: None, disturbed }, fields, None, again);
         }
         assert!(self.pending.is_empty(), "a healthy disk did not take a receipt");
         self.clock.advance(4_000_000.0);
@@ -762,16 +881,17 @@ impl History {
         let lock = lock::acquire_blocking(&Target::refresh(&call.lock_base), HUNG).expect("nobody holds it");
         match call.decide(lock) {
             Ok(Decision::TakenOver) => panic!("nobody takes over here"),
-            Ok(Decision::Dispatched(flight)) => {
-                let token = flight.credential().refresh().expect("a refresh token").to_owned();
-                self.say(format!("dispatched {token} {flight:?}"));
+            Ok(Decision::Send(claimed)) => {
+                let token = claimed.credential().refresh().expect("a refresh token").to_owned();
+                self.say(format!("dispatched {token} {claimed:?}"));
+                let sent = claimed.send().expect("nobody takes over here");
                 if self.provider.receive(&token, &self.tally) {
                     let fields = self.fields(&token, Weather::Fine);
-                    let settled = call.settle(flight, &fields);
+                    let settled = call.settle(sent, &fields);
                     assert!(matches!(settled, Ok(Settled::Refreshed { .. })), "{settled:?}");
                 } else {
                     assert!(!alive, "a living grant was refused");
-                    let failed = call.fail(flight, REFUSED).expect("on record");
+                    let failed = call.fail(sent, REFUSED).expect("on record");
                     assert!(matches!(failed, Failed::ForGood(Some(_))), "{failed:?}");
                 }
             }
@@ -788,7 +908,7 @@ impl History {
     }
 
     /// Now and then a file operation of the step fails, or the process dies at it.
-    fn strike(&self) -> Option<(usize, Fault)> {
+    fn strike(&self) -> Strike {
         if !self.random.one_in(3) {
             return None;
         }

@@ -141,7 +141,7 @@ fn a_credential_is_usable_until_the_margin_begins() {
         let call = world.call_of_main();
         world.clock.set(now);
         assert!(call.look(None).unwrap().is_none(), "{now}");
-        claimed(world.decide(&call).unwrap());
+        claimed(world.decide(&call).unwrap()).give_up().unwrap();
     }
     let call = Call { margin_ms: 0.0, ..world.call_of_main() };
     world.clock.set(NOW + HOUR - 1);
@@ -366,7 +366,7 @@ fn the_lock_is_held_from_claim_to_settle_and_goes_with_the_claim() {
     world.main().put(&credential("3", EXPIRED));
     let claim = world.claim(&call);
     let waiter = Waiter::at(&world.lock_base());
-    drop(claim);
+    claim.give_up().unwrap();
     drop(waiter.lock());
 
     let claim = world.claim(&call);
@@ -1017,7 +1017,7 @@ fn after_a_failure_what_is_stored_now_may_serve() {
         world.main().put(&first("b"));
         let claim = world.claim(&call);
         world.main().put_without_profile();
-        assert!(!matches!(world.fail(&call, claim, class), Some(Decision::Dispatched(_))));
+        assert!(!matches!(world.fail(&call, claim, class), Some(Decision::Send(_))));
         assert_lock_is_free(&world);
     }
 }
@@ -1089,7 +1089,7 @@ fn a_call_that_was_given_up_before_the_provider_was_asked_has_never_been() {
     // Not on record as asked for.
     let call = Call { uncertain: Uncertain::Fail, ..world.call_of_main() };
     for _ in 0..2 {
-        drop(world.claim(&call));
+        world.claim(&call).give_up().unwrap();
         assert_eq!(Journal::open(&world.lock_base(), 0).unwrap().record().state, State::Idle);
     }
     die_asking(world.claim(&call));
@@ -1098,7 +1098,7 @@ fn a_call_that_was_given_up_before_the_provider_was_asked_has_never_been() {
     // A repetition that was not made does not count either.
     let call = world.call_of_main();
     for _ in 0..2 {
-        drop(world.claim(&call));
+        world.claim(&call).give_up().unwrap();
     }
     die_asking(world.claim(&call));
     assert!(matches!(world.decide(&call), Ok(Decision::BackOff { .. })));
@@ -1112,9 +1112,8 @@ fn a_call_that_was_taken_over_from_before_the_provider_was_asked_has_never_been(
     world.main().put(&credential("1", EXPIRED));
     let claim = world.claim(&world.call_of_main());
     put(&term::journal(&world.lock_base(), 1), "");
-    assert!(!claim.may_send());
-    drop(claim);
-    assert!(world.claim(&Call { uncertain: Uncertain::Fail, ..world.call_of_main() }).may_send());
+    assert!(claim.send().is_err());
+    assert!(world.claim(&Call { uncertain: Uncertain::Fail, ..world.call_of_main() }).send().is_ok());
 }
 
 // Tokens that were rejected
@@ -1142,7 +1141,7 @@ fn a_rejected_token_that_is_not_the_stored_one_changes_nothing() {
         assert_eq!(fresh(call.look(None).unwrap()), credential("1", HOUR));
     }
     world.main().put(&credential("1", EXPIRED));
-    claimed(world.decide(&rejecting(world.call_of_main(), "SECRET-access-0")).unwrap());
+    claimed(world.decide(&rejecting(world.call_of_main(), "SECRET-access-0")).unwrap()).give_up().unwrap();
 }
 
 #[test]
@@ -1152,7 +1151,7 @@ fn a_rejected_token_is_not_adopted_either() {
     world.main().put(&credential("2", HOUR));
     let call = rejecting(world.call_of_sub(), "SECRET-access-2");
     assert!(call.look(Some(&oauth(&credential("2", HOUR)))).unwrap().is_none());
-    claimed(world.decide(&call).unwrap());
+    claimed(world.decide(&call).unwrap()).give_up().unwrap();
     world.sub().assert_holds(&credential("1", EXPIRED));
 }
 
@@ -1203,7 +1202,7 @@ fn is_one_of_many_agents(world: &World, name: &str) {
     let credential = match call.decide(waiter.lock()).unwrap() {
         Decision::Served(Served::Fresh(credential) | Served::Adopted { credential, not_saved: None }) => credential,
         Decision::Served(other) => panic!("{other:?}"),
-        Decision::Dispatched(claim) => {
+        Decision::Send(claim) => {
             let calls = fs::OpenOptions::new().create(true).append(true).open(world.root().join("calls"));
             writeln!(calls.unwrap(), "{}", claim.credential().refresh().unwrap()).unwrap();
             match world.settle(&call, claim, &answer("2")).unwrap() {
@@ -1262,7 +1261,7 @@ fn of_many_threads_one_asks_the_provider_and_all_get_its_answer() {
                 sender.send(()).unwrap();
                 let got = match call.decide(waiter.lock()).unwrap() {
                     Decision::Served(served) => fresh(Some(served)),
-                    Decision::Dispatched(claim) => {
+                    Decision::Send(claim) => {
                         calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                         settled(world.settle(&call, claim, &answer("2")).unwrap()).0
                     }

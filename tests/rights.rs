@@ -210,7 +210,7 @@ fn at_no_moment_can_anybody_else_open_what_is_being_written() {
 fn decides_for_a_sub_agent(world: &World) {
     let call = world.call_of_sub();
     match world.decide(&call) {
-        Ok(Decision::Dispatched(flight)) => {
+        Ok(Decision::Send(flight)) => {
             let settled = world.settle(&call, flight, &answer("2")).unwrap();
             assert!(matches!(settled, Settled::Refreshed { not_saved: None, .. }), "{settled:?}");
             say("refreshed");

@@ -13,7 +13,7 @@ use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::term;
 use oauth_refresh_lock::mirror::Reason;
 use oauth_refresh_lock::record::Record;
-use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, InFlight, Settled};
+use oauth_refresh_lock::refresh::{Call, Claimed, Decision, FailureClass, Settled};
 use oauth_refresh_lock::store::{HostStore, Hosted, NoAnswer, Profile};
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex};
@@ -44,7 +44,7 @@ fn decide(call: &Call) -> Result<Decision, Error> {
     call.decide(locks::take(&call.lock_base))
 }
 
-fn claim(call: &Call) -> Box<InFlight> {
+fn claim(call: &Call) -> Box<Claimed> {
     claimed(decide(call).unwrap())
 }
 
@@ -53,8 +53,9 @@ fn journal(world: &World) -> Record {
 }
 
 /// Dies as soon as the answer is in the journal.
-fn receive_and_die(world: &World, call: &Call, flight: Box<InFlight>, fields: &Value) {
-    fault::on_this_thread(Some((4, Fault::Crash)), || drop(world.settle(call, flight, fields)));
+fn receive_and_die(world: &World, call: &Call, flight: Box<Claimed>, fields: &Value) {
+    let sent = flight.send().unwrap();
+    fault::on_this_thread(Some((4, Fault::Crash)), || drop(call.settle(sent, &fields.to_string())));
     assert_eq!(journal(world).receipts().len(), 1);
 }
 
@@ -100,7 +101,7 @@ fn what_a_dead_agent_received_does_not_go_to_another_persons_main() {
     bobs.put(&credential("bob-1", EXPIRED));
     bobs_main.put_without_profile();
     alice_died(&world);
-    claimed(world.decide(&call_of(&world, PROVIDER, PROFILE, &bobs, Some(&bobs_main))).unwrap());
+    claimed(world.decide(&call_of(&world, PROVIDER, PROFILE, &bobs, Some(&bobs_main))).unwrap()).give_up().unwrap();
     assert_eq!(bobs_main.store().read(PROFILE).unwrap(), Profile::Missing);
 }
 
@@ -135,7 +136,7 @@ fn a_login_meanwhile_costs_another_profile_of_the_grant_nothing() {
         if dies {
             receive_and_die(&world, &call, flight, &answer("2"));
             log_in();
-            drop(world.claim(&call));
+            world.claim(&call).give_up().unwrap();
         } else {
             log_in();
             assert_eq!(world.settle(&call, flight, &answer("2")).unwrap_err().code, Code::Superseded);
@@ -271,7 +272,7 @@ fn a_dead_profile_without_a_token_locks_no_other_out() {
     put_profiles(&main, &json!({ "alice": blank(PROVIDER, &json!({})), "bob": blank("anthropic", &json!({})) }));
     let alice = call_of(&world, PROVIDER, "alice", &main, None);
     assert!(world.fail(&alice, claim(&alice), FailureClass::AnsweredDead).is_none());
-    claim(&call_of(&world, "anthropic", "bob", &main, None));
+    claim(&call_of(&world, "anthropic", "bob", &main, None)).give_up().unwrap();
 }
 
 #[test]

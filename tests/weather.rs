@@ -159,7 +159,7 @@ fn who_forbids_repeats_is_told_so_and_costs_others_nothing() {
         assert_eq!(error.code, Code::RefreshUncertain);
         assert!(error.message.contains("`uncertain: \"fail\"`"), "{error}");
     }
-    drop(world.claim(&call));
+    world.claim(&call).give_up().unwrap();
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn in_doubt_the_stored_token_is_used_up_before_the_provider_is_asked_again() {
     world.clock.set(NOW + MINUTE);
     assert!(unexpired(world.decide(&call)).1.message.contains("once the stored access token has expired"));
     world.clock.set(NOW + 2 * MINUTE);
-    drop(world.claim(&call));
+    world.claim(&call).give_up().unwrap();
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn the_margin_is_at_most_a_fifth_of_a_tokens_life() {
         assert!(matches!(later.look(None), Ok(Some(Served::Fresh(_)))), "{life}");
         world.clock.set(NOW + life - margin);
         assert!(matches!(later.look(None), Ok(None)), "{life}");
-        drop(world.claim(&later));
+        world.claim(&later).give_up().unwrap();
     }
 }
 
@@ -330,12 +330,12 @@ fn what_an_agent_is_refused_with_mains_token_is_its_own_affair() {
         let claim = world.claim(&call);
         assert_eq!(claim.credential().refresh(), Some("SECRET-refresh-mains"));
         // Its own is next, in the same turn or in the next one; main is asked for by its own agent as if nothing had been.
-        let own = match call.fail(claim, failed).unwrap() {
+        let own = match call.fail(claim.send().unwrap(), failed).unwrap() {
             Failed::Instead(decision) => claimed(decision),
             Failed::ForGood(_) => world.claim(&call),
         };
         assert_eq!(own.credential().refresh(), Some("SECRET-refresh-own"));
-        drop(own);
+        own.give_up().unwrap();
         let main = world.call_of_main();
         let claim = world.claim(&main);
         assert_eq!(claim.credential().refresh(), Some("SECRET-refresh-mains"));
@@ -353,10 +353,10 @@ fn a_token_that_the_provider_keeps_is_in_doubt_under_no_name_once_it_was_taken_u
     assert!(world.fail(&here, claimed(decide(&here).unwrap()), FailureClass::Uncertain).is_none());
     world.clock.set(NOW + 2 * SECOND);
     let fields = json!({ "access": "SECRET-access-2", "expires": NOW + MINUTE });
-    there.settle(claimed(decide(&there).unwrap()), &fields.to_string()).unwrap();
+    there.settle(claimed(decide(&there).unwrap()).send().unwrap(), &fields.to_string()).unwrap();
     world.clock.set(NOW + 2 * MINUTE);
     let strict = Call { uncertain: Uncertain::Fail, ..call_under(&world, "another", &main, None) };
-    drop(claimed(decide(&strict).unwrap()));
+    claimed(decide(&strict).unwrap()).give_up().unwrap();
 }
 
 #[test]

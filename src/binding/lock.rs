@@ -110,12 +110,6 @@ impl NativeLock {
         task::beside(env, self.lane(), move || Ok(timed_out(&base)))
     }
 
-    /// Takes back a lock that was handed over and is still needed.
-    pub(super) fn holder(&self) -> impl FnOnce(Guard) + Send + 'static {
-        let state = Arc::clone(&self.state);
-        move |guard| *state.lock().unwrap_or_else(PoisonError::into_inner) = State::Held(guard)
-    }
-
     /// Hands the lock over to the refresh that it guards.
     pub(super) fn take(&self) -> Option<Guard> {
         let mut state = self.lock();

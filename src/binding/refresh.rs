@@ -1,28 +1,24 @@
 //! A refresh, for JavaScript: look, decide under the lock, settle.
 
 use super::host_store::NativeHostStore;
-use super::lock::{NativeLock, timed_out};
+use super::lock::timed_out;
 use super::paths::{Surroundings, state_dir};
-use super::task::Promise;
+use super::run::Answers;
 use super::{Reply, task};
-use crate::clock::{SystemClock, boot_pause};
+use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::fields::Fields;
 use crate::file_system;
 use crate::key::{self, Key};
-use crate::refresh::{
-    Call, CallFailure, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, LookedAgain, Pause, Served,
-    Settled, Uncertain, Unsettled, Waits,
-};
+use crate::refresh::{Call, Caller, DEFAULT_REFRESH_MARGIN_MS, Served, Settled, Uncertain, Waits};
 use crate::state_dir::{Environment, canonical, normalise};
 use crate::store::{FileStore, Hosted, Store};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock};
 use zeroize::Zeroizing;
 
 /// A call's arguments, validated by JavaScript. Paths are absolute.
@@ -54,23 +50,16 @@ pub struct RefreshRequest {
     pub surroundings: Option<Surroundings>,
 }
 
-/// How long to wait before what could be saved nowhere is saved again; doubled each time.
-const FIRST_SAVE_RETRY: Duration = Duration::from_millis(100);
-const LAST_SAVE_RETRY: Duration = Duration::from_secs(10);
-
 /// One caller's refresh. To be opened before anything else is asked of it.
 #[napi]
 pub struct NativeRefresh {
-    pub(super) flight: Arc<Slot>,
-    pub(super) saved: Saved,
+    pub(super) answers: Answers,
+    pub(super) caller: Arc<Caller>,
     request: Arc<Request>,
     call: Arc<OnceLock<Arc<Call>>>,
     lock_path: Option<PathBuf>,
     lane: PathBuf,
 }
-
-/// What became of an answer that could not be saved at first.
-pub(super) type Saved = Arc<Mutex<Option<Reply>>>;
 
 /// What a caller asks for, as text: nothing has been looked up yet.
 struct Request {
@@ -230,8 +219,8 @@ impl NativeRefresh {
             lane: request.lane(),
             request: Arc::new(request),
             call: Arc::default(),
-            flight: Arc::default(),
-            saved: Arc::default(),
+            answers: Answers::default(),
+            caller: Arc::default(),
         })
     }
 
@@ -301,141 +290,25 @@ impl NativeRefresh {
         seen.as_ref().map_or_else(Reply::default, unexpired)
     }
 
-    /// What to tell a caller that has waited in vain: see [`Call::delay`]; else, if it waited for the lock at `lock_path`, who
-    /// holds that. Empty if it waited for neither.
+    /// What to tell a caller that has waited in vain: see [`Call::delay`]; else who holds the lock that it waits for. If JavaScript
+    /// knows another reason, `is_known`, empty unless it is for a lock after all.
     #[napi]
-    pub fn why_late<'env>(&self, env: &'env Env, lock_path: Option<String>) -> napi::Result<Object<'env>> {
-        let call = self.call.get().cloned();
+    pub fn why_late<'env>(&self, env: &'env Env, is_known: bool) -> napi::Result<Object<'env>> {
+        let (call, awaited) = (self.call.get().cloned(), self.caller.awaited());
         task::beside(env, &self.lane, move || {
-            if let Some(error) = call.and_then(|call| call.delay()) {
+            if let Some(error) = call.as_ref().and_then(|call| call.delay()) {
                 return Err(error);
             }
-            Ok(lock_path.map_or_else(Reply::default, |path| timed_out(Path::new(&path))))
+            let awaited = awaited.or_else(|| call.filter(|_| !is_known).map(|call| call.lock_base.clone()));
+            Ok(awaited.map_or_else(Reply::default, |lock| timed_out(&lock)))
         })
     }
 
-    /// See [`Call::look_again`]; to be asked before [`Self::decide`]. Empty if the lock is still needed, and held.
-    #[napi]
-    pub fn look_again<'env>(&self, env: &'env Env, lock: &NativeLock) -> napi::Result<Object<'env>> {
-        let call = self.call()?;
-        let (guard, hand_back) = (lock.take(), lock.holder());
-        self.promise(env, move || {
-            let guard = guard.ok_or_else(|| Error::new(Code::Internal, "looked again without the lock"))?;
-            Ok(match call.look_again(guard)? {
-                LookedAgain::Not(guard) => {
-                    hand_back(guard);
-                    Reply::default()
-                }
-                LookedAgain::Served(by) => served(by),
-                LookedAgain::InVain => Reply::from(json!({ "kind": "takenOver" })),
-            })
-        })
-    }
-
-    /// See [`Call::decide`]. Takes the lock over: it is released with the call's end, or handed back with `busy`.
-    #[napi]
-    pub fn decide<'env>(&self, env: &'env Env, lock: &NativeLock) -> napi::Result<Object<'env>> {
-        let (call, slot) = (self.call()?, Arc::clone(&self.flight));
-        let (guard, hand_back) = (lock.take(), lock.holder());
-        self.promise(env, move || {
-            let guard = guard.ok_or_else(|| Error::new(Code::Internal, "decided without the lock"))?;
-            Ok(match call.decide(guard)? {
-                Decision::Busy { lock, other } => {
-                    hand_back(lock);
-                    Reply::from(json!({ "kind": "busy", "lockPath": other.to_string_lossy() }))
-                }
-                decision => decided(decision, &slot),
-            })
-        })
-    }
-
-    /// See [`InFlight::may_send`]: says whether. To be asked at the last moment before the provider is.
-    #[napi]
-    pub fn may_send<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let (slot, flight) = (Arc::clone(&self.flight), take(&self.flight));
-        task::settling(env, move |promise| match flight {
-            Ok(flight) => {
-                let may_send = flight.may_send();
-                put(&slot, flight);
-                promise.settle(Value::Bool(may_send));
-            }
-            Err(error) => promise.settle(error),
-        })
-    }
-
-    /// See [`Call::settle`]; `fields` is JSON. With code `receipt_unsaved` it goes on trying: see [`Self::saved`].
-    #[napi]
-    pub fn settle<'env>(&self, env: &'env Env, fields: String) -> napi::Result<Object<'env>> {
-        let (call, flight, saved) = (self.call()?, take(&self.flight), Arc::clone(&self.saved));
-        task::settling(env, move |promise| match flight {
-            Ok(flight) => save(&call, flight, &Zeroizing::new(fields), promise, &saved),
-            Err(error) => promise.settle(error),
-        })
-    }
-
-    /// What became of an answer that could not be saved at first; nothing if that is still so.
+    /// The caller has its result, or has given up. Says whether the refresh ends: nothing that was sent is still to be settled.
     #[napi]
     #[must_use]
-    pub fn saved(&self) -> Option<Reply> {
-        self.saved.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// See [`Call::fail`]. `class` is one of `not_sent`, `answered_unspent`, `answered_dead`, `uncertain`; `is_answer` tells
-    /// whether somebody answered, `passes` whether it
-    /// may work in a moment.
-    #[napi]
-    pub fn fail<'env>(
-        &self,
-        env: &'env Env,
-        class: String,
-        is_answer: bool,
-        passes: bool,
-        retry_after_ms: Option<f64>,
-    ) -> napi::Result<Object<'env>> {
-        let (call, slot, flight) = (self.call()?, Arc::clone(&self.flight), take(&self.flight));
-        task::settling(env, move |promise| {
-            let class = match class.as_str() {
-                "not_sent" => FailureClass::NotSent,
-                "answered_unspent" => FailureClass::AnsweredUnspent,
-                "answered_dead" => FailureClass::AnsweredDead,
-                _ => FailureClass::Uncertain,
-            };
-            let pause = Pause::after(class, is_answer, retry_after_ms);
-            let failed = flight.and_then(|flight| call.fail(flight, CallFailure { class, pause, passes }));
-            promise.settle(match failed {
-                // The next turn meets the other owner; this one has its error.
-                Ok(
-                    Failed::Instead(
-                        Decision::Busy { .. }
-                        | Decision::BackOff { .. }
-                        | Decision::Claimed { .. }
-                        | Decision::Later(_),
-                    )
-                    | Failed::ForGood(None),
-                ) => Reply::default(),
-                Ok(Failed::Instead(decision)) => decided(decision, &slot),
-                Ok(Failed::ForGood(Some(error))) => Reply::from(json!({ "kind": "dead", "message": error.message })),
-                Err(error) => error.into(),
-            });
-        })
-    }
-
-    /// See [`Call::abandon`].
-    #[napi]
-    pub fn abandon<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let (call, flight) = (self.call()?, take(&self.flight));
-        task::settling(env, move |promise| {
-            let abandoned = flight.and_then(|flight| call.abandon(flight));
-            promise.settle(abandoned.map_or_else(Reply::from, |()| Reply::default()));
-        })
-    }
-}
-
-impl Drop for NativeRefresh {
-    fn drop(&mut self) {
-        if let Ok(flight) = take(&self.flight) {
-            task::discard(&self.lane, flight);
-        }
+    pub fn leave(&self) -> bool {
+        self.caller.leave()
     }
 }
 
@@ -455,66 +328,7 @@ impl NativeRefresh {
     }
 }
 
-/// Saves an answer, and goes on trying for as long as this process lives: nobody else has it. We hold the lock meanwhile,
-/// so that nobody sends the spent token; the caller is told at once.
-pub(super) fn save(call: &Call, mut flight: Box<InFlight>, fields: &str, promise: Promise, saved: &Saved) {
-    let mut promise = Some(promise);
-    let mut pause = FIRST_SAVE_RETRY;
-    let reply = loop {
-        match call.settle(flight, fields) {
-            Ok(done) => break settled(done),
-            Err(Unsettled { error, retry: None }) => break error.into(),
-            Err(Unsettled { error, retry: Some(again) }) => {
-                if let Some(promise) = promise.take() {
-                    promise.settle(error);
-                }
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(LAST_SAVE_RETRY);
-                again.sign_of_life();
-                flight = again;
-            }
-        }
-    };
-    match promise {
-        Some(promise) => promise.settle(reply),
-        None => *saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(reply),
-    }
-}
-
-pub(super) type Slot = Mutex<Option<Box<InFlight>>>;
-
-pub(super) fn take(slot: &Slot) -> Result<Box<InFlight>> {
-    let flight = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    flight.ok_or_else(|| Error::new(Code::Internal, "settled without a call"))
-}
-
-pub(super) fn put(slot: &Slot, flight: Box<InFlight>) {
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(flight);
-}
-
-pub(super) fn decided(decision: Decision, slot: &Slot) -> Reply {
-    match decision {
-        Decision::Served(by) => served(by),
-        Decision::BackOff { wait_ms, error } => {
-            let wait_ms = boot_pause(wait_ms).as_secs_f64() * 1000.0;
-            Reply::from(json!({ "kind": "backoff", "waitMs": wait_ms, "refreshError": located(&error) }))
-        }
-        Decision::Claimed { wait_ms, error } => {
-            Reply::from(json!({ "kind": "claimed", "waitMs": wait_ms, "refreshError": located(&error) }))
-        }
-        Decision::Later(wait_ms) => Reply::from(json!({ "kind": "later", "waitMs": wait_ms })),
-        Decision::TakenOver => Reply::from(json!({ "kind": "takenOver" })),
-        // Handled where the lock can be handed back.
-        Decision::Busy { .. } => Reply::default(),
-        Decision::Dispatched(flight) => {
-            let reply = Reply::from(json!({ "kind": "dispatched" })).with(flight.credential());
-            put(slot, flight);
-            reply
-        }
-    }
-}
-
-fn served(by: Served) -> Reply {
+pub(super) fn served(by: Served) -> Reply {
     let reply = |kind: &str, not_saved: Option<Error>, credential: &Credential| {
         Reply::from(json!({ "kind": kind, "notSaved": not_saved.as_ref().map(words) })).with(credential)
     };
@@ -533,7 +347,7 @@ fn unexpired(credential: &Credential) -> Reply {
     Reply::from(json!({ "kind": "unexpired" })).with(credential)
 }
 
-fn settled(settled: Settled) -> Reply {
+pub(super) fn settled(settled: Settled) -> Reply {
     match settled {
         Settled::Refreshed { credential, mirrored, not_saved } => Reply::from(json!({
             "kind": "refreshed",
@@ -553,12 +367,12 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-fn words(error: &Error) -> Value {
+pub(super) fn words(error: &Error) -> Value {
     json!({ "code": error.code.as_str(), "message": error.message })
 }
 
 /// The same with the path concerned, for an error that is raised.
-fn located(error: &Error) -> Value {
+pub(super) fn located(error: &Error) -> Value {
     json!({ "code": error.code.as_str(), "message": error.message, "path": error.path.as_deref().map(text) })
 }
 

@@ -43,8 +43,13 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        self.resolve(Error::new(Code::Internal, "a defect in oauth-refresh-lock; please report it").into());
+        self.resolve(defect().into());
     }
+}
+
+/// What a panic of ours becomes.
+pub(super) fn defect() -> Error {
+    Error::new(Code::Internal, "a defect in oauth-refresh-lock; please report it")
 }
 
 /// Runs `work` on a thread of ours; the promise settles with its reply. Not libuv's pool: that is the user's.
@@ -163,17 +168,6 @@ pub(super) fn asking(env: &Env, work: impl FnOnce() -> Result<Reply> + Send + 's
     // No thread to be had: the shared ones then.
     if let Err(work) = on_own_thread(work) {
         run(Path::new(""), LANE_THREADS, work);
-    }
-    Ok(object)
-}
-
-/// The same, for what ends a provider's call: on a thread of its own, since an answer is nowhere but in memory until then, and
-/// the others may all be waiting for some store's lock. It may go on when it has settled its promise.
-pub(super) fn settling(env: &Env, work: impl FnOnce(Promise) + Send + 'static) -> napi::Result<Object<'_>> {
-    let (promise, object) = Promise::new(env)?;
-    // No thread to be had: better late than never.
-    if let Err(work) = on_own_thread(move || work(promise)) {
-        work();
     }
     Ok(object)
 }

@@ -1,19 +1,20 @@
 //! A token endpoint, for JavaScript: asked alone, or with everything from dispatch to durable receipt in one native step, so
 //! that neither a blocked event loop nor the end of a worker thread costs the answer.
 
-use super::refresh::{NativeRefresh, Slot, decided, put, save, take};
+use super::lock::NativeLock;
+use super::refresh::NativeRefresh;
+use super::run::{Endpoint, Message};
 use super::task::{self, Promise};
 use super::{Failure as Told, Reply};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Code, Error};
 use crate::failure::{CallFailure, OwnCodes};
-use crate::refresh::{Call, Decision, Failed, InFlight};
 use crate::token_endpoint::answer::NewFields;
 use crate::token_endpoint::{
     ClientAuth, Encoding, Exchange, Failure, HttpClient, IdentityClaims, Network, Spec, TimeUnit, TokenEndpoint,
 };
-use napi::bindgen_prelude::{Env, Object};
+use napi::bindgen_prelude::{Env, Function, Object};
 use napi_derive::napi;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -173,60 +174,33 @@ impl Place {
 
 #[napi]
 impl NativeRefresh {
-    /// The lock of this key's place at the provider, of `count` places that all keys of one client share.
+    /// As [`NativeRefresh::turn`], asking the token endpoint `at`, which has `limit_ms` to answer; if there are only so many `places`,
+    /// all keys of one client share them.
     #[napi]
-    pub fn slot_path(&self, at: &NativeTokenEndpoint, count: u32) -> napi::Result<String> {
-        let call = self.call()?;
-        Ok(at.place.endpoint.slot(&call.lock_base, call.key.digest(), count).to_string_lossy().into_owned())
-    }
-
-    /// Asks the token endpoint for what was dispatched, and settles. The reply is that of `settle`; `takenOver`; `failed`; or
-    /// `dispatched`, if the stores hold another token to ask with. The last two come with `failure`.
-    #[napi]
-    pub fn exchange<'env>(
+    #[allow(
+        clippy::too_many_arguments,
+        clippy::needless_pass_by_value,
+        reason = "JavaScript's own options, as napi hands them over"
+    )]
+    pub fn exchange(
         &self,
-        env: &'env Env,
+        lock: &NativeLock,
+        tell: Function<'_, Message, ()>,
+        is_patient: bool,
+        is_heard: bool,
         at: &NativeTokenEndpoint,
+        places: Option<u32>,
         limit_ms: f64,
-    ) -> napi::Result<Object<'env>> {
-        let (call, slot, saved) = (self.call()?, Arc::clone(&self.flight), Arc::clone(&self.saved));
-        let place = Arc::clone(&at.place);
-        // The thread that saves the answer is there before the provider is asked.
-        task::settling(env, move |promise| {
-            let flight = match take(&slot) {
-                Ok(flight) => flight,
-                Err(error) => return promise.settle(error),
-            };
-            if !flight.may_send() {
-                return promise.settle(match call.abandon(flight) {
-                    Ok(()) => Reply::from(json!({ "kind": "takenOver" })),
-                    Err(error) => error.into(),
-                });
-            }
-            match place.exchange(flight.credential(), limit_ms) {
-                Ok(fields) => save(&call, flight, &fields, promise, &saved),
-                Err(failure) => promise.settle(failed(&call, flight, &failure, &slot)),
-            }
-        })
-    }
-}
-
-fn failed(call: &Call, flight: Box<InFlight>, failure: &Failure, slot: &Slot) -> Reply {
-    let mut shown = shown(failure);
-    let &Failure { class, pause, is_transient: passes, .. } = failure;
-    match call.fail(flight, CallFailure { class, pause, passes }) {
-        Ok(Failed::Instead(Decision::Dispatched(flight))) => {
-            let reply = Reply::from(json!({ "kind": "dispatched", "failure": shown })).with(flight.credential());
-            put(slot, flight);
-            reply
-        }
-        Ok(Failed::Instead(decision @ (Decision::Served(_) | Decision::TakenOver))) => decided(decision, slot),
-        other => {
-            if let Ok(Failed::ForGood(Some(error))) = other {
-                shown["dead"] = error.message.into();
-            }
-            Reply::from(json!({ "kind": "failed", "failure": shown }))
-        }
+    ) -> napi::Result<()> {
+        let (call, asked) = (self.call()?, Arc::clone(&at.place));
+        let place = places.map(|count| asked.endpoint.slot(&call.lock_base, call.key.digest(), count));
+        let exchange = Box::new(move |credential: &Credential| {
+            asked.exchange(credential, limit_ms).map_err(|failure| {
+                let &Failure { class, pause, is_transient: passes, .. } = &failure;
+                (CallFailure { class, pause, passes }, shown(&failure))
+            })
+        });
+        self.begin_turn(lock, &tell, is_patient, is_heard, Some(Endpoint { place, exchange }))
     }
 }
 

@@ -52,9 +52,14 @@ thread_local! {
 }
 static OF_PROCESS: Mutex<Option<Plan>> = Mutex::new(None);
 
+/// This is the order for this thread's operations from now on.
+pub fn order(strike: Option<(usize, Fault)>) {
+    OF_THREAD.with(|plan| *plan.borrow_mut() = Some(Plan { strike, ..Plan::default() }));
+}
+
 /// Runs `work` with this order for this thread's operations; returns how many there were.
 pub fn on_this_thread<T>(strike: Option<(usize, Fault)>, work: impl FnOnce() -> T) -> (T, usize) {
-    OF_THREAD.with(|plan| *plan.borrow_mut() = Some(Plan { strike, ..Plan::default() }));
+    order(strike);
     let result = work();
     let plan = OF_THREAD.with(|plan| plan.borrow_mut().take());
     (result, plan.map_or(0, |plan| plan.seen))

@@ -2,7 +2,7 @@
 
 use super::commit::Recovered;
 use super::known::Known;
-use super::{Call, Found, InFlight, OnRecord, Place, Served, Uncertain, access_digest, may_replace};
+use super::{Call, Claimed, Found, Place, Sent, Served, Uncertain, access_digest, may_replace};
 use crate::credential::{self, Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::failure;
@@ -22,7 +22,7 @@ pub enum Decision {
     /// Nothing: somebody else has refreshed. The locks are released.
     Served(Served),
     /// Ask the provider. It is on record that it is being asked.
-    Dispatched(Box<InFlight>),
+    Send(Box<Claimed>),
     /// Decide again after a pause that everyone keeps. The locks are released.
     BackOff {
         /// In so many milliseconds.
@@ -381,9 +381,8 @@ impl Call {
             journal.write(claimed.idle(), true)?;
             return is_ours.map(|_| Decision::TakenOver);
         }
-        let journal = OnRecord::new(journal, claimed.idle());
-        let flight = InFlight { journal, credential: held, spent, instead_of_own, answer: None, lock };
-        Ok(Decision::Dispatched(Box::new(flight)))
+        let attempt = Sent { journal, credential: held, spent, instead_of_own, answer: None, lock };
+        Ok(Decision::Send(Box::new(Claimed::new(attempt, claimed.idle()))))
     }
 
     /// Puts a newer credential in the place of the one that can't be sent, and serves it or decides on it in turn.

@@ -3,7 +3,7 @@
 use super::commit::{Committed, Swap};
 use super::decide::Decision;
 use super::known::Known;
-use super::{Answer, Call, InFlight, Place, Served, access_digest};
+use super::{Answered, Call, Place, Sent, Served, access_digest};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
 use crate::failure::{self, CallFailure, FailureClass};
@@ -37,7 +37,7 @@ pub struct Unsettled {
     /// What happened.
     pub error: Error,
     /// With [`Code::ReceiptUnsaved`]: the call, to be settled again. Nobody else can send its generation meanwhile.
-    pub retry: Option<Box<InFlight>>,
+    pub retry: Option<Box<Sent>>,
 }
 
 impl From<Error> for Unsettled {
@@ -59,39 +59,38 @@ pub enum Failed {
 impl Call {
     /// Stores what the provider answered: first in the journal, then in the store that held the old one, then in main's.
     /// Nobody sees it before it is durable.
-    pub fn settle(&self, mut flight: Box<InFlight>, fields: &str) -> Result<Settled, Unsettled> {
-        flight.journal.keep();
-        let answer = match flight.answer.take() {
+    pub fn settle(&self, mut sent: Box<Sent>, fields: &str) -> Result<Settled, Unsettled> {
+        let answer = match sent.answer.take() {
             Some(answer) => answer,
-            None => match self.read(&mut flight, fields)? {
+            None => match self.read(&mut sent, fields)? {
                 Reading::Credential(answer) => answer,
-                Reading::Salvaged(answer, error) => return Self::keep(flight, answer, error),
+                Reading::Salvaged(answer, error) => return Self::keep(sent, answer, error),
             },
         };
         let refreshed = answer.credential.clone();
-        let mut record = flight.journal.record().clone();
-        let receipt = receive(&mut record, &flight, &answer)?;
+        let mut record = sent.journal.record().clone();
+        let receipt = receive(&mut record, &sent, &answer)?;
         if let (Some(access), Some(expires)) = (access_digest(&refreshed), refreshed.expires()) {
             record.note_lifetime(access, expires - self.clock.now_ms());
         }
-        let journaled = flight.journal.write(record.clone(), true);
-        let Committed { own, main, recorded } = self.commit(&mut flight.journal, &record, &receipt, &refreshed);
-        if journaled.is_err() && !recorded && flight.journal.write(record, true).is_err() {
+        let journaled = sent.journal.write(record.clone(), true);
+        let Committed { own, main, recorded } = self.commit(&mut sent.journal, &record, &receipt, &refreshed);
+        if journaled.is_err() && !recorded && sent.journal.write(record, true).is_err() {
             // Even if a store has it: nobody would know that the old one is spent.
             let why = own.err().map_or_else(String::new, |error| format!(": {}", error.message));
-            return Err(unsaved(flight, answer, &why));
+            return Err(unsaved(sent, answer, &why));
         }
         match own {
             Ok(Swap::Done(credential)) => {
-                if flight.instead_of_own {
-                    drop(flight);
+                if sent.instead_of_own {
+                    drop(sent);
                     // As it will at its next call, if it can't now.
                     let _ = self.adopt(&credential);
                 }
                 Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None })
             }
             // What became of main's profile is none of an agent's that has its own.
-            Ok(_) if flight.instead_of_own => Err(super::superseded(self.main_store()).into()),
+            Ok(_) if sent.instead_of_own => Err(super::superseded(self.main_store()).into()),
             Ok(Swap::Superseded(login)) if self.is_usable(&login) && self.is_of_provider(&login) => {
                 Ok(Settled::Superseded(login))
             }
@@ -103,49 +102,49 @@ impl Call {
 
     /// Makes a credential of the refresh function's result. What is refused still tells that the provider may have
     /// rotated, and may hold the new refresh token: that is kept in the journal for the next owner.
-    fn read(&self, flight: &mut InFlight, fields: &str) -> Result<Reading> {
-        if RefreshedFields::is_unchanged(fields, &flight.credential, self.clock.now_ms()) {
-            self.record_failure(flight, no_token(FailureClass::AnsweredUnspent))?;
+    fn read(&self, sent: &mut Sent, fields: &str) -> Result<Reading> {
+        if RefreshedFields::is_unchanged(fields, &sent.credential, self.clock.now_ms()) {
+            self.record_failure(sent, no_token(FailureClass::AnsweredUnspent))?;
             let message = "the refresh function returned the credential that it was given, so nothing was refreshed; the login is kept, and the provider is asked again after a pause";
             return Err(Error::new(Code::InvalidRefreshResult, message));
         }
-        let (fields, error) = match RefreshedFields::parse(fields, &flight.credential, self.clock.now_ms()) {
-            Ok(fields) => match self.accept(flight, &fields) {
+        let (fields, error) = match RefreshedFields::parse(fields, &sent.credential, self.clock.now_ms()) {
+            Ok(fields) => match self.accept(sent, &fields) {
                 Ok(refreshed) => return Ok(Reading::Credential(refreshed)),
                 Err(error) => (Some(fields), error),
             },
             Err(refused) => (refused.salvaged, refused.error),
         };
-        let kept = fields.and_then(|fields| self.salvage(flight, &fields));
-        if let Some(kept) = kept.filter(|kept| kept.credential.generation() != flight.spent) {
+        let kept = fields.and_then(|fields| self.salvage(sent, &fields));
+        if let Some(kept) = kept.filter(|kept| kept.credential.generation() != sent.spent) {
             return Ok(Reading::Salvaged(kept, error));
         }
-        self.record_failure(flight, no_token(FailureClass::Uncertain))?;
+        self.record_failure(sent, no_token(FailureClass::Uncertain))?;
         Err(error)
     }
 
     /// What can be kept of an answer that is refused: all of it, or its refresh token alone if it is too large. Of another
     /// account's answer nothing, not even what does not say whose it is.
-    fn salvage(&self, flight: &InFlight, fields: &RefreshedFields) -> Option<Answer> {
-        self.refuse_others(flight, &flight.credential.merged_with(fields)).ok()?;
-        self.accept(flight, fields).or_else(|error| self.accept(flight, &fields.refresh_token().ok_or(error)?)).ok()
+    fn salvage(&self, sent: &Sent, fields: &RefreshedFields) -> Option<Answered> {
+        self.refuse_others(sent, &sent.credential.merged_with(fields)).ok()?;
+        self.accept(sent, fields).or_else(|error| self.accept(sent, &fields.refresh_token().ok_or(error)?)).ok()
     }
 
     /// Puts a salvaged refresh token on record, for the next owner to bring into the stores and to use.
-    fn keep(mut flight: Box<InFlight>, answer: Answer, error: Error) -> Result<Settled, Unsettled> {
-        let mut record = flight.journal.record().clone();
-        receive(&mut record, &flight, &answer)?;
-        if flight.journal.write(record, true).is_err() {
-            return Err(unsaved(flight, answer, ""));
+    fn keep(mut sent: Box<Sent>, answer: Answered, error: Error) -> Result<Settled, Unsettled> {
+        let mut record = sent.journal.record().clone();
+        receive(&mut record, &sent, &answer)?;
+        if sent.journal.write(record, true).is_err() {
+            return Err(unsaved(sent, answer, ""));
         }
         Err(error.into())
     }
 
     /// Ends a call that failed: puts on record what the next caller may do, and looks whether the stores hold something
     /// newer.
-    pub fn fail(&self, mut flight: Box<InFlight>, failed: CallFailure) -> Result<Failed> {
-        let recorded = self.record_failure(&mut flight, failed);
-        let InFlight { journal, lock, .. } = *flight;
+    pub fn fail(&self, mut sent: Box<Sent>, failed: CallFailure) -> Result<Failed> {
+        let recorded = self.record_failure(&mut sent, failed);
+        let Sent { journal, lock, .. } = *sent;
         let known = Known::of(vec![journal.record().clone()]);
         drop(journal);
         recorded?;
@@ -176,25 +175,24 @@ impl Call {
     }
 
     /// Ends a call whose function had nothing to ask: nothing was sent.
-    pub fn abandon(&self, mut flight: Box<InFlight>) -> Result<()> {
+    pub fn abandon(&self, mut sent: Box<Sent>) -> Result<()> {
         self.record_failure(
-            &mut flight,
+            &mut sent,
             CallFailure { class: FailureClass::NotSent, pause: failure::Pause::None, passes: true },
         )
     }
 
-    fn record_failure(&self, flight: &mut InFlight, failed: CallFailure) -> Result<()> {
-        flight.journal.keep();
+    fn record_failure(&self, sent: &mut Sent, failed: CallFailure) -> Result<()> {
         let CallFailure { class, pause, passes } = failed;
-        let generation = flight.spent;
-        let mut record = flight.journal.record().clone();
+        let generation = sent.spent;
+        let mut record = sent.journal.record().clone();
         record.state = State::Idle;
         let earlier = record.failure_before(generation).cloned();
         let attempts = record.claim.as_ref().map_or(0, |claim| claim.attempts).saturating_add(1);
         let mut pause = Pause::begin(&*self.clock, generation, attempts, pause);
         let is_refused = class == FailureClass::AnsweredDead || (class == FailureClass::AnsweredUnspent && !passes);
         let verdict = match class {
-            _ if flight.instead_of_own && is_refused => {
+            _ if sent.instead_of_own && is_refused => {
                 pause = None;
                 Verdict::NotOurs
             }
@@ -217,13 +215,13 @@ impl Call {
             }
         };
         record.set_failure(generation, failure);
-        flight.journal.write(record, true)
+        sent.journal.write(record, true)
     }
 
     /// The credential that the answer makes of the one that was sent.
-    fn accept(&self, flight: &InFlight, fields: &RefreshedFields) -> Result<Answer> {
-        let refreshed = flight.credential.merged_with(fields);
-        self.refuse_others(flight, &refreshed)?;
+    fn accept(&self, sent: &Sent, fields: &RefreshedFields) -> Result<Answered> {
+        let refreshed = sent.credential.merged_with(fields);
+        self.refuse_others(sent, &refreshed)?;
         let names: usize = fields.names().iter().map(|name| Sealed::text_bytes(name)).sum();
         if Sealed::new(&refreshed).journaled_bytes() + names > MAX_CREDENTIAL_BYTES {
             let message = format!(
@@ -232,12 +230,12 @@ impl Call {
             );
             return Err(Error::new(Code::InvalidRefreshResult, message));
         }
-        Ok(Answer { credential: refreshed, answered: fields.names() })
+        Ok(Answered { credential: refreshed, answered: fields.names() })
     }
 
     /// Refuses what belongs to another account, tenant or provider.
-    fn refuse_others(&self, flight: &InFlight, refreshed: &Credential) -> Result<()> {
-        identity::check(flight.credential.fields(), refreshed.fields()).map_err(|refusal| {
+    fn refuse_others(&self, sent: &Sent, refreshed: &Credential) -> Result<()> {
+        identity::check(sent.credential.fields(), refreshed.fields()).map_err(|refusal| {
             let what = match refusal {
                 Refusal::Provider => "provider",
                 Refusal::Tenant => "tenant",
@@ -259,27 +257,27 @@ fn no_token(class: FailureClass) -> CallFailure {
 
 /// What a refresh function's result holds.
 enum Reading {
-    Credential(Answer),
+    Credential(Answered),
     /// It is none, but the provider's new refresh token is in it.
-    Salvaged(Answer, Error),
+    Salvaged(Answered, Error),
 }
 
-fn unsaved(mut flight: Box<InFlight>, answer: Answer, why: &str) -> Unsettled {
+fn unsaved(mut sent: Box<Sent>, answer: Answered, why: &str) -> Unsettled {
     let message = format!("the provider answered, but it could not be saved{why}");
-    let error = Error::at(Code::ReceiptUnsaved, flight.journal.path(), message);
-    flight.answer = Some(answer);
-    Unsettled { error, retry: Some(flight) }
+    let error = Error::at(Code::ReceiptUnsaved, sent.journal.path(), message);
+    sent.answer = Some(answer);
+    Unsettled { error, retry: Some(sent) }
 }
 
 /// Notes on record what the provider gave in exchange for what was sent.
-fn receive(record: &mut Record, flight: &InFlight, answer: &Answer) -> Result<Receipt> {
+fn receive(record: &mut Record, sent: &Sent, answer: &Answered) -> Result<Receipt> {
     let Some(claim) = &record.claim else { return Err(Error::new(Code::Internal, "settled without a claim")) };
-    let Answer { credential, answered } = answer;
+    let Answered { credential, answered } = answer;
     let receipt = Receipt {
         credential: Sealed::new(credential),
         answered: answered.clone(),
         store: claim.store.clone(),
-        spent: Some(flight.spent),
+        spent: Some(sent.spent),
         in_main: claim.in_main,
         main: claim.main.clone(),
         mains: claim.mains,
@@ -287,8 +285,8 @@ fn receive(record: &mut Record, flight: &InFlight, answer: &Answer) -> Result<Re
         kept: false,
     };
     record.state = State::Received;
-    record.set_failure(flight.spent, None);
-    record.ledger.record(flight.spent, credential.generation());
-    record.receive(flight.spent, receipt.clone());
+    record.set_failure(sent.spent, None);
+    record.ledger.record(sent.spent, credential.generation());
+    record.receive(sent.spent, receipt.clone());
     Ok(receipt)
 }

@@ -51,7 +51,7 @@ impl Call {
     /// For a caller that has waited for the lock while a peer may have refreshed: it lets go at once, before it asks a host's
     /// store, so that all who have waited ask theirs at a time, and not one after the other with the lock held.
     pub fn look_again(&self, lock: Guard) -> Result<LookedAgain> {
-        let last = self.last_commit();
+        let last = if self.has_hosts() { self.last_commit() } else { None };
         if last.is_none() || last == *self.waits.seen.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(LookedAgain::Not(lock));
         }

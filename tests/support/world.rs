@@ -10,7 +10,7 @@ use oauth_refresh_lock::fields::Fields;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::Guard;
 use oauth_refresh_lock::refresh::{
-    Call, CallFailure, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, InFlight, Pause, Served, Settled,
+    Call, CallFailure, Claimed, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, Pause, Served, Settled,
     Uncertain, Waits,
 };
 use oauth_refresh_lock::store::{FileStore, STORE_FILE};
@@ -137,17 +137,17 @@ impl World {
     }
 
     /// Decides under the key's lock, and the decision must be to ask the provider.
-    pub fn claim(&self, call: &Call) -> Box<InFlight> {
+    pub fn claim(&self, call: &Call) -> Box<Claimed> {
         claimed(self.decide(call).unwrap())
     }
 
     /// Settles with what the provider answered.
-    pub fn settle(&self, call: &Call, claim: Box<InFlight>, fields: &Value) -> Result<Settled> {
-        call.settle(claim, &fields.to_string()).map_err(|unsettled| unsettled.error)
+    pub fn settle(&self, call: &Call, claim: Box<Claimed>, fields: &Value) -> Result<Settled> {
+        call.settle(claim.send().unwrap(), &fields.to_string()).map_err(|unsettled| unsettled.error)
     }
 
     /// Ends a call that failed: what there is instead.
-    pub fn fail(&self, call: &Call, claim: Box<InFlight>, class: FailureClass) -> Option<Decision> {
+    pub fn fail(&self, call: &Call, claim: Box<Claimed>, class: FailureClass) -> Option<Decision> {
         self.fail_and_pause(call, claim, class, Pause::after(class, false, None))
     }
 
@@ -155,11 +155,11 @@ impl World {
     pub fn fail_and_pause(
         &self,
         call: &Call,
-        claim: Box<InFlight>,
+        claim: Box<Claimed>,
         class: FailureClass,
         pause: Pause,
     ) -> Option<Decision> {
-        match call.fail(claim, CallFailure { class, pause, passes: true }).unwrap() {
+        match call.fail(claim.send().unwrap(), CallFailure { class, pause, passes: true }).unwrap() {
             Failed::Instead(decision) => Some(decision),
             Failed::ForGood(_) => None,
         }
@@ -279,18 +279,17 @@ pub fn shown(credential: &Credential) -> Value {
 }
 
 #[track_caller]
-pub fn claimed(decision: Decision) -> Box<InFlight> {
+pub fn claimed(decision: Decision) -> Box<Claimed> {
     match decision {
-        Decision::Dispatched(claim) => claim,
+        Decision::Send(claim) => claim,
         other => panic!("not to be asked: {other:?}"),
     }
 }
 
 /// The owner of a call dies when the provider may have been asked.
 #[track_caller]
-pub fn die_asking(claim: Box<InFlight>) {
-    assert!(claim.may_send());
-    drop(claim);
+pub fn die_asking(claim: Box<Claimed>) {
+    drop(claim.send().unwrap());
 }
 
 #[track_caller]

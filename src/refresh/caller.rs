@@ -1,0 +1,93 @@
+//! The caller of a refresh: it may leave at any time, and may be told what it waited for.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Somebody who waits for a refresh.
+#[derive(Debug, Default)]
+pub struct Caller(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    has_left: bool,
+    /// Whether something may have been sent that is not settled.
+    is_sending: bool,
+    /// The lock that the refresh waits for.
+    awaited: Option<PathBuf>,
+    /// Ends that wait.
+    wake: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("has_left", &self.has_left)
+            .field("awaited", &self.awaited)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Caller {
+    /// It has a result, or gave up. A refresh that has sent nothing ends now: `true`. One that has goes on until that is settled.
+    pub fn leave(&self) -> bool {
+        let mut state = self.lock();
+        state.has_left = true;
+        let (wake, is_over) = (state.wake.take(), !state.is_sending);
+        drop(state);
+        if let Some(wake) = wake {
+            wake();
+        }
+        is_over
+    }
+
+    /// From now on something may be sent. `false` if the caller has left.
+    pub(super) fn begin_to_send(&self) -> bool {
+        let mut state = self.lock();
+        state.is_sending = !state.has_left;
+        state.is_sending
+    }
+
+    /// All that was sent is settled.
+    pub(super) fn end_sending(&self) {
+        self.lock().is_sending = false;
+    }
+
+    /// Whether it has left.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.lock().has_left
+    }
+
+    /// The lock that the refresh waits for.
+    #[must_use]
+    pub fn awaited(&self) -> Option<PathBuf> {
+        self.lock().awaited.clone()
+    }
+
+    /// Notes what is waited for. `wake` is called when the caller leaves meanwhile; at once if it has left.
+    pub(super) fn begin_to_wait(&self, lock: &Path, wake: impl FnOnce() + Send + 'static) {
+        let mut state = self.lock();
+        if state.has_left {
+            drop(state);
+            return wake();
+        }
+        state.awaited = Some(lock.to_owned());
+        state.wake = Some(Box::new(wake));
+    }
+
+    /// Nothing is waited for any more.
+    pub(super) fn end_waiting(&self) {
+        let mut state = self.lock();
+        state.awaited = None;
+        // Not dropped while it is locked: it may own what leads back here.
+        let wake = state.wake.take();
+        drop(state);
+        drop(wake);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing is called while it is locked, so a poisoned one is still in order.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
