@@ -60,7 +60,7 @@ export type ClientAnswer =
 /**
  * Asks the provider for a new token, once, and does nothing else that can fail: how it fails decides what the next caller
  * may do (see {@link RefreshFailure}), so let the client's own error through. After a failure that passes (the provider was not
- * reached, or is busy, or its answer was lost on the way) it is called again, for as long as the caller waits, and behind the
+ * reached, or is busy, or its answer was lost on the way) it is called again, for 10 s at most, and behind the
  * pause that all processes keep. A reason of its own not to ask it throws, with `refreshFailure: { class: "not_asked" }`.
  *
  * Don't forget the `return`: a function that asked the provider and gives `undefined` has thrown the new tokens away, and we
@@ -236,7 +236,7 @@ export interface RefreshResult {
  * Returns a usable credential for the profile, refreshing it at most once however many callers, processes and agents ask.
  *
  * The credential is on disk before anybody sees it. Errors that `refresh` throws arrive as they are, those that pass once the
- * caller's patience is at its end; ours are {@link OAuthRefreshLockError}s.
+ * function has been called again in vain; ours are {@link OAuthRefreshLockError}s.
  *
  * @param provider the provider's id, such as `openai-codex`; with `profileId` it is the key
  * @param profileId names the login in the stores, such as `openai-codex:default`

@@ -68,7 +68,8 @@ describe("a refresh function is not called again after", () => {
     ["a refusal for good", error({ status: 400, error: "invalid_grant" }), {}],
     ["what is uncertain, where that is forbidden", error({ status: 500 }), { uncertain: "fail" }],
     ["a reason of its own", marked({ class: "not_asked" }), {}],
-    ["a pause longer than the caller's patience", error({ status: 503, retryAfterMs: 3_600_000 }), {}],
+    ["a pause longer than the caller's patience", error({ status: 503, retryAfterMs: 5_000 }), IMPATIENT],
+    ["a pause longer than a function is called again for", error({ status: 503, retryAfterMs: 11_000 }), {}],
   ])("%s: its error arrives as it is", async (_, thrown, options) => {
     const old = expired();
     const host = createHost({ main: old });

@@ -24,6 +24,8 @@ const LAST_LOOK_MS = 500;
 const WAIT_WITH_TOKEN_MS = 1_000;
 /** The same while it asks the provider itself: whoever leaves then may end the process, and with it the answer. */
 const ASK_WITH_TOKEN_MS = 10_000;
+/** So long after its first failure a refresh function is called again, which has ways of its own to try again. */
+const FUNCTION_PATIENCE_MS = 10_000;
 /** How long an answer that came after its call's limit waits for the store's own lock. */
 const LATE_HOLD_MS = 30_000;
 /** For so long an answer that is nowhere but in memory keeps the process from exiting. */
@@ -94,6 +96,8 @@ class RefreshTurn {
   #retries = 0;
   /** Why the provider has to be asked again. */
   #failure;
+  /** Until when, by `performance.now()`. */
+  #asksUntil = Number.POSITIVE_INFINITY;
   /** Why everyone waits, while this caller does. */
   #pausing;
   /** Whether the call of the refresh function is past its limit. */
@@ -395,6 +399,7 @@ class RefreshTurn {
     const isInTime = isTransient && error.code !== "identity_mismatch" && !this.#caller.gone;
     // A caller with a token that is still good waits for no better weather.
     if (!isInTime || (await this.#serveUnexpired(error))) throw error;
+    if (!this.#failure && !this.#ask.at) this.#asksUntil = performance.now() + FUNCTION_PATIENCE_MS;
     this.#failure = error;
     const pause = Math.min(FIRST_RETRY_MS * 2 ** this.#retries, LAST_RETRY_MS) * (0.5 + Math.random());
     this.#retries += 1;
@@ -406,7 +411,7 @@ class RefreshTurn {
    * or another program; then stands in line again. A caller with less patience is told why at once.
    */
   async #pause({ kind, waitMs: ms, refreshError }) {
-    const { patienceMs } = this.#caller;
+    const patienceMs = Math.min(this.#caller.patienceMs, this.#asksUntil - performance.now());
     const isTooLong = !this.#ask.patient || ms >= patienceMs;
     if (isTooLong && this.#failure) throw this.#failure;
     if (kind === "later" && !this.#ask.patient) throw await lockTimeout(this.#subject.lockPath);
