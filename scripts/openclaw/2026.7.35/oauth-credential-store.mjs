@@ -14,9 +14,12 @@ export function createOAuthCredentialStore(agentDir, profileId) {
   const owner = agentDir ? "agent" : "main";
   return {
     name: `${owner} ${hash("sha256", resolveAuthStorePath(agentDir), "hex").slice(0, 32)}`,
+    // The database is in WAL mode with synchronous=NORMAL: a power cut may take the last commits.
+    durable: false,
     load: async () => {
       const credential = loadPersistedAuthProfileStore(agentDir)?.profiles[profileId];
-      return credential?.type === "oauth" && credential.refresh?.trim() ? credential : null;
+      if (!credential || (credential.type === "oauth" && credential.refresh?.trim())) return credential ?? null;
+      return { type: credential.type === "oauth" ? "oauth without refresh token" : credential.type };
     },
     compareAndSwap: async (_profileId, expected, next) => {
       let swapped = false;

@@ -2,32 +2,31 @@
 import { readFileSync } from "node:fs";
 
 const MANAGER = "src/agents/auth-profiles/oauth-manager.ts";
-const RESOLVER = "src/agents/auth-profiles/oauth.ts";
 
-const module = (name, file) => ({
-  path: `src/agents/auth-profiles/${name}.ts`,
+const module = (file) => ({
+  path: `src/agents/auth-profiles/${file.slice(file.lastIndexOf("/") + 1, -".mjs".length)}.ts`,
   beside: MANAGER,
   text: readFileSync(new URL(file, import.meta.url), "utf8"),
 });
 
-/** In the place of the queue, the lock, adopting, saving and mirroring. */
-const refresh = (bootstrap) => `	async function refreshOAuthTokenWithLock(params) {
+/** Beside the queue, the lock, adopting, saving and mirroring, which stay for the switch. */
+const refresh = (bootstrap) => `	async function refreshOAuthTokenOnce(lock, params) {
 		const { provider, profileId } = params;
 		const context = { cfg: params.cfg, agentDir: params.agentDir };
-		const credential = await refreshOAuthProfile({
+		const credential = await refreshOAuthProfile(lock, {
 			provider,
 			profileId,
 			agentDir: params.agentDir,
-			rejectedAccess: params.forceRefresh ? params.attemptedCredential.access : undefined,
-			refresh: async (stored, sending) => {
-				const external = ${bootstrap};
+			rejectedAccess: params.forceRefresh ? params.attemptedCredential?.access : undefined,
+			refresh: async (stored) => {
+				const external = await withoutSpending(() => ${bootstrap});
 				const isSafe = external?.provider === stored.provider && isSafeToAdoptBootstrapOAuthIdentity(stored, external);
 				if (isSafe && !params.forceRefresh && hasUsableOAuthCredential(external)) return external;
-				const credentialToRefresh = isSafe ? external : stored;
-				params.attemptedCredentials?.push(credentialToRefresh);
-				if (!isSafe) sending();
-				const refreshed = await adapter.refreshCredential(credentialToRefresh, context);
-				return refreshed ? { ...credentialToRefresh, ...refreshed, type: "oauth" } : null;
+				const source = isSafe ? external : stored;
+				params.attemptedCredentials?.push(source);
+				const ask = () => adapter.refreshCredential(source, context);
+				const refreshed = isSafe ? await withoutSpending(ask) : await ask();
+				return refreshed ? { ...source, ...refreshed, type: "oauth" } : null;
 			}
 		});
 		return credential && {
@@ -37,34 +36,19 @@ const refresh = (bootstrap) => `	async function refreshOAuthTokenWithLock(params
 	}
 `;
 
-const manager = ({ bootstrap, afterRetry }) => [
-  { of: MANAGER, from: "async function loadFreshStoredOAuthCredential(", before: "/** Select local OAuth", to: "" },
+const manager = (bootstrap) => [
   {
     of: MANAGER,
-    from: "	let refreshQueue = new KeyedAsyncQueue();\n",
-    before: "	async function resolveOAuthAccess(params) {",
-    to: refresh(bootstrap),
+    from: "	async function refreshOAuthTokenWithLock(params) {\n",
+    to: `${refresh(bootstrap)}	async function refreshOAuthTokenWithLock(params) {
+		const lock = await loadOAuthRefreshLock();
+		if (lock) return await refreshOAuthTokenOnce(lock, params);
+`,
   },
   {
     of: MANAGER,
     from: "				forceRefresh: params.forceRefresh,\n				attemptedCredentials\n			});\n		} catch (error) {",
     to: "				forceRefresh: params.forceRefresh,\n				attemptedCredential: effectiveCredential,\n				attemptedCredentials\n			});\n		} catch (error) {",
-  },
-  { of: MANAGER, from: "			if (adapter.isRefreshTokenReusedError(error) && ", before: afterRetry, to: "" },
-  {
-    of: MANAGER,
-    from: "	function resetRefreshQueuesForTest() {",
-    before: "	return {\n		resolveOAuthAccess,",
-    to: "",
-  },
-  { of: MANAGER, from: "		resolveOAuthAccess,\n		resetRefreshQueuesForTest\n", to: "		resolveOAuthAccess\n" },
-];
-const RESOLVER_EDITS = [
-  { of: RESOLVER, from: "/** Clear in-process OAuth refresh queues", before: "if (process.env.VITEST", to: "" },
-  {
-    of: RESOLVER,
-    from: "	isRefreshTokenReusedError,\n	resetOAuthRefreshQueuesForTest\n",
-    to: "	isRefreshTokenReusedError\n",
   },
 ];
 const readBootstrap = (store) => `adapter.readBootstrapCredential({ store: ${store}, profileId, credential: stored })`;
@@ -72,16 +56,13 @@ const readBootstrap = (store) => `adapter.readBootstrapCredential({ store: ${sto
 /** @type {import("../patch.mjs").Diff} */
 export const full = {
   modules: [
-    module("oauth-credential-store", "../2026.9.6/oauth-credential-store.mjs"),
-    module("oauth-refresh", "oauth-refresh.mjs"),
+    module("../oauth-refresh-lock.mjs"),
+    module("oauth-credential-store.mjs"),
+    module("oauth-refresh.mjs"),
   ],
-  edits: [
-    ...manager({
-      bootstrap: `isUserModelAuthProfileId(profileId) ? null : ${readBootstrap("loadStoredOAuthRefreshStore(params.agentDir, profileId)")}`,
-      afterRetry: "			if (params.agentDir && !personalProfile) try {",
-    }),
-    ...RESOLVER_EDITS,
-  ],
+  edits: manager(
+    `isUserModelAuthProfileId(profileId) ? null : ${readBootstrap("loadStoredOAuthRefreshStore(params.agentDir, profileId)")}`,
+  ),
 };
 
 /**
@@ -92,11 +73,9 @@ export const full = {
  */
 export const full735 = {
   modules: [
-    module("oauth-credential-store", "../2026.7.35/oauth-credential-store.mjs"),
-    module("oauth-refresh", "oauth-refresh.mjs"),
+    module("../oauth-refresh-lock.mjs"),
+    module("../2026.7.35/oauth-credential-store.mjs"),
+    module("oauth-refresh.mjs"),
   ],
-  edits: manager({
-    bootstrap: readBootstrap("loadStoredOAuthRefreshStore(params.agentDir)"),
-    afterRetry: "			if (params.agentDir) try {",
-  }),
+  edits: manager(readBootstrap("loadStoredOAuthRefreshStore(params.agentDir)")),
 };

@@ -2,75 +2,72 @@
 import { readFileSync } from "node:fs";
 
 const MANAGER = "src/agents/auth-profiles/oauth-manager.ts";
-const RESOLVER = "src/agents/auth-profiles/oauth.ts";
-const PEERS = "src/agents/auth-profiles/oauth-refresh-peers.ts";
 const PROFILE_LOCK = "src/agents/auth-profiles/oauth-profile-lock.ts";
 const AUTH_STORAGE_REFRESH = "src/agents/sessions/auth-storage-oauth-refresh.ts";
 
-const module = (name) => ({
-  path: `src/agents/auth-profiles/${name}.ts`,
-  beside: MANAGER,
-  text: readFileSync(new URL(`${name}.mjs`, import.meta.url), "utf8"),
+const module = (file, beside = MANAGER) => ({
+  path: `src/agents/auth-profiles/${file.slice(file.lastIndexOf("/") + 1, -".mjs".length)}.ts`,
+  beside,
+  text: readFileSync(new URL(file, import.meta.url), "utf8"),
 });
 
-/** In the place of claims, fences, peers and settlement. */
-const REFRESH = `	async function refreshOAuthTokenWithLock(params) {
+/** Where claims and fences begin. They stay, for the switch; without the switch nothing leads there. */
+const REFRESH = `	async function refreshOAuthToken(params) {
+		const lock = await loadOAuthRefreshLock();
+		const { provider, profileId, validateCredential } = params;
+		if (!lock) return await refreshQueue.enqueue(\`\${provider}\\u0000\${profileId}\`, () => refreshOAuthTokenWithLock(params));
 		params.signal?.throwIfAborted();
-		const { provider, profileId } = params;
 		const context = { cfg: params.cfg, agentDir: params.agentDir };
-		const personalProfile = isUserModelAuthProfileId(profileId);
-		const credential = await refreshOAuthProfile({
+		const credential = await refreshOAuthProfile(lock, {
 			provider,
 			profileId,
 			agentDir: params.agentDir,
 			signal: params.signal,
 			rejectedAccess: params.forceRefresh ? params.attemptedCredential.access : undefined,
-			refresh: async (stored, sending) => {
-				params.validateCredential?.(stored);
-				if (!personalProfile && isPersistedExternalCliAuthProfile({ profileId, credential: stored })) {
-					authProfilesLog.warn("refused native OAuth refresh for an externally owned credential", { profileId, provider });
-					return null;
-				}
-				const claimed = selectOAuthRefreshSource(params, stored);
-				if (claimed !== stored) params.validateCredential?.(claimed);
-				if (!await adapter.canRefreshCredential(claimed, context)) return null;
-				params.attemptedCredentials?.push(claimed);
-				if (claimed === stored) sending();
-				const refreshed = await adapter.refreshCredential(claimed, context);
-				return refreshed ? { ...claimed, ...refreshed, type: "oauth" } : null;
+			refresh: async (stored) => {
+				const source = await withoutSpending(() => selectOAuthRefreshSource(params, stored, context));
+				if (!source) return null;
+				params.attemptedCredentials?.push(source);
+				const ask = () => adapter.refreshCredential(source, context);
+				const refreshed = source === stored ? await ask() : await withoutSpending(ask);
+				return refreshed ? { ...source, ...refreshed, type: "oauth" } : null;
 			}
 		});
 		if (!credential) return null;
-		params.validateCredential?.(credential);
+		validateCredential?.(credential);
 		return {
 			apiKey: await adapter.buildApiKey(credential.provider, credential, context),
 			credential
 		};
 	}
-	/** The login of another program, if the stored one is still the one that it was found for. */
-	function selectOAuthRefreshSource(params, stored) {
-		const external = isUserModelAuthProfileId(params.profileId) ? null : params.bootstrapCredential;
-		if (!external || !isExactOAuthCredential(params.bootstrapBaseCredential, stored)) return stored;
-		if (external.provider === stored.provider && isSafeToAdoptBootstrapOAuthIdentity(stored, external)) return external;
-		authProfilesLog.warn("refused external oauth bootstrap credential: provider or identity mismatch", {
-			profileId: params.profileId,
-			provider: stored.provider
-		});
-		return stored;
+	/** What is to be refreshed: the stored login, or another program's if the stored one is still what that was found for. */
+	async function selectOAuthRefreshSource(params, stored, context) {
+		const { profileId, provider, bootstrapBaseCredential, validateCredential } = params;
+		const personalProfile = isUserModelAuthProfileId(profileId);
+		validateCredential?.(stored);
+		if (!personalProfile && isPersistedExternalCliAuthProfile({ profileId, credential: stored })) {
+			authProfilesLog.warn("refused native OAuth refresh for an externally owned credential", { profileId, provider });
+			return null;
+		}
+		const external = personalProfile || !isExactOAuthCredential(bootstrapBaseCredential, stored) ? null : params.bootstrapCredential;
+		const isSafe = external?.provider === provider && isSafeToAdoptBootstrapOAuthIdentity(stored, external);
+		if (external && !isSafe) authProfilesLog.warn("refused external oauth bootstrap credential: provider or identity mismatch", { profileId, provider });
+		const source = isSafe ? external : stored;
+		if (isSafe) validateCredential?.(source);
+		return await adapter.canRefreshCredential(source, context) ? source : null;
 	}
 `;
 
 /** Public AuthStorage, where it stands on the release's own stores. */
-const AUTH_STORAGE = `	if (params.storage.agentDir) {
-		const profileId = \`\${params.providerId}:default\`;
-		const credential = await refreshOAuthProfile({
+const AUTH_STORAGE = `	const lock = params.storage.agentDir && await loadOAuthRefreshLock();
+	if (lock) {
+		const credential = await refreshOAuthProfile(lock, {
 			provider: params.providerId,
-			profileId,
+			profileId: \`\${params.providerId}:default\`,
 			agentDir: params.storage.agentDir,
 			refreshMarginMs: 0,
-			refresh: async (stored, sending) => {
-				if (!provider && !await canResolveAuthStoragePluginOAuthRefresh(params.providerId)) return null;
-				sending();
+			refresh: async (stored) => {
+				if (!provider && !await withoutSpending(() => canResolveAuthStoragePluginOAuthRefresh(params.providerId))) return null;
 				const refreshed = provider ? await getAuthStorageOAuthProviderRegistry(params.authStorage).getApiKey(params.providerId, { [params.providerId]: stored }) : await resolveAuthStoragePluginOAuthCredential(params.providerId, stored, true);
 				return refreshed?.newCredentials ?? null;
 			}
@@ -83,34 +80,26 @@ const AUTH_STORAGE = `	if (params.storage.agentDir) {
 `;
 
 /** Login and logout take no lock that a refresh holds over its call: it compares before it replaces, so they win. */
-const PROFILE_LOCK_GONE = `async function withOAuthProfileLock(_key, operation) {
-	return await operation();
-}
-async function withOAuthProfileLocks(_keys, operation) {
-	return await operation();
-}`;
+const UNLOCKED = "	if (await loadOAuthRefreshLock()) return await operation();\n";
 
 /** @type {import("../patch.mjs").Diff} */
 export const full = {
-  modules: [module("oauth-credential-store"), module("oauth-refresh")],
+  modules: [
+    module("../oauth-refresh-lock.mjs", PROFILE_LOCK),
+    module("oauth-credential-store.mjs"),
+    module("oauth-refresh.mjs"),
+  ],
   edits: [
     {
       of: MANAGER,
-      from: "const oauthRefreshRecoveryBuildFailures = ",
-      before: "function canReuseOAuthCredentialAfterRefreshFailure(",
-      to: "",
-    },
-    {
-      of: MANAGER,
-      from: "	let refreshQueue = new KeyedAsyncQueue();\n",
-      before: "	async function resolveOAuthAccess(params) {",
-      to: REFRESH,
+      from: "	async function resolveOAuthAccess(params) {",
+      to: `${REFRESH}	async function resolveOAuthAccess(params) {`,
     },
     {
       of: MANAGER,
       from: "trackAsyncWork(() => refreshQueue.enqueue(",
       until: "() => refreshOAuthTokenWithLock({",
-      to: "trackAsyncWork(() => refreshOAuthTokenWithLock({",
+      to: "trackAsyncWork(() => refreshOAuthToken({",
     },
     {
       of: MANAGER,
@@ -118,43 +107,9 @@ export const full = {
       to: "				validateCredential: params.validateCredential\n			}));",
     },
     {
-      of: MANAGER,
-      from: "			let recoveryBuildFailed = refreshError instanceof OAuthSettlementCredentialValidationError",
-      until: ";",
-      to: "			let recoveryBuildFailed = false;",
-    },
-    {
-      of: MANAGER,
-      from: "	function resetRefreshQueuesForTest() {",
-      before: "	return {\n		resolveOAuthAccess,",
-      to: "",
-    },
-    { of: MANAGER, from: "		resolveOAuthAccess,\n		resetRefreshQueuesForTest\n", to: "		resolveOAuthAccess\n" },
-    { of: RESOLVER, from: "/** Clear in-process OAuth refresh queues", before: "if (process.env.VITEST", to: "" },
-    {
-      of: RESOLVER,
-      from: "	isRefreshTokenReusedError,\n	resetOAuthRefreshQueuesForTest\n",
-      to: "	isRefreshTokenReusedError\n",
-    },
-    {
       of: PROFILE_LOCK,
-      from: "/** Serialize every mutation that can create, consume, or remove one OAuth generation. */\n",
-      until: "	return await enter(0);\n}",
-      to: PROFILE_LOCK_GONE,
-    },
-    // Only removing one login's copies is left of the peers.
-    { of: PEERS, from: "var OAuthRefreshPeerFenceError = class", before: "function canonicalDatabasePath(", to: "" },
-    {
-      of: PEERS,
-      from: "function assertCredentialAllowsClaim(",
-      before: "function isRemovableOAuthRefreshPeer(",
-      to: "",
-    },
-    {
-      of: PEERS,
-      from: "/**\n* Replace every provable historical peer generation",
-      before: "/** Remove one owner generation",
-      to: "",
+      from: "	return await withFileLock(",
+      to: `${UNLOCKED}	return await withFileLock(`,
     },
     {
       of: AUTH_STORAGE_REFRESH,

@@ -5,6 +5,7 @@
  */
 import { hash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
+import { isOAuthRefreshFence, isPendingOAuthRefreshFence } from "./credential-state.js";
 import { resolveSharedAuthStorePath } from "./path-resolve.js";
 import { isUserModelAuthProfileId } from "./profile-usage-stats.js";
 import { resolveAuthProfileDatabasePath } from "./sqlite.js";
@@ -16,11 +17,16 @@ export function createOAuthCredentialStore(agentDir, profileId) {
   const owner = isUserModelAuthProfileId(profileId) ? "personal" : agentDir ? "agent" : "shared";
   return {
     name: `${owner} ${hash("sha256", databasePath, "hex").slice(0, 32)}`,
+    // The database is in WAL mode with synchronous=NORMAL: a power cut may take the last commits.
+    durable: false,
     load: async () => {
       const options = { allowKeychainPrompt: true, profileId, inheritedAuthDir: agentDir };
       const store = await told(() => loadAuthProfileStoreWithoutExternalProfiles(agentDir, options));
       const credential = store.profiles[profileId];
-      return credential?.type === "oauth" && credential.refresh?.trim() ? credential : null;
+      // A process with the switch off, or without this change, is asking the provider.
+      if (isPendingOAuthRefreshFence(credential)) return { claimed: true };
+      if (!credential || canBeRefreshed(credential)) return credential ?? null;
+      return { type: credential.type === "oauth" ? "oauth without refresh token" : credential.type };
     },
     compareAndSwap: async (_profileId, expected, next) => {
       let swapped = false;
@@ -36,6 +42,10 @@ export function createOAuthCredentialStore(agentDir, profileId) {
       return swapped;
     },
   };
+}
+
+function canBeRefreshed(credential) {
+  return credential.type === "oauth" && !isOAuthRefreshFence(credential) && Boolean(credential.refresh?.trim());
 }
 
 /** Tells of a store that another process has for a moment, so that it is asked again. */
