@@ -68,7 +68,9 @@ async function cell(stage, release, row, variant) {
     results.push(result);
     for (const error of new Set(result.errors)) tell(`  ${error ?? "not served"}`);
     const isServed = result.served === result.living && result.next === result.living;
-    if (variant === "full" && !isServed && !row.mayFail) missed.push(`${release.version}: ${row.name}`);
+    const isLeft = result.later === undefined || result.later === result.living;
+    const isProven = row.mustFail ? result.served === 0 : (isServed && isLeft) || row.mayFail;
+    if (variant === "full" && !isProven) missed.push(`${release.version}: ${row.name}`);
   }
   const column = (name) => range(results.map((result) => result[name]));
   const isLost = results.some(({ next, living }) => next < living);
@@ -81,6 +83,7 @@ async function cell(stage, release, row, variant) {
     each(results, of("next")),
     isLost ? "needed" : "no",
     column("last"),
+    ...(row.meanwhile ? [column("operated"), each(results, of("later"))] : ["", ""]),
   ];
   lines.push(`| ${cells.join(" | ")} |`);
   tell(lines.at(-1));
@@ -93,8 +96,8 @@ function failed(release, row, error) {
 
 /** The rows that a variant is played in, by the fleet that they need: only one with a diff can be mixed. */
 function playedBy({ lacks = [] }, variant, diff) {
-  const wanted = rows.filter(({ name, fleet, slow }) => {
-    if (lacks.includes(name)) return false;
+  const wanted = rows.filter(({ name, fleet, slow, only }) => {
+    if (lacks.includes(name) || (only && only !== variant)) return false;
     const isSlow = slow === "always" || (slow === "as it is" && variant !== "full");
     return (diff || fleet === "all") && (values.slow || !isSlow);
   });
@@ -128,8 +131,8 @@ for (const release of releases) {
 }
 console.log(
   [
-    "| release | first call | variant | calls | served | next call | login | last agent, ms |",
-    "| --- | --- | --- | --: | --: | --: | --- | --: |",
+    "| release | first call | variant | calls | served | next call | login | last agent, ms | meanwhile, ms | next login |",
+    "| --- | --- | --- | --: | --: | --: | --- | --: | --: | --: |",
     ...lines,
   ].join("\n"),
 );

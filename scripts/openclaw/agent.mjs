@@ -51,6 +51,35 @@ const orders = {
     const how = { ownerProfileId: "gateway-owner", credential, assertCurrent() {}, matchesCredential: () => true };
     return { profileId: connectUserModelAccount(how).authProfileId };
   },
+  /** What `models auth login`, `/login` and a new agent's set-up end in. */
+  async login({ profileId, credential }) {
+    const { persistProviderAuthProfilesAfterLogin } = await fromSource("src/plugins/provider-auth-persistence.ts");
+    await persistProviderAuthProfilesAfterLogin({ profiles: [{ profileId, credential }], config: {} });
+    return {};
+  },
+  /** What onboarding ends in. */
+  async onboard({ profileId, credential }) {
+    const { persistProviderAuthProfileBatch } = await fromSource("src/plugins/provider-auth-persistence.ts");
+    await persistProviderAuthProfileBatch({ profiles: [{ profileId, credential }], config: {} });
+    return {};
+  },
+  /** What `models auth logout` ends in. */
+  async logout({ profileId }) {
+    const { removeAuthProfilesAcrossOwnerStores } = await fromSource("src/agents/auth-profiles/profiles.ts");
+    const removed = await removeAuthProfilesAcrossOwnerStores({ profileIds: [profileId], cfg: {} });
+    return removed ? {} : { error: "not logged out" };
+  },
+  /** What `doctor --fix` does to agents' copies. */
+  async repair() {
+    const shadows = await fromSource("src/commands/doctor/shared/stale-oauth-profile-shadows.ts");
+    const { warnings } = await shadows.repairStaleOAuthProfileShadows({ cfg: {} });
+    return { error: warnings[0] };
+  },
+  switch({ to }) {
+    if (to) process.env.OPENCLAW_OAUTH_REFRESH_LOCK = to;
+    else delete process.env.OPENCLAW_OAUTH_REFRESH_LOCK;
+    return {};
+  },
   /** Logs in, in each of these stores. */
   write({ profileId, agentDirs, credential }) {
     for (const directory of agentDirs) {

@@ -18,6 +18,7 @@ const REFUSED = { error: { message: "refresh token has already been used", code:
  * @property {boolean} [silent] no answer ever comes
  * @property {boolean} [spent] the refresh token is used all the same
  * @property {boolean} [dns] the name of the provider can't be looked up
+ * @property {number} [latency] how long it takes, in milliseconds
  */
 
 /** One login at a time, and what has become of it. */
@@ -56,7 +57,7 @@ class Grant {
   /** The answer; none if none ever comes. */
   exchange(refreshToken) {
     const id = ++this.calls;
-    const { status, silent = false, spent = false } = id === 1 ? this.#fault : {};
+    const { status, silent = false, spent = false, latency } = id === 1 ? this.#fault : {};
     const isFaulty = status !== undefined || silent;
     if (refreshToken !== this.#live) {
       this.reused += 1;
@@ -69,7 +70,7 @@ class Grant {
     if (status !== undefined) return { status, body: { error: { message: "try again" } } };
     this.access = access;
     const body = { access_token: access, refresh_token: refresh, expires_in: 43_200, token_type: "Bearer" };
-    return { status: 200, body };
+    return { status: 200, body, latency };
   }
 }
 
@@ -92,7 +93,7 @@ export async function startProvider({ latency }) {
     for await (const chunk of request) body += chunk;
     const given = grant.exchange(new URLSearchParams(body).get("refresh_token"));
     events.emit("call", agent);
-    if (given) setTimeout(() => answer(given), latency);
+    if (given) setTimeout(() => answer(given), given.latency ?? latency);
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");

@@ -9,6 +9,10 @@
  * @property {boolean} [hasCopies] each agent has a copy of the login in its own store
  * @property {"as it is" | "always"} [slow] where agents wait for 120 s, twice: in every variant but the whole refresh, or in all
  * @property {boolean} [mayFail] even with the whole refresh
+ * @property {boolean} [mustFail] as the release's own path does
+ * @property {"full"} [only] the variant that it is for
+ * @property {boolean} [isOff] the switch is off
+ * @property {"login" | "onboard" | "logout" | "repair"} [meanwhile] what a process of its own does while the provider is asked
  * @property {boolean} [inOne] all agents in one process
  * @property {boolean} [forced] the token has not expired
  * @property {"askStorage"} [by] the public SDK's AuthStorage
@@ -24,6 +28,9 @@ const FAULTS = {
   "killed, unspent": { silent: true, kills: true },
   "killed, spent": { silent: true, kills: true, spent: true },
 };
+
+/** Long enough to see whether somebody waits for the call. */
+const SLOW = { latency: 3000 };
 
 const row = (fault, more = {}) => {
   const { kills = false, spent = false } = FAULTS[fault];
@@ -56,6 +63,14 @@ export const ROWS = [
   special("external CLI has a good token", { login: "cli" }),
   special("external CLI's token has expired", { login: "cli-expired", mayFail: true }),
   special("provider never answers", { fault: { silent: true }, slow: "always", mayFail: true }),
+  ...["login", "onboard", "logout", "repair"].map((meanwhile) =>
+    special(`${meanwhile} meanwhile`, { meanwhile, fault: SLOW }),
+  ),
+  ...["login", "logout", "repair"].map((meanwhile) =>
+    special(`copies: ${meanwhile} meanwhile`, { meanwhile, fault: SLOW, hasCopies: true }),
+  ),
+  special("switched off: storm", { isOff: true, only: "full" }),
+  special("switched off: one 503", { isOff: true, only: "full", fault: FAULTS["one 503"], mustFail: true }),
   special("no addon", { fleet: "no addon" }),
   special("half without addon", { fleet: "half without addon" }),
 ];

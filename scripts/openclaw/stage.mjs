@@ -16,6 +16,7 @@ export class Stage {
   #provider;
   #fleet;
   #writer;
+  #operator;
   #agentDirs;
   #played = 0;
 
@@ -31,6 +32,7 @@ export class Stage {
     const numbers = Array.from({ length: processes }, (_, at) => at);
     stage.#agentDirs = numbers.map((at) => join(stage.#home, "state", "agents", `agent-${at + 1}`, "agent"));
     stage.#writer = await Fleet.start(place, [{ openclaw: host.original }]);
+    stage.#operator = await Fleet.start(place, [{ openclaw: host.openclaw }]);
     stage.#fleet = await Fleet.start(
       place,
       numbers.map((at) => member(host, fleet, at)),
@@ -43,6 +45,7 @@ export class Stage {
   async close() {
     await this.#fleet?.kill();
     await this.#writer?.kill();
+    await this.#operator?.kill();
     this.#provider.close();
     rmSync(this.#home, { recursive: true, force: true, maxRetries: 10 });
   }
@@ -62,13 +65,21 @@ export class Stage {
     const wrong = early.find(({ apiKey }) => apiKey !== grant.access);
     if (wrong) throw new Error(`not served before expiry: ${wrong.error ?? wrong.apiKey}`);
     if (!row.forced) await this.#logIn(login, -60_000);
+    if (row.isOff) await this.#switch("off");
     const { events } = this.#provider;
-    events.once("call", (at) => row.fault.kills && void workers[at].kill());
+    let meanwhile;
+    events.once("call", (at) => {
+      if (row.fault.kills) workers[at].kill();
+      if (row.meanwhile) meanwhile = this.#operate(row.meanwhile, login);
+    });
     const { first, last } = await askAll(everyone, (at) => ask(at, { forceRefresh: row.forced }), row, events);
     events.removeAllListeners("call");
-    const isFresh = ({ apiKey }) => apiKey === (login.expected ?? grant.fresh) && apiKey != null;
+    const operated = await meanwhile;
+    if (row.isOff) await this.#switch();
     const living = everyone.filter((at) => !workers[at].isDead);
+    const isFresh = ({ apiKey }) => (operated ?? login).isServed(apiKey);
     const next = await Promise.all(living.map((at) => ask(at)));
+    const later = operated && (await this.#nextLogin(login, (at) => ask(at)));
     return {
       calls: grant.calls,
       reused: grant.reused,
@@ -76,8 +87,35 @@ export class Stage {
       served: living.filter((at) => isFresh(first[at])).length,
       next: next.filter(isFresh).length,
       last,
+      operated: operated?.ms,
+      later,
       errors: [...first, ...next].filter((answer) => !answer.isDead && !isFresh(answer)).map(({ error }) => error),
     };
+  }
+
+  async #switch(to) {
+    await Promise.all(this.#fleet.workers.map((worker) => worker.tell("switch", { to })));
+  }
+
+  /** Logs in, out or repairs, and tells how long that took, and what agents are served from then on. */
+  async #operate(order, login) {
+    const grant =
+      order === "logout" || order === "repair" ? undefined : this.#provider.grant(`${login.tag}.${order}`, {});
+    const credential = grant && credentialOf({ ...login, grant }, HOUR_MS);
+    const begun = performance.now();
+    const { error } = await this.#operator.workers[0].tell(order, { profileId: login.profileId, credential });
+    const ms = performance.now() - begun;
+    if (error) throw new Error(`${order}: ${error}`);
+    if (order === "repair") return { ms, isServed: login.isServed };
+    return { ms, isServed: (apiKey) => (grant ? apiKey === grant.access : apiKey == null) };
+  }
+
+  /** How many are served when there is another login, and that has expired too: nothing of the one before is in the way. */
+  async #nextLogin(login, ask) {
+    const grant = this.#provider.grant(`${login.tag}.later`, {});
+    await this.#logIn({ ...login, grant }, -60_000);
+    const answers = await Promise.all(this.#fleet.workers.map((_, at) => ask(at)));
+    return answers.filter(({ apiKey }) => apiKey != null && apiKey === grant.fresh).length;
   }
 
   /** A login of its own for each row, so that none sees what another has left. */
@@ -87,19 +125,21 @@ export class Stage {
     const { provider } = this.#host.release;
     const copies = hasCopies ? this.#agentDirs : [];
     // AuthStorage knows no other profile.
-    const made = { grant, provider, copies, profileId: `${provider}:${by ? "default" : `row-${tag}`}` };
+    const profileId = `${provider}:${by ? "default" : `row-${tag}`}`;
+    const isServed = (apiKey) => apiKey != null && apiKey === grant.fresh;
+    const made = { tag, grant, provider, copies, profileId, isServed };
     const cli = join(this.#home, CLI.file);
     rmSync(cli, { force: true });
     if (login === "personal") {
-      const { profileId } = await this.#tellWriter("connect", { credential: credentialOf(made, HOUR_MS) });
-      return { ...made, profileId, isPersonal: true };
+      const connected = await this.#tellWriter("connect", { credential: credentialOf(made, HOUR_MS) });
+      return { ...made, profileId: connected.profileId, isPersonal: true };
     }
     if (login !== "cli" && login !== "cli-expired") return made;
     const { access, refresh } = grant.tokens("cli");
     const expires = Date.now() + (login === "cli" ? HOUR_MS : -60_000);
     mkdirSync(join(cli, ".."), { recursive: true });
     writeFileSync(cli, JSON.stringify({ access_token: access, refresh_token: refresh, expiry_date: expires }));
-    return { ...made, ...CLI, expected: access };
+    return { ...made, ...CLI, expected: access, isServed: (apiKey) => apiKey === access };
   }
 
   /** The main agent's login, and copies of it, written by the release itself; it lives `ms` from now. */

@@ -55,11 +55,7 @@ const readBootstrap = (store) => `adapter.readBootstrapCredential({ store: ${sto
 
 /** @type {import("../patch.mjs").Diff} */
 export const full = {
-  modules: [
-    module("../oauth-refresh-lock.mjs"),
-    module("oauth-credential-store.mjs"),
-    module("oauth-refresh.mjs"),
-  ],
+  modules: [module("../oauth-refresh-lock.mjs"), module("oauth-credential-store.mjs"), module("oauth-refresh.mjs")],
   edits: manager(
     `isUserModelAuthProfileId(profileId) ? null : ${readBootstrap("loadStoredOAuthRefreshStore(params.agentDir, profileId)")}`,
   ),
