@@ -23,6 +23,7 @@ describe("a refresh function that fails once", () => {
     ["500", { status: 500 }],
     ["a reset", { code: "ECONNRESET" }],
     ["DNS", { code: "ENOTFOUND", syscall: "getaddrinfo" }],
+    ["fetch's words without their cause", {}, "Token refresh error: fetch failed"],
     ["a host's own word", { refreshFailure: { class: "answered_unspent" } }],
   ])(`(%s) is called once more for ${CALLERS} callers, and all of them are served`, async (_, fields, message) => {
     const host = createHost({ main: expired() });

@@ -11,6 +11,8 @@ const { native } = require("./native.js");
 
 /** The classes, the one first that leaves least in doubt. Only a host says that it has not asked. */
 const CLASSES = ["not_asked", "not_sent", "answered_unspent", "answered_dead", "uncertain"];
+/** What fetch says of a connection, where a host's words have taken its error's place and the cause is gone. */
+const BARE_FETCH = /(?:^|: )fetch failed$/;
 /** How far errors within an error are followed, and how many of them. */
 const MAX_DEPTH = 3;
 const MAX_ATTEMPTS = 16;
@@ -82,7 +84,8 @@ async function findingOf(error, depth = 0) {
     neverConnected: connection === "not_sent",
     connectionLost: connection === "uncertain",
   });
-  const isWeather = (evidence.status ?? evidence.toldStatus ?? connection) !== undefined;
+  const isWeather =
+    (evidence.status ?? evidence.toldStatus ?? connection) !== undefined || BARE_FETCH.test(evidence.messages.at(-1) ?? "");
   const finding = { ...found, isWeather };
   if (mark) return { ...finding, class: mark.class, passes: found.class !== "answered_unspent" || found.passes };
   if (finding.class !== "uncertain" || evidence.status !== undefined || depth === MAX_DEPTH) return finding;
