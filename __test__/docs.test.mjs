@@ -181,7 +181,7 @@ test("the documents show the whole refresh of the newest release, its new files 
       .map(({ code }) => code.replaceAll(/^\+/gm, ""))
       .join("\n"),
   );
-  expect(modules.length).toBe(2);
+  expect(modules.length).toBe(3);
   for (const { text } of modules) expect(shown).toContain(squeeze(text));
 });
 

@@ -85,7 +85,8 @@ async function findingOf(error, depth = 0) {
     connectionLost: connection === "uncertain",
   });
   const isWeather =
-    (evidence.status ?? evidence.toldStatus ?? connection) !== undefined || BARE_FETCH.test(evidence.messages.at(-1) ?? "");
+    (evidence.status ?? evidence.toldStatus ?? connection) !== undefined ||
+    BARE_FETCH.test(evidence.messages.at(-1) ?? "");
   const finding = { ...found, isWeather };
   if (mark) return { ...finding, class: mark.class, passes: found.class !== "answered_unspent" || found.passes };
   if (finding.class !== "uncertain" || evidence.status !== undefined || depth === MAX_DEPTH) return finding;
