@@ -205,6 +205,8 @@ struct Token {
     times: u32,
     /// Whether nobody may have learned what the provider answered.
     unknown: bool,
+    /// Whether a process has died that may have sent it.
+    lost: bool,
     /// How often in a row its outcome, or the provider's wish that everyone wait, was put on record.
     failures: i32,
     /// Before this instant of the boot's clock nobody may ask again.
@@ -265,6 +267,11 @@ impl Provider {
             grant.revoked = true;
         }
         good
+    }
+
+    fn lost(&mut self, token: &str) {
+        self.unknown(token);
+        self.sent.entry(token.to_owned()).or_default().lost = true;
     }
 
     fn unknown(&mut self, token: &str) {
@@ -544,7 +551,7 @@ impl History {
         self.check_turn(&token);
         if matches!(strike, Some((_, Fault::Crash))) {
             // Died between the record and the call: nobody can know that it was not sent.
-            self.provider.unknown(&token);
+            self.provider.lost(&token);
             return process.lose();
         }
         self.pending.push(Pending { process, token, is_unsaved: false, disturbed: false });
@@ -553,7 +560,10 @@ impl History {
     /// Nobody asks beside another who does, or before the time on record.
     fn check_turn(&self, token: &str) {
         assert!(self.pending.iter().all(|other| other.token != token), "{token} is being sent already");
-        let not_before = self.provider.sent.get(token).map_or(0.0, |sent| sent.not_before);
+        let sent = self.provider.sent.get(token);
+        let may_ask = self.uncertain == Uncertain::Probe || !sent.is_some_and(|sent| sent.lost);
+        assert!(may_ask, "{token} is sent again after a death, although that is forbidden");
+        let not_before = sent.map_or(0.0, |sent| sent.not_before);
         assert!(self.clock.boot_ms() >= not_before, "{token} is sent {} ms early", not_before - self.clock.boot_ms());
     }
 
@@ -708,8 +718,13 @@ impl History {
         if !is_unsaved && self.random.one_in(2) {
             self.provider.receive(&token, &self.tally);
         }
-        self.provider.unknown(&token);
-        if is_unsaved { process.die() } else { process.lose() }
+        if is_unsaved {
+            self.provider.unknown(&token);
+            process.die();
+        } else {
+            self.provider.lost(&token);
+            process.lose();
+        }
     }
 
     fn login(&mut self) {
