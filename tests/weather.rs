@@ -411,7 +411,9 @@ fn who_holds_an_ancestor_takes_the_successor_over_and_waits_like_everyone() {
     }
     world.clock.set(NOW + 3 * MINUTE);
     for call in [&sub, &another] {
-        assert_eq!(claimed(decide(call).unwrap()).credential().refresh(), Some("SECRET-refresh-2"));
+        let claim = claimed(decide(call).unwrap());
+        assert_eq!(claim.credential().refresh(), Some("SECRET-refresh-2"));
+        claim.give_up().unwrap();
     }
 }
 
