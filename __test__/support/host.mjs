@@ -28,13 +28,16 @@ export const IMPATIENT = { timeoutMs: 1_000 };
 /** A larger file is told by its size. */
 const MAX_SHOWN_BYTES = 1 << 20;
 
+/** One instant for all: of two agents' credentials neither is the newer. */
+const EXPIRED_AT = Date.now() - MINUTE;
+
 /** A login that expired a minute ago. */
 export const expired = (fields) => ({
   type: "oauth",
   provider: PROVIDER,
   access: token("access"),
   refresh: token("refresh"),
-  expires: Date.now() - MINUTE,
+  expires: EXPIRED_AT,
   ...fields,
 });
 
