@@ -224,8 +224,9 @@ class RefreshTurn {
         return this.#call.late();
       case "dispatched":
         this.#dispatched();
-        return this.#stayAlive(this.#ask.callTimeoutMs);
+        return this.#stayAlive(this.#ask.callTimeoutMs + SAVE_PATIENCE_MS);
       case "unsaved":
+        this.#stayAlive(SAVE_PATIENCE_MS);
         return void this.#fail(fromNative(reply.error));
       default:
         this.#isSaving(false);
