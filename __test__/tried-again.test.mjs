@@ -67,6 +67,11 @@ describe("a refresh function is not called again after", () => {
     ["a defect", new TypeError("x is not a function"), {}],
     ["a refused client", error({ status: 401, error: "invalid_client" }), {}],
     ["a refusal for good", error({ status: 400, error: "invalid_grant" }), {}],
+    [
+      "a refusal for good, in an error that can't be changed",
+      Object.freeze(marked(Object.freeze({ class: "answered_dead" }))),
+      {},
+    ],
     ["what is uncertain, where that is forbidden", error({ status: 500 }), { uncertain: "fail" }],
     ["a reason of its own", marked({ class: "not_asked" }), {}],
     ["a pause longer than the caller's patience", error({ status: 503, retryAfterMs: 5_000 }), IMPATIENT],

@@ -39,7 +39,7 @@ function enter(subject, turn) {
 
 /** What is being opened, by lock path: the last of it. */
 const opening = new Map();
-/** Who opens a file system that takes longer is overtaken. */
+/** A call whose file system takes longer to open is overtaken. */
 const OVERTAKE_MS = 100;
 
 /**

@@ -50,7 +50,7 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   request.surroundings =
     stores.length > 0 ? args.surroundings(stateDir) : args.surroundings(stateDir, own, mainAgentDir);
   Object.assign(request, { provider, profileId });
-  // Who holds a key may not ask for it, be there a token or not.
+  // Code that holds a key may not ask for it, be there a token or not.
   if (stores.length === 0 && !signal?.aborted && !isHolder()) {
     const glimpse = native().glance(request, isHeard());
     if (glimpse) {
@@ -104,7 +104,7 @@ class RefreshTurn {
   #isOverdue = false;
   /** When the provider was asked, by `performance.now()`; not set while the native side waits for a lock. */
   #dispatchedAt;
-  /** What the refresh function threw, or what a store's owner's own lock did. */
+  /** What the refresh function threw, and what it was marked with; or what `hold` threw. */
   #thrown;
   /** Ends the wait of a caller whose token has not expired. */
   #enough;
@@ -383,8 +383,8 @@ class RefreshTurn {
   /** The error of a failed call, which tells if the login has ended. */
   #failed({ failure, dead }) {
     if (!failure) {
-      const { error, ...more } = this.#thrown;
-      if (dead && error.refreshFailure) error.refreshFailure.message = dead;
+      const { error, marked, ...more } = this.#thrown;
+      if (dead) marked.message = dead;
       return { error, ...more, isTransient: more.isTransient && !dead };
     }
     const { class: failureClass, isTransient, status } = failure;
@@ -462,7 +462,7 @@ class RefreshTurn {
       uncertain: isWeather && this.#ask.uncertain !== "fail",
     };
     const isOnRecord = isAnswer || failureClass !== "not_sent";
-    this.#thrown = { error, isTransient: mayPass[failureClass] ?? false, isOnRecord };
+    this.#thrown = { error, marked: failure, isTransient: mayPass[failureClass] ?? false, isOnRecord };
     // To the core it is one whether the provider could not be asked or was not to be.
     const onRecord = failureClass === "not_asked" ? "not_sent" : failureClass;
     return () => this.#call.failed(onRecord, isAnswer, passes, retryAfterMs);

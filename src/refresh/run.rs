@@ -102,7 +102,7 @@ pub enum Turn<F> {
 pub struct Run<P: Program> {
     /// What is wanted.
     pub call: Arc<Call>,
-    /// Who wants it.
+    /// The caller that wants it.
     pub caller: Arc<Caller>,
     /// Whether it waits for locks.
     pub is_patient: bool,
