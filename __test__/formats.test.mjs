@@ -71,7 +71,7 @@ test("lock file, sidecar and journal have the fields that are documented", async
     throw Object.assign(new Error("later"), { status: 503, headers: { "retry-after": "0" } });
   });
   await rejection(call(unavailable, IMPATIENT));
-  expect(look().failures[0].verdict).toBe("unspent");
+  expect(look().failures[0].outcome).toBe("unspent");
   // And an answer that its store can't take.
   store.compareAndSwap.mockRejectedValueOnce(new Error("full"));
   await call(answering());

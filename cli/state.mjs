@@ -4,9 +4,6 @@ import { resolveOAuthRefreshLockPath } from "../index.mjs";
 import inspect from "../lib/inspect.js";
 
 export const STORE_FILE = "auth-profiles.json";
-/** OpenClaw's: a token that expires within this many milliseconds counts as expired. */
-export const MARGIN_MS = 300_000;
-
 /** 1973: an expiry before that is in seconds, or says that the token must not be used. */
 export const EARLIEST_MS = 1e11;
 
@@ -31,7 +28,8 @@ export const survey = (stateDir) => inspect.survey(stateDir);
  * @property {number} agents whose stores hold the login
  * @property {string[]} hosts stores of hosts' own that its journal names, as `host:<name>`
  * @property {number | null} expires the latest of theirs, in milliseconds since the epoch
- * @property {number | null} nextRefresh
+ * @property {number | null} nextRefresh from when on a call refreshes it
+ * @property {string} lastRefresh what became of the last one: see `LastRefresh` in `src/inspect/key.rs`
  * @property {import("../index.mjs").OAuthRefreshLockReport | null} lock
  */
 
@@ -39,12 +37,12 @@ export const survey = (stateDir) => inspect.survey(stateDir);
 export function keysOf({ stores, keys: locks }) {
   /** @type {Map<string, Key>} by what provider and profile id hash to */
   const named = new Map();
-  for (const { key, provider, profileId, lockPath, expires } of stores.flatMap(({ logins }) => logins)) {
-    const nobody = { agents: 0, hosts: [], expires: null, nextRefresh: null, lock: null };
+  for (const { key, provider, profileId, lockPath, expires, refreshAt } of stores.flatMap(({ logins }) => logins)) {
+    const nobody = { agents: 0, hosts: [], expires: null, nextRefresh: null, lastRefresh: "none", lock: null };
     const known = named.get(key) ?? { provider, profileId, lockPath, ...nobody };
     known.agents += 1;
-    if (expires !== null) known.expires = Math.max(known.expires ?? expires, expires);
-    known.nextRefresh = known.expires === null ? null : known.expires - MARGIN_MS;
+    known.expires = latest(known.expires, expires);
+    known.nextRefresh = latest(known.nextRefresh, refreshAt);
     named.set(key, known);
   }
   const found = [...named].map(([key, login]) => {
@@ -58,8 +56,11 @@ export function keysOf({ stores, keys: locks }) {
   return [...found.flat(), ...others];
 }
 
-const locked = (login, { stores, lock }) => ({
+const latest = (one, other) => (one === null || other === null ? (one ?? other) : Math.max(one, other));
+
+const locked = (login, { stores, lock, lastRefresh }) => ({
   ...login,
+  lastRefresh,
   lockPath: lock.lockPath,
   hosts: stores.filter((store) => store.startsWith("host:")),
   lock,

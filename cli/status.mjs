@@ -9,20 +9,21 @@ const WIDTHS = [21, 8, 6, 4, 15, 9, 9];
 const SHORT_HASH = 15;
 const CLEAR = "\u001b[H\u001b[J";
 
+const OUTCOMES = {
+  none: "none yet",
+  unreadable: "unreadable",
+  asking: "asking now",
+  dead: "log in again",
+  unsaved: "not saved yet",
+  cut_off: "cut off",
+  uncertain: "unknown",
+  failed: "failed, later",
+  done: "done",
+};
+
 /** What became of the last refresh, in few words. @param {import("./state.mjs").Key} key */
-export function outcome({ lock }, now) {
-  if (!lock) return "none yet";
-  const { problem, failures, state, holder, lastClaim, waitingFor } = lock;
-  if (problem) return "unreadable";
-  const classes = failures.map(({ outcome }) => outcome);
-  if (holder && state === "dispatched") return "asking now";
-  if (classes.includes("answered_dead")) return "log in again";
-  if (waitingFor.length > 0) return "not saved yet";
-  if (classes.includes("uncertain")) return state === "dispatched" ? "cut off" : "unknown";
-  if (classes.length > 0) return "failed, later";
-  if (state === "committed" && lastClaim) return `done ${relative(lastClaim.at, now)}`;
-  return "none yet";
-}
+export const outcome = ({ lastRefresh, lock }, now) =>
+  lastRefresh === "done" && lock.lastClaim ? `done ${relative(lock.lastClaim.at, now)}` : OUTCOMES[lastRefresh];
 
 /** Of a login that no store names: its name in the journal, or its lock; and the hosts that keep it. @param {import("./state.mjs").Key} key */
 function name({ provider, profileId, lockPath, hosts }) {

@@ -25,7 +25,7 @@ pub const MAX_DATE_MS: f64 = 8.64e15;
 pub const OF_TOKENS: [&str; 4] = ["idToken", "issuer", "subject", "refreshExpires"];
 
 /// One refresh token of a grant, known by its digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(Digest);
 

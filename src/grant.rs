@@ -7,7 +7,7 @@
 //! Lock order: key, claims, store. Only an owner that has dispatched is waited for, with no other lock than one's own key's
 //! held, and it waits for nobody; so there is no ring to deadlock in.
 
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::credential::{Credential, Generation};
 use crate::digest::Digest;
 use crate::disk;
@@ -139,14 +139,12 @@ impl Siblings {
         named.flat_map(|(record, profile)| record.stores().map(move |store| (store, profile)))
     }
 
-    /// What stands in the way of sending this generation, for all that the other keys know. A provider that keeps its refresh
-    /// token may have taken it under another name, or under one's `own`, since.
-    pub fn failures(&self, generation: Generation, own: &Record) -> impl Iterator<Item = FailureRecord> {
-        let kept_at = self.records().chain([own]).filter_map(|record| record.kept_at(generation)).reduce(f64::max);
-        self.records()
-            .filter(move |_| !generation.is_none())
-            .filter_map(move |record| record.failure_of(generation))
-            .filter(move |failure| kept_at.is_none_or(|kept_at| failure.at > kept_at))
+    /// What stands in the way of sending this generation, for all that the other keys and one's `own` know.
+    #[must_use]
+    pub fn failure_of(&self, generation: Generation, own: &Record, clock: &dyn Clock) -> Option<FailureRecord> {
+        // Whoever has no token has nothing in common.
+        let others = self.records().filter(|_| !generation.is_none());
+        FailureRecord::among(std::iter::once(own).chain(others), generation, clock)
     }
 
     /// How long this access token lives, if it was received under another name.
@@ -155,7 +153,7 @@ impl Siblings {
         self.records().find_map(|record| record.lifetime_ms(access))
     }
 
-    fn records(&self) -> impl Iterator<Item = &Record> {
+    fn records(&self) -> impl Iterator<Item = &Record> + Clone {
         self.others.iter().map(|sibling| &sibling.record)
     }
 }
@@ -168,7 +166,7 @@ fn of_journal(journal: &Path) -> (PathBuf, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{ClaimRecord, State, Verdict};
+    use crate::record::{ClaimRecord, Outcome, State};
 
     #[test]
     fn what_a_later_term_takes_over_while_others_look_is_not_lost_to_them() {
@@ -199,8 +197,7 @@ mod tests {
         Journal::open(&other, 1).and_then(|mut journal| journal.end_earlier_terms(&other, 1)).expect("taken over");
         assert_eq!(Journal::peek(&term::journal(&other, 0)).expect("read").map(|_| ()), None);
         assert_eq!(siblings.sending(generation).expect("told"), None);
-        let verdicts: Vec<_> =
-            siblings.failures(generation, &Record::default()).map(|failure| failure.verdict).collect();
-        assert_eq!(verdicts, [Verdict::Uncertain]);
+        let failure = siblings.failure_of(generation, &Record::default(), &SystemClock);
+        assert_eq!(failure.map(|failure| failure.outcome), Some(Outcome::Uncertain));
     }
 }

@@ -2,7 +2,7 @@
 //! the way. For people; no exclusive lock is tried, nothing is made or changed, and no secret leaves the [`Survey`].
 //!
 //! Every verdict is that of the code that a call would run: of [`crate::private_dir`] on directories, of
-//! [`crate::store::FileStore`] on stores, of [`crate::ledger`] on refresh tokens.
+//! [`crate::store::FileStore`] on stores, of [`crate::refresh::verdict`] and [`crate::refresh::relation`] on refresh tokens.
 
 pub mod key;
 pub mod stores;
@@ -10,18 +10,21 @@ pub mod stores;
 pub use key::KeyReport;
 pub use stores::{Login, Spent, StoreReport};
 
-use crate::credential::Credential;
+use crate::clock::Clock;
+use crate::credential::Generation;
 use crate::disk::exposed::{self, Exposed};
 use crate::disk::{self, Sharing};
 use crate::error::Error;
 use crate::file_system::FileSystem;
 use crate::ledger::Ledger;
 use crate::private_dir::{self, Passage};
-use crate::record::{Record, Verdict};
-use crate::refresh::may_replace;
+use crate::record::{FailureRecord, Record};
+use crate::refresh::relation::replacement;
+use crate::refresh::verdict::Verdict;
+use crate::refresh::{DEFAULT_REFRESH_MARGIN_MS, access_digest, margin_ms};
 use crate::state_dir::canonical;
 use crate::store::{STORE_FILE, is_hosted_path};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -55,7 +58,7 @@ pub struct Survey {
 impl Survey {
     /// Looks around.
     #[must_use]
-    pub fn of(state_dir: &Path, main_agent_dir: &Path) -> Self {
+    pub fn of(state_dir: &Path, main_agent_dir: &Path, clock: &dyn Clock) -> Self {
         let exists = fs::symlink_metadata(state_dir).is_ok();
         let locks = state_dir.join("locks");
         let directories = [locks.join("oauth-refresh"), locks.join("auth-store")];
@@ -82,8 +85,7 @@ impl Survey {
         if exists {
             survey.note_passed(&directories);
         }
-        survey.judge_logins();
-        survey.judge_failures();
+        survey.judge(clock);
         survey.look_at_files(state_dir, &directories[0], sharing);
         survey
     }
@@ -106,60 +108,56 @@ impl Survey {
         self.passed.iter().any(|(volume, why)| *why == Passage::Trusted && path.starts_with(volume))
     }
 
-    fn records(&self) -> impl Iterator<Item = &Record> {
+    fn records(&self) -> impl Iterator<Item = &Record> + Clone {
         self.keys.iter().flat_map(KeyReport::records)
     }
 
-    /// Finds out which logins hold refresh tokens that were used before, and whether a call would find what came after.
-    fn judge_logins(&mut self) {
-        let lineage = Ledger::union(self.keys.iter().flat_map(KeyReport::ledgers));
-        let mut verdicts = Vec::new();
-        for (at, store) in self.stores.iter().enumerate() {
-            for (of, login) in store.logins.iter().enumerate() {
-                if lineage.is_spent(login.credential.generation()) {
-                    verdicts.push((at, of, self.spent(&lineage, store, login)));
-                }
+    /// What the next call meets, by the rules that it goes by: for every key the failures that bind it, for every login from when on it
+    /// is refreshed, and what becomes of a refresh token that was used before.
+    fn judge(&mut self, clock: &dyn Clock) {
+        // What is under way has not failed.
+        let known: Vec<_> = self.keys.iter().flat_map(KeyReport::settled_records).collect();
+        let lineage = Ledger::union(known.iter().map(|record| &record.ledger));
+        let failure_of = |generation: Generation| FailureRecord::among(known.iter(), generation, clock);
+        let spent = |store, login: &Login| {
+            let generation = login.credential.generation();
+            let verdict = Verdict::of(lineage.is_spent(generation), failure_of(generation).as_ref(), clock);
+            let is_dead = |generation| failure_of(generation).is_some_and(|failure| failure.is_dead());
+            (verdict == Verdict::Spent).then(|| self.spent(&lineage, is_dead, store, login)).flatten()
+        };
+        let spent: Vec<Vec<_>> =
+            self.stores.iter().map(|store| store.logins.iter().map(|login| spent(store, login)).collect()).collect();
+        let failures: Vec<_> = self.keys.iter().map(|key| self.failures(key, failure_of)).collect();
+        let lifetime_ms = |access| known.iter().find_map(|record| record.lifetime_ms(access));
+        for (store, spent) in self.stores.iter_mut().zip(spent) {
+            for (login, spent) in store.logins.iter_mut().zip(spent) {
+                let held = &login.credential;
+                let margin_ms = margin_ms(held, access_digest(held).and_then(lifetime_ms), DEFAULT_REFRESH_MARGIN_MS);
+                login.refresh_at = held.expires().map(|expires| expires - margin_ms);
+                login.spent = spent;
             }
         }
-        for (at, of, verdict) in verdicts {
-            self.stores[at].logins[of].spent = verdict;
-        }
+        self.keys.iter_mut().zip(failures).for_each(|(key, failures)| key.failures = failures);
     }
 
-    /// The rule of a call by this store's agent: see `newer` in `refresh/successor.rs`.
-    ///
-    /// `None` for one that the provider has refused, which is told as such; and for the copy of an agent that has not called
-    /// since the last refresh, which every fleet has: a store that was put back was written since.
-    fn spent(&self, lineage: &Ledger, store: &StoreReport, login: &Login) -> Option<Spent> {
+    /// `None` for the copy of an agent that has not called since the last refresh, which every fleet has: a store that was put back was
+    /// written since.
+    fn spent(
+        &self,
+        lineage: &Ledger,
+        is_dead: impl Fn(Generation) -> bool,
+        store: &StoreReport,
+        login: &Login,
+    ) -> Option<Spent> {
         let held = &login.credential;
-        let failures = |generation| self.records().filter_map(move |record| record.failure_of(generation));
-        if failures(held.generation()).any(|failure| matches!(failure.verdict, Verdict::Dead { .. })) {
-            return None;
-        }
-        let can_be_sent = |one: &Credential| {
-            let generation = one.generation();
-            one.refresh().is_some()
-                && !lineage.is_spent(generation)
-                && !failures(generation).any(|failure| matches!(failure.verdict, Verdict::Dead { .. }))
-        };
         let named: BTreeSet<_> = self.records().flat_map(Record::stores).map(canonical).collect();
         let is_looked_into =
             |other: &&StoreReport| other.is_main || other.path == store.path || named.contains(&canonical(&other.path));
         let stored = self.stores.iter().filter(is_looked_into).flat_map(StoreReport::credentials).cloned();
         let received = self.records().flat_map(Record::receipts).filter_map(|receipt| receipt.credential.open());
-        let descends = |one: &Credential| {
-            lineage.descends(one.generation(), held.generation()) && may_replace(held, one, true) && can_be_sent(one)
-        };
         let mains = self.stores.iter().filter(|other| other.is_main).flat_map(|main| &main.logins);
-        let mut mains = mains.filter(|mains| mains.profile_id == login.profile_id).map(|mains| &mains.credential);
-        let is_newer = |mains: &Credential| {
-            mains.generation() != held.generation()
-                && mains.outlives(held)
-                && may_replace(held, mains, false)
-                && can_be_sent(mains)
-        };
-        let has_successor = stored.chain(received).any(|one| descends(&one)) || mains.any(is_newer);
-        if !has_successor {
+        let mains = mains.filter(|mains| mains.profile_id == login.profile_id).map(|mains| &mains.credential).next();
+        if replacement(held, lineage, is_dead, stored.chain(received), mains).is_none() {
             return Some(Spent::Lost);
         }
         let knowing = self.records().filter(|record| record.ledger.is_spent(held.generation()));
@@ -168,19 +166,25 @@ impl Survey {
         (!is_copy).then_some(Spent::Replaced)
     }
 
-    /// Leaves out the failures of refresh tokens that a login has replaced since.
-    fn judge_failures(&mut self) {
-        let logins = self.stores.iter().flat_map(StoreReport::credentials);
-        let held: HashSet<_> = logins.map(Credential::generation).collect();
-        let unreadable: BTreeSet<_> =
-            self.stores.iter().filter(|store| store.unreadable.is_some()).map(|store| canonical(&store.path)).collect();
-        for key in &mut self.keys {
-            let is_hidden = |store: &&Path| is_hosted_path(store) || unreadable.contains(&canonical(store));
-            let has_hidden = key.named_stores().iter().any(is_hidden);
-            let mut failures = key.known_failures();
-            failures.retain(|failure| has_hidden || held.contains(&failure.generation));
-            key.failures = failures;
-        }
+    /// Those of refresh tokens that a login has replaced since bind nobody. What a store holds that can't be looked into nobody knows.
+    fn failures(
+        &self,
+        key: &KeyReport,
+        failure_of: impl Fn(Generation) -> Option<FailureRecord>,
+    ) -> Vec<FailureRecord> {
+        let is_unreadable = |path: &Path| {
+            let is_it = |store: &StoreReport| store.unreadable.is_some() && canonical(&store.path) == canonical(path);
+            is_hosted_path(path) || self.stores.iter().any(is_it)
+        };
+        let has_hidden = key.named_stores().into_iter().any(is_unreadable);
+        let logins = || self.stores.iter().flat_map(|store| &store.logins);
+        let is_held = |generation: &Generation| logins().any(|login| login.credential.generation() == *generation);
+        let of_key = logins().filter(|login| Some(login.key()) == key.key).map(|login| login.credential.generation());
+        let on_record = key.generations().into_iter().filter(|generation| has_hidden || is_held(generation));
+        let generations: BTreeSet<_> = of_key.chain(on_record).collect();
+        let mut failures: Vec<_> = generations.into_iter().filter_map(failure_of).collect();
+        failures.sort_by(|one, other| one.at.total_cmp(&other.at));
+        failures
     }
 
     /// Looks who else may look at what, and whether anything comes from the future.

@@ -323,7 +323,7 @@ mod tests {
     use crate::credential::tests::credential;
     use crate::credential::{Credential, Generation};
     use crate::ledger::Ledger;
-    use crate::record::{ClaimRecord, FailureRecord, Lifetime, LostWith, Pause, Receipt, State, Verdict};
+    use crate::record::{ClaimRecord, FailureRecord, Lifetime, LostWith, Outcome, Pause, Receipt, State};
     use serde_json::json;
     use std::fs;
     use std::path::PathBuf;
@@ -382,14 +382,14 @@ mod tests {
     fn every_record_is_read_as_it_was_written() {
         let generation = Generation::of("r");
         let (pid, at) = (7, 8.25);
-        let verdicts = [
-            Verdict::Unspent,
-            Verdict::Uncertain,
-            Verdict::Dead { lost_with: Some(LostWith { pid, at }) },
-            Verdict::Dead { lost_with: None },
+        let outcomes = [
+            Outcome::Unspent,
+            Outcome::Uncertain,
+            Outcome::Dead { lost_with: Some(LostWith { pid, at }) },
+            Outcome::Dead { lost_with: None },
         ];
-        let failure = |verdict| FailureRecord { generation, verdict, pid, at, attempts: 2, pause: Some(pause()) };
-        let failures = std::iter::once(None).chain(verdicts.map(|verdict| Some(failure(verdict))));
+        let failure = |outcome| FailureRecord { generation, outcome, pid, at, attempts: 2, pause: Some(pause()) };
+        let failures = std::iter::once(None).chain(outcomes.map(|outcome| Some(failure(outcome))));
         let directory = tempfile::tempdir().expect("a directory");
         for failure in failures {
             for state in [State::Idle, State::Claimed, State::Dispatched, State::Received, State::Committed] {

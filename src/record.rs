@@ -172,7 +172,7 @@ pub struct FailureRecord {
     /// The generation.
     pub generation: Generation,
     /// What is known of it.
-    pub verdict: Verdict,
+    pub outcome: Outcome,
     /// The process that asked.
     pub pid: u32,
     /// When it asked or was answered, in milliseconds since the epoch.
@@ -187,7 +187,7 @@ pub struct FailureRecord {
 /// What is known of a generation after a failed call. The later, the worse.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Verdict {
+pub enum Outcome {
     /// The provider has not rotated.
     Unspent,
     /// The provider has refused it from an agent that has a login of its own, perhaps of another client. Who holds it finds
@@ -270,14 +270,14 @@ impl Record {
         self.failures.extend(failure);
         while self.failures.len() > MAX_FAILURES {
             // First what the provider will say again, then what the ledger can say as well.
-            let worth = |failure: &FailureRecord| match failure.verdict {
-                Verdict::Unspent | Verdict::NotOurs => 0,
-                Verdict::Dead { .. } => 1,
-                Verdict::Uncertain => 2,
+            let worth = |failure: &FailureRecord| match failure.outcome {
+                Outcome::Unspent | Outcome::NotOurs => 0,
+                Outcome::Dead { .. } => 1,
+                Outcome::Uncertain => 2,
             };
             let Some(at) = (0..self.failures.len()).min_by_key(|at| worth(&self.failures[*at])) else { return };
             let gone = self.failures.remove(at);
-            if matches!(gone.verdict, Verdict::Dead { .. }) {
+            if gone.is_dead() {
                 self.ledger.bury(gone.generation);
             }
         }
@@ -352,10 +352,10 @@ impl Record {
     pub fn failure_of(&self, generation: Generation) -> Option<FailureRecord> {
         if let Some(claim) = self.claim.as_ref().filter(|_| self.is_sending(generation)) {
             // Who lost the first answer says more than who lost the latest.
-            let first = self.failure_before(generation).filter(|failure| failure.verdict == Verdict::Uncertain);
+            let first = self.failure_before(generation).filter(|failure| failure.outcome == Outcome::Uncertain);
             let (pid, at) = first.map_or((claim.pid, claim.at), |first| (first.pid, first.at));
             let (attempts, pause) = (claim.attempts.saturating_add(1), claim.pause.clone());
-            return Some(FailureRecord { generation, verdict: Verdict::Uncertain, pid, at, attempts, pause });
+            return Some(FailureRecord { generation, outcome: Outcome::Uncertain, pid, at, attempts, pause });
         }
         self.failure_before(generation).cloned()
     }
@@ -478,22 +478,35 @@ impl Record {
 }
 
 impl FailureRecord {
+    /// Whether the provider refused it for good.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        matches!(self.outcome, Outcome::Dead { .. })
+    }
+
     /// How much stands in the way.
     #[must_use]
     pub fn severity(&self) -> u8 {
-        match self.verdict {
-            Verdict::Unspent => 0,
-            Verdict::NotOurs => 1,
-            Verdict::Uncertain => 2,
-            Verdict::Dead { .. } => 3,
+        match self.outcome {
+            Outcome::Unspent => 0,
+            Outcome::NotOurs => 1,
+            Outcome::Uncertain => 2,
+            Outcome::Dead { .. } => 3,
         }
     }
 
-    /// What several keys know of one generation, taken together: one may know that a call was cut off, and another that its
-    /// repetition was refused. The worst verdict counts, the most attempts, and the longest pause.
+    /// What all these records know of a generation, taken together: one may know that a call was cut off, and another that its
+    /// repetition was refused. The worst outcome counts, the most attempts, and the longest pause. What failed before a call under
+    /// another name was answered and the provider kept the refresh token counts no more.
     #[must_use]
-    pub fn together(failures: impl IntoIterator<Item = Self>, clock: &dyn Clock) -> Option<Self> {
-        failures.into_iter().reduce(|one, other| {
+    pub fn among<'a>(
+        records: impl Iterator<Item = &'a Record> + Clone,
+        generation: Generation,
+        clock: &dyn Clock,
+    ) -> Option<Self> {
+        let kept_at = records.clone().filter_map(|record| record.kept_at(generation)).reduce(f64::max);
+        let failures = records.filter_map(|record| record.failure_of(generation));
+        failures.filter(|failure| kept_at.is_none_or(|kept_at| failure.at > kept_at)).reduce(|one, other| {
             let attempts = one.attempts.max(other.attempts);
             let left = |failure: &Self| failure.pause.as_ref().and_then(|pause| pause.left_ms(clock)).unwrap_or(0.0);
             let pause = if left(&one) >= left(&other) { one.pause.clone() } else { other.pause.clone() };

@@ -8,9 +8,11 @@ mod caller;
 mod commit;
 mod decide;
 mod known;
+pub mod relation;
 mod run;
 mod settle;
 mod successor;
+pub mod verdict;
 mod waits;
 
 pub use crate::failure::{CallFailure, FailureClass, Pause};
@@ -22,14 +24,14 @@ pub use settle::{Failed, Settled, Unsettled};
 pub use waits::{LookedAgain, Waits};
 
 use crate::clock::Clock;
-use crate::credential::{self, Credential, mistake};
+use crate::credential::{Credential, mistake};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
-use crate::identity;
 use crate::jwt;
 use crate::key::Key;
 use crate::store::{ADOPTION_PATIENCE, Profile, Recent, Store};
 use known::Known;
+use relation::Relation;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use zeroize::Zeroizing;
@@ -164,7 +166,8 @@ impl Call {
         };
         let Profile::Oauth(held) = &recent.profile else { return None };
         let now_ms = self.clock.now_ms();
-        let is_usable = held.is_usable(now_ms, self.margin_ms) || held.is_usable(now_ms, self.margin_of(held, None));
+        let is_usable =
+            held.is_usable(now_ms, self.margin_ms) || held.is_usable(now_ms, margin_ms(held, None, self.margin_ms));
         (is_usable && self.is_of_provider(held) && !self.is_rejected(held)).then_some(recent)
     }
 
@@ -355,13 +358,7 @@ impl Call {
         let lifetime_ms = || self.known().lifetime_ms(access_digest(credential)?);
         credential.is_usable(now_ms, self.margin_ms)
             || has_come_since()
-            || credential.is_usable(now_ms, self.margin_of(credential, lifetime_ms()))
-    }
-
-    /// How long before its expiry a credential counts as expired, if it lives for `lifetime_ms` or tells so itself.
-    fn margin_of(&self, credential: &Credential, lifetime_ms: Option<f64>) -> f64 {
-        let lifetime_ms = lifetime_ms.or_else(|| credential.access().and_then(jwt::lifetime_ms));
-        lifetime_ms.map_or(self.margin_ms, |lifetime| self.margin_ms.min(lifetime * MAX_MARGIN))
+            || credential.is_usable(now_ms, margin_ms(credential, lifetime_ms(), self.margin_ms))
     }
 
     fn is_of_provider(&self, credential: &Credential) -> bool {
@@ -411,31 +408,19 @@ impl Call {
     }
 }
 
-fn access_digest(credential: &Credential) -> Option<Digest> {
+/// How long before its expiry a credential counts as expired, if it lives for `lifetime_ms` or tells so itself.
+pub(crate) fn margin_ms(credential: &Credential, lifetime_ms: Option<f64>, wanted_ms: f64) -> f64 {
+    let lifetime_ms = lifetime_ms.or_else(|| credential.access().and_then(jwt::lifetime_ms));
+    lifetime_ms.map_or(wanted_ms, |lifetime| wanted_ms.min(lifetime * MAX_MARGIN))
+}
+
+pub(crate) fn access_digest(credential: &Credential) -> Option<Digest> {
     credential.access().map(|access| Digest::of(&[access.as_bytes()]))
 }
 
-/// Whether `offered` is newer than `held`, and may take its place. A refresh token that was spent is not newer, however long
-/// the access token beside it lives, unless what it replaces was spent for it. One that the provider has refused for good is
-/// of no use to anybody.
+/// Whether `offered` may take the place of `held`. One that the provider has refused for good is of no use to anybody.
 fn may_take(held: &Credential, offered: &Credential, known: &Known) -> bool {
-    let descends = known.ledger.descends(offered.generation(), held.generation());
-    let is_newer = descends || (offered.outlives(held) && !known.ledger.is_spent(offered.generation()));
-    is_newer && may_replace(held, offered, descends) && !known.is_dead(offered.generation())
-}
-
-/// The gate, or the same-grant proof: a descendant may take its ancestor's place although it carries less evidence, never
-/// where it contradicts.
-pub(crate) fn may_replace(existing: &Credential, incoming: &Credential, descends: bool) -> bool {
-    is_for_one_client(existing, incoming)
-        && (identity::check(existing.fields(), incoming.fields()).is_ok()
-            || (descends && !identity::contradicts(existing.fields(), incoming.fields())))
-}
-
-/// Whether they don't name two clients: a refresh token is good for that which it was given to (RFC 6749 §6).
-fn is_for_one_client(one: &Credential, other: &Credential) -> bool {
-    let client = |credential: &Credential| credential::text(credential.fields(), "clientId").map(str::to_owned);
-    client(one).zip(client(other)).is_none_or(|(one, other)| one == other)
+    Relation::of(held, offered, &known.ledger).replaces() && !known.is_dead(offered.generation())
 }
 
 fn superseded(store: &Store) -> Error {

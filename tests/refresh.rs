@@ -13,7 +13,7 @@ use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::ledger::Ledger;
 use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::mirror::Reason;
-use oauth_refresh_lock::record::{Pause, Record, State, Verdict};
+use oauth_refresh_lock::record::{Outcome, Pause, Record, State};
 use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, Served, Settled, Uncertain};
 use oauth_refresh_lock::store::ADOPTION_PATIENCE;
 use serde_json::{Value, json};
@@ -1103,7 +1103,7 @@ fn a_call_that_was_given_up_before_the_provider_was_asked_has_never_been() {
     die_asking(world.claim(&call));
     assert!(matches!(world.decide(&call), Ok(Decision::BackOff { .. })));
     let failure = Journal::open(&world.lock_base(), 0).unwrap().record().failures()[0].clone();
-    assert_eq!((failure.verdict, failure.attempts), (Verdict::Uncertain, 2));
+    assert_eq!((failure.outcome, failure.attempts), (Outcome::Uncertain, 2));
 }
 
 #[test]
@@ -1367,7 +1367,7 @@ fn an_owner_that_settles_while_we_look_is_not_taken_for_a_dead_one() {
     settled(world.settle(&here, flight, &answer("2")).unwrap());
     assert_eq!(siblings.sending(generation).unwrap(), None);
     assert!(siblings.lineage(&Ledger::default()).is_spent(generation));
-    assert!(siblings.failures(generation, &Record::default()).next().is_none());
+    assert!(siblings.failure_of(generation, &Record::default(), &SystemClock).is_none());
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn a_credential_that_is_returned_unchanged_is_not_refreshed_and_not_in_doubt() {
         let error = world.settle(&call, world.claim(&call), &credential("1", expires_in)).unwrap_err();
         assert_eq!(error.code, Code::InvalidRefreshResult);
         assert!(error.message.contains("the credential that it was given"), "{error}");
-        assert_eq!(failure(&world).verdict, oauth_refresh_lock::record::Verdict::Unspent);
+        assert_eq!(failure(&world).outcome, oauth_refresh_lock::record::Outcome::Unspent);
         world.main().assert_holds(&credential("1", expires_in));
         world.clock.set(NOW + 2 * SECOND);
         assert_eq!(world.claim(&call).credential().refresh(), Some("SECRET-refresh-1"));

@@ -80,6 +80,32 @@ test("a refusal in a host's store, which can't be looked at, is told", async () 
   expect(look(host)).toEqual({ found: ["error grant_dead"], last: "log in again" });
 });
 
+test("what one name learned of a refresh token, the other names of the login are told too, as their calls are", async () => {
+  const login = expired();
+  const profiles = { [PROFILE]: login, "acme:alias": login, "acme:untried": login };
+  const host = createHost({ main: JSON.stringify({ version: 1, profiles }) });
+  await fail(host, { error: "invalid_grant" });
+  expect(await rejection(withOAuthRefreshLock(PROVIDER, "acme:alias", answer, host.as("main")))).toMatchObject({
+    code: "grant_dead",
+  });
+  const { keys } = cliJson(["status", ...on(host)]);
+  // A name without a lock was not tried yet.
+  expect(Object.fromEntries(keys.map(({ profileId, lastRefresh }) => [profileId, lastRefresh]))).toEqual({
+    [PROFILE]: "log in again",
+    "acme:alias": "log in again",
+    "acme:untried": "none yet",
+  });
+});
+
+test("the next refresh is when a call would refresh: the margin is a fifth of the life of a token that lives shorter", async () => {
+  const host = createHost({ main: expired() });
+  const expires = Date.now() + 600_000;
+  await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer({ expires }), host.as("main"));
+  const [{ nextRefresh }] = cliJson(["status", ...on(host)]).keys;
+  expect(expires - nextRefresh).toBeGreaterThan(100_000);
+  expect(expires - nextRefresh).toBeLessThanOrEqual(120_000);
+});
+
 test("a call that was cut off is told when its owner is gone, and is no error however often it is repeated", async () => {
   const host = createHost({ main: expired() });
   const owner = await startAgent();

@@ -10,7 +10,7 @@ use crate::inspect::key::{pause_left, state};
 use crate::inspect::{KeyReport, Login, Spent, StoreReport, Survey};
 use crate::key;
 use crate::private_dir::Passage;
-use crate::record::{FailureRecord, Record, Verdict};
+use crate::record::{FailureRecord, Outcome, Record};
 use crate::state_dir::{Environment, normalise};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -24,7 +24,7 @@ pub fn inspect_locks(env: &Env, given: Option<String>, surroundings: Surrounding
     let lane = PathBuf::from(given.as_deref().unwrap_or_default());
     task::promise(env, &lane, move || {
         let state_dir = state_dir(given, &environment);
-        let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir));
+        let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir), &SystemClock);
         if let Some(error) = survey.unlisted.into_iter().find(|error| error.code == Code::LockUnavailable) {
             return Err(error);
         }
@@ -40,7 +40,7 @@ pub fn survey(env: &Env, given: Option<String>, surroundings: Surroundings) -> n
     let lane = PathBuf::from(given.as_deref().unwrap_or_default());
     task::promise(env, &lane, move || {
         let state_dir = state_dir(given, &environment);
-        let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir));
+        let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir), &SystemClock);
         let refused: Vec<_> = survey.refused.iter().map(told).collect();
         let passed = survey.passed.iter().map(|(path, why)| {
             json!({ "path": text(path), "rule": if *why == Passage::Trusted { "trusted" } else { "alone" } })
@@ -58,7 +58,13 @@ pub fn survey(env: &Env, given: Option<String>, surroundings: Surroundings) -> n
             let stores: Vec<_> = key.named_stores().into_iter().map(text).collect();
             // A host's store is not looked into, so its journal alone tells whose key it is.
             let profile = key.record.as_ref().and_then(Record::profile);
-            json!({ "key": key.key.map(Digest::to_hex), "profileId": profile, "stores": stores, "lock": shown(key) })
+            json!({
+                "key": key.key.map(Digest::to_hex),
+                "profileId": profile,
+                "stores": stores,
+                "lastRefresh": key.last_refresh().as_str(),
+                "lock": shown(key),
+            })
         });
         let keys: Vec<_> = keys.collect();
         Ok(Reply::from(json!({
@@ -109,10 +115,11 @@ fn shown_store(state_dir: &Path, store: &StoreReport) -> Value {
         json!({
             "provider": login.provider,
             "profileId": login.profile_id,
-            "key": key::digest(&login.provider, &login.profile_id).to_hex(),
+            "key": login.key().to_hex(),
             "lockPath": text(&key::lock_base(state_dir, &login.provider, &login.profile_id)),
             // What is no instant at all is `null`.
             "expires": login.credential.fields().get("expires").and_then(Value::as_f64).filter(|at| at.is_finite()),
+            "refreshAt": login.refresh_at,
             "hasRefreshToken": login.credential.refresh().is_some(),
             "spent": spent,
         })
@@ -133,10 +140,10 @@ fn shown_store(state_dir: &Path, store: &StoreReport) -> Value {
 }
 
 fn shown_failure(failure: &FailureRecord) -> Value {
-    let outcome = match &failure.verdict {
-        Verdict::Unspent | Verdict::NotOurs => "answered_unspent",
-        Verdict::Uncertain => "uncertain",
-        Verdict::Dead { .. } => "answered_dead",
+    let outcome = match &failure.outcome {
+        Outcome::Unspent | Outcome::NotOurs => "answered_unspent",
+        Outcome::Uncertain => "uncertain",
+        Outcome::Dead { .. } => "answered_dead",
     };
     json!({
         "outcome": outcome,

@@ -1,16 +1,16 @@
 //! A key as it looks from outside.
 
 use crate::clock::Clock;
+use crate::credential::Generation;
 use crate::digest::Digest;
 use crate::disk::{self, Sharing};
 use crate::error::{Code, Error, Result};
 use crate::holder::Holder;
 use crate::journal::Journal;
-use crate::ledger::Ledger;
 use crate::lock::observe::Locks;
 use crate::lock::{self, term};
 use crate::process;
-use crate::record::{FailureRecord, Record, State};
+use crate::record::{FailureRecord, Outcome, Record, State};
 use crate::sidecar::Foreign;
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,6 +51,47 @@ pub struct KeyReport {
     pub problem: Option<Error>,
     /// What a death has left that the next owner will clear away.
     pub debris: Vec<PathBuf>,
+}
+
+/// What became of the last refresh of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastRefresh {
+    /// There was none that is on record.
+    None,
+    /// Its lock or journal can't be used.
+    Unreadable,
+    /// The provider is being asked.
+    Asking,
+    /// The provider has refused the refresh token for good.
+    Dead,
+    /// The provider has answered, and some store does not have it yet.
+    Unsaved,
+    /// Its owner died while it asked.
+    CutOff,
+    /// Nobody can tell whether the provider used the refresh token.
+    Uncertain,
+    /// It failed, and left the refresh token unused.
+    Failed,
+    /// The stores have what the provider answered.
+    Done,
+}
+
+impl LastRefresh {
+    /// The outcome as JavaScript knows it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Unreadable => "unreadable",
+            Self::Asking => "asking",
+            Self::Dead => "dead",
+            Self::Unsaved => "unsaved",
+            Self::CutOff => "cut_off",
+            Self::Uncertain => "uncertain",
+            Self::Failed => "failed",
+            Self::Done => "done",
+        }
+    }
 }
 
 impl KeyReport {
@@ -145,20 +186,39 @@ impl KeyReport {
     }
 
     /// All records, the current one last.
-    pub fn records(&self) -> impl Iterator<Item = &Record> {
+    pub fn records(&self) -> impl Iterator<Item = &Record> + Clone {
         self.earlier.iter().chain(&self.record)
     }
 
-    /// All failures on record, and the call that was cut off when its owner died.
-    pub(super) fn known_failures(&self) -> Vec<FailureRecord> {
-        let Some(record) = &self.record else { return Vec::new() };
-        let cut_off = record.claim.as_ref().filter(|claim| !self.is_held && record.is_sending(claim.generation));
-        let cut_off = cut_off.and_then(|claim| record.failure_of(claim.generation));
-        let others = record
-            .failures()
-            .iter()
-            .filter(|failure| cut_off.as_ref().is_none_or(|cut_off| cut_off.generation != failure.generation));
-        others.cloned().chain(cut_off.clone()).collect()
+    /// All records, without the call that is under way.
+    pub(super) fn settled_records(&self) -> impl Iterator<Item = Record> {
+        let current = self.record.clone().map(|record| if self.is_held { record.idle() } else { record });
+        self.earlier.iter().cloned().chain(current)
+    }
+
+    /// The refresh tokens that its journals have failures of, or that a call was under way with.
+    pub(super) fn generations(&self) -> Vec<Generation> {
+        let claimed = self.records().filter_map(|record| record.claim.as_ref()).map(|claim| claim.generation);
+        let failed = self.records().flat_map(Record::failures).map(|failure| failure.generation);
+        failed.chain(claimed).collect()
+    }
+
+    /// What became of the last refresh.
+    #[must_use]
+    pub fn last_refresh(&self) -> LastRefresh {
+        let state = state(self.record.as_ref());
+        let has = |is: fn(&Outcome) -> bool| self.failures.iter().any(|failure| is(&failure.outcome));
+        match state {
+            _ if self.problem.is_some() => LastRefresh::Unreadable,
+            State::Dispatched if self.is_held => LastRefresh::Asking,
+            _ if has(|outcome| matches!(outcome, Outcome::Dead { .. })) => LastRefresh::Dead,
+            _ if !self.waiting_stores().is_empty() => LastRefresh::Unsaved,
+            State::Dispatched if has(|outcome| *outcome == Outcome::Uncertain) => LastRefresh::CutOff,
+            _ if has(|outcome| *outcome == Outcome::Uncertain) => LastRefresh::Uncertain,
+            _ if !self.failures.is_empty() => LastRefresh::Failed,
+            State::Committed => LastRefresh::Done,
+            _ => LastRefresh::None,
+        }
     }
 
     /// The stores that received credentials wait for. While the lock is held they are on their way.
@@ -172,11 +232,6 @@ impl KeyReport {
     pub fn named_stores(&self) -> BTreeSet<&Path> {
         let claimed = self.records().filter_map(|record| record.claim.as_ref()).map(|claim| claim.store.as_path());
         self.records().flat_map(Record::stores).chain(claimed).collect()
-    }
-
-    /// The spent generations that its journals know.
-    pub fn ledgers(&self) -> impl Iterator<Item = &Ledger> {
-        self.records().map(|record| &record.ledger)
     }
 }
 

@@ -1,8 +1,10 @@
 //! An agent's store as its calls would find it: the verdicts are those of [`FileStore`] itself.
 
 use crate::credential::{Credential, mistake};
+use crate::digest::Digest;
 use crate::disk::{self, Identity};
 use crate::error::{Code, Error, Result};
+use crate::key;
 use crate::sidecar::Foreign;
 use crate::state_dir::canonical;
 use crate::store::{FileStore, Profile, STORE_FILE};
@@ -51,6 +53,8 @@ pub struct Login {
     pub provider: String,
     /// What the store holds.
     pub credential: Credential,
+    /// From when on a call refreshes it, in milliseconds since the epoch; `None` if its expiry is none.
+    pub refresh_at: Option<f64>,
     /// What is known of its refresh token, if that was sent before.
     pub spent: Option<Spent>,
 }
@@ -109,7 +113,13 @@ impl StoreReport {
 impl Login {
     fn of(profile_id: &str, credential: Credential) -> Option<Self> {
         let provider = credential.provider()?.to_owned();
-        Some(Self { profile_id: profile_id.to_owned(), provider, credential, spent: None })
+        Some(Self { profile_id: profile_id.to_owned(), provider, credential, refresh_at: None, spent: None })
+    }
+
+    /// See [`crate::key::digest`].
+    #[must_use]
+    pub fn key(&self) -> Digest {
+        key::digest(&self.provider, &self.profile_id)
     }
 }
 

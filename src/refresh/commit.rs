@@ -1,12 +1,13 @@
 //! Bringing a received credential into the stores, by compare-and-swap on the generation that it replaces.
 
-use super::{Call, is_for_one_client, may_replace};
+use super::Call;
+use super::relation::{Relation, is_for_one_client, may_succeed};
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::mirror::{self, Reason};
-use crate::record::{Receipt, Record, State, Verdict};
+use crate::record::{FailureRecord, Receipt, Record, State};
 use crate::store::{Profile, Store};
 
 /// What became of a received credential in the stores.
@@ -116,9 +117,7 @@ impl Call {
         if !record.ledger.is_spent(held.generation()) {
             return None;
         }
-        let succeeds = |credential: &Credential| {
-            record.ledger.descends(credential.generation(), held.generation()) && may_replace(held, credential, true)
-        };
+        let succeeds = |credential: &Credential| is_successor(credential, held, &record.ledger);
         let kept = record.kept().filter_map(|receipt| Some((receipt, receipt.credential.open()?)));
         let (receipt, credential) = kept.filter(|(_, credential)| succeeds(credential)).last()?;
         let Committed { own, main, .. } = self.commit(journal, &record, receipt, &credential);
@@ -149,19 +148,20 @@ impl Call {
     fn swap(&self, store: &Store, received: &Credential, receipt: &Receipt, ledger: &Ledger) -> Result<Swap> {
         // The ledger knows nothing of a profile that had no token to spend.
         let was_blank = |now: &Credential| now.generation().is_none() && receipt.spent == Some(now.generation());
-        store.update(self.key.profile_id(), |now| match now {
-            Profile::Oauth(now) if is_same(received, &now) => (None, Ok(Swap::Done(now))),
-            Profile::Oauth(now)
-                if is_successor(received, &now, ledger) || (was_blank(&now) && may_replace(&now, received, true)) =>
-            {
+        let swap_login = |now: Credential| match Relation::of(&now, received, ledger) {
+            _ if is_same(received, &now) => (None, Ok(Swap::Done(now))),
+            relation if relation == Relation::Successor || (was_blank(&now) && may_succeed(&now, received)) => {
                 let new = renewed(&now, received, receipt);
                 (Some(new.clone()), Ok(Swap::Done(new)))
             }
-            Profile::Oauth(now) if ledger.descends(received.generation(), now.generation()) => {
+            Relation::Contradiction => {
                 let message = "another account logged in to this profile while its token was being refreshed; the result was not written; call again";
                 (None, Err(Error::at(Code::IdentityMismatch, store.path(), message)))
             }
-            Profile::Oauth(now) => (None, Ok(Swap::Superseded(now))),
+            _ => (None, Ok(Swap::Superseded(now))),
+        };
+        store.update(self.key.profile_id(), |now| match now {
+            Profile::Oauth(now) => swap_login(now),
             Profile::Claimed(_) => (None, Err(store.is_claimed())),
             Profile::Missing | Profile::NotOauth | Profile::Mistaken(_) => (None, Ok(Swap::LoggedOut)),
             Profile::NoStore => (None, Err(vanished(store))),
@@ -183,7 +183,7 @@ impl Call {
         let ledger = &record.ledger;
         let is_dead = |existing: &Credential| {
             let failure = record.failure_before(existing.generation());
-            failure.is_some_and(|failure| matches!(failure.verdict, Verdict::Dead { .. }))
+            failure.is_some_and(FailureRecord::is_dead)
         };
         main.update(self.key.profile_id(), |existing| {
             let is_unchanged = match &existing {
@@ -236,12 +236,8 @@ fn renewed(existing: &Credential, received: &Credential, receipt: &Receipt) -> C
     existing.updated_by(received, &names)
 }
 
-/// Whether `received` is what the provider gave in exchange for `existing`, and says nothing against it.
 fn is_successor(received: &Credential, existing: &Credential, ledger: &Ledger) -> bool {
-    let (new, old) = (received.generation(), existing.generation());
-    // A provider that keeps its refresh token hands out a new access token for the same generation.
-    let descends = ledger.descends(new, old) || (new == old && received.outlives(existing));
-    descends && may_replace(existing, received, true)
+    Relation::of(existing, received, ledger) == Relation::Successor
 }
 
 fn vanished(store: &Store) -> Error {

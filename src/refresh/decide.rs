@@ -2,14 +2,16 @@
 
 use super::commit::Recovered;
 use super::known::Known;
-use super::{Call, Claimed, Found, Place, Sent, Served, Uncertain, access_digest, may_replace};
+use super::relation::Relation;
+use super::verdict::Verdict;
+use super::{Call, Claimed, Found, Place, Sent, Served, Uncertain, access_digest};
 use crate::credential::{self, Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::failure;
 use crate::grant::{self, Sending, Siblings};
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::lock::{Guard, Recheck};
-use crate::record::{ClaimRecord, FailureRecord, LostWith, Pause, Sealed, State, Verdict};
+use crate::record::{ClaimRecord, FailureRecord, Outcome, Pause, Sealed, State};
 use crate::store::Profile;
 use std::path::PathBuf;
 
@@ -157,9 +159,8 @@ impl Call {
         let known = Known::of(journal.iter().map(|journal| journal.record().clone()).collect());
         let serves = |one: &Recovered| {
             // Nothing else: a login that landed meanwhile is none of its ancestors, and wins.
-            known.ledger.descends(one.credential.generation(), held.generation())
+            Relation::of(&held, &one.credential, &known.ledger) == Relation::Successor
                 && self.is_usable(&one.credential)
-                && may_replace(&held, &one.credential, true)
         };
         if let Some(at) = recovered.iter().rposition(serves) {
             let Recovered { credential, not_saved } = recovered.swap_remove(at);
@@ -243,13 +244,11 @@ impl Call {
             Some(Sending::OutOfTerm) => return Ok(Decision::Later(OUT_OF_TERM_PAUSE_MS).into()),
         }
         let lineage = siblings.lineage(&owner.journal.record().ledger);
-        let own_failure = owner.journal.record().failure_of(generation);
-        let failures = own_failure.into_iter().chain(siblings.failures(generation, owner.journal.record()));
-        let failure = FailureRecord::together(failures, &*self.clock);
+        let failure = siblings.failure_of(generation, owner.journal.record(), &*self.clock);
         let is_spent = lineage.is_spent(generation);
-        let is_in_the_way = |failure: &FailureRecord| !matches!(failure.verdict, Verdict::Unspent | Verdict::NotOurs);
-        let is_doubtful = is_spent || failure.as_ref().is_some_and(is_in_the_way);
-        if is_doubtful && let Some(newer) = self.newer(&owner, &owner.held, &siblings, &lineage) {
+        let verdict = Verdict::of(is_spent, failure.as_ref(), &*self.clock);
+        let may_be_sent = matches!(verdict, Verdict::Free | Verdict::BackOff(_));
+        if !may_be_sent && let Some(newer) = self.newer(&owner, &owner.held, &siblings, &lineage) {
             drop(claims);
             return self.replace(owner, &newer, &siblings);
         }
@@ -258,7 +257,7 @@ impl Call {
             drop((claims, owner.journal));
             return Ok(Try::Again(owner.lock));
         }
-        match self.obstacle(&owner, is_spent, failure.as_ref()) {
+        match self.obstacle(&owner, verdict, failure.as_ref()) {
             Some(Obstacle { refresh_error, .. }) if self.may_serve(&owner.held) => {
                 Ok(Served::Unexpired { credential: owner.held, refresh_error }.into())
             }
@@ -271,24 +270,22 @@ impl Call {
     }
 
     /// What keeps this caller from asking the provider, for now or for good.
-    fn obstacle(&self, owner: &Owner, is_spent: bool, failure: Option<&FailureRecord>) -> Option<Obstacle> {
-        let for_good = |refresh_error| Some(Obstacle { refresh_error, wait_ms: None });
-        if let Some(FailureRecord { verdict: Verdict::Dead { lost_with }, pid, at, .. }) = failure {
-            return for_good(self.grant_is_dead(*pid, *at, lost_with.as_ref()));
-        }
-        if is_spent {
-            return for_good(self.is_spent(owner));
-        }
-        let failure = failure?;
-        let left = failure.pause.as_ref().and_then(|pause| pause.left_ms(&*self.clock));
-        let in_doubt = failure.verdict == Verdict::Uncertain;
-        if in_doubt && self.uncertain == Uncertain::Fail {
-            return for_good(self.may_not_ask_again(failure));
-        }
-        // In doubt the stored access token is used up first: to ask again may cost it.
-        let wait_ms = left.or_else(|| (in_doubt && self.may_serve(&owner.held)).then_some(0.0))?;
-        let refresh_error = if in_doubt { self.not_known_yet(failure, left) } else { self.backs_off(failure, wait_ms) };
-        Some(Obstacle { refresh_error, wait_ms: Some(wait_ms) })
+    fn obstacle(&self, owner: &Owner, verdict: Verdict, failure: Option<&FailureRecord>) -> Option<Obstacle> {
+        let (refresh_error, wait_ms) = match (verdict, failure) {
+            (Verdict::Spent, _) => (self.is_spent(owner), None),
+            (Verdict::Free, _) | (_, None) => return None,
+            (Verdict::Dead, Some(failure)) => (self.grant_is_dead(failure), None),
+            (Verdict::InDoubt(_), Some(failure)) if self.uncertain == Uncertain::Fail => {
+                (self.may_not_ask_again(failure), None)
+            }
+            (Verdict::InDoubt(left), Some(failure)) => {
+                // The stored access token is used up first: to ask again may cost it.
+                let wait_ms = left.or_else(|| self.may_serve(&owner.held).then_some(0.0))?;
+                (self.not_known_yet(failure, left), Some(wait_ms))
+            }
+            (Verdict::BackOff(left), Some(failure)) => (self.backs_off(failure, left), Some(left)),
+        };
+        Some(Obstacle { refresh_error, wait_ms })
     }
 
     /// Whether the credential to claim has been replaced since it was read. A host is not asked again: it may take its time,
@@ -335,7 +332,7 @@ impl Call {
         }
         let attempts = earlier.map_or(0, |earlier| earlier.attempts);
         // What another name or an earlier term has lost is known here from now on.
-        if let Some(in_doubt) = earlier.filter(|earlier| earlier.verdict == Verdict::Uncertain) {
+        if let Some(in_doubt) = earlier.filter(|earlier| earlier.outcome == Outcome::Uncertain) {
             record.set_failure(spent, Some(in_doubt.clone()));
         }
         let main = self.main_store().path();
@@ -428,19 +425,21 @@ impl Call {
         Error::at(Code::RefreshTokenSpent, self.store_at(owner.place).path(), message)
     }
 
-    fn grant_is_dead(&self, pid: u32, at: f64, lost_with: Option<&LostWith>) -> Error {
+    fn grant_is_dead(&self, failure: &FailureRecord) -> Error {
         let now = self.clock.now_ms();
-        let why = lost_with.map_or_else(String::new, |lost| {
-            format!(
+        let why = match &failure.outcome {
+            Outcome::Dead { lost_with: Some(lost) } => format!(
                 "; it may have given a new one to process {}, which asked {} and lost the answer",
                 lost.pid,
                 ago(lost.at, now)
-            )
-        });
+            ),
+            _ => String::new(),
+        };
         let message = format!(
-            "the provider refuses the refresh token of {} for good, as it told process {pid} {}{why}; log in again",
+            "the provider refuses the refresh token of {} for good, as it told process {} {}{why}; log in again",
             self.profile(),
-            ago(at, now)
+            failure.pid,
+            ago(failure.at, now)
         );
         Error::new(Code::GrantDead, message)
     }

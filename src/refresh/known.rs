@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::journal::Journal;
 use crate::ledger::Ledger;
 use crate::lock::term;
-use crate::record::{Record, Verdict};
+use crate::record::{FailureRecord, Record};
 use std::path::Path;
 
 /// What the journals of all terms of a key say.
@@ -37,7 +37,7 @@ impl Known {
     /// Whether the provider has refused this refresh token for good.
     pub(super) fn is_dead(&self, generation: Generation) -> bool {
         let failures = self.records.iter().filter_map(|record| record.failure_before(generation));
-        failures.into_iter().any(|failure| matches!(failure.verdict, Verdict::Dead { .. }))
+        failures.into_iter().any(FailureRecord::is_dead)
     }
 
     /// How long this access token lives.

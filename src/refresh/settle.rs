@@ -10,7 +10,7 @@ use crate::failure::{self, CallFailure, FailureClass};
 use crate::identity::{self, Refusal};
 use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::mirror::Reason;
-use crate::record::{FailureRecord, LostWith, Pause, Receipt, Record, Sealed, State, Verdict};
+use crate::record::{FailureRecord, LostWith, Outcome, Pause, Receipt, Record, Sealed, State};
 use crate::store::Profile;
 
 /// What became of a refreshed credential.
@@ -191,27 +191,27 @@ impl Call {
         let attempts = record.claim.as_ref().map_or(0, |claim| claim.attempts).saturating_add(1);
         let mut pause = Pause::begin(&*self.clock, generation, attempts, pause);
         let is_refused = class == FailureClass::AnsweredDead || (class == FailureClass::AnsweredUnspent && !passes);
-        let verdict = match class {
+        let outcome = match class {
             _ if sent.instead_of_own && is_refused => {
                 pause = None;
-                Verdict::NotOurs
+                Outcome::NotOurs
             }
-            FailureClass::NotSent | FailureClass::AnsweredUnspent => Verdict::Unspent,
-            FailureClass::Uncertain => Verdict::Uncertain,
-            FailureClass::AnsweredDead => Verdict::Dead {
-                lost_with: earlier.as_ref().filter(|earlier| earlier.verdict == Verdict::Uncertain).map(LostWith::from),
+            FailureClass::NotSent | FailureClass::AnsweredUnspent => Outcome::Unspent,
+            FailureClass::Uncertain => Outcome::Uncertain,
+            FailureClass::AnsweredDead => Outcome::Dead {
+                lost_with: earlier.as_ref().filter(|earlier| earlier.outcome == Outcome::Uncertain).map(LostWith::from),
             },
         };
-        let says_nothing = matches!(verdict, Verdict::Unspent | Verdict::Uncertain);
+        let says_nothing = matches!(outcome, Outcome::Unspent | Outcome::Uncertain);
         let failure = match earlier {
             earlier if class == FailureClass::NotSent && pause.is_none() => earlier,
             // What was in doubt before stays so, and who lost the first answer is remembered.
-            Some(first) if says_nothing && first.verdict == Verdict::Uncertain => {
+            Some(first) if says_nothing && first.outcome == Outcome::Uncertain => {
                 Some(FailureRecord { attempts, pause, ..first })
             }
             _ => {
                 let (pid, at) = (std::process::id(), self.clock.now_ms());
-                Some(FailureRecord { generation, verdict, pid, at, attempts, pause })
+                Some(FailureRecord { generation, outcome, pid, at, attempts, pause })
             }
         };
         record.set_failure(generation, failure);

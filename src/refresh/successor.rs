@@ -1,20 +1,20 @@
 //! What to send or serve in the place of a credential that is spent, or may be.
 
 use super::decide::Owner;
-use super::{Call, Uncertain, may_replace};
+use super::relation::{is_same_login, replacement};
+use super::{Call, Uncertain};
 use crate::credential::Credential;
 use crate::error::Result;
 use crate::grant::Siblings;
 use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::ledger::Ledger;
-use crate::record::{FailureRecord, Sealed, Verdict};
+use crate::record::{Outcome, Sealed};
 use crate::store::Profile;
 use std::path::Path;
 
 impl Call {
-    /// What may take the place of a credential that can't be sent any more: its newest descendant in any store or journal,
-    /// or main's if that is newer and the gate allows it; expired or in doubt, as it can be refreshed itself. Reads files, and asks no
-    /// host, as the lock that all keys share is held: what the caller's hosts hold has been read.
+    /// What may take the place of a credential that can't be sent any more: see [`replacement`]. Looks into every store and journal that
+    /// is known. Reads files, and asks no host, as the lock that all keys share is held: what the caller's hosts hold has been read.
     pub(super) fn newer(
         &self,
         owner: &Owner,
@@ -23,18 +23,6 @@ impl Call {
         lineage: &Ledger,
     ) -> Option<Credential> {
         let record = owner.journal.record();
-        let can_be_sent = |credential: &Credential| {
-            let generation = credential.generation();
-            let failures = record.failure_of(generation).into_iter().chain(siblings.failures(generation, record));
-            // Without a refresh token it would leave ours in its place.
-            credential.refresh().is_some()
-                && generation != held.generation()
-                && !lineage.is_spent(generation)
-                && !failures.into_iter().any(|failure| matches!(failure.verdict, Verdict::Dead { .. }))
-        };
-        let descends = |credential: &Credential| {
-            lineage.descends(credential.generation(), held.generation()) && may_replace(held, credential, true)
-        };
         let elsewhere = |path: &Path| self.store_of(path).credentials_in_file();
         // A store that can't be read holds nothing for us.
         let stored = [self.own.credentials_in_file(), self.main_store().credentials_in_file()]
@@ -49,11 +37,11 @@ impl Call {
         let recovered = owner.recovered.iter().map(|one| one.credential.clone());
         let hosted = owner.others.iter().flatten().cloned();
         let known = recovered.chain(siblings.received()).chain(mains.cloned()).chain(hosted);
-        let successor = known.chain(stored).find(|one| descends(one) && can_be_sent(one));
-        successor.or_else(|| {
-            let is_newer = |mains: &&Credential| mains.outlives(held) && may_replace(held, mains, false);
-            mains.filter(|mains| is_newer(mains) && can_be_sent(mains)).cloned()
-        })
+        let is_dead = |generation| {
+            let failure = siblings.failure_of(generation, record, &*self.clock);
+            failure.is_some_and(|failure| failure.is_dead())
+        };
+        replacement(held, lineage, is_dead, known.chain(stored), mains)
     }
 
     /// Main's credential, if that is to be refreshed and not the agent's own, to be adopted afterwards as if it had not
@@ -77,15 +65,14 @@ impl Call {
         {
             return None;
         }
-        let can_be_sent = |failure: FailureRecord| match failure.verdict {
-            Verdict::Unspent => true,
-            Verdict::Uncertain => self.uncertain == Uncertain::Probe,
-            Verdict::NotOurs | Verdict::Dead { .. } => false,
-        };
         let leads_on = if lineage.is_spent(generation) {
             self.newer(owner, mains, siblings, &lineage).is_some()
         } else {
-            record.failure_of(generation).into_iter().chain(siblings.failures(generation, record)).all(can_be_sent)
+            match siblings.failure_of(generation, record, &*self.clock).map(|failure| failure.outcome) {
+                None | Some(Outcome::Unspent) => true,
+                Some(Outcome::Uncertain) => self.uncertain == Uncertain::Probe,
+                Some(Outcome::NotOurs | Outcome::Dead { .. }) => false,
+            }
         };
         // It was read before the lock that all keys share was held, like the agent's own.
         let is_there = || match self.main_store().read(self.key.profile_id()) {
@@ -118,9 +105,4 @@ impl Call {
         });
         Ok(Some(oauth.collect()))
     }
-}
-
-/// Whether two credentials say the same of whose they are.
-fn is_same_login(one: &Credential, other: &Credential) -> bool {
-    may_replace(one, other, false) && may_replace(other, one, false)
 }
