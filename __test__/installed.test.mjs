@@ -139,7 +139,7 @@ test("a platform's package has the licences of what is linked into its addon", (
 test("what the README links to is in the package, but for the sources", () => {
   const links = [...readFileSync(installed(NAME, "README.md"), "utf8").matchAll(/\]\((?!https?:|#)([^)#]+)/g)];
   const files = links.map(([, file]) => file).filter((file) => !/^(src|smoke|CONTRIBUTING)\b/.test(file));
-  expect(files).toEqual(expect.arrayContaining(["SECURITY.md", "docs/api.md"]));
+  expect(files).toEqual(expect.arrayContaining(["SECURITY.md", "index.d.ts"]));
   expect(files.filter((file) => !existsSync(installed(NAME, file)))).toEqual([]);
 });
 

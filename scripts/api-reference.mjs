@@ -1,6 +1,6 @@
-// Writes docs/api.md from index.d.ts. TypeDoc needs an older TypeScript than the one we check with, so it is installed apart.
+// Writes target/api.md, a reference to read, from index.d.ts. TypeDoc needs an older TypeScript than the one we check with, so it is installed apart.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { packagesDir } from "./fetch.mjs";
@@ -8,11 +8,7 @@ import { packagesDir } from "./fetch.mjs";
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const TOOLS = { typedoc: "0.28.20", "typedoc-plugin-markdown": "4.14.1", typescript: "5.9.3" };
 
-const HEAD = `# API
-
-Written by \`npm run api\` from [\`index.d.ts\`](../index.d.ts). What to do about an error: [errors by code](errors.md).
-
-`;
+const HEAD = "# API\n\n";
 
 const OPTIONS = {
   plugin: ["typedoc-plugin-markdown"],
@@ -34,7 +30,7 @@ const OPTIONS = {
   treatWarningsAsErrors: true,
 };
 
-/** The text of docs/api.md. */
+/** The reference as Markdown. */
 export function apiReference() {
   const tools = packagesDir("typedoc", TOOLS);
   const work = mkdtempSync(join(tools, "run-"));
@@ -53,4 +49,7 @@ export function apiReference() {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) writeFileSync(join(root, "docs", "api.md"), apiReference());
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  mkdirSync(join(root, "target"), { recursive: true });
+  writeFileSync(join(root, "target", "api.md"), apiReference());
+}
