@@ -76,9 +76,9 @@ test("lock file, sidecar and journal have the fields that are documented", async
   store.compareAndSwap.mockRejectedValueOnce(new Error("full"));
   await call(answering());
   const [receipt] = look().receipts;
-  expect([receipt.store, JSON.parse(receipt.credential).type]).toEqual(["host:own", "oauth"]);
+  expect([receipt.origin.store, JSON.parse(receipt.credential).type]).toEqual(["host:own", "oauth"]);
   await call(answering());
-  expect(look()).not.toHaveProperty("receipts");
+  expect(look().receipts).toEqual([]);
   expect([...found].sort()).toEqual(documented("Journal"));
 });
 

@@ -53,6 +53,14 @@ mod rights;
 /// As many symbolic links as Linux follows before it says `ELOOP`.
 pub(crate) const MAX_LINKS: usize = 40;
 
+/// The path of the file beside this one that has its name and this suffix.
+#[must_use]
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 fn options() -> OpenOptions {
     #[allow(unused_mut, reason = "only Unix has flags to add")]
     let mut options = OpenOptions::new();

@@ -166,7 +166,7 @@ fn of_journal(journal: &Path) -> (PathBuf, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{ClaimRecord, Outcome, State};
+    use crate::record::{ClaimRecord, Origin, Outcome, State};
 
     #[test]
     fn what_a_later_term_takes_over_while_others_look_is_not_lost_to_them() {
@@ -175,21 +175,10 @@ mod tests {
         let (own, other, generation) = (path.join("own"), path.join("other"), Generation::of("1"));
         let mut record = Record { state: State::Dispatched, ..Record::default() };
         let key = Digest::of(&[b"key"]);
-        let store = path.join("store");
-        let (main, mains) = (None, None);
-        record.claim = Some(ClaimRecord {
-            key,
-            profile: None,
-            generation,
-            pid: 1,
-            at: 0.0,
-            store,
-            in_main: false,
-            main,
-            mains,
-            attempts: 0,
-            pause: None,
-        });
+        let main = path.join("store");
+        let origin = Origin { generation, store: main.clone(), main, main_has_profile: true, main_generation: None };
+        let (profile, pid, at) = ("profile".to_owned(), 1, 0.0);
+        record.claim = Some(ClaimRecord { key, profile, pid, at, origin, attempts: 0, pause: None });
         Journal::open(&other, 0).and_then(|mut journal| journal.write(record, true)).expect("dispatched");
 
         let mut siblings = Siblings::read(&own, 0).expect("read");

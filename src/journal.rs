@@ -164,7 +164,7 @@ impl Journal {
             let message = "the profile id and the paths of the stores are too long to be kept in a journal";
             return Err(Error::new(Code::InvalidArgument, message));
         }
-        let mut stores: Vec<_> = record.receipts().iter().map(|one| one.store.display().to_string()).collect();
+        let mut stores: Vec<_> = record.receipts().iter().map(|one| one.origin.store.display().to_string()).collect();
         stores.dedup();
         let message = format_args!(
             "credentials wait for stores that can't take them, and there is no room for another; repair {}",
@@ -323,7 +323,7 @@ mod tests {
     use crate::credential::tests::credential;
     use crate::credential::{Credential, Generation};
     use crate::ledger::Ledger;
-    use crate::record::{ClaimRecord, FailureRecord, Lifetime, LostWith, Outcome, Pause, Receipt, State};
+    use crate::record::{ClaimRecord, FailureRecord, Lifetime, LostWith, Origin, Outcome, Pause, Receipt, State};
     use serde_json::json;
     use std::fs;
     use std::path::PathBuf;
@@ -331,21 +331,8 @@ mod tests {
     fn record(state: State, failure: Option<FailureRecord>) -> Record {
         let generation = Generation::of("r");
         let key = Digest::of(&[b"key"]);
-        let store = PathBuf::from("/store");
-        let (main, mains) = (Some(PathBuf::from("/main")), Some(generation));
-        let claim = Some(ClaimRecord {
-            key,
-            profile: Some("p".into()),
-            generation,
-            pid: 1,
-            at: 2.5,
-            store,
-            in_main: true,
-            main,
-            mains,
-            attempts: 1,
-            pause: Some(pause()),
-        });
+        let (profile, pid, at, origin) = ("p".into(), 1, 2.5, origin("/store", "/main"));
+        let claim = Some(ClaimRecord { key, profile, pid, at, origin, attempts: 1, pause: Some(pause()) });
         let received = credential(json!({"type": "oauth", "access": "secret", "expires": 1.5}));
         let mut ledger = Ledger::default();
         ledger.record(generation, Generation::of("s"));
@@ -359,19 +346,14 @@ mod tests {
         Pause { until: 1.5, boot: "b".into(), since: 0.5 }
     }
 
+    fn origin(store: &str, main: &str) -> Origin {
+        let (store, main, generation) = (store.into(), main.into(), Generation::of("r"));
+        Origin { generation, store, main, main_has_profile: true, main_generation: Some(generation) }
+    }
+
     fn receipt(credential: &Credential) -> Receipt {
-        let credential = Sealed::new(credential);
-        Receipt {
-            credential,
-            answered: vec!["access".into()],
-            store: PathBuf::from("/store"),
-            spent: Some(Generation::of("r")),
-            in_main: true,
-            main: Some(PathBuf::from("/main")),
-            mains: None,
-            superseded: false,
-            kept: false,
-        }
+        let (credential, answered) = (Sealed::new(credential), vec!["access".into()]);
+        Receipt { credential, answered, origin: origin("/store", "/main"), superseded: false, kept: false }
     }
 
     fn base(directory: &tempfile::TempDir) -> PathBuf {
@@ -493,7 +475,7 @@ mod tests {
         assert!(room > 12 << 10, "{room}");
         let word = "x".repeat(room);
         let claimed = record(State::Claimed, None);
-        let claim = claimed.claim.clone().map(|claim| ClaimRecord { profile: Some(word), ..claim });
+        let claim = claimed.claim.clone().map(|claim| ClaimRecord { profile: word, ..claim });
         let access = "x".repeat(MAX_CREDENTIAL_BYTES - 100);
         let largest = credential(json!({"type": "oauth", "access": access}));
         let receipts = vec![receipt(&largest)];
@@ -545,16 +527,15 @@ mod tests {
     #[test]
     fn a_receipt_that_is_kept_takes_the_place_of_the_one_before_it_and_ends_with_its_login() {
         let (own, main) = (PathBuf::from("host:own"), PathBuf::from("host:main"));
-        let of = |refresh: &str, main: Option<&PathBuf>| Receipt {
-            store: own.clone(),
-            main: main.cloned(),
+        let of = |refresh: &str, main: &str| Receipt {
+            origin: origin("host:own", main),
             ..receipt(&credential(json!({"type": "oauth", "refresh": refresh})))
         };
         let left =
             |record: &Record| record.kept().map(|one| one.credential.open().unwrap().generation()).collect::<Vec<_>>();
         let mut record = Record { state: State::Received, ..Record::default() };
         for refresh in ["one", "two"] {
-            record.receipts.push(of(refresh, None));
+            record.receipts.push(of(refresh, "host:own"));
             record.settle_receipt(Generation::of(refresh), Some(&own), true);
             assert_eq!(left(&record), [Generation::of(refresh)]);
         }
@@ -564,11 +545,11 @@ mod tests {
         record.forget_kept(&own);
         assert!(left(&record).is_empty());
         // What main holds too is not the agent's alone to end.
-        record.receipts.push(of("three", Some(&main)));
+        record.receipts.push(of("three", "host:main"));
         record.settle_receipt(Generation::of("three"), Some(&own), true);
         record.forget_kept(&own);
         assert_eq!(left(&record), [Generation::of("three")]);
-        record.receive(Generation::of("three"), of("four", Some(&main)));
+        record.receive(Generation::of("three"), of("four", "host:main"));
         assert!(left(&record).is_empty());
     }
 

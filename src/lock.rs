@@ -16,7 +16,7 @@ pub mod term;
 pub use line::Ticket;
 
 use crate::clock::{Clock, SystemClock};
-use crate::disk::Sharing;
+use crate::disk::{self, Sharing};
 use crate::error::{Code, Error, Result};
 use crate::file_system::Warning;
 use crate::holder::Holder;
@@ -78,9 +78,7 @@ pub fn sidecar_path(base: &Path) -> PathBuf {
 }
 
 fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    name.into()
+    disk::with_suffix(path, ".lock")
 }
 
 /// The lock, held. Dropping it releases the sidecar, then the kernel's lock.

@@ -61,26 +61,21 @@ impl State {
 pub struct Record {
     /// How far the refresh has come.
     pub state: State,
-    /// Counts claims. An owner whose epoch has passed may not dispatch.
+    /// Counts claims, so that one commit can be told from the next.
     pub epoch: u64,
     /// The claim: who sends which generation. Set from `Claimed` on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimRecord>,
     /// What the provider answered, until the stores hold it. The latest comes last.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) receipts: Vec<Receipt>,
     /// Why the provider can't be asked again, or not yet, by generation: an agent may be logged in by itself under a
     /// profile id that others share, so there can be several. The latest come last.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) failures: Vec<FailureRecord>,
     /// The stores that have taken what was received, where a successor may be found. The latest comes last.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) stores: Vec<PathBuf>,
     /// The spent generations.
-    #[serde(default, skip_serializing_if = "Ledger::is_empty")]
     pub ledger: Ledger,
     /// How long access tokens live that were received here. The latest comes last.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) lifetimes: Vec<Lifetime>,
 }
 
@@ -100,30 +95,35 @@ pub struct ClaimRecord {
     /// Digest of provider and profile id: several keys may not share a lock path.
     pub key: Digest,
     /// The profile id, by which a host's store can be asked for what it holds of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
-    /// The generation.
-    pub generation: Generation,
+    pub profile: String,
     /// The owner's process id, for people.
     pub pid: u32,
     /// When it claimed, in milliseconds since the epoch, for people.
     pub at: f64,
-    /// The store that held the credential.
-    pub store: PathBuf,
-    /// Whether the main store held the profile too. If it no longer does, it was logged out there, and stays so.
-    pub in_main: bool,
-    /// The owner's main store. A profile of the same name in another one may be another person's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub main: Option<PathBuf>,
-    /// The generation that the main store held. If it holds another one since, a login has landed there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mains: Option<Generation>,
+    /// What is sent, and where the answer belongs.
+    pub origin: Origin,
     /// How often in a row this generation was asked with before, and no token came.
-    #[serde(default)]
     pub attempts: u32,
     /// Should the owner die: when the next one may ask. `None`: at once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
+}
+
+/// What is sent, where it is stored, and what the main store holds beside it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// The generation that is sent.
+    pub generation: Generation,
+    /// The store that holds its credential.
+    pub store: PathBuf,
+    /// The owner's main store. A profile of the same name in another one may be another person's.
+    pub main: PathBuf,
+    /// Whether that holds the profile too. If it no longer does, the profile was logged out there, and stays so.
+    pub main_has_profile: bool,
+    /// The generation that it holds, if that is another store. If it holds another one since, a login has landed there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub main_generation: Option<Generation>,
 }
 
 /// A received credential, and where it belongs.
@@ -134,26 +134,13 @@ pub struct Receipt {
     pub credential: Sealed,
     /// Which of its fields the provider answered.
     pub answered: Vec<String>,
-    /// The store that held the spent one.
-    pub store: PathBuf,
-    /// What was spent for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spent: Option<Generation>,
-    /// See [`ClaimRecord::in_main`].
-    pub in_main: bool,
-    /// See [`ClaimRecord::main`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub main: Option<PathBuf>,
-    /// See [`ClaimRecord::mains`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mains: Option<Generation>,
+    /// What was spent for it, and where that was stored.
+    pub origin: Origin,
     /// Whether a login or logout took its place in the store that held the spent one, and main has none of it; or whether a
     /// main store has it. It waits for another agent that may still hold the spent one, and makes room where others need it.
-    #[serde(default)]
     pub superseded: bool,
     /// Whether its stores hold it, and one of them may lose it in a power cut. Then it waits for nothing, and is there should the
     /// store come back with what was spent for it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
 }
 
@@ -322,7 +309,7 @@ impl Record {
     /// Takes over how the calls of an earlier term's owner ended that is gone, the one included that it was cut off in. What
     /// a living one was doing may still turn out not to have been sent.
     pub fn take_over_failures(&mut self, earlier: &Self) {
-        let cut_off = earlier.claim.as_ref().and_then(|claim| earlier.failure_of(claim.generation));
+        let cut_off = earlier.claim.as_ref().and_then(|claim| earlier.failure_of(claim.origin.generation));
         for failure in earlier.failures.iter().cloned().chain(cut_off) {
             let weight = |failure: &FailureRecord| (failure.severity(), failure.attempts);
             let own = self.failure_of(failure.generation).as_ref().map(weight);
@@ -334,7 +321,7 @@ impl Record {
 
     /// Ends what a dead owner had under way, before another claim takes its place.
     pub fn end_claim(&mut self) {
-        if let Some(generation) = self.claim.as_ref().map(|claim| claim.generation) {
+        if let Some(generation) = self.claim.as_ref().map(|claim| claim.origin.generation) {
             let failure = self.failure_of(generation);
             self.state = State::Idle;
             self.set_failure(generation, failure);
@@ -370,7 +357,7 @@ impl Record {
     #[must_use]
     pub fn kept_at(&self, generation: Generation) -> Option<f64> {
         let is_done = matches!(self.state, State::Received | State::Committed);
-        let claim = self.claim.as_ref().filter(|claim| is_done && claim.generation == generation)?;
+        let claim = self.claim.as_ref().filter(|claim| is_done && claim.origin.generation == generation)?;
         (!self.ledger.is_spent(generation)).then_some(claim.at)
     }
 
@@ -391,7 +378,8 @@ impl Record {
     /// Whether an owner is sending this generation, or was when it died.
     #[must_use]
     pub fn is_sending(&self, generation: Generation) -> bool {
-        self.state == State::Dispatched && self.claim.as_ref().is_some_and(|claim| claim.generation == generation)
+        self.state == State::Dispatched
+            && self.claim.as_ref().is_some_and(|claim| claim.origin.generation == generation)
     }
 
     /// What the provider answered and the stores don't all hold yet, or may lose.
@@ -412,8 +400,7 @@ impl Record {
 
     /// Forgets what was kept for a store that has been logged in or out since. What its agent's main holds as well stays.
     pub fn forget_kept(&mut self, store: &Path) {
-        let is_mains = |receipt: &Receipt| receipt.main.as_deref().is_some_and(|main| main != store);
-        self.receipts.retain(|receipt| !receipt.kept || receipt.store != store || is_mains(receipt));
+        self.receipts.retain(|receipt| !receipt.kept || receipt.origin.store != store || receipt.origin.main != store);
     }
 
     /// Adds what the provider answered in exchange for `spent`, which is of no use any more.
@@ -450,7 +437,7 @@ impl Record {
         let settled = self.receipts.iter().rfind(|receipt| receipt.is_of(generation)).cloned();
         self.receipts.retain(|receipt| receipt.credential.open().is_some_and(|held| held.generation() != generation));
         if let Some(receipt) = settled.filter(|_| is_kept) {
-            self.receipts.retain(|earlier| !earlier.kept || earlier.store != receipt.store);
+            self.receipts.retain(|earlier| !earlier.kept || earlier.origin.store != receipt.origin.store);
             self.receipts.push(Receipt { kept: true, superseded: false, ..receipt });
         }
         if let Some(store) = store {
@@ -467,12 +454,12 @@ impl Record {
     /// The profile id.
     #[must_use]
     pub fn profile(&self) -> Option<&str> {
-        self.claim.as_ref()?.profile.as_deref()
+        self.claim.as_ref().map(|claim| claim.profile.as_str())
     }
 
     /// The stores that may hold a successor.
     pub fn stores(&self) -> impl Iterator<Item = &Path> {
-        let receipts = self.receipts.iter().map(|receipt| receipt.store.as_path());
+        let receipts = self.receipts.iter().map(|receipt| receipt.origin.store.as_path());
         self.stores.iter().rev().map(PathBuf::as_path).chain(receipts)
     }
 }

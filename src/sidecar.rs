@@ -294,7 +294,7 @@ fn iso(at: SystemTime) -> impl std::fmt::Display {
 /// Puts a file with these bytes at `path`, unless something is there. The temporary file has a fixed name, as the caller
 /// holds the kernel's lock; should that be a lie, what we find at `path` afterwards tells whose it is.
 fn publish(path: &Path, bytes: &[u8], sharing: Sharing) -> Result<bool> {
-    let temporary = with_suffix(path, ".tmp");
+    let temporary = disk::with_suffix(path, ".tmp");
     let failed = |error: io::Error| unusable("make the lock file", path, &error);
     let publish = || {
         if !exclusive::create(&temporary, bytes, sharing).map_err(failed)? {
@@ -338,7 +338,7 @@ fn reclaim(path: &Path, bytes: &[u8], observer: &mut Observer) -> Result<bool> {
 }
 
 fn guard_of(path: &Path) -> PathBuf {
-    with_suffix(path, ".reclaim")
+    disk::with_suffix(path, ".reclaim")
 }
 
 /// Removes a guard that has stood for longer than reclaiming takes: its owner has died over it.
@@ -358,10 +358,4 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
 
 fn unusable(what: &str, path: &Path, error: &io::Error) -> Error {
     Error::io(Code::LockUnavailable, what, path, error)
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

@@ -151,13 +151,8 @@ fn is_busy(error: &io::Error) -> bool {
 /// The temporary file by which [`replace`] writes.
 #[must_use]
 pub fn temporary_beside(path: &Path, term: u32) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(if term == 0 {
-        ".oauth-refresh-lock.tmp".to_owned()
-    } else {
-        format!(".oauth-refresh-lock.t{term}.tmp")
-    });
-    path.with_file_name(name)
+    let term = if term == 0 { String::new() } else { format!(".t{term}") };
+    super::with_suffix(path, &format!(".oauth-refresh-lock{term}.tmp"))
 }
 
 /// Nobody else can open it yet, and no directory's default list of rights names others for it.

@@ -153,7 +153,7 @@ impl KeyReport {
     /// Looks at the sidecar and what is left of others. `signed`: who had the lock last.
     fn look_beside(&mut self, signed: Option<&Holder>) {
         let sidecar = lock::sidecar_path(&self.lock_base);
-        let beside = [".reclaim", ".tmp"].map(|suffix| with_suffix(&sidecar, suffix));
+        let beside = [".reclaim", ".tmp"].map(|suffix| disk::with_suffix(&sidecar, suffix));
         let found = Foreign::at(&sidecar).map(|found| {
             let is_alive = found.is_alive();
             let is_ours = signed.is_some_and(|signed| found.is_of(signed)) && (self.is_held || !is_alive);
@@ -198,7 +198,7 @@ impl KeyReport {
 
     /// The refresh tokens that its journals have failures of, or that a call was under way with.
     pub(super) fn generations(&self) -> Vec<Generation> {
-        let claimed = self.records().filter_map(|record| record.claim.as_ref()).map(|claim| claim.generation);
+        let claimed = self.records().filter_map(|record| record.claim.as_ref()).map(|claim| claim.origin.generation);
         let failed = self.records().flat_map(Record::failures).map(|failure| failure.generation);
         failed.chain(claimed).collect()
     }
@@ -225,12 +225,13 @@ impl KeyReport {
     #[must_use]
     pub fn waiting_stores(&self) -> Vec<&Path> {
         let receipts = self.record.iter().filter(|_| !self.is_held).flat_map(Record::waiting);
-        receipts.filter(|receipt| !receipt.superseded).map(|receipt| receipt.store.as_path()).collect()
+        receipts.filter(|receipt| !receipt.superseded).map(|receipt| receipt.origin.store.as_path()).collect()
     }
 
     /// Every store that its journals name.
     pub fn named_stores(&self) -> BTreeSet<&Path> {
-        let claimed = self.records().filter_map(|record| record.claim.as_ref()).map(|claim| claim.store.as_path());
+        let claimed =
+            self.records().filter_map(|record| record.claim.as_ref()).map(|claim| claim.origin.store.as_path());
         self.records().flat_map(Record::stores).chain(claimed).collect()
     }
 }
@@ -296,12 +297,6 @@ fn peek(journal: &Path) -> Result<Option<Record>> {
         return Err(Error::at(Code::JournalUnusable, journal, "the journal is no file of this user"));
     }
     Journal::peek(journal)
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// What the journal says of the last refresh; `None` if it says nothing.

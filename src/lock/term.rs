@@ -16,13 +16,13 @@ use std::path::{Path, PathBuf};
 /// The lock file of a term.
 #[must_use]
 pub fn lock_file(base: &Path, term: u32) -> PathBuf {
-    if term == 0 { base.to_owned() } else { with_suffix(base, &format!(".t{term}")) }
+    if term == 0 { base.to_owned() } else { disk::with_suffix(base, &format!(".t{term}")) }
 }
 
 /// The journal of a term. Its existence is the term's beginning; term 0 needs none.
 #[must_use]
 pub fn journal(base: &Path, term: u32) -> PathBuf {
-    with_suffix(&lock_file(base, term), ".journal")
+    disk::with_suffix(&lock_file(base, term), ".journal")
 }
 
 /// The current term.
@@ -61,10 +61,4 @@ pub fn of_lock_file(lock_file: &Path) -> (PathBuf, u32) {
 
 fn unusable(path: &Path, error: &io::Error) -> Error {
     Error::io(Code::LockUnavailable, "use the lock's directory", path, error)
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

@@ -47,7 +47,7 @@ impl Call {
         receipt: &Receipt,
         received: &Credential,
     ) -> Committed {
-        let store = self.store_of(&receipt.store);
+        let store = self.store_of(&receipt.origin.store);
         let own = self.swap(&store, received, receipt, &record.ledger);
         let main = self.main_store();
         let main = (main.path() != store.path())
@@ -71,7 +71,7 @@ impl Call {
             let is_in_own = matches!(own, Ok(Swap::Done(_))) && !store.is_durable();
             let is_in_main = matches!(&main, Some(Ok(reason)) if reason.writes()) && !self.main_store().is_durable();
             // A refresh token that the provider has not exchanged is as good when it comes back.
-            let is_kept = (is_in_own || is_in_main) && receipt.spent != Some(received.generation());
+            let is_kept = (is_in_own || is_in_main) && receipt.origin.generation != received.generation();
             record.settle_receipt(received.generation(), holder, is_kept);
             // Durable before the wipe, or a power cut could leave neither.
             journal.write(record, true).is_ok()
@@ -104,7 +104,7 @@ impl Call {
             }
             let committed = self.commit(journal, &record, receipt, &credential);
             // A host's store that this caller was not given is none of its concern; the receipt waits for one that was.
-            let is_ours = !matches!(self.store_of(&receipt.store), Store::Elsewhere(_));
+            let is_ours = !matches!(self.store_of(&receipt.origin.store), Store::Elsewhere(_));
             let not_saved = committed.own.err().filter(|_| is_ours).or(committed.main.and_then(Result::err));
             Some(Recovered { credential, not_saved })
         };
@@ -121,7 +121,7 @@ impl Call {
         let kept = record.kept().filter_map(|receipt| Some((receipt, receipt.credential.open()?)));
         let (receipt, credential) = kept.filter(|(_, credential)| succeeds(credential)).last()?;
         let Committed { own, main, .. } = self.commit(journal, &record, receipt, &credential);
-        let is_ours = !matches!(self.store_of(&receipt.store), Store::Elsewhere(_));
+        let is_ours = !matches!(self.store_of(&receipt.origin.store), Store::Elsewhere(_));
         let not_saved = own.err().filter(|_| is_ours).or(main.and_then(Result::err));
         Some(Recovered { credential, not_saved })
     }
@@ -139,7 +139,7 @@ impl Call {
 
     /// Whether a store looks as if it would take what is superseded elsewhere. No store's lock is waited for otherwise.
     fn is_awaited(&self, receipt: &Receipt, received: &Credential, ledger: &Ledger) -> bool {
-        [&self.store_of(&receipt.store), self.main_store()].into_iter().any(|store| {
+        [&self.store_of(&receipt.origin.store), self.main_store()].into_iter().any(|store| {
             let now = store.read(self.key.profile_id());
             matches!(now, Ok(Profile::Oauth(now)) if is_same(received, &now) || is_successor(received, &now, ledger))
         })
@@ -147,7 +147,7 @@ impl Call {
 
     fn swap(&self, store: &Store, received: &Credential, receipt: &Receipt, ledger: &Ledger) -> Result<Swap> {
         // The ledger knows nothing of a profile that had no token to spend.
-        let was_blank = |now: &Credential| now.generation().is_none() && receipt.spent == Some(now.generation());
+        let was_blank = |now: &Credential| now.generation().is_none() && receipt.origin.generation == now.generation();
         let swap_login = |now: Credential| match Relation::of(&now, received, ledger) {
             _ if is_same(received, &now) => (None, Ok(Swap::Done(now))),
             relation if relation == Relation::Successor || (was_blank(&now) && may_succeed(&now, received)) => {
@@ -179,7 +179,7 @@ impl Call {
         record: &Record,
         own_has_it: bool,
     ) -> Result<Reason> {
-        let is_its_main = receipt.main.as_deref() == Some(main.path());
+        let is_its_main = receipt.origin.main == main.path();
         let ledger = &record.ledger;
         let is_dead = |existing: &Credential| {
             let failure = record.failure_before(existing.generation());
@@ -187,13 +187,15 @@ impl Call {
         };
         main.update(self.key.profile_id(), |existing| {
             let is_unchanged = match &existing {
-                Profile::Oauth(existing) => receipt.mains == Some(existing.generation()),
+                Profile::Oauth(existing) => receipt.origin.main_generation == Some(existing.generation()),
                 _ => true,
             };
             let may_take = own_has_it && is_its_main && is_unchanged;
             let by_table = match &existing {
-                Profile::NoStore if is_its_main && receipt.in_main => return (None, Err(vanished(main))),
-                Profile::Missing if receipt.in_main => Reason::LoggedOut,
+                Profile::NoStore if is_its_main && receipt.origin.main_has_profile => {
+                    return (None, Err(vanished(main)));
+                }
+                Profile::Missing if receipt.origin.main_has_profile => Reason::LoggedOut,
                 Profile::NoStore | Profile::Missing => mirror::decide(None, received),
                 Profile::Claimed(_) => return (None, Err(main.is_claimed())),
                 Profile::NotOauth | Profile::Mistaken(_) => Reason::NonOauthExistingCredential,

@@ -11,7 +11,7 @@ use crate::failure;
 use crate::grant::{self, Sending, Siblings};
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::lock::{Guard, Recheck};
-use crate::record::{ClaimRecord, FailureRecord, Outcome, Pause, Sealed, State};
+use crate::record::{ClaimRecord, FailureRecord, Origin, Outcome, Pause, Sealed, State};
 use crate::store::Profile;
 use std::path::PathBuf;
 
@@ -336,25 +336,28 @@ impl Call {
             record.set_failure(spent, Some(in_doubt.clone()));
         }
         let main = self.main_store().path();
-        let was_in_main = record.claim.as_ref().is_some_and(|last| last.in_main && last.main.as_deref() == Some(main));
+        let last = record.claim.take().map(|last| last.origin);
+        let was_in_main = last.is_some_and(|last| last.main_has_profile && last.main == main);
         record.state = State::Claimed;
         record.epoch += 1;
         record.claim = Some(ClaimRecord {
             key: self.key.digest(),
-            profile: Some(self.key.profile_id().to_owned()),
-            generation: spent,
+            profile: self.key.profile_id().to_owned(),
             pid: std::process::id(),
             at: self.clock.now_ms(),
-            store: self.store_at(place).path().to_owned(),
-            in_main: match &mains {
-                // Logged out there, and not for this call to log in again.
-                Some(Profile::Missing) => was_in_main,
-                mains => mains.as_ref().is_none_or(|mains| !mains.is_absent()),
-            },
-            main: Some(main.to_owned()),
-            mains: match &mains {
-                Some(Profile::Oauth(mains)) => Some(mains.generation()),
-                _ => None,
+            origin: Origin {
+                generation: spent,
+                store: self.store_at(place).path().to_owned(),
+                main: main.to_owned(),
+                main_has_profile: match &mains {
+                    // Logged out there, and not for this call to log in again.
+                    Some(Profile::Missing) => was_in_main,
+                    mains => mains.as_ref().is_none_or(|mains| !mains.is_absent()),
+                },
+                main_generation: match &mains {
+                    Some(Profile::Oauth(mains)) => Some(mains.generation()),
+                    _ => None,
+                },
             },
             attempts,
             // A death is no word of the provider's: the first is gone on after at once.

@@ -31,7 +31,7 @@ impl Known {
     /// Whether something waits here for a store, or is kept for it.
     pub(super) fn has_receipt_for(&self, store: &Path) -> bool {
         let receipts = self.records.iter().flat_map(Record::receipts);
-        receipts.filter(|receipt| !receipt.superseded).any(|receipt| receipt.store == store)
+        receipts.filter(|receipt| !receipt.superseded).any(|receipt| receipt.origin.store == store)
     }
 
     /// Whether the provider has refused this refresh token for good.

@@ -276,11 +276,7 @@ fn receive(record: &mut Record, sent: &Sent, answer: &Answered) -> Result<Receip
     let receipt = Receipt {
         credential: Sealed::new(credential),
         answered: answered.clone(),
-        store: claim.store.clone(),
-        spent: Some(sent.spent),
-        in_main: claim.in_main,
-        main: claim.main.clone(),
-        mains: claim.mains,
+        origin: claim.origin.clone(),
         superseded: false,
         kept: false,
     };
