@@ -10,7 +10,7 @@ const RELEASE_MS = 1_000;
 
 /** The error of a wait for the lock that ran out, with what is known of its holder. */
 async function lockTimeout(lockPath) {
-  return (await explained(new (native().NativeLock)(lockPath, false).timedOut())) ?? unanswered(lockPath);
+  return (await explained(new (native().NativeLock)(lockPath).timedOut())) ?? unanswered(lockPath);
 }
 
 /** The error that the native side tells of; nothing if it can't tell soon. */
@@ -31,19 +31,16 @@ function unanswered(lockPath) {
 }
 
 /**
- * Takes the key's lock, at once if it is free. Peers may take over from a refresh that is stuck. A caller that `stays` has no limits
- * any more once it has the lock.
+ * Takes the key's lock, at once if it is free. A caller that has it has no limits any more.
  *
  * @returns the native lock, held; `undefined` if the caller gave up first
- * @throws the error of a wait that ran out, if it is not free and the caller is not `patient`
  */
-async function acquire(subject, caller, { isRefresh = false, stays = false, patient = true }) {
+async function acquire(subject, caller) {
   if (caller.gone) return undefined;
-  const lock = new (native().NativeLock)(subject.lockPath, isRefresh);
+  const lock = new (native().NativeLock)(subject.lockPath);
   caller.onGone = () => void lock.release();
   try {
-    if (!unwrap(await lock.acquire(patient)) && !caller.gone) {
-      if (!patient) throw await lockTimeout(subject.lockPath);
+    if (!unwrap(await lock.acquire()) && !caller.gone) {
       publish("waiting", subject);
       unwrap(await lock.wait());
     }
@@ -54,7 +51,7 @@ async function acquire(subject, caller, { isRefresh = false, stays = false, pati
     void lock.release();
     return undefined;
   }
-  if (stays) caller.stay();
+  caller.stay();
   tell(subject, lock.notices());
   tell(subject, native().takeWarnings());
   publish("acquired", subject);

@@ -5,7 +5,7 @@ const { OAuthRefreshLockError, fromNative, unwrap } = require("./errors.js");
 const { isHeard, publish, tellFailure } = require("./events.js");
 const { lookAt } = require("./failure.js");
 const { asHolder, enter, inOrder, isHolder, refuseNested } = require("./line.js");
-const { acquire, explained, lockTimeout, tell, unanswered } = require("./lock.js");
+const { explained, lockTimeout, tell, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
 const { toJson } = require("./result.js");
 const { HostStore } = require("./stores.js");
@@ -91,8 +91,6 @@ class RefreshTurn {
   /** Settles when it is known where things lie. */
   #begun;
   #looked;
-  /** Whether it waits for the key's lock. */
-  #isLocking = false;
   #retries = 0;
   /** Why the provider has to be asked again. */
   #failure;
@@ -171,10 +169,7 @@ class RefreshTurn {
   async run() {
     try {
       await this.#looked;
-      this.#isLocking = true;
-      const lock = await acquire(this.#subject, this.#caller, { isRefresh: true, patient: this.#ask.patient });
-      this.#isLocking = false;
-      return lock && (await this.#end(unwrap(await this.#turn(lock))));
+      return this.#caller.gone ? undefined : await this.#end(unwrap(await this.#turn()));
     } catch (error) {
       await this.#fail(error);
     } finally {
@@ -185,21 +180,21 @@ class RefreshTurn {
   }
 
   /** One turn on the native side: what it came to. */
-  async #turn(lock) {
-    const done = await this.#take(lock);
+  async #turn() {
+    const done = await this.#take();
     // Before its caller goes on, who may end the process.
     await this.#leaving;
     this.#dispatchedAt = undefined;
     return done;
   }
 
-  #take(lock) {
+  #take() {
     const { at, maxParallel, callTimeoutMs, patient } = this.#ask;
     const hear = (told, reply) => this.#hear(told, reply);
     return new Promise((resolve) => {
       this.#endTurn = resolve;
-      if (at) this.#call.exchange(lock, hear, patient, isHeard(), at, maxParallel, callTimeoutMs);
-      else this.#call.turn(lock, hear, patient, isHeard());
+      if (at) this.#call.exchange(hear, patient, isHeard(), at, maxParallel, callTimeoutMs);
+      else this.#call.turn(hear, patient, isHeard());
     });
   }
 
@@ -337,7 +332,7 @@ class RefreshTurn {
 
   async #timeoutError() {
     const isWaiting = this.#dispatchedAt === undefined;
-    const delayed = this.#isLocking ? undefined : this.#ask.hosts.map((host) => host.delay).find(Boolean);
+    const delayed = this.#ask.hosts.map((host) => host.delay).find(Boolean);
     const known = this.#pausing || isWaiting ? (this.#failure ?? this.#pausing ?? delayed) : this.#beingAsked();
     const late = await explained(this.#call.whyLate(known !== undefined));
     return late ?? known ?? unanswered(this.#subject.lockPath);

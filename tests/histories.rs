@@ -366,12 +366,7 @@ impl Process {
         std::thread::spawn(move || {
             fault::order(strike);
             let end = match run.call.look(None) {
-                Ok(None) => match lock::try_acquire(&Target::refresh(&run.call.lock_base)) {
-                    Ok(Some(lock)) => Said::Done(run.turn(lock)),
-                    Ok(None) => Said::Done(Turn::Taken(run.call.lock_base.clone())),
-                    // As with a peer in the way: it comes again.
-                    Err(_) => Said::Done(Turn::Left),
-                },
+                Ok(None) => Said::Done(run.turn()),
                 Ok(Some(served)) => Said::Looked(Ok(served)),
                 Err(error) => Said::Looked(Err(error)),
             };
@@ -515,7 +510,7 @@ impl History {
             Said::Looked(Err(error)) => self.refused(&process.call, &error, strike),
             Said::Done(Turn::Refused(error)) => {
                 // It may have been on record already that the provider is being asked.
-                self.died_deciding |= strike.is_some();
+                self.died_deciding |= strike.is_some() && error.code != Code::LockUnavailable;
                 self.refused(&process.call, &error, strike);
             }
             said => self.heard(process, said, strike),
@@ -540,7 +535,6 @@ impl History {
             // By a peer; or the disk was full when it was taken, and what was half cleared away then is in the way.
             Turn::Taken(lock) => self.say(format!("waits for {}", lock.display())),
             Turn::Failed((), _) => {}
-            Turn::Left if strike.is_some() => self.say("no lock".to_owned()),
             Turn::Refused(error) => self.refused(&process.call, &error, strike),
             other => panic!("{other:?}"),
         }

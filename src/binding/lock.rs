@@ -31,23 +31,22 @@ pub struct NativeLock {
 
 #[napi]
 impl NativeLock {
-    /// For the lock at `base`, an absolute path. Peers may take over from an owner that is stuck if it is held to refresh.
+    /// For the lock at `base`, an absolute path. No peer takes over from who holds it.
     #[napi(constructor)]
     #[must_use]
-    pub fn new(base: String, is_refresh: bool) -> Self {
+    pub fn new(base: String) -> Self {
         let base = PathBuf::from(base);
-        let target = if is_refresh { Target::refresh(&base) } else { Target::alone(&base) };
-        Self { base, target, state: Arc::new(Mutex::new(State::Idle)) }
+        Self { target: Target::alone(&base), base, state: Arc::new(Mutex::new(State::Idle)) }
     }
 
-    /// Takes the lock if it is free, and says whether. Otherwise, if `patient`, it stands in line for it: call `wait`. Says
-    /// nothing if it is given up meanwhile.
+    /// Takes the lock if it is free, and says whether. Otherwise it stands in line for it: call `wait`. Says nothing if it is
+    /// given up meanwhile.
     #[napi]
-    pub fn acquire<'env>(&self, env: &'env Env, patient: bool) -> napi::Result<Object<'env>> {
+    pub fn acquire<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let (promise, object) = Promise::new(env)?;
         *self.lock() = State::Trying(promise);
         let (state, target) = (Arc::clone(&self.state), self.target.clone());
-        task::start(self.lane(), move || attempt(&state, &target, patient));
+        task::start(self.lane(), move || attempt(&state, &target));
         Ok(object)
     }
 
@@ -110,8 +109,7 @@ impl NativeLock {
         task::beside(env, self.lane(), move || Ok(timed_out(&base)))
     }
 
-    /// Hands the lock over to the refresh that it guards.
-    pub(super) fn take(&self) -> Option<Guard> {
+    fn take(&self) -> Option<Guard> {
         let mut state = self.lock();
         match std::mem::replace(&mut *state, State::Idle) {
             State::Held(guard) => Some(guard),
@@ -165,25 +163,16 @@ pub(super) fn shown(notice: &Notice) -> Value {
 }
 
 /// Tries to take the lock, unless it has been given up by now.
-fn attempt(state: &Arc<Mutex<State>>, target: &Target, patient: bool) {
+fn attempt(state: &Arc<Mutex<State>>, target: &Target) {
     if !matches!(*lock(state), State::Trying(_)) {
         return;
     }
-    let held = |guard: Option<Guard>| {
-        let is_held = guard.is_some();
-        (guard.map_or(State::Idle, State::Held), Reply::from(Value::Bool(is_held)))
-    };
     let theirs = Arc::clone(state);
-    let attempted = if patient {
-        match lock::acquire(target, move |lock| grant(&theirs, lock)) {
-            Ok(Acquire::Held(guard)) => Ok(held(Some(guard))),
-            Ok(Acquire::Waiting(ticket)) => Ok((State::Waiting(None, ticket), Reply::from(Value::Bool(false)))),
-            Err(error) => Err(error),
-        }
-    } else {
-        lock::try_acquire(target).map(held)
+    let (next, reply): (_, Reply) = match lock::acquire(target, move |lock| grant(&theirs, lock)) {
+        Ok(Acquire::Held(guard)) => (State::Held(guard), Value::Bool(true).into()),
+        Ok(Acquire::Waiting(ticket)) => (State::Waiting(None, ticket), Value::Bool(false).into()),
+        Err(error) => (State::Idle, error.into()),
     };
-    let (next, reply) = attempted.unwrap_or_else(|error| (State::Idle, Reply::from(error)));
     let mut state = lock(state);
     match std::mem::replace(&mut *state, State::Idle) {
         State::Trying(promise) => {

@@ -1,6 +1,6 @@
 //! A turn of a refresh, for JavaScript. A thread of ours carries it out. What it tells, and what it asks, goes to one function.
 
-use super::lock::{NativeLock, shown, timed_out};
+use super::lock::{shown, timed_out};
 use super::refresh::{NativeRefresh, located, served, settled};
 use super::{Reply, task};
 use crate::clock::{Clock, SystemClock, boot_pause};
@@ -28,7 +28,7 @@ const TIMELY_MS: f64 = 30_000.0;
 pub enum Told {
     /// A lock is taken, and is waited for.
     Waiting,
-    /// The key's lock is held again. The value lists what people should know of that, if anything.
+    /// The key's lock is held. The value lists what people should know of that, if anything.
     Acquired,
     /// Another lock is held. The value lists the same.
     Noticed,
@@ -90,18 +90,12 @@ pub(super) struct Endpoint {
 
 #[napi]
 impl NativeRefresh {
-    /// Takes the lock over, decides, and asks the provider if that is what is to be done: see [`Run::turn`]. A caller that is not
-    /// `is_patient` waits for no other lock. `is_heard` tells whether anybody wants to know of each step.
+    /// Takes the lock, decides, and asks the provider if that is what is to be done: see [`Run::turn`]. A caller that is not
+    /// `is_patient` waits for no lock. `is_heard` tells whether anybody wants to know of each step.
     #[napi]
     #[allow(clippy::needless_pass_by_value, reason = "napi hands over functions by value")]
-    pub fn turn(
-        &self,
-        lock: &NativeLock,
-        tell: Function<'_, Message, ()>,
-        is_patient: bool,
-        is_heard: bool,
-    ) -> napi::Result<()> {
-        self.begin_turn(lock, &tell, is_patient, is_heard, None)
+    pub fn turn(&self, tell: Function<'_, Message, ()>, is_patient: bool, is_heard: bool) -> napi::Result<()> {
+        self.begin_turn(&tell, is_patient, is_heard, None)
     }
 
     /// Says whether the locks are held that the stores' owners have.
@@ -160,14 +154,12 @@ impl NativeRefresh {
 
     pub(super) fn begin_turn(
         &self,
-        lock: &NativeLock,
         tell: &Function<'_, Message, ()>,
         is_patient: bool,
         is_heard: bool,
         endpoint: Option<Endpoint>,
     ) -> napi::Result<()> {
         let call = self.call()?;
-        let lock = lock.take().ok_or_else(|| napi::Error::new(Status::GenericFailure, "a turn without the lock"))?;
         let (answers, heard) = channel();
         *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = Some(answers);
         let open = Open(Arc::clone(&self.answers));
@@ -184,7 +176,7 @@ impl NativeRefresh {
         let (tell, answers) = (Arc::clone(&program.tell), Arc::clone(&self.answers));
         let mut run = Run { call, caller: Arc::clone(&self.caller), is_patient, program };
         let started = task::on_own_thread(move || {
-            let turn = catch_unwind(AssertUnwindSafe(|| run.turn(lock)));
+            let turn = catch_unwind(AssertUnwindSafe(|| run.turn()));
             let turn = turn.unwrap_or_else(|_| Turn::Refused(task::defect()));
             close(&answers);
             run.program.say(Told::Done, done(turn));

@@ -1,7 +1,6 @@
 //! A token endpoint, for JavaScript: asked alone, or with everything from dispatch to durable receipt in one native step, so
 //! that neither a blocked event loop nor the end of a worker thread costs the answer.
 
-use super::lock::NativeLock;
 use super::refresh::NativeRefresh;
 use super::run::{Endpoint, Message};
 use super::task::{self, Promise};
@@ -184,7 +183,6 @@ impl NativeRefresh {
     )]
     pub fn exchange(
         &self,
-        lock: &NativeLock,
         tell: Function<'_, Message, ()>,
         is_patient: bool,
         is_heard: bool,
@@ -200,7 +198,7 @@ impl NativeRefresh {
                 (CallFailure { class, pause, passes }, shown(&failure))
             })
         });
-        self.begin_turn(lock, &tell, is_patient, is_heard, Some(Endpoint { place, exchange }))
+        self.begin_turn(&tell, is_patient, is_heard, Some(Endpoint { place, exchange }))
     }
 }
 

@@ -132,11 +132,10 @@ impl<F> From<Turn<F>> for End<F> {
 type Step<T, F> = std::result::Result<T, End<F>>;
 
 impl<P: Program> Run<P> {
-    /// Decides, with the key's lock, and asks the provider if that is what is to be done. Blocks this thread.
-    pub fn turn(&mut self, lock: Guard) -> Turn<P::Failure> {
-        let mut lock = Some(lock);
+    /// Takes the key's lock, decides, and asks the provider if that is what is to be done. Blocks this thread.
+    pub fn turn(&mut self) -> Turn<P::Failure> {
         loop {
-            let end = self.try_turn(lock.take());
+            let end = self.try_turn();
             self.caller.end_sending();
             self.program.let_go();
             match end {
@@ -147,9 +146,9 @@ impl<P: Program> Run<P> {
         }
     }
 
-    fn try_turn(&mut self, lock: Option<Guard>) -> Step<Turn<P::Failure>, P::Failure> {
+    fn try_turn(&mut self) -> Step<Turn<P::Failure>, P::Failure> {
         let base = self.call.lock_base.clone();
-        let lock = lock.map_or_else(|| self.acquire(&base), Ok)?;
+        let lock = self.acquire(&base)?;
         let lock = match self.call.look_again(lock)? {
             LookedAgain::Not(lock) => lock,
             LookedAgain::Served(served) => return Ok(Turn::Served(served)),
