@@ -103,6 +103,23 @@ describe("a store that is not durable by itself", () => {
     await typedRejection(call(host, unwanted(), { store }), "refresh_token_spent");
   });
 
+  test.each(["main", "agent"])(
+    "that was logged out after the %s's refresh gives nothing to an old copy of the login",
+    async (by) => {
+      const host = createHost();
+      const old = expired();
+      const mainStore = volatileStore("main", old);
+      const [store, copy] = [volatileStore("own", old), volatileStore("copy", old)];
+      const { credential } = await call(host, answering(), by === "main" ? { store: mainStore } : { store, mainStore });
+      expect(mainStore.held).toEqual(credential);
+      mainStore.held = store.held = null;
+      const told = call(host, unwanted(), { store: copy, mainStore });
+      await typedRejection(told, "refresh_token_spent");
+      expect([mainStore.held, copy.held]).toEqual([null, old]);
+      expect(journal(host)).not.toContain(credential.refresh);
+    },
+  );
+
   test("into which a newer login has come keeps that, and what was kept ends with its refresh", async () => {
     const host = createHost();
     const store = volatileStore("own", expired());

@@ -120,7 +120,20 @@ impl Call {
         let succeeds = |credential: &Credential| is_successor(credential, held, &record.ledger);
         let kept = record.kept().filter_map(|receipt| Some((receipt, receipt.credential.open()?)));
         let (receipt, credential) = kept.filter(|(_, credential)| succeeds(credential)).last()?;
+        let generation = credential.generation();
         let Committed { own, main, .. } = self.commit(journal, &record, receipt, &credential);
+        let is_logged_out = match (&own, &main) {
+            (Ok(Swap::Done(_)), _) => false,
+            (_, Some(main)) => matches!(main, Ok(Reason::LoggedOut)),
+            (own, None) => matches!(own, Ok(Swap::LoggedOut)),
+        };
+        if is_logged_out {
+            // A power cut takes no profile away. A copy that has not heard of the logout does not bring the login back.
+            let mut record = journal.record().clone();
+            record.receipts.retain(|receipt| !receipt.is_of(generation));
+            let _ = journal.write(record, true).and_then(|()| journal.wipe_previous());
+            return None;
+        }
         let is_ours = !matches!(self.store_of(&receipt.origin.store), Store::Elsewhere(_));
         let not_saved = own.err().filter(|_| is_ours).or(main.and_then(Result::err));
         Some(Recovered { credential, not_saved })
@@ -211,7 +224,7 @@ impl Call {
             let reason = match &existing {
                 _ if may_take && by_table.writes() => by_table,
                 Profile::Oauth(existing) if is_successor(received, existing, ledger) => Reason::SameGrantSuccessor,
-                _ if own_has_it && !by_table.writes() => by_table,
+                _ if by_table == Reason::LoggedOut || (own_has_it && !by_table.writes()) => by_table,
                 _ => Reason::Superseded,
             };
             let new = reason.writes().then(|| match &existing {
