@@ -7,25 +7,16 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 
 const ROOT = join(import.meta.dirname, "..", "..", "..");
-const TARGET = join(ROOT, "target", "faults");
-const COPY = join(TARGET, "package");
+/** A target directory of its own: other builds overwrite the library in the common one. */
+export const FAULTS_TARGET = join(ROOT, "target", "faults");
+const COPY = join(FAULTS_TARGET, "package");
 
 function build() {
-  // In a target directory of its own: other builds overwrite the library in the common one.
   const { status, error, stdout } = spawnSync(
     "cargo",
     [
-      ...[
-        "rustc",
-        "--locked",
-        "--lib",
-        "--crate-type",
-        "cdylib",
-        "--features",
-        "binding,faults",
-        "--target-dir",
-        TARGET,
-      ],
+      ...["rustc", "--locked", "--lib", "--crate-type", "cdylib", "--features", "binding,faults"],
+      ...["--target-dir", FAULTS_TARGET],
       "--message-format=json-render-diagnostics",
     ],
     { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"], encoding: "utf8", maxBuffer: 1 << 28 },
@@ -43,6 +34,10 @@ function build() {
 /** Builds and copies the package. Returns the path of its module. */
 export function faultyPackage() {
   const library = build();
+  const bytes = readFileSync(library);
+  for (const mark of ["napi_register_module_v1", "OAUTH_REFRESH_LOCK_CLOCK_AHEAD"]) {
+    if (!bytes.includes(mark)) throw new Error(`${library} is another build's, without ${mark}; remove it`);
+  }
   mkdirSync(COPY, { recursive: true });
   const { files } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
   for (const file of ["package.json", ...files.filter((file) => !file.endsWith(".d.ts"))]) {
@@ -55,3 +50,5 @@ export function faultyPackage() {
   renameSync(`${addon}.tmp`, addon);
   return join(COPY, "index.mjs");
 }
+
+if (process.argv[1] === import.meta.filename) faultyPackage();
