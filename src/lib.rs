@@ -6,6 +6,7 @@
 
 #[cfg(feature = "binding")]
 mod binding;
+pub mod claim;
 pub mod clock;
 pub mod credential;
 pub mod digest;
