@@ -1,14 +1,16 @@
 /**
  * Claims of a host that asks the provider by itself.
  */
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { awaitOAuthRefreshClaim, holdOAuthRefreshClaim } from "../index.mjs";
 import { lockPathOn } from "./support/calls.mjs";
+import { CHANNEL } from "./support/events.mjs";
 import { createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
 import { startProgram } from "./support/programs.mjs";
@@ -160,6 +162,20 @@ test("who waits can give up, by its signal and by its time", async () => {
   const found = await claim.wait();
   expect(found.state).toBe("ownerDead");
   await found.settle();
+});
+
+test("who gives up just when the claim is free does not keep it", async () => {
+  const claim = createClaim();
+  const held = await claim.hold();
+  const controller = new AbortController();
+  const giveUp = ({ type }) => type === "acquired" && controller.abort();
+  subscribe(CHANNEL, giveUp);
+  onTestFinished(() => void unsubscribe(CHANNEL, giveUp));
+  const waiting = claim.wait({ signal: controller.signal });
+  await held.release();
+  await typedRejection(waiting, "caller_aborted");
+  unsubscribe(CHANNEL, giveUp);
+  expect((await claim.wait()).state).toBe("ownerDead");
 });
 
 test.each([
