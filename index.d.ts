@@ -468,6 +468,66 @@ export function isRefreshTokenReusedError(error: unknown): boolean;
  */
 export function classifyRefreshFailure(error: unknown): Promise<RefreshFailure>;
 
+/** Which claim: that of one refresh, by a host that asks the provider by itself. */
+export interface ClaimOptions extends Pick<LockOptions, "stateDir" | "lockPath" | "trustedVolume"> {
+  /** Names this refresh and no other, such as 16 random bytes in hex; no secret. */
+  claimId: string;
+}
+
+/** A claim that this process has. */
+export interface OAuthRefreshClaim {
+  /** Ends the claim: removes the record, and lets go. Call it when no store has the host's mark any more. */
+  settle(): Promise<void>;
+  /** Lets go of the claim and leaves the record: who waits for it is told that its owner is dead. */
+  release(): Promise<void>;
+}
+
+/** What became of a claim. `unknown`: it is not on record, because it was settled before the question, or never made. */
+export type AwaitedClaim =
+  | { state: "settled" }
+  | { state: "unknown" }
+  | ({
+      state: "ownerDead";
+      /** As it was before the claim. */
+      credential: OAuthCredential;
+      /** Whether its owner allows that the provider is asked with it once more. */
+      mayProbe: boolean;
+    } & OAuthRefreshClaim);
+
+/**
+ * Puts a credential on record, durably, before the host takes it out of its stores to ask the provider; and holds the claim, by a
+ * lock that the kernel lets go of when this process (or worker thread) ends. See docs/claims.md.
+ *
+ * What dead owners have left of the same generation is removed, as this record holds it too. A claim that is held does not keep
+ * the process from ending.
+ *
+ * @throws `invalid_argument`, also for a `claimId` that was used before; `lock_unavailable`, `journal_unusable`: nothing is on record
+ */
+export function holdOAuthRefreshClaim(
+  provider: string,
+  profileId: string,
+  options: ClaimOptions & {
+    /** What the host calls this refresh token, such as its hash; no secret. */
+    generation: string;
+    /** As the host's stores have it, with `type: "oauth"`; 40 KiB at most. */
+    credential: OAuthCredential;
+    /** Whether its refresh token may be sent once more if this process dies: `probe` (default) or `fail`. */
+    uncertain?: "probe" | "fail";
+  },
+): Promise<OAuthRefreshClaim>;
+
+/**
+ * Waits until a claim is settled or its owner is dead, by the kernel's word. In the second case the caller has the claim: nobody
+ * else is told of it before `settle`, which tells the others that it is settled, `release`, or the end of this process.
+ *
+ * @throws `invalid_argument`, `caller_aborted`, `file_lock_timeout`, `lock_unavailable`, `journal_unusable`
+ */
+export function awaitOAuthRefreshClaim(
+  provider: string,
+  profileId: string,
+  options: ClaimOptions & Pick<LockOptions, "signal" | "timeoutMs">,
+): Promise<AwaitedClaim>;
+
 /** A provider call older than this is aborted: 120,000 ms. */
 export const OAUTH_REFRESH_CALL_TIMEOUT_MS: 120_000;
 

@@ -1,6 +1,7 @@
 const { withOAuthRefreshLock } = require("./lib/refresh.js");
 const { withOAuthProfileLock } = require("./lib/profile-lock.js");
 const { refreshOAuthToken } = require("./lib/token-endpoint.js");
+const { awaitOAuthRefreshClaim, holdOAuthRefreshClaim } = require("./lib/claim.js");
 const { keepOAuthFresh } = require("./lib/keep-fresh.js");
 const { OAUTH_PRESETS } = require("./lib/presets.js");
 const { inspectOAuthRefreshLocks } = require("./lib/inspect.js");
@@ -12,6 +13,8 @@ module.exports = onThisEngine({
   withOAuthProfileLock,
   refreshOAuthToken,
   keepOAuthFresh,
+  holdOAuthRefreshClaim,
+  awaitOAuthRefreshClaim,
   inspectOAuthRefreshLocks,
   resolveOAuthRefreshLockPath: policy.resolveOAuthRefreshLockPath,
   isSafeToCopyOAuthIdentity: policy.isSafeToCopyOAuthIdentity,

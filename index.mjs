@@ -6,6 +6,8 @@ export const {
   withOAuthProfileLock,
   refreshOAuthToken,
   keepOAuthFresh,
+  holdOAuthRefreshClaim,
+  awaitOAuthRefreshClaim,
   inspectOAuthRefreshLocks,
   resolveOAuthRefreshLockPath,
   isSafeToCopyOAuthIdentity,

@@ -33,6 +33,7 @@ test("the documents are there, and every code block says what it is", () => {
 /** The login that each example refreshes, in a document's order; `null`: none. */
 const REFRESHES = {
   "README.md": ["openai-codex:default", "acme:owner", "openai-codex:default"],
+  "docs/claims.md": [null],
   "docs/operations.md": [null],
   "docs/stores.md": ["acme:owner", null],
   "docs/token-endpoint.md": ["acme:team"],

@@ -49,6 +49,8 @@ test("every function says so, and what gives a promise rejects it", () => {
   }
   const rejecting = Object.keys(results).filter((name) => results[name].rejects);
   expect(rejecting.sort()).toEqual([
+    "awaitOAuthRefreshClaim",
+    "holdOAuthRefreshClaim",
     "inspectOAuthRefreshLocks",
     "refreshOAuthToken",
     "withOAuthProfileLock",

@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "../index.mjs";
+import { holdOAuthRefreshClaim, resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "../index.mjs";
 import { createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
 import { answering } from "./support/refresh-functions.mjs";
@@ -89,7 +89,13 @@ function documentedNames(directory) {
   // A name has single spaces in it.
   const cells = rows.slice(directory.length).split(/\n| {2,}/);
   const names = cells.filter((cell) => /^(?:sha256-|slot-|claims$|probe$)/.test(cell));
-  const patterns = { "<64 hex>": "[0-9a-f]{64}", "<16 hex>": "[0-9a-f]{16}", "<n>": "\\d+", "<i>": "\\d+" };
+  const patterns = {
+    "<64 hex>": "[0-9a-f]{64}",
+    "<32 hex>": "[0-9a-f]{32}",
+    "<16 hex>": "[0-9a-f]{16}",
+    "<n>": "\\d+",
+    "<i>": "\\d+",
+  };
   const pattern = (name) =>
     Object.entries(patterns).reduce((made, [word, digits]) => made.replace(word, digits), name.replaceAll(".", "\\."));
   return names.map((name) => ({ name, pattern: new RegExp(`^${pattern(name)}(?:\\.lock)?$`) }));
@@ -108,7 +114,10 @@ test("every file in the lock directories is documented, and all but those of a t
     gives()(...asked);
   });
   await withOAuthRefreshLock(PROVIDER, PROFILE, at(server, { maxParallel: 3 }), host.as("sub"));
+  const claim = { stateDir: host.stateDir, claimId: "1", generation: "g", credential: expired() };
+  const { settle } = await holdOAuthRefreshClaim(PROVIDER, PROFILE, claim);
   look();
+  await settle();
   for (const [directory, names] of Object.entries(found)) {
     const known = documentedNames(directory);
     const isKnown = (name) => known.some(({ pattern }) => pattern.test(name));

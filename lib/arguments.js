@@ -292,6 +292,7 @@ module.exports = {
   abortSignal,
   callLimits,
   callback,
+  checkedLock,
   delay,
   id,
   inOrder,

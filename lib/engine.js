@@ -3,7 +3,14 @@ const { OAuthRefreshLockError } = require("./errors.js");
 /** `engines` in package.json. */
 const OLDEST_NODE = 20;
 /** Those that give a promise reject it. */
-const PROMISING = ["withOAuthRefreshLock", "withOAuthProfileLock", "refreshOAuthToken", "inspectOAuthRefreshLocks"];
+const PROMISING = [
+  "withOAuthRefreshLock",
+  "withOAuthProfileLock",
+  "refreshOAuthToken",
+  "holdOAuthRefreshClaim",
+  "awaitOAuthRefreshClaim",
+  "inspectOAuthRefreshLocks",
+];
 
 /** Throws where Node is too old. @param {string} [version] Node's */
 function refuseOldEngine(version = process.versions.node) {

@@ -31,11 +31,11 @@ function unanswered(lockPath) {
 }
 
 /**
- * Takes the key's lock, at once if it is free. A caller that has it has no limits any more.
+ * Takes a lock, at once if it is free. A caller that `stays` has no limits any more once it has the lock.
  *
  * @returns the native lock, held; `undefined` if the caller gave up first
  */
-async function acquire(subject, caller) {
+async function acquire(subject, caller, { stays = false } = {}) {
   if (caller.gone) return undefined;
   const lock = new (native().NativeLock)(subject.lockPath);
   caller.onGone = () => void lock.release();
@@ -51,7 +51,7 @@ async function acquire(subject, caller) {
     void lock.release();
     return undefined;
   }
-  caller.stay();
+  if (stays) caller.stay();
   tell(subject, lock.notices());
   tell(subject, native().takeWarnings());
   publish("acquired", subject);

@@ -47,6 +47,7 @@ module.exports = {
   classifyRefreshFailure,
   isRefreshTokenReusedError,
   isSafeToCopyOAuthIdentity,
+  json,
   resolveOAuthRefreshLockPath,
   shouldMirrorRefreshedOAuthCredential,
 };

@@ -55,7 +55,7 @@ async function run(subject, work, caller) {
   if (caller.gone) return;
   try {
     // The limits are those of the wait; what it does takes the time it takes.
-    const lock = await acquire(subject, caller);
+    const lock = await acquire(subject, caller, { stays: true });
     if (!lock) return;
     held.add(lock);
     let result;

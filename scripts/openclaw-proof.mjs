@@ -58,6 +58,9 @@ const tell = (text) => process.stderr.write(`${text}\n`);
 const of = (part) => (result) => `${result[part]}/${result.living}`;
 const each = (results, column) => [...new Set(results.map(column))].join(", ");
 
+/** The variants in which a killed process is not waited for. */
+const KNOW_A_DEATH = ["claim", "claim, fail", "full"];
+
 const lines = [];
 const missed = [];
 /** One cell of the table: one variant of one release in one case. */
@@ -97,8 +100,8 @@ function failed(release, row, error) {
 /** The rows that a variant is played in, by the fleet that they need: only one with a diff can be mixed. */
 function playedBy({ lacks = [] }, variant, diff) {
   const wanted = rows.filter(({ name, fleet, slow, only }) => {
-    if (lacks.includes(name) || (only && only !== variant)) return false;
-    const isSlow = slow === "always" || (slow === "as it is" && variant !== "full");
+    if (lacks.includes(name) || (only && !only.includes(variant))) return false;
+    const isSlow = slow === "always" || (slow === "as it is" && !KNOW_A_DEATH.includes(variant));
     return (diff || fleet === "all") && (values.slow || !isSlow);
   });
   const fleets = new Map(wanted.map(({ fleet }) => [fleet, []]));

@@ -4,6 +4,7 @@
 
 #![allow(unreachable_pub, reason = "napi exports to JavaScript, not to Rust")]
 
+mod claim;
 mod host_store;
 mod inspect;
 mod lock;

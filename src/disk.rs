@@ -365,11 +365,16 @@ pub fn empty(path: &Path) -> io::Result<()> {
 
 /// The regular files of this user in a directory, by extension. What is not there by the time it is looked at is left out.
 pub fn own_files_with_extension(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+    own_files(directory, |path| path.extension().is_some_and(|found| found == extension))
+}
+
+/// The same, by any other mark.
+pub fn own_files(directory: &Path, is_wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<PathBuf>> {
     point("list", directory)?;
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|found| found == extension) && is_own_file(&path) {
+        if is_wanted(&path) && is_own_file(&path) {
             files.push(path);
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! Data flows one way: [`key`] names the lock, [`lock`] grants it, [`store`] holds the credentials, and [`refresh`]
 //! composes them: [`journal`] remembers how far a refresh had come, [`grant`] makes one of several names for one grant.
-//! [`identity`] and [`mirror`] decide what may be copied where. Nothing in here knows of Node, except `binding`.
+//! [`identity`] and [`mirror`] decide what may be copied where; [`claim`] is for hosts with a refresh of their own. Nothing
+//! in here knows of Node, except `binding`.
 
 #[cfg(feature = "binding")]
 mod binding;
+pub mod claim;
 pub mod clock;
 pub mod credential;
 pub mod digest;

@@ -1,7 +1,9 @@
 // How the package is called from an ES module. Compiled, never run.
 import { subscribe } from "node:diagnostics_channel";
 import {
+  awaitOAuthRefreshClaim,
   type ErrorCode,
+  holdOAuthRefreshClaim,
   isRefreshTokenReusedError,
   isSafeToCopyOAuthIdentity,
   type LockHolder,
@@ -155,6 +157,21 @@ shouldMirrorRefreshedOAuthCredential(credential, null);
 
 exactly<boolean>()(isRefreshTokenReusedError(new Error("refresh_token_reused")));
 isRefreshTokenReusedError("refresh_token_reused");
+
+// Claims.
+
+const claim = { claimId: "1", generation: "g", credential };
+const held = await holdOAuthRefreshClaim("acme", "acme:default", { ...claim, lockPath: "/l", uncertain: "fail" });
+exactly<Promise<void>>()(held.settle());
+const found = await awaitOAuthRefreshClaim("acme", "acme:default", { claimId: "1", timeoutMs: 1 });
+exactly<"settled" | "unknown" | "ownerDead">()(found.state);
+if (found.state === "ownerDead") exactly<OAuthCredential>()(found.credential);
+// @ts-expect-error: nothing is known of a claim that is settled
+else found.credential;
+// @ts-expect-error: which claim?
+await awaitOAuthRefreshClaim("acme", "acme:default");
+// @ts-expect-error: a record needs its credential
+await holdOAuthRefreshClaim("acme", "acme:default", { claimId: "1", generation: "g" });
 
 // Constants.
 

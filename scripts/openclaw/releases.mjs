@@ -1,7 +1,9 @@
 // The releases that are proven, and for each the diffs that a maintainer may take. Another variant is another entry of `variants`.
 import { full as full420, lockOnly as lockOnly420 } from "./2026.4.20/variants.mjs";
 import { full as full92, full735 } from "./2026.9.2/full.mjs";
+import { claim, claimAndFail } from "./2026.9.6/claim.mjs";
 import { full as full96 } from "./2026.9.6/full.mjs";
+import { rollBack } from "./2026.9.6/roll-back.mjs";
 
 const MANAGER = "src/agents/auth-profiles/oauth-manager.ts";
 const PROFILE_LOCK = "src/agents/auth-profiles/oauth-profile-lock.ts";
@@ -36,7 +38,8 @@ const lockOnly92 = {
   ],
 };
 
-const variants = (lockOnly, full) => ({ "as it is": undefined, "lock only": lockOnly, full });
+const variants = (lockOnly, full, steps) => ({ "as it is": undefined, "lock only": lockOnly, ...steps, full });
+const steps96 = { "roll back": rollBack, claim, "claim, fail": claimAndFail };
 
 /** What came later than a release: rows that it has nothing to be played on. */
 const NO_PERSONAL = ["personal profile"];
@@ -76,5 +79,5 @@ export const RELEASES = [
     lacks: ["AuthStorage"],
     variants: variants(lockOnly92, full92),
   },
-  { version: "2026.9.6", nodes: ["24"], provider: "openai", variants: variants(lockOnly96, full96) },
+  { version: "2026.9.6", nodes: ["24"], provider: "openai", variants: variants(lockOnly96, full96, steps96) },
 ];

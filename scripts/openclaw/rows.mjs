@@ -7,10 +7,10 @@
  * @property {"all" | "patched first" | "unpatched first" | "no addon" | "half without addon"} fleet half as it is, with the first
  *   call on either side; or a variant whose addon some can't load
  * @property {boolean} [hasCopies] each agent has a copy of the login in its own store
- * @property {"as it is" | "always"} [slow] where agents wait for 120 s, twice: in every variant but the whole refresh, or in all
+ * @property {"as it is" | "always"} [slow] where agents wait for 120 s, twice: in the variants that do as the release does, or in all
  * @property {boolean} [mayFail] even with the whole refresh
  * @property {boolean} [mustFail] as the release's own path does
- * @property {"full"} [only] the variant that it is for
+ * @property {readonly string[]} [only] the variants that it is for
  * @property {boolean} [isOff] the switch is off
  * @property {"login" | "onboard" | "logout" | "repair"} [meanwhile] what a process of its own does while the provider is asked
  * @property {boolean} [inOne] all agents in one process
@@ -28,6 +28,9 @@ const FAULTS = {
   "killed, unspent": { silent: true, kills: true },
   "killed, spent": { silent: true, kills: true, spent: true },
 };
+
+/** The variants with a switch. */
+const SWITCHED = ["roll back", "claim", "full"];
 
 /** Long enough to see whether somebody waits for the call. */
 const SLOW = { latency: 3000 };
@@ -69,8 +72,8 @@ export const ROWS = [
   ...["login", "logout", "repair"].map((meanwhile) =>
     special(`copies: ${meanwhile} meanwhile`, { meanwhile, fault: SLOW, hasCopies: true }),
   ),
-  special("switched off: storm", { isOff: true, only: "full" }),
-  special("switched off: one 503", { isOff: true, only: "full", fault: FAULTS["one 503"], mustFail: true }),
+  special("switched off: storm", { isOff: true, only: SWITCHED }),
+  special("switched off: one 503", { isOff: true, only: SWITCHED, fault: FAULTS["one 503"], mustFail: true }),
   special("no addon", { fleet: "no addon" }),
   special("half without addon", { fleet: "half without addon" }),
 ];

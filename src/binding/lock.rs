@@ -109,7 +109,8 @@ impl NativeLock {
         task::beside(env, self.lane(), move || Ok(timed_out(&base)))
     }
 
-    fn take(&self) -> Option<Guard> {
+    /// Hands the lock over.
+    pub(super) fn take(&self) -> Option<Guard> {
         let mut state = self.lock();
         match std::mem::replace(&mut *state, State::Idle) {
             State::Held(guard) => Some(guard),

@@ -1,11 +1,11 @@
 // The whole refresh by this package, for OpenClaw 2026.9.6.
 import { readFileSync } from "node:fs";
 
-const MANAGER = "src/agents/auth-profiles/oauth-manager.ts";
+export const MANAGER = "src/agents/auth-profiles/oauth-manager.ts";
 const PROFILE_LOCK = "src/agents/auth-profiles/oauth-profile-lock.ts";
 const AUTH_STORAGE_REFRESH = "src/agents/sessions/auth-storage-oauth-refresh.ts";
 
-const module = (file, beside = MANAGER) => ({
+export const module = (file, beside = MANAGER) => ({
   path: `src/agents/auth-profiles/${file.slice(file.lastIndexOf("/") + 1, -".mjs".length)}.ts`,
   beside,
   text: readFileSync(new URL(file, import.meta.url), "utf8"),

@@ -1,0 +1,117 @@
+//! A claim, for JavaScript: held, waited for by way of a [`NativeLock`], and settled.
+
+use super::lock::{NativeLock, lane};
+use super::{Reply, task};
+use crate::claim::{self, Claim};
+use crate::credential::Credential;
+use crate::error::{Code, Error, Result};
+use crate::fields::Fields;
+use napi::bindgen_prelude::{Env, Object};
+use napi_derive::napi;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroizing;
+
+/// One claim, by the path of its key's lock and its id.
+#[napi]
+pub struct NativeClaim {
+    base: PathBuf,
+    id: String,
+    held: Arc<Mutex<Option<Claim>>>,
+}
+
+#[napi]
+impl NativeClaim {
+    /// For the lock at `base`, an absolute path.
+    #[napi(constructor)]
+    #[must_use]
+    pub fn new(base: String, id: String) -> Self {
+        Self { base: base.into(), id, held: Arc::default() }
+    }
+
+    /// Where the lock is that its owner holds.
+    #[napi]
+    #[must_use]
+    pub fn lock_path(&self) -> String {
+        claim::lock_file(&self.base, &self.id).to_string_lossy().into_owned()
+    }
+
+    /// Puts a credential, as JSON, on record, and holds the claim.
+    #[napi]
+    pub fn hold<'env>(
+        &self,
+        env: &'env Env,
+        generation: String,
+        credential: String,
+        may_probe: bool,
+    ) -> napi::Result<Object<'env>> {
+        let (base, id, held) = (self.base.clone(), self.id.clone(), Arc::clone(&self.held));
+        let credential = Zeroizing::new(credential);
+        task::promise(env, self.lane(), move || {
+            let oauth = Fields::parse(&credential).and_then(Credential::from_profile);
+            let no_oauth = || Error::new(Code::InvalidArgument, "credential must be one of type \"oauth\"");
+            put(&held, Claim::hold(&base, &id, &generation, oauth.ok_or_else(no_oauth)?, may_probe)?);
+            Ok(Reply::default())
+        })
+    }
+
+    /// Whether it is on record.
+    #[napi]
+    pub fn is_on_record<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        let (base, id) = (self.base.clone(), self.id.clone());
+        task::promise(env, self.lane(), move || claim::is_on_record(&base, &id).map(|is| Value::Bool(is).into()))
+    }
+
+    /// Takes the claim over by its lock, which the caller has waited for: says what is on record. Says nothing if it was settled.
+    #[napi]
+    pub fn take_over<'env>(&self, env: &'env Env, lock: &NativeLock) -> napi::Result<Object<'env>> {
+        let (guard, held) = (lock.take(), Arc::clone(&self.held));
+        task::promise(env, self.lane(), move || {
+            let Some(left) = guard.map(Claim::left).transpose()?.flatten() else { return Ok(Reply::default()) };
+            let reply = Reply::from(json!({ "mayProbe": left.may_probe() })).with(left.credential());
+            put(&held, left);
+            Ok(reply)
+        })
+    }
+
+    /// Removes the record and lets go of the claim.
+    #[napi]
+    pub fn settle<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        self.end(env, Claim::settle)
+    }
+
+    /// Lets go of the claim, whose record stays: who waits for it is told that its owner is gone.
+    #[napi]
+    pub fn release<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
+        self.end(env, |claim| {
+            drop(claim);
+            Ok(())
+        })
+    }
+
+    fn end<'env>(&self, env: &'env Env, how: fn(Claim) -> Result<()>) -> napi::Result<Object<'env>> {
+        let held = take(&self.held);
+        task::promise(env, self.lane(), move || held.map_or(Ok(()), how).map(|()| Reply::default()))
+    }
+
+    fn lane(&self) -> &Path {
+        lane(&self.base)
+    }
+}
+
+impl Drop for NativeClaim {
+    fn drop(&mut self) {
+        if let Some(claim) = take(&self.held) {
+            task::discard(self.lane(), claim);
+        }
+    }
+}
+
+fn put(held: &Mutex<Option<Claim>>, claim: Claim) {
+    *held.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+}
+
+fn take(held: &Mutex<Option<Claim>>) -> Option<Claim> {
+    held.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
