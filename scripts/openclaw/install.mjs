@@ -1,7 +1,7 @@
 // Releases from npm, each once as it is and once more for every variant of it: a copy of links, in which only what a diff changes
 // is a file of its own.
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { apply, sourcesOf } from "./patch.mjs";
@@ -23,9 +23,14 @@ export function install({ version, overrides }) {
   const { name, files } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const addons = readdirSync(root).filter((file) => file.endsWith(".node"));
   for (const file of ["package.json", ...files, ...addons]) {
-    cpSync(join(root, file), join(modules, name, file), { recursive: true });
+    cpSync(join(root, file), join(modules, name, file), { recursive: true, filter: isChanged });
   }
   return modules;
+}
+
+/** Not what another run may have loaded: its processes would die of an addon that is overwritten. */
+function isChanged(from, to) {
+  return !existsSync(to) || statSync(from).isDirectory() || !readFileSync(from).equals(readFileSync(to));
 }
 
 /**

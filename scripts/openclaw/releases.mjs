@@ -2,6 +2,7 @@
 import { full as full420, lockOnly as lockOnly420 } from "./2026.4.20/variants.mjs";
 import { full as full92, full735 } from "./2026.9.2/full.mjs";
 import { full as full96 } from "./2026.9.6/full.mjs";
+import { ROWS } from "./rows.mjs";
 
 const MANAGER = "src/agents/auth-profiles/oauth-manager.ts";
 const PROFILE_LOCK = "src/agents/auth-profiles/oauth-profile-lock.ts";
@@ -40,7 +41,8 @@ const variants = (lockOnly, full) => ({ "as it is": undefined, "lock only": lock
 
 /** What came later than a release: rows that it has nothing to be played on. */
 const NO_PERSONAL = ["personal profile"];
-const NO_SHARED_AUTH_STORAGE = ["AuthStorage", ...NO_PERSONAL];
+const AUTH_STORAGE = ROWS.filter(({ by, theirs }) => by || theirs).map(({ name }) => name);
+const NO_SHARED_AUTH_STORAGE = [...AUTH_STORAGE, ...NO_PERSONAL];
 const ONLY_FAULTS = [
   ...NO_SHARED_AUTH_STORAGE,
   "external CLI has a good token",
@@ -73,7 +75,7 @@ export const RELEASES = [
     version: "2026.9.2",
     nodes: ["22", "24"],
     provider: "openai",
-    lacks: ["AuthStorage"],
+    lacks: AUTH_STORAGE,
     variants: variants(lockOnly92, full92),
   },
   { version: "2026.9.6", nodes: ["24"], provider: "openai", variants: variants(lockOnly96, full96) },

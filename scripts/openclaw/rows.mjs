@@ -3,9 +3,13 @@
 /**
  * @typedef {object} Row
  * @property {string} name
- * @property {import("./provider.mjs").Fault & { kills?: boolean }} fault `kills`: the process whose call it is
- * @property {"all" | "patched first" | "unpatched first" | "no addon" | "half without addon"} fleet half as it is, with the first
- *   call on either side; or a variant whose addon some can't load
+ * @property {import("./provider.mjs").Fault & { kills?: boolean, freezes?: boolean }} fault the process whose call it is is killed,
+ *   or stands still until all others have been served or have failed
+ * @property {"all" | "patched first" | "unpatched first" | "one unpatched" | "one unpatched later" | "no addon" |
+ *   "half without addon"} fleet half or one as it is, with the first call on either side; or a variant whose addon some can't load
+ * @property {boolean} [atOnce] nobody waits for the first call
+ * @property {"askStorage"} [theirs] what those as they are call instead
+ * @property {boolean} [inOneStore] AuthStorage is always asked for the first agent's store, which alone has a copy
  * @property {boolean} [hasCopies] each agent has a copy of the login in its own store
  * @property {"as it is" | "always"} [slow] where agents wait for 120 s, twice: in every variant but the whole refresh, or in all
  * @property {boolean} [mayFail] even with the whole refresh
@@ -56,12 +60,26 @@ export const ROWS = [
     fleet: "unpatched first",
     mayFail: true,
   }),
+  special("one as it is, it first", { fleet: "one unpatched", fault: SLOW }),
+  special("one as it is, ours first", { fleet: "one unpatched later", fault: SLOW }),
+  special("one as it is, at once", { fleet: "one unpatched", atOnce: true }),
+  ...[{ hasCopies: true }, { inOneStore: true }].flatMap((more) => {
+    const theirs = { theirs: "askStorage", fault: SLOW, mayFail: true, ...more };
+    const name = `one as it is, its AuthStorage, ${more.inOneStore ? "one store" : "copies"}`;
+    return [
+      special(`${name}, first`, { fleet: "one unpatched", ...theirs }),
+      special(`${name}, later`, { fleet: "one unpatched later", ...theirs }),
+    ];
+  }),
   special("AuthStorage", { by: "askStorage", hasCopies: true }),
+  special("AuthStorage, no copies", { by: "askStorage" }),
+  special("AuthStorage, one store", { by: "askStorage", inOneStore: true }),
   special("agents in one process", { inOne: true }),
   special("forced refresh", { forced: true }),
   special("personal profile", { login: "personal" }),
   special("external CLI has a good token", { login: "cli" }),
   special("external CLI's token has expired", { login: "cli-expired", mayFail: true }),
+  special("frozen", { fault: { freezes: true }, slow: "always", mayFail: true }),
   special("provider never answers", { fault: { silent: true }, slow: "always", mayFail: true }),
   ...["login", "onboard", "logout", "repair"].map((meanwhile) =>
     special(`${meanwhile} meanwhile`, { meanwhile, fault: SLOW }),

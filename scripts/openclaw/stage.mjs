@@ -1,5 +1,5 @@
 // A fleet of one variant, alone or beside the release as it is, with its provider and home, on which rows are played.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
@@ -56,9 +56,12 @@ export class Stage {
     const login = await this.#newLogin(row);
     const { grant, profileId } = login;
     const { workers } = this.#fleet;
-    const ask = (at, how = {}) =>
-      workers[row.inOne ? 0 : at].tell(row.by ?? "ask", { profileId, agentDir: this.#agentDirs[at], ...how });
     const everyone = workers.map((_, at) => at);
+    const ask = (at, how = {}) => {
+      const by = (isAsItIs(row.fleet, at) && row.theirs) || row.by || "ask";
+      const agentDir = row.inOneStore && by === "askStorage" ? this.#agentDirs[0] : this.#agentDirs[at];
+      return workers[row.inOne ? 0 : at].tell(by, { profileId, agentDir, ...how });
+    };
     // An agent has long been at work when its token expires.
     await this.#logIn(login, HOUR_MS);
     const early = await Promise.all(everyone.map((at) => ask(at)));
@@ -68,11 +71,23 @@ export class Stage {
     if (row.isOff) await this.#switch("off");
     const { events } = this.#provider;
     let meanwhile;
+    let frozen;
     events.once("call", (at) => {
       if (row.fault.kills) workers[at].kill();
+      if (row.fault.freezes) {
+        frozen = at;
+        workers[at].freeze();
+      }
       if (row.meanwhile) meanwhile = this.#operate(row.meanwhile, login);
     });
-    const { first, last } = await askAll(everyone, (at) => ask(at, { forceRefresh: row.forced }), row, events);
+    let waiting = everyone.length;
+    const askFirst = async (at) => {
+      const answer = await ask(at, { forceRefresh: row.forced });
+      waiting -= 1;
+      if (waiting === 1 && frozen !== undefined) workers[frozen].thaw();
+      return { ...answer, isLate: at === frozen };
+    };
+    const { first, last } = await askAll(everyone, askFirst, row, events);
     events.removeAllListeners("call");
     const operated = await meanwhile;
     if (row.isOff) await this.#switch();
@@ -119,13 +134,15 @@ export class Stage {
   }
 
   /** A login of its own for each row, so that none sees what another has left. */
-  async #newLogin({ fault, hasCopies, by, login }) {
+  async #newLogin({ fault, hasCopies, inOneStore, by, theirs, login }) {
     const tag = `${++this.#played}`;
     const grant = this.#provider.grant(tag, fault);
     const { provider } = this.#host.release;
-    const copies = hasCopies ? this.#agentDirs : [];
+    const copies = hasCopies ? this.#agentDirs : inOneStore ? [this.#agentDirs[0]] : [];
     // AuthStorage knows no other profile.
-    const profileId = `${provider}:${by ? "default" : `row-${tag}`}`;
+    const isDefault = (by ?? theirs) !== undefined;
+    const profileId = `${provider}:${isDefault ? "default" : `row-${tag}`}`;
+    if (isDefault) await this.#tellWriter("write", { profileId, agentDirs: [...this.#agentDirs, null] });
     const isServed = (apiKey) => apiKey != null && apiKey === grant.fresh;
     const made = { tag, grant, provider, copies, profileId, isServed };
     const cli = join(this.#home, CLI.file);
@@ -147,7 +164,11 @@ export class Stage {
     const credential = credentialOf(login, ms);
     if (login.isPersonal) return void (await this.#tellWriter("connect", { credential }));
     const { profileId, copies } = login;
-    await this.#tellWriter("write", { profileId, agentDirs: [null, ...copies], credential });
+    // Copies first: a release keeps no copy of what the main agent's store has already.
+    await this.#tellWriter("write", { profileId, agentDirs: [...copies, null], credential });
+    const isThere = (file) => readFileSync(file).includes(credential.refresh);
+    const hasCopy = (directory) => readdirSync(directory).some((name) => isThere(join(directory, name)));
+    if (!copies.every(hasCopy)) throw new Error("an agent's store has no copy of the login");
   }
 
   async #tellWriter(order, how) {
@@ -170,20 +191,26 @@ const credentialOf = ({ provider, grant, expected }, ms) => ({
 function member({ openclaw, original }, fleet, at) {
   if (fleet === "no addon") return { openclaw, hasNoAddon: true };
   if (fleet === "half without addon") return { openclaw, hasNoAddon: at % 2 === 0 };
-  const isOurs = fleet === "all" || (at % 2 === 0) === (fleet === "patched first");
-  return { openclaw: isOurs ? openclaw : original };
+  return { openclaw: isAsItIs(fleet, at) ? original : openclaw };
+}
+
+/** Whether process number `at` of a fleet runs the release as it is. */
+function isAsItIs(fleet, at) {
+  if (fleet === "one unpatched") return at === 0;
+  if (fleet === "one unpatched later") return at === 1;
+  return (fleet === "patched first" && at % 2 === 1) || (fleet === "unpatched first" && at % 2 === 0);
 }
 
 /** All at once; in a mixed fleet, everyone else when the first one's call has reached the provider. */
-async function askAll(everyone, ask, { fleet }, events) {
+async function askAll(everyone, ask, { fleet, atOnce = fleet === "all" }, events) {
   const begun = performance.now();
   const answers = [];
   let last;
   const settle = async (at) => {
     answers[at] = await ask(at);
-    if (!answers[at].isDead) last = performance.now() - begun;
+    if (!answers[at].isDead && !answers[at].isLate) last = performance.now() - begun;
   };
-  if (fleet === "all") await Promise.all(everyone.map(settle));
+  if (atOnce) await Promise.all(everyone.map(settle));
   else {
     const called = new Promise((resolve) => events.once("call", resolve));
     const settled = settle(everyone[0]);
