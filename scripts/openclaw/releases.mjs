@@ -42,7 +42,8 @@ const variants = (lockOnly, full) => ({ "as it is": undefined, "lock only": lock
 /** What came later than a release: rows that it has nothing to be played on. */
 const NO_PERSONAL = ["personal profile"];
 const AUTH_STORAGE = ROWS.filter(({ by, theirs }) => by || theirs).map(({ name }) => name);
-const NO_SHARED_AUTH_STORAGE = [...AUTH_STORAGE, ...NO_PERSONAL];
+const WORKER = ROWS.filter(({ fleet }) => fleet.includes("worker")).map(({ name }) => name);
+const NO_SHARED_AUTH_STORAGE = [...AUTH_STORAGE, ...WORKER, ...NO_PERSONAL];
 const ONLY_FAULTS = [
   ...NO_SHARED_AUTH_STORAGE,
   "external CLI has a good token",
@@ -75,7 +76,7 @@ export const RELEASES = [
     version: "2026.9.2",
     nodes: ["22", "24"],
     provider: "openai",
-    lacks: AUTH_STORAGE,
+    lacks: [...AUTH_STORAGE, ...WORKER],
     variants: variants(lockOnly92, full92),
   },
   { version: "2026.9.6", nodes: ["24"], provider: "openai", variants: variants(lockOnly96, full96) },

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { Fleet } from "./fleet.mjs";
 import { startProvider } from "./provider.mjs";
+import { workerBundle } from "./worker-bundle.mjs";
 
 /** The login that a command-line tool of that provider's has as well, since 2026.9 the only one. */
 const CLI = { provider: "minimax-portal", profileId: "minimax-portal:minimax-cli", file: ".minimax/oauth_creds.json" };
@@ -77,6 +78,7 @@ export class Stage {
       if (row.fault.freezes) {
         frozen = at;
         workers[at].freeze();
+        if (row.fault.freezes < Infinity) setTimeout(() => workers[at].thaw(), row.fault.freezes);
       }
       if (row.meanwhile) meanwhile = this.#operate(row.meanwhile, login);
     });
@@ -191,7 +193,14 @@ const credentialOf = ({ provider, grant, expected }, ms) => ({
 function member({ openclaw, original }, fleet, at) {
   if (fleet === "no addon") return { openclaw, hasNoAddon: true };
   if (fleet === "half without addon") return { openclaw, hasNoAddon: at % 2 === 0 };
+  if (isInBundle(fleet, at)) return { openclaw: workerBundle(original, fleet === "rebuilt worker first") };
   return { openclaw: isAsItIs(fleet, at) ? original : openclaw };
+}
+
+/** Whether process number `at` of a fleet runs a worker's single file. */
+function isInBundle(fleet, at) {
+  if (fleet === "worker later") return at % 2 === 1;
+  return (fleet === "worker first" || fleet === "rebuilt worker first") && at % 2 === 0;
 }
 
 /** Whether process number `at` of a fleet runs the release as it is. */
@@ -214,7 +223,8 @@ async function askAll(everyone, ask, { fleet, atOnce = fleet === "all" }, events
   else {
     const called = new Promise((resolve) => events.once("call", resolve));
     const settled = settle(everyone[0]);
-    await called;
+    // Who fails before it asks asks nobody.
+    await Promise.race([called, settled]);
     await Promise.all([settled, ...everyone.slice(1).map(settle)]);
   }
   return { first: answers, last };
