@@ -9,6 +9,7 @@
  *   "worker later" | "rebuilt worker first" | "no addon" | "half without addon"} fleet half or one as it is, or half in a worker's
  *   single file, with the first call on either side; or a variant whose addon some can't load
  * @property {boolean} [atOnce] nobody waits for the first call
+ * @property {boolean} [afterwards] everyone, or what is done meanwhile, waits for the answer
  * @property {"askStorage"} [theirs] what those as they are call instead
  * @property {boolean} [inOneStore] AuthStorage is always asked for the first agent's store, which alone has a copy
  * @property {boolean} [hasCopies] each agent has a copy of the login in its own store
@@ -79,6 +80,7 @@ export const ROWS = [
     return [
       special(`${name}, first`, { fleet: "one unpatched", ...theirs }),
       special(`${name}, later`, { fleet: "one unpatched later", ...theirs }),
+      special(`${name}, afterwards`, { fleet: "one unpatched later", afterwards: true, ...theirs }),
     ];
   }),
   special("AuthStorage", { by: "askStorage", hasCopies: true }),
@@ -99,6 +101,8 @@ export const ROWS = [
   ...["login", "logout", "repair"].map((meanwhile) =>
     special(`copies: ${meanwhile} meanwhile`, { meanwhile, fault: SLOW, hasCopies: true }),
   ),
+  special("logout afterwards", { meanwhile: "logout", afterwards: true }),
+  special("copies: logout afterwards", { meanwhile: "logout", afterwards: true, hasCopies: true }),
   special("switched off: storm", { isOff: true, only: "full" }),
   special("switched off: one 503", { isOff: true, only: "full", fault: FAULTS["one 503"], mustFail: true }),
   special("no addon", { fleet: "no addon" }),

@@ -65,6 +65,8 @@ export class Stage {
     };
     // An agent has long been at work when its token expires.
     await this.#logIn(login, HOUR_MS);
+    if (!login.copies.every((directory) => isIn(directory, grant.tokens(0).refresh)))
+      throw new Error("an agent's store has no copy of the login");
     const early = await Promise.all(everyone.map((at) => ask(at)));
     const wrong = early.find(({ apiKey }) => apiKey !== grant.access);
     if (wrong) throw new Error(`not served before expiry: ${wrong.error ?? wrong.apiKey}`);
@@ -80,7 +82,7 @@ export class Stage {
         workers[at].freeze();
         if (row.fault.freezes < Infinity) setTimeout(() => workers[at].thaw(), row.fault.freezes);
       }
-      if (row.meanwhile) meanwhile = this.#operate(row.meanwhile, login);
+      if (row.meanwhile && !row.afterwards) meanwhile = this.#operate(row.meanwhile, login);
     });
     let waiting = everyone.length;
     const askFirst = async (at) => {
@@ -91,22 +93,26 @@ export class Stage {
     };
     const { first, last } = await askAll(everyone, askFirst, row, events);
     events.removeAllListeners("call");
+    if (row.meanwhile && row.afterwards) meanwhile = this.#operate(row.meanwhile, login);
     const operated = await meanwhile;
     if (row.isOff) await this.#switch();
     const living = everyone.filter((at) => !workers[at].isDead);
     const isFresh = ({ apiKey }) => (operated ?? login).isServed(apiKey);
+    const wasFresh = row.afterwards ? ({ apiKey }) => login.isServed(apiKey) : isFresh;
     const next = await Promise.all(living.map((at) => ask(at)));
     const later = operated && (await this.#nextLogin(login, (at) => ask(at)));
     return {
       calls: grant.calls,
       reused: grant.reused,
       living: living.length,
-      served: living.filter((at) => isFresh(first[at])).length,
+      served: living.filter((at) => wasFresh(first[at])).length,
       next: next.filter(isFresh).length,
       last,
       operated: operated?.ms,
       later,
-      errors: [...first, ...next].filter((answer) => !answer.isDead && !isFresh(answer)).map(({ error }) => error),
+      errors: [...first.filter((answer) => !wasFresh(answer)), ...next.filter((answer) => !isFresh(answer))]
+        .filter(({ isDead }) => !isDead)
+        .map(({ error }) => error),
     };
   }
 
@@ -168,9 +174,6 @@ export class Stage {
     const { profileId, copies } = login;
     // Copies first: a release keeps no copy of what the main agent's store has already.
     await this.#tellWriter("write", { profileId, agentDirs: [...copies, null], credential });
-    const isThere = (file) => readFileSync(file).includes(credential.refresh);
-    const hasCopy = (directory) => readdirSync(directory).some((name) => isThere(join(directory, name)));
-    if (!copies.every(hasCopy)) throw new Error("an agent's store has no copy of the login");
   }
 
   async #tellWriter(order, how) {
@@ -179,6 +182,10 @@ export class Stage {
     return answer;
   }
 }
+
+/** Whether a file there has this text. */
+const isIn = (directory, text) =>
+  readdirSync(directory).some((name) => readFileSync(join(directory, name)).includes(text));
 
 const credentialOf = ({ provider, grant, expected }, ms) => ({
   type: "oauth",
@@ -193,7 +200,8 @@ const credentialOf = ({ provider, grant, expected }, ms) => ({
 function member({ openclaw, original }, fleet, at) {
   if (fleet === "no addon") return { openclaw, hasNoAddon: true };
   if (fleet === "half without addon") return { openclaw, hasNoAddon: at % 2 === 0 };
-  if (isInBundle(fleet, at)) return { openclaw: workerBundle(original, fleet === "rebuilt worker first") };
+  if (isInBundle(fleet, at))
+    return { openclaw: workerBundle(original, fleet === "rebuilt worker first"), hasNoAddon: true };
   return { openclaw: isAsItIs(fleet, at) ? original : openclaw };
 }
 
@@ -211,7 +219,7 @@ function isAsItIs(fleet, at) {
 }
 
 /** All at once; in a mixed fleet, everyone else when the first one's call has reached the provider. */
-async function askAll(everyone, ask, { fleet, atOnce = fleet === "all" }, events) {
+async function askAll(everyone, ask, { fleet, atOnce = fleet === "all", afterwards }, events) {
   const begun = performance.now();
   const answers = [];
   let last;
@@ -224,7 +232,7 @@ async function askAll(everyone, ask, { fleet, atOnce = fleet === "all" }, events
     const called = new Promise((resolve) => events.once("call", resolve));
     const settled = settle(everyone[0]);
     // Who fails before it asks asks nobody.
-    await Promise.race([called, settled]);
+    await (afterwards ? settled : Promise.race([called, settled]));
     await Promise.all([settled, ...everyone.slice(1).map(settle)]);
   }
   return { first: answers, last };

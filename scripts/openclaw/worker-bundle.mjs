@@ -1,7 +1,8 @@
 // The single file that 2026.9.6 ships for cloud workers, with its own copy of the auth manager: made to export what agents call
-// instead of starting a worker, and put where no package is in reach, as on a worker's machine.
-import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+// instead of starting a worker. It stays beside the release's plugins: alone it finds none, and can't refresh.
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 
 /** Where the worker starts: the end. */
 const START = "try{await assertSupportedRuntime();let Ot=process.argv.slice(2)";
@@ -24,16 +25,14 @@ const REFRESH = `async function enqueueUnlessLocked(queue, ...work) {
  * @returns {string} a directory that agents can be started from
  */
 export function workerBundle(original, isRebuilt) {
-  const release = dirname(dirname(original));
-  const name = `${basename(release)}-worker${isRebuilt ? "-rebuilt" : ""}`;
-  const directory = join(dirname(release), name);
+  const directory = `${original}-worker${isRebuilt ? "-rebuilt" : ""}`;
+  if (!existsSync(directory)) spawnSync("cp", ["-al", original, directory]);
   const [worker, sdk] = ["worker", "plugin-sdk"].map((part) => join(directory, "dist", part));
-  if (!existsSync(worker)) cpSync(join(original, "dist", "worker"), worker, { recursive: true });
-  mkdirSync(sdk, { recursive: true });
   const [text, rest] = readFileSync(join(worker, "worker.mjs"), "utf8").split(START);
   if (!rest) throw new Error(`${original}: the worker does not start as it did`);
-  writeFileSync(join(directory, "package.json"), JSON.stringify({ name, type: "module" }));
   writeFileSync(join(worker, "exposed.mjs"), `${isRebuilt ? rebuilt(text) : text}${EXPORTS}`);
+  // A file of its own in the place of a link.
+  rmSync(join(sdk, "agent-runtime.js"));
   writeFileSync(join(sdk, "agent-runtime.js"), `export * from "../worker/exposed.mjs";\n`);
   return directory;
 }
