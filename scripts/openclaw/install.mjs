@@ -4,7 +4,7 @@ import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { apply, sourcesOf } from "./patch.mjs";
+import { apply, NOT_OF_SOURCE, sourcesOf } from "./patch.mjs";
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
@@ -50,10 +50,11 @@ export function variantOf(modules, variant, diff) {
   const total = { openclaw, added: 0, removed: 0 };
   for (const [name, text] of bundles) {
     const path = join(openclaw, "dist", name);
-    write(path, changed.get(name) ?? text);
+    const now = changed.get(name) ?? text;
+    write(path, now);
     const { stdout } = spawnSync("git", ["diff", "--no-index", "--numstat", join(original, "dist", name), path]);
     const [added = 0, removed = 0] = String(stdout).trim().split("\t").map(Number);
-    total.added += added;
+    total.added += added - (now.split(NOT_OF_SOURCE).length - 1);
     total.removed += removed;
   }
   return total;
