@@ -57,6 +57,15 @@ test("a new source file brings its imports, and whoever calls it imports it", ()
   expect(changed.get("user-x.mjs")).toMatch(/^import \{ fresh \} from "\.\/main-x\.mjs";\n/);
 });
 
+test("what a new source file imports of one that gives it to nobody else is exported there", () => {
+  const text = 'import { use } from "./user.js";\nexport function fresh() {\n  return use();\n}\n';
+  const modules = [{ path: "src/fresh.ts", beside: "src/main.ts", text }];
+  const kept = new Map([...bundles, ["user-x.mjs", bundles.get("user-x.mjs").replace("export { use as a };\n", "")]]);
+  const changed = apply(kept, { modules, edits: [], uses: ["src/user.ts"] }, others);
+  expect(changed.get("main-x.mjs")).toContain('import { use } from "./user-x.mjs";');
+  expect(changed.get("user-x.mjs")).toMatch(/\nexport \{ use \}; \/\/ exported by the source\n$/);
+});
+
 test.each([
   ["an anchor that is gone", { edits: [edit({ from: "nowhere" })] }, "src/main.ts does not have exactly once: nowhere"],
   ["an anchor that is there twice", { edits: [edit({ from: "old", of: "src/other.ts" })] }, "exactly once"],

@@ -82,6 +82,7 @@ async function cell(stage, release, row, variant) {
     row.name,
     variant,
     column("calls"),
+    column("reused"),
     each(results, of("served")),
     each(results, of("next")),
     isLost ? "needed" : "no",
@@ -97,12 +98,12 @@ function failed(release, row, error) {
   missed.push(`${release.version}: ${row.name} could not be played`);
 }
 
-/** The rows that a variant is played in, by the fleet that they need: only one with a diff can be mixed. */
+/** The rows that a variant is played in, by the fleet that they need: only one with a diff can be mixed, unless some call something else. */
 function playedBy({ lacks = [] }, variant, diff) {
-  const wanted = rows.filter(({ name, fleet, slow, only }) => {
+  const wanted = rows.filter(({ name, fleet, slow, only, theirs }) => {
     if (lacks.includes(name) || (only && !only.includes(variant))) return false;
     const isSlow = slow === "always" || (slow === "as it is" && !KNOW_A_DEATH.includes(variant));
-    return (diff || fleet === "all") && (values.slow || !isSlow);
+    return (diff || fleet === "all" || theirs) && (values.slow || !isSlow);
   });
   const fleets = new Map(wanted.map(({ fleet }) => [fleet, []]));
   for (const row of wanted) fleets.get(row.fleet).push(row);
@@ -134,8 +135,8 @@ for (const release of releases) {
 }
 console.log(
   [
-    "| release | first call | variant | calls | served | next call | login | last agent, ms | meanwhile, ms | next login |",
-    "| --- | --- | --- | --: | --: | --: | --- | --: | --: | --: |",
+    "| release | first call | variant | calls | token twice | served | next call | login | last agent, ms | meanwhile, ms | next login |",
+    "| --- | --- | --- | --: | --: | --: | --: | --- | --: | --: | --: |",
     ...lines,
   ].join("\n"),
 );

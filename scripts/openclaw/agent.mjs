@@ -80,11 +80,10 @@ const orders = {
     else delete process.env.OPENCLAW_OAUTH_REFRESH_LOCK;
     return {};
   },
-  /** Logs in, in each of these stores. */
+  /** Logs in, in each of these stores; without a credential, forgets every login. */
   write({ profileId, agentDirs, credential }) {
-    for (const directory of agentDirs) {
-      openclaw.saveAuthProfileStore({ version: 1, profiles: { [profileId]: credential } }, directory ?? undefined);
-    }
+    const profiles = credential ? { [profileId]: credential } : {};
+    for (const directory of agentDirs) openclaw.saveAuthProfileStore({ version: 1, profiles }, directory ?? undefined);
     return {};
   },
 };

@@ -33,6 +33,15 @@ class Worker {
     return answered;
   }
 
+  /** Stops it where it is, as a debugger or a laptop's sleep does. */
+  freeze() {
+    this.#child.kill("SIGSTOP");
+  }
+
+  thaw() {
+    this.#child.kill("SIGCONT");
+  }
+
   async kill() {
     if (this.isDead) return;
     const exited = once(this.#child, "exit");

@@ -1,10 +1,10 @@
 // Releases from npm, each once as it is and once more for every variant of it: a copy of links, in which only what a diff changes
 // is a file of its own.
 import { spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { apply, sourcesOf } from "./patch.mjs";
+import { apply, NOT_OF_SOURCE, sourcesOf } from "./patch.mjs";
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
@@ -23,9 +23,14 @@ export function install({ version, overrides }) {
   const { name, files } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const addons = readdirSync(root).filter((file) => file.endsWith(".node"));
   for (const file of ["package.json", ...files, ...addons]) {
-    cpSync(join(root, file), join(modules, name, file), { recursive: true });
+    cpSync(join(root, file), join(modules, name, file), { recursive: true, filter: isChanged });
   }
   return modules;
+}
+
+/** Not what another run may have loaded: its processes would die of an addon that is overwritten. */
+function isChanged(from, to) {
+  return !existsSync(to) || statSync(from).isDirectory() || !readFileSync(from).equals(readFileSync(to));
 }
 
 /**
@@ -45,10 +50,11 @@ export function variantOf(modules, variant, diff) {
   const total = { openclaw, added: 0, removed: 0 };
   for (const [name, text] of bundles) {
     const path = join(openclaw, "dist", name);
-    write(path, changed.get(name) ?? text);
+    const now = changed.get(name) ?? text;
+    write(path, now);
     const { stdout } = spawnSync("git", ["diff", "--no-index", "--numstat", join(original, "dist", name), path]);
     const [added = 0, removed = 0] = String(stdout).trim().split("\t").map(Number);
-    total.added += added;
+    total.added += added - (now.split(NOT_OF_SOURCE).length - 1);
     total.removed += removed;
   }
   return total;

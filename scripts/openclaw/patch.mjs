@@ -17,6 +17,7 @@
  * @typedef {object} Diff
  * @property {readonly Module[]} [modules]
  * @property {readonly Edit[]} edits
+ * @property {readonly string[]} [uses] source files that new ones import something of that the release imports nowhere else
  * @property {Record<string, string>} [imports] by source file: a line that it needs beside what it imports
  */
 
@@ -25,7 +26,8 @@ const opening = (path) => `//#region ${path}\n`;
 const CLOSING = "\n//#endregion\n";
 
 /** The source files that a diff touches. */
-export const sourcesOf = ({ modules = [], edits }) => [
+export const sourcesOf = ({ modules = [], edits, uses = [] }) => [
+  ...uses,
   ...edits.map(({ of }) => of),
   ...modules.map(({ beside }) => beside),
 ];
@@ -36,9 +38,18 @@ export const sourcesOf = ({ modules = [], edits }) => [
  * @param {Iterable<string>} others the text of every bundle of the release, for what new source files import
  * @returns {Map<string, string>} those that it changes, as they are then
  */
-export function apply(bundles, { modules = [], edits, imports = {} }, others) {
+export function apply(bundles, { modules = [], edits, imports = {}, uses = [] }, others) {
   const known = importsOf(others);
   const changed = new Map();
+  for (const { text: module } of modules) {
+    for (const name of importedBy(module).filter((name) => !known.has(name))) {
+      const made = new RegExp(`^(?:async )?function ${name}\\(`, "m");
+      const home = uses.map((path) => bundleOf(bundles, path)).find((home) => made.test(bundles.get(home)));
+      if (!home) continue;
+      changed.set(home, `${changed.get(home) ?? bundles.get(home)}export { ${name} };${NOT_OF_SOURCE}\n`);
+      known.set(name, `{ ${name} } from "./${home}"`);
+    }
+  }
   const change = (path, with_) => {
     const name = bundleOf(bundles, path);
     changed.set(name, with_(changed.get(name) ?? bundles.get(name)));
@@ -114,6 +125,14 @@ function importsOf(texts) {
   }
   return known;
 }
+
+/** Marks a line by which a bundle gives away what its source file exports, and the release's bundler has kept back. */
+export const NOT_OF_SOURCE = " // exported by the source";
+
+const importedBy = (module) =>
+  [...module.matchAll(IMPORT)].flatMap(([, names, from]) =>
+    from.startsWith("node:") ? [] : names.split(",").flatMap((name) => name.trim() || []),
+  );
 
 /** The lines with which a bundle gets what a new source file imports and the bundle lacks. */
 function importsFor(module, bundle, known) {

@@ -4,6 +4,7 @@ import { full as full92, full735 } from "./2026.9.2/full.mjs";
 import { claim, claimAndFail } from "./2026.9.6/claim.mjs";
 import { full as full96 } from "./2026.9.6/full.mjs";
 import { rollBack } from "./2026.9.6/roll-back.mjs";
+import { ROWS } from "./rows.mjs";
 
 const MANAGER = "src/agents/auth-profiles/oauth-manager.ts";
 const PROFILE_LOCK = "src/agents/auth-profiles/oauth-profile-lock.ts";
@@ -43,7 +44,9 @@ const steps96 = { "roll back": rollBack, claim, "claim, fail": claimAndFail };
 
 /** What came later than a release: rows that it has nothing to be played on. */
 const NO_PERSONAL = ["personal profile"];
-const NO_SHARED_AUTH_STORAGE = ["AuthStorage", ...NO_PERSONAL];
+const AUTH_STORAGE = ROWS.filter(({ by, theirs }) => by || theirs).map(({ name }) => name);
+const WORKER = ROWS.filter(({ fleet }) => fleet.includes("worker")).map(({ name }) => name);
+const NO_SHARED_AUTH_STORAGE = [...AUTH_STORAGE, ...WORKER, ...NO_PERSONAL];
 const ONLY_FAULTS = [
   ...NO_SHARED_AUTH_STORAGE,
   "external CLI has a good token",
@@ -76,7 +79,7 @@ export const RELEASES = [
     version: "2026.9.2",
     nodes: ["22", "24"],
     provider: "openai",
-    lacks: ["AuthStorage"],
+    lacks: [...AUTH_STORAGE, ...WORKER],
     variants: variants(lockOnly92, full92),
   },
   { version: "2026.9.6", nodes: ["24"], provider: "openai", variants: variants(lockOnly96, full96, steps96) },

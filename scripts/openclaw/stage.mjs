@@ -1,10 +1,11 @@
 // A fleet of one variant, alone or beside the release as it is, with its provider and home, on which rows are played.
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { Fleet } from "./fleet.mjs";
 import { startProvider } from "./provider.mjs";
+import { workerBundle } from "./worker-bundle.mjs";
 
 /** The login that a command-line tool of that provider's has as well, since 2026.9 the only one. */
 const CLI = { provider: "minimax-portal", profileId: "minimax-portal:minimax-cli", file: ".minimax/oauth_creds.json" };
@@ -56,11 +57,16 @@ export class Stage {
     const login = await this.#newLogin(row);
     const { grant, profileId } = login;
     const { workers } = this.#fleet;
-    const ask = (at, how = {}) =>
-      workers[row.inOne ? 0 : at].tell(row.by ?? "ask", { profileId, agentDir: this.#agentDirs[at], ...how });
     const everyone = workers.map((_, at) => at);
+    const ask = (at, how = {}) => {
+      const by = (isAsItIs(row.fleet, at) && row.theirs) || row.by || "ask";
+      const agentDir = row.inOneStore && by === "askStorage" ? this.#agentDirs[0] : this.#agentDirs[at];
+      return workers[row.inOne ? 0 : at].tell(by, { profileId, agentDir, ...how });
+    };
     // An agent has long been at work when its token expires.
     await this.#logIn(login, HOUR_MS);
+    if (!login.copies.every((directory) => isIn(directory, grant.tokens(0).refresh)))
+      throw new Error("an agent's store has no copy of the login");
     const early = await Promise.all(everyone.map((at) => ask(at)));
     const wrong = early.find(({ apiKey }) => apiKey !== grant.access);
     if (wrong) throw new Error(`not served before expiry: ${wrong.error ?? wrong.apiKey}`);
@@ -68,28 +74,45 @@ export class Stage {
     if (row.isOff) await this.#switch("off");
     const { events } = this.#provider;
     let meanwhile;
+    let frozen;
     events.once("call", (at) => {
       if (row.fault.kills) workers[at].kill();
-      if (row.meanwhile) meanwhile = this.#operate(row.meanwhile, login);
+      if (row.fault.freezes) {
+        frozen = at;
+        workers[at].freeze();
+        if (row.fault.freezes < Infinity) setTimeout(() => workers[at].thaw(), row.fault.freezes);
+      }
+      if (row.meanwhile && !row.afterwards) meanwhile = this.#operate(row.meanwhile, login);
     });
-    const { first, last } = await askAll(everyone, (at) => ask(at, { forceRefresh: row.forced }), row, events);
+    let waiting = everyone.length;
+    const askFirst = async (at) => {
+      const answer = await ask(at, { forceRefresh: row.forced });
+      waiting -= 1;
+      if (waiting === 1 && frozen !== undefined) workers[frozen].thaw();
+      return { ...answer, isLate: at === frozen };
+    };
+    const { first, last } = await askAll(everyone, askFirst, row, events);
     events.removeAllListeners("call");
+    if (row.meanwhile && row.afterwards) meanwhile = this.#operate(row.meanwhile, login);
     const operated = await meanwhile;
     if (row.isOff) await this.#switch();
     const living = everyone.filter((at) => !workers[at].isDead);
     const isFresh = ({ apiKey }) => (operated ?? login).isServed(apiKey);
+    const wasFresh = row.afterwards ? ({ apiKey }) => login.isServed(apiKey) : isFresh;
     const next = await Promise.all(living.map((at) => ask(at)));
     const later = operated && (await this.#nextLogin(login, (at) => ask(at)));
     return {
       calls: grant.calls,
       reused: grant.reused,
       living: living.length,
-      served: living.filter((at) => isFresh(first[at])).length,
+      served: living.filter((at) => wasFresh(first[at])).length,
       next: next.filter(isFresh).length,
       last,
       operated: operated?.ms,
       later,
-      errors: [...first, ...next].filter((answer) => !answer.isDead && !isFresh(answer)).map(({ error }) => error),
+      errors: [...first.filter((answer) => !wasFresh(answer)), ...next.filter((answer) => !isFresh(answer))]
+        .filter(({ isDead }) => !isDead)
+        .map(({ error }) => error),
     };
   }
 
@@ -119,13 +142,15 @@ export class Stage {
   }
 
   /** A login of its own for each row, so that none sees what another has left. */
-  async #newLogin({ fault, hasCopies, by, login }) {
+  async #newLogin({ fault, hasCopies, inOneStore, by, theirs, login }) {
     const tag = `${++this.#played}`;
     const grant = this.#provider.grant(tag, fault);
     const { provider } = this.#host.release;
-    const copies = hasCopies ? this.#agentDirs : [];
+    const copies = hasCopies ? this.#agentDirs : inOneStore ? [this.#agentDirs[0]] : [];
     // AuthStorage knows no other profile.
-    const profileId = `${provider}:${by ? "default" : `row-${tag}`}`;
+    const isDefault = (by ?? theirs) !== undefined;
+    const profileId = `${provider}:${isDefault ? "default" : `row-${tag}`}`;
+    if (isDefault) await this.#tellWriter("write", { profileId, agentDirs: [...this.#agentDirs, null] });
     const isServed = (apiKey) => apiKey != null && apiKey === grant.fresh;
     const made = { tag, grant, provider, copies, profileId, isServed };
     const cli = join(this.#home, CLI.file);
@@ -147,7 +172,8 @@ export class Stage {
     const credential = credentialOf(login, ms);
     if (login.isPersonal) return void (await this.#tellWriter("connect", { credential }));
     const { profileId, copies } = login;
-    await this.#tellWriter("write", { profileId, agentDirs: [null, ...copies], credential });
+    // Copies first: a release keeps no copy of what the main agent's store has already.
+    await this.#tellWriter("write", { profileId, agentDirs: [...copies, null], credential });
   }
 
   async #tellWriter(order, how) {
@@ -156,6 +182,10 @@ export class Stage {
     return answer;
   }
 }
+
+/** Whether a file there has this text. */
+const isIn = (directory, text) =>
+  readdirSync(directory).some((name) => readFileSync(join(directory, name)).includes(text));
 
 const credentialOf = ({ provider, grant, expected }, ms) => ({
   type: "oauth",
@@ -170,24 +200,39 @@ const credentialOf = ({ provider, grant, expected }, ms) => ({
 function member({ openclaw, original }, fleet, at) {
   if (fleet === "no addon") return { openclaw, hasNoAddon: true };
   if (fleet === "half without addon") return { openclaw, hasNoAddon: at % 2 === 0 };
-  const isOurs = fleet === "all" || (at % 2 === 0) === (fleet === "patched first");
-  return { openclaw: isOurs ? openclaw : original };
+  if (isInBundle(fleet, at))
+    return { openclaw: workerBundle(original, fleet === "rebuilt worker first"), hasNoAddon: true };
+  return { openclaw: isAsItIs(fleet, at) ? original : openclaw };
+}
+
+/** Whether process number `at` of a fleet runs a worker's single file. */
+function isInBundle(fleet, at) {
+  if (fleet === "worker later") return at % 2 === 1;
+  return (fleet === "worker first" || fleet === "rebuilt worker first") && at % 2 === 0;
+}
+
+/** Whether process number `at` of a fleet runs the release as it is. */
+function isAsItIs(fleet, at) {
+  if (fleet === "one unpatched") return at === 0;
+  if (fleet === "one unpatched later") return at === 1;
+  return (fleet === "patched first" && at % 2 === 1) || (fleet === "unpatched first" && at % 2 === 0);
 }
 
 /** All at once; in a mixed fleet, everyone else when the first one's call has reached the provider. */
-async function askAll(everyone, ask, { fleet }, events) {
+async function askAll(everyone, ask, { fleet, atOnce = fleet === "all", afterwards }, events) {
   const begun = performance.now();
   const answers = [];
   let last;
   const settle = async (at) => {
     answers[at] = await ask(at);
-    if (!answers[at].isDead) last = performance.now() - begun;
+    if (!answers[at].isDead && !answers[at].isLate) last = performance.now() - begun;
   };
-  if (fleet === "all") await Promise.all(everyone.map(settle));
+  if (atOnce) await Promise.all(everyone.map(settle));
   else {
     const called = new Promise((resolve) => events.once("call", resolve));
     const settled = settle(everyone[0]);
-    await called;
+    // Who fails before it asks asks nobody.
+    await (afterwards ? settled : Promise.race([called, settled]));
     await Promise.all([settled, ...everyone.slice(1).map(settle)]);
   }
   return { first: answers, last };

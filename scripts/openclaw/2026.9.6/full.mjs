@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 
 export const MANAGER = "src/agents/auth-profiles/oauth-manager.ts";
 const PROFILE_LOCK = "src/agents/auth-profiles/oauth-profile-lock.ts";
+const PEERS = "src/agents/auth-profiles/oauth-refresh-peers.ts";
 const AUTH_STORAGE_REFRESH = "src/agents/sessions/auth-storage-oauth-refresh.ts";
 
 export const module = (file, beside = MANAGER) => ({
@@ -21,6 +22,7 @@ const REFRESH = `	async function refreshOAuthToken(params) {
 		const credential = await refreshOAuthProfile(lock, {
 			provider,
 			profileId,
+			cfg: params.cfg,
 			agentDir: params.agentDir,
 			signal: params.signal,
 			rejectedAccess: params.forceRefresh ? params.attemptedCredential.access : undefined,
@@ -89,6 +91,7 @@ export const full = {
     module("oauth-credential-store.mjs"),
     module("oauth-refresh.mjs"),
   ],
+  uses: [PEERS],
   edits: [
     {
       of: MANAGER,
