@@ -19,7 +19,7 @@ pub use crate::failure::{CallFailure, FailureClass, Pause};
 pub use attempt::{Claimed, Sent, TakenOver};
 pub use caller::Caller;
 pub use decide::Decision;
-pub use run::{Answer, Event, Program, Run, Turn};
+pub use run::{Answer, Event, First, Program, Run, Turn};
 pub use settle::{Failed, Settled, Unsettled};
 pub use waits::{LookedAgain, Waits};
 

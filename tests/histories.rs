@@ -361,16 +361,18 @@ impl Process {
         let call = Arc::new(call);
         let ((orders, ordered), (say, said)) = (channel(), channel());
         let caller = Arc::new(Caller::default());
-        let mut run =
+        let run =
             Run { call: Arc::clone(&call), caller, is_patient: false, program: Puppet { orders: ordered, said: say } };
         std::thread::spawn(move || {
             fault::order(strike);
-            let end = match run.call.look(None) {
-                Ok(None) => Said::Done(run.turn()),
-                Ok(Some(served)) => Said::Looked(Ok(served)),
-                Err(error) => Said::Looked(Err(error)),
-            };
-            run.program.say(end);
+            match run.call.look(None) {
+                Ok(None) => run.begin(|mut run, first| {
+                    let end = first.map_or_else(|turn| *turn, |lock| run.turn(lock));
+                    run.program.say(Said::Done(end));
+                }),
+                Ok(Some(served)) => run.program.say(Said::Looked(Ok(served))),
+                Err(error) => run.program.say(Said::Looked(Err(error))),
+            }
         });
         Self { call, orders, said }
     }

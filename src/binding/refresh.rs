@@ -299,7 +299,10 @@ impl NativeRefresh {
             if let Some(error) = call.as_ref().and_then(|call| call.delay()) {
                 return Err(error);
             }
-            let awaited = awaited.or_else(|| call.filter(|_| !is_known).map(|call| call.lock_base.clone()));
+            let base = call.map(|call| call.lock_base.clone());
+            // The key's own lock says less than what JavaScript knows.
+            let awaited = awaited.filter(|lock| !is_known || Some(lock) != base.as_ref());
+            let awaited = awaited.or_else(|| base.filter(|_| !is_known));
             Ok(awaited.map_or_else(Reply::default, |lock| timed_out(&lock)))
         })
     }

@@ -1,6 +1,6 @@
 //! A turn of a refresh, for JavaScript. A thread of ours carries it out. What it tells, and what it asks, goes to one function.
 
-use super::lock::{shown, timed_out};
+use super::lock::{lane, shown, timed_out};
 use super::refresh::{NativeRefresh, located, served, settled};
 use super::{Reply, task};
 use crate::clock::{Clock, SystemClock, boot_pause};
@@ -174,17 +174,28 @@ impl NativeRefresh {
         let is_held = call.own.is_held() || call.main.as_ref().is_some_and(Store::is_held);
         let program = Dialogue { tell: Arc::new(tell), heard, is_heard, is_held, endpoint };
         let (tell, answers) = (Arc::clone(&program.tell), Arc::clone(&self.answers));
-        let mut run = Run { call, caller: Arc::clone(&self.caller), is_patient, program };
-        let started = task::on_own_thread(move || {
-            let turn = catch_unwind(AssertUnwindSafe(|| run.turn()));
-            let turn = turn.unwrap_or_else(|_| Turn::Refused(task::defect()));
-            close(&answers);
-            run.program.say(Told::Done, done(turn));
+        let base = call.lock_base.clone();
+        let run = Run { call, caller: Arc::clone(&self.caller), is_patient, program };
+        task::start(lane(&base), move || {
+            run.begin(move |mut run, first| {
+                let end = move |program: &Dialogue, turn| {
+                    close(&answers);
+                    program.say(Told::Done, done(turn));
+                };
+                let lock = match first {
+                    Ok(lock) => lock,
+                    Err(turn) => return end(&run.program, *turn),
+                };
+                let started = task::on_own_thread(move || {
+                    let turn = catch_unwind(AssertUnwindSafe(|| run.turn(lock)));
+                    end(&run.program, turn.unwrap_or_else(|_| Turn::Refused(task::defect())));
+                });
+                if started.is_err() {
+                    let error = Error::new(Code::LockUnavailable, "no thread to refresh on could be started");
+                    say(&tell, Told::Done, error.into());
+                }
+            });
         });
-        if started.is_err() {
-            let error = Error::new(Code::LockUnavailable, "no thread to refresh on could be started");
-            say(&tell, Told::Done, error.into());
-        }
         Ok(())
     }
 }

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::failure::CallFailure;
 use crate::lock::{self, Acquire, Guard, Notice, Target};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -110,6 +110,9 @@ pub struct Run<P: Program> {
     pub program: P,
 }
 
+/// The key's lock, or why there is none.
+pub type First<F> = std::result::Result<Guard, Box<Turn<F>>>;
+
 /// What ends a turn early.
 enum End<F> {
     Turn(Box<Turn<F>>),
@@ -132,10 +135,69 @@ impl<F> From<Turn<F>> for End<F> {
 type Step<T, F> = std::result::Result<T, End<F>>;
 
 impl<P: Program> Run<P> {
-    /// Takes the key's lock, decides, and asks the provider if that is what is to be done. Blocks this thread.
-    pub fn turn(&mut self) -> Turn<P::Failure> {
+    /// Takes the key's lock; no thread waits for it. Then `go` is called with it, or with why there is none: here, or on a thread
+    /// that must not be blocked.
+    pub fn begin(self, go: impl FnOnce(Self, First<P::Failure>) + Send + 'static)
+    where
+        P: Send + 'static,
+    {
+        let (base, caller) = (self.call.lock_base.clone(), Arc::clone(&self.caller));
+        let target = Target::refresh(&base);
+        if caller.has_left() || !self.is_patient {
+            let first = self.try_begin(&target);
+            return go(self, first);
+        }
+        // Whoever comes first goes on with it: the lock, or the caller that leaves.
+        let waiting = Arc::new(Mutex::new(Some((self, go))));
+        let take = |waiting: &Mutex<Option<_>>| waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (granted, of_caller) = (Arc::clone(&waiting), Arc::clone(&caller));
+        let held = lock::acquire(&target, move |lock| {
+            let waiter = take(&granted);
+            of_caller.end_waiting();
+            if let Some((run, go)) = waiter {
+                go(run, lock.map_err(|error| Turn::Refused(error).into()));
+            }
+        });
+        let first = match held {
+            Ok(Acquire::Waiting(ticket)) => {
+                if let Some((run, _)) = &mut *waiting.lock().unwrap_or_else(PoisonError::into_inner) {
+                    run.program.tell(Event::Waiting);
+                }
+                let left = Arc::clone(&waiting);
+                caller.begin_to_wait(&base, move || {
+                    // If the lock is on its way, nobody hears of it, and it is let go there.
+                    let _ = ticket.leave();
+                    if let Some((run, go)) = take(&left) {
+                        go(run, Err(Turn::Left.into()));
+                    }
+                });
+                if waiting.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+                    caller.end_waiting();
+                }
+                return;
+            }
+            Ok(Acquire::Held(lock)) => Ok(lock),
+            Err(error) => Err(Turn::Refused(error).into()),
+        };
+        if let Some((run, go)) = take(&waiting) {
+            go(run, first);
+        }
+    }
+
+    fn try_begin(&self, target: &Target) -> First<P::Failure> {
+        if self.caller.has_left() {
+            return Err(Turn::Left.into());
+        }
+        let lock = lock::try_acquire(target).map_err(Turn::Refused)?;
+        lock.ok_or_else(|| Turn::Taken(self.call.lock_base.clone()).into())
+    }
+
+    /// Decides, with the key's lock, and asks the provider if that is what is to be done. Blocks this thread.
+    pub fn turn(&mut self, lock: Guard) -> Turn<P::Failure> {
+        self.program.tell(Event::Acquired(true, &lock.notices()));
+        let mut lock = Some(lock);
         loop {
-            let end = self.try_turn();
+            let end = self.try_turn(lock.take());
             self.caller.end_sending();
             self.program.let_go();
             match end {
@@ -146,9 +208,9 @@ impl<P: Program> Run<P> {
         }
     }
 
-    fn try_turn(&mut self) -> Step<Turn<P::Failure>, P::Failure> {
+    fn try_turn(&mut self, lock: Option<Guard>) -> Step<Turn<P::Failure>, P::Failure> {
         let base = self.call.lock_base.clone();
-        let lock = self.acquire(&base)?;
+        let lock = lock.map_or_else(|| self.acquire(&base), Ok)?;
         let lock = match self.call.look_again(lock)? {
             LookedAgain::Not(lock) => lock,
             LookedAgain::Served(served) => return Ok(Turn::Served(served)),
