@@ -18,7 +18,7 @@ const LONGEST_SLEEP_MS = 300_000;
 
 function keepOAuthFresh(options) {
   const { profiles, refresh, jitterMs, signal, onError } = args.optionsObject(options, "options", OPTIONS);
-  if (!Array.isArray(profiles) || profiles.length === 0) throw args.invalid("profiles must be an array, not empty");
+  if (!Array.isArray(profiles) || profiles.length === 0) throw args.invalid("profiles must be a non-empty array");
   args.abortSignal(signal);
   const jitter = args.delay("jitterMs", jitterMs, { fallback: DEFAULT_JITTER_MS, min: 0 });
   if (onError !== undefined) args.callback("onError", onError);
@@ -51,7 +51,7 @@ class Keeper {
     args.key(provider, profileId);
     args.refreshArguments(options, "profile");
     for (const name of ["signal", "timeoutMs", "forceRefresh", "serveUnexpired"]) {
-      if (options[name] !== undefined) throw args.invalid(`a kept profile has no ${name}`);
+      if (options[name] !== undefined) throw args.invalid(`a kept profile can't have ${name}`);
     }
     if (typeof refresh !== "function") tokenEndpoint("refresh", refresh);
     this.#profile = { provider, profileId, options };

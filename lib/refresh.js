@@ -492,7 +492,7 @@ class RefreshTurn {
       if (types.isNativeError(error) || error instanceof Error) throw error;
       throw new OAuthRefreshLockError(
         "refresh_threw_non_error",
-        "the refresh function threw something that is no Error",
+        "the refresh function threw something that is not an Error",
         { cause: error },
       );
     } finally {

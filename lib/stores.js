@@ -117,7 +117,7 @@ class HostStore {
       throw inUse(path, "the credential store's `hold` failed", error);
     }
     if (typeof release === "function") return release;
-    throw inUse(path, "the credential store's `hold` returned no function that lets go");
+    throw inUse(path, "the credential store's `hold` did not return a function that releases the lock");
   }
 
   /** Ends what still waits for the host's functions, and calls them no more. */

@@ -80,7 +80,7 @@ impl Document {
             return Ok(None);
         };
         let profile = Fields::parse(&self.text[value]);
-        profile.map(Some).ok_or_else(|| Malformed("the profile is no object".into()))
+        profile.map(Some).ok_or_else(|| Malformed("the profile is not an object".into()))
     }
 
     /// Whether there is a profile of this id, whatever it is.
@@ -196,7 +196,7 @@ fn text_of(bytes: &[u8]) -> Result<&str, Malformed> {
     let what = match bytes {
         [0xEF, 0xBB, 0xBF, ..] => "it begins with a byte order mark; save it as UTF-8 without one",
         [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "it is UTF-16 text, as PowerShell may write; save it as UTF-8",
-        _ => "it is no UTF-8 text",
+        _ => "it is not UTF-8 text",
     };
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.starts_with('\u{FEFF}') => Ok(text),
@@ -208,8 +208,8 @@ fn text_of(bytes: &[u8]) -> Result<&str, Malformed> {
 fn describe(error: &serde_json::Error) -> Fault {
     let what = match error.classify() {
         serde_json::error::Category::Eof => "is cut off",
-        serde_json::error::Category::Data => "is no object",
-        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "is no JSON",
+        serde_json::error::Category::Data => "is not an object",
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "is not JSON",
     };
     Fault { what, line: error.line(), column: error.column() }
 }
@@ -271,7 +271,7 @@ mod tests {
             (b"\xEF\xBB\xBF{}".to_vec(), "a byte order mark; save it as UTF-8 without one"),
             (utf16(0xFEFF), "UTF-16"),
             (utf16(0xFFFE), "UTF-16"),
-            (b"{\"\xE9\":1}".to_vec(), "no UTF-8 text"),
+            (b"{\"\xE9\":1}".to_vec(), "not UTF-8 text"),
         ] {
             let Malformed(told) = Document::parse(bytes).expect_err(why);
             assert!(told.contains(why), "{told}");

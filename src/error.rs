@@ -170,12 +170,12 @@ fn remedy(error: &io::Error) -> Option<String> {
         Errno::ACCESS => {
             let user = rustix::process::geteuid().as_raw();
             return Some(format!(
-                "this process has uid {user}; see owner and mode of it and of the directories above it"
+                "this process has uid {user}; check its owner and mode, and those of the directories above it"
             ));
         }
         Errno::PERM => {
-            "see by lsattr whether it, or its directory, is immutable or append-only; else a sandbox forbids it, or its file \
-             system knows no modes"
+            "check with lsattr whether it or its directory is immutable or append-only; if not, a sandbox forbids it, or its file \
+             system has no modes"
         }
         Errno::ROFS => "mount it writable, or keep it elsewhere",
         Errno::NOSPC => "make room: df and df -i show what is full",

@@ -63,8 +63,8 @@ pub struct Probe {
 pub fn take_warnings() -> Vec<Warning> {
     let warning = |path: PathBuf| {
         let message = format!(
-            "a directory can't be synced, by its file system or for want of the right to read it: a file that has just been \
-             replaced there may be the earlier one after a power cut; one of our own on a local disk is safer: {}",
+            "a directory can't be synced (its file system can't, or this user may not read it), so a power cut may undo the last \
+             write there; a directory of this user's on a local disk is safer: {}",
             path.display()
         );
         Warning { code: "directory_not_synced", message, path }
@@ -134,7 +134,7 @@ fn try_lock(file: &File, layer: &dyn LockLayer) -> io::Result<bool> {
 }
 
 fn warning(path: &Path, trust: Trust, file_system: Option<FileSystem>) -> Option<Warning> {
-    const INSTEAD: &str = "owners are kept apart by the lock files that OpenClaw's own lock uses, and by the journal; \
+    const INSTEAD: &str = "lock files like those of OpenClaw's own lock, and the journal, keep owners apart instead; \
                            a state directory on a local disk is safer";
     let name = file_system.map_or(FileSystem::UNKNOWN.name, |file_system| file_system.name);
     let name = if name == FileSystem::UNKNOWN.name { "this file system" } else { name };
@@ -148,7 +148,7 @@ fn warning(path: &Path, trust: Trust, file_system: Option<FileSystem>) -> Option
         (Trust::Kernel, Some(FileSystem { is_local: false, .. })) => (
             "file_system_not_local",
             format!(
-                "locks on {name} exclude this host's processes, and other hosts' or virtual machines' only as far as \
+                "locks on {name} exclude this host's processes, but those of other hosts or virtual machines only as far as \
                  its server does; a state directory on a local disk, for one host alone, is safer"
             ),
         ),

@@ -161,13 +161,13 @@ impl Journal {
             }
         }
         if record.receipts().is_empty() {
-            let message = "the profile id and the paths of the stores are too long to be kept in a journal";
+            let message = "the profile id and the paths of the stores are too long for a journal; use shorter ones";
             return Err(Error::new(Code::InvalidArgument, message));
         }
         let mut stores: Vec<_> = record.receipts().iter().map(|one| one.origin.store.display().to_string()).collect();
         stores.dedup();
         let message = format_args!(
-            "credentials wait for stores that can't take them, and there is no room for another; repair {}",
+            "the journal has no room for another credential, as others wait for stores that can't take them; repair {}",
             stores.join(", ")
         );
         Err(Error::at(Code::JournalUnusable, self.path(), message))

@@ -279,7 +279,8 @@ fn content() -> Result<Vec<u8>> {
     }
     text.push_str("\n}\n\t\t\t\t\t\t\t\t");
     let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| Error::new(Code::Internal, format!("no randomness: {error}")))?;
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::new(Code::Internal, format!("cannot get random bytes: {error}")))?;
     let bits = random.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
     text.extend(bits.map(|bit| if bit { '\t' } else { ' ' }));
     text.push('\n');
@@ -347,7 +348,7 @@ fn clear_guard(path: &Path, observer: &mut Observer) -> Result<()> {
     if Seen::note(&mut observer.guard, Digest::of(&[b"guard"])).age_ms() > GUARD_GRACE_MS {
         observer.guard = None;
         exclusive::remove_dir(&guard)
-            .map_err(|error| unusable("remove what a death has left, the directory", &guard, &error))?;
+            .map_err(|error| unusable("remove the directory that a dead process left", &guard, &error))?;
     }
     Ok(())
 }

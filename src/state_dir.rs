@@ -69,7 +69,7 @@ impl Environment {
             return Ok(());
         }
         let what = match (self.os_home.as_os_str().is_empty(), self.working_dir.as_os_str().is_empty()) {
-            (true, _) => "this user has no home directory, where the state directory would be",
+            (true, _) => "this user has no home directory to keep the state directory in",
             (_, true) => "the working directory is gone, and a variable names a directory relative to it",
             _ => "a directory that a variable names is not absolute",
         };
@@ -85,8 +85,8 @@ impl Environment {
         if is_configured || state_dir.exists() || agent_dir.starts_with(&state_dir) {
             return Ok(());
         }
-        let message = "an agent's directory was given and no stateDir, and there is no OpenClaw here whose state directory could \
-                       be meant; give stateDir as well, the same in every process";
+        let message = "an agent's directory was given without stateDir, and OpenClaw's state directory does not exist here; give \
+                       stateDir as well, the same in every process";
         Err(Error::at(Code::InvalidArgument, &state_dir, message))
     }
 

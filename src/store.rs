@@ -162,7 +162,7 @@ impl Store {
     /// That another program is refreshing what it holds: see [`Profile::Claimed`].
     #[must_use]
     pub fn is_claimed(&self) -> Error {
-        let message = "another program is refreshing this login, as its store says; its end is waited for";
+        let message = "another program is refreshing this login, as its store says; callers wait until it has finished";
         Error::at(Code::StoreBusy, self.path(), message)
     }
 

@@ -167,7 +167,9 @@ impl TokenEndpoint {
             Exchange::GithubCopilot => {
                 let has_other = spec.client_id.is_some() || spec.client_secret.is_some() || spec.scope.is_some();
                 if has_other || !spec.resource.is_empty() {
-                    return Err(invalid("exchange \"github-copilot\" sends no client, scope or resource"));
+                    return Err(invalid(
+                        "exchange \"github-copilot\" sends no client, scope or resource; leave them out",
+                    ));
                 }
             }
         }
@@ -206,8 +208,9 @@ impl TokenEndpoint {
             return Ok(self.url.clone());
         }
         let Some(template) = &self.spec.enterprise_token_endpoint else {
-            let message =
-                format!("the credential is for {tenant}, and tokenEndpoint is not; give an enterpriseTokenEndpoint");
+            let message = format!(
+                "the credential is for {tenant}, but tokenEndpoint is at another host; give an enterpriseTokenEndpoint"
+            );
             return Err(invalid(message));
         };
         let url = endpoint("enterpriseTokenEndpoint", &template.replace("{host}", tenant))?;
@@ -324,10 +327,10 @@ fn headers(spec: &Spec) -> Result<HeaderMap> {
     for (name, value) in &spec.headers {
         let shown = name.escape_debug();
         if RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(invalid(format!("headers must not set \"{shown}\": the request does")));
+            return Err(invalid(format!("headers must not set \"{shown}\": the request sets it itself")));
         }
         let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| invalid(format!("headers: \"{shown}\" is no header name")))?;
+            .map_err(|_| invalid(format!("headers: \"{shown}\" is not a header name")))?;
         let mut value = HeaderValue::from_str(value)
             .map_err(|_| invalid(format!("headers: the value of \"{shown}\" can't be sent")))?;
         value.set_sensitive(true);

@@ -182,7 +182,7 @@ impl NativeRefresh {
             run.program.say(Told::Done, done(turn));
         });
         if started.is_err() {
-            let error = Error::new(Code::LockUnavailable, "no thread to refresh on could be started");
+            let error = Error::new(Code::LockUnavailable, "cannot start a thread for the refresh");
             say(&tell, Told::Done, error.into());
         }
         Ok(())

@@ -19,7 +19,7 @@ pub fn mistake(profile: &Map<String, Value>) -> Option<&'static str> {
                 "holds a token answer as the provider gave it (`access_token`, `refresh_token`); a login has \
                  `access`, `refresh` and `expires` (milliseconds since the epoch)",
             ),
-            () if !has(&["provider"]) => Some("has no `provider`; that must be the provider that calls name"),
+            () if !has(&["provider"]) => Some("has no `provider`; set it to the provider that calls name"),
             () => None,
         };
     }

@@ -40,16 +40,16 @@ impl RefreshedFields {
         };
         let given = Given::of(&Zeroizing::new(given.to_json()));
         let Some(mut fields) = shape::understood(json, &given, now_ms).map(Self) else {
-            return refuse("is no object of JSON values", None);
+            return refuse("is not an object of JSON values", None);
         };
         if fields.0.values().contains_key("refresh") && !fields.has_text("refresh") {
-            return refuse("has a refresh token that is no well-formed text", None);
+            return refuse("has a refresh token that is not well-formed text", None);
         }
         if fields.0.values().get("access").is_none_or(|access| access.as_str().is_some_and(ecma::is_blank)) {
             return refuse("has no access token", fields.salvaged());
         }
         if !fields.has_text("access") {
-            return refuse("has an access token that is no well-formed text", fields.salvaged());
+            return refuse("has an access token that is not well-formed text", fields.salvaged());
         }
         if !fields.0.values().contains_key("expires") {
             let of_token =

@@ -132,7 +132,7 @@ fn refuse_untrusted(found: &Metadata, sharing: Sharing) -> io::Result<()> {
         use std::os::unix::fs::MetadataExt;
         // A second name may have been given to a file that must not be written to.
         if found.nlink() > 1 {
-            let message = format!("it has {} names (hard links); remove it while nobody uses it", found.nlink());
+            let message = format!("it has {} names (hard links); remove it while no process uses it", found.nlink());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());

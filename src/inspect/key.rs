@@ -294,7 +294,7 @@ fn peek(journal: &Path) -> Result<Option<Record>> {
     let is_there =
         disk::exists(journal).map_err(|error| Error::io(Code::JournalUnusable, "use the journal", journal, &error))?;
     if is_there && !disk::is_own_file(journal) {
-        return Err(Error::at(Code::JournalUnusable, journal, "the journal is no file of this user"));
+        return Err(Error::at(Code::JournalUnusable, journal, "the journal is not a file, or belongs to another user"));
     }
     Journal::peek(journal)
 }

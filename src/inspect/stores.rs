@@ -84,7 +84,7 @@ impl StoreReport {
                     },
                     Ok(Profile::Mistaken(why)) => malformed.push((id.to_owned(), why.to_owned())),
                     Ok(_) => {}
-                    Err(_) => malformed.push((id.to_owned(), "is no object".to_owned())),
+                    Err(_) => malformed.push((id.to_owned(), "is not an object".to_owned())),
                 }
             }
         }

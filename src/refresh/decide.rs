@@ -108,8 +108,7 @@ impl Call {
                 Try::Again(held) => lock = held,
             }
         }
-        let message =
-            "the credential store holds another refresh token each time it is read; the provider was not asked";
+        let message = "the credential store held another refresh token each time it was read; the provider was not asked; see what writes it";
         Err(Error::at(Code::StoreUnreadable, self.own.path(), message))
     }
 
@@ -424,7 +423,7 @@ impl Call {
     }
 
     fn is_spent(&self, owner: &Owner) -> Error {
-        let message = "the stored refresh token was used before and its successor is nowhere to be found (was a backup restored, or the same login stored again?); log in again";
+        let message = "the stored refresh token was used before and its successor is in no store and no journal (was a backup restored, or the same login stored again?); log in again";
         Error::at(Code::RefreshTokenSpent, self.store_at(owner.place).path(), message)
     }
 

@@ -242,7 +242,7 @@ impl Call {
                 Refusal::Identity => "account",
             };
             let message = format!(
-                "the new token belongs to another {what} than profile \"{}\"; no store was changed; look whose token the refresh asks for, or log in again",
+                "the new token belongs to another {what} than profile \"{}\"; no store was changed; check whose token the refresh asks for, or log in again",
                 self.key.profile_id().escape_debug()
             );
             Error::new(Code::IdentityMismatch, message)
@@ -263,7 +263,7 @@ enum Reading {
 }
 
 fn unsaved(mut sent: Box<Sent>, answer: Answered, why: &str) -> Unsettled {
-    let message = format!("the provider answered, but it could not be saved{why}");
+    let message = format!("the provider answered, but the answer could not be saved{why}");
     let error = Error::at(Code::ReceiptUnsaved, sent.journal.path(), message);
     sent.answer = Some(answer);
     Unsettled { error, retry: Some(sent) }

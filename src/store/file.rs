@@ -65,7 +65,7 @@ impl FileStore {
     /// Refuses where OpenClaw keeps credentials in SQLite: a JSON store would block them.
     pub fn refuse_sqlite_era(&self) -> Result<()> {
         let refuse = |database: PathBuf| {
-            let message = "this OpenClaw keeps its credentials in SQLite; use withOAuthProfileLock with its lockPath";
+            let message = "this OpenClaw keeps its credentials in SQLite; give the host's store, or use withOAuthProfileLock with its lockPath";
             Err(Error::at(Code::SqliteStore, &database, message))
         };
         self.databases().next().map_or(Ok(()), refuse)
@@ -257,7 +257,7 @@ impl FileStore {
         const ACTION: &str = "read the credential store";
         if self.path.is_dir() {
             let message = format_args!(
-                "cannot {ACTION} (it is a directory; remove it: Docker makes one where a file that it is to mount is missing)"
+                "cannot {ACTION} (it is a directory; remove it: Docker makes one if the file to mount is missing)"
             );
             return Error::at(Code::StoreUnreadable, &self.path, message);
         }

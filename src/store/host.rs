@@ -119,7 +119,7 @@ impl Hosted {
                 || kept.is_some_and(|kept| is_ours(&kept, new.members(), held.as_ref()))
             {
                 let message = format!(
-                    "the credential store did not keep what was written ({lost} is another); is another program writing it?"
+                    "the credential store did not keep what was written ({lost} differs); is another program writing it?"
                 );
                 return Err(Error::at(Code::StoreUnwritable, &self.path, message));
             }
@@ -154,7 +154,7 @@ impl Hosted {
     fn unwritable(&self, why: NoAnswer) -> Error {
         let what = match why {
             NoAnswer::Failed => "the credential store's `compareAndSwap` failed",
-            NoAnswer::Nonsense => "the credential store's `compareAndSwap` returned no boolean",
+            NoAnswer::Nonsense => "the credential store's `compareAndSwap` did not return a boolean",
             NoAnswer::Late => "the credential store's `compareAndSwap` does not return",
             NoAnswer::Gone => GONE,
         };
@@ -162,7 +162,7 @@ impl Hosted {
     }
 }
 
-const GONE: &str = "the credential store can't be reached any more; the thread that it was given on has ended";
+const GONE: &str = "the credential store can't be reached any more; the thread that gave it has ended";
 
 fn is_claimed(fields: &Fields) -> bool {
     fields.values().get(CLAIMED) == Some(&Value::Bool(true)) && !fields.values().contains_key("type")

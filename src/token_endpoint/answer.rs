@@ -30,8 +30,8 @@ pub struct Answer {
 /// An access token that has expired on its way here lives for another second.
 const SHORTEST_LIFE_MS: f64 = 1_000.0;
 
-const NOT_KNOWN: &str = "whether the refresh token was used is not known yet; a later call asks again";
-const STAYS_GOOD: &str = "the refresh token stays good whatever became of it; a later call asks again";
+const NOT_KNOWN: &str = "it is not known yet whether the refresh token was used; a later call asks again";
+const STAYS_GOOD: &str = "the refresh token stays good either way; a later call asks again";
 
 /// The new fields of a credential, as [`crate::refresh::Call::settle`] takes them.
 pub type NewFields = Zeroizing<String>;
@@ -95,7 +95,7 @@ impl TokenEndpoint {
         let class = self.class_of(FailureClass::Uncertain);
         let then = Self::then(class);
         let message = format!(
-            "{host} answered with status {status} and a {name} that is no valid text; it was not stored; {then}"
+            "{host} answered with status {status} and a {name} that is not valid text; it was not stored; {then}"
         );
         let error = Error::new(Code::ProviderAnswerInvalid, message);
         Failure::after(error, class, Some(status))
@@ -163,14 +163,12 @@ impl TokenEndpoint {
         let then = match class {
             FailureClass::AnsweredDead => "the refresh token is refused for good; log in again",
             FailureClass::AnsweredUnspent if (300..=399).contains(&status) => {
-                "a redirect, and a refresh token is sent to no other host; it was not used; correct tokenEndpoint"
+                "redirects are not followed, so the refresh token was not used; correct tokenEndpoint"
             }
             FailureClass::AnsweredUnspent if *passes => {
                 "the refresh token was not used; the provider is asked again after a pause"
             }
-            FailureClass::AnsweredUnspent => {
-                "the refresh token was not used; look whether tokenEndpoint and the client are right"
-            }
+            FailureClass::AnsweredUnspent => "the refresh token was not used; check tokenEndpoint and the client",
             FailureClass::NotSent if self.spec.is_replay_safe => STAYS_GOOD,
             FailureClass::NotSent => {
                 "a gateway did not reach the provider, so the refresh token was not used; a later call asks again"
