@@ -55,7 +55,7 @@ impl Generation {
     }
 }
 
-/// How long an access token is taken to live if nobody says: half an hour. Longer than any sensible margin, or each call
+/// How long an access token lives if neither it nor the provider says: half an hour. Longer than any sensible margin, or each call
 /// would refresh.
 pub const DEFAULT_LIFETIME_MS: f64 = 1_800_000.0;
 
@@ -64,7 +64,7 @@ pub const DEFAULT_LIFETIME_MS: f64 = 1_800_000.0;
 pub struct Credential(Fields);
 
 impl Credential {
-    /// Takes a stored profile for what it is: `None` if it is no OAuth credential.
+    /// Takes a stored profile for what it is: `None` if it is not an OAuth credential.
     #[must_use]
     pub fn from_profile(profile: impl Into<Fields>) -> Option<Self> {
         let profile = profile.into();

@@ -138,7 +138,7 @@ pub fn create_once(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether tests have the kernel's locks exclude nobody.
+/// Whether tests make the kernel's locks exclude no process.
 #[must_use]
 pub fn lock_lies() -> bool {
     fault::lock_lies()
@@ -156,7 +156,7 @@ pub fn create_private_dirs(path: &Path) -> io::Result<()> {
 }
 
 /// Creates one directory, 0700, whatever the umask. If something is there, it is left alone: it may be a directory that
-/// somebody else was faster to make, and whoever goes on to use it will tell.
+/// another process was faster to make, and its next use will tell.
 pub fn create_private_dir(path: &Path) -> io::Result<()> {
     point("mkdir", path)?;
     #[allow(unused_mut, reason = "only Unix has modes to set")]
@@ -164,7 +164,7 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::DirBuilderExt;
-        // From the start, so that it is open to nobody for a moment.
+        // From the start, so that it is never open to others.
         builder.mode(0o700);
     }
     match builder.create(path) {
@@ -185,7 +185,7 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What something is that is no file, with its article.
+/// What something is that is not a file, with its article.
 #[must_use]
 pub fn kind_of(found: fs::FileType) -> &'static str {
     #[cfg(unix)]
@@ -363,7 +363,7 @@ pub fn empty(path: &Path) -> io::Result<()> {
     open_permanent(path)?.set_len(0)
 }
 
-/// The regular files of this user in a directory, by extension. What is not there by the time it is looked at is left out.
+/// The regular files of this user in a directory, by extension. A file that is gone by the time we look is left out.
 pub fn own_files_with_extension(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     point("list", directory)?;
     let mut files = Vec::new();

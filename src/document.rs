@@ -1,7 +1,7 @@
 //! The text of an `auth-profiles.json`, edited one profile at a time.
 //!
 //! A write cuts values out of the text and puts others in; every other byte stays as it was. So number spelling, key
-//! order, unknown fields, escapes that are no valid text and everything else we do not own survives by construction.
+//! order, unknown fields, escapes that are not valid text and everything else we do not own survive by construction.
 
 use crate::credential::{is_oauth, mistake};
 use crate::fields::{Fields, Members, Name};
@@ -20,7 +20,7 @@ pub const MISPLACED: &str = "stands at the top level of the store; profiles belo
 /// How deep a profile lies in the file, in spaces.
 const PROFILE_INDENT: usize = 4;
 
-/// The text is no store. Says why, and nothing of its contents.
+/// The text is not a store. Says why, and nothing of its contents.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed(pub String);
 
@@ -40,7 +40,7 @@ struct Object {
     span: Range<usize>,
     /// Where the members' values lie, in order.
     values: Vec<Range<usize>>,
-    /// Which of them a key has: of several equal keys the last, which is the one that `JSON.parse` keeps. A key that is no valid
+    /// Which of them a key has: of several equal keys the last, which is the one that `JSON.parse` keeps. A key that is not valid
     /// text (a lone surrogate) is not among them.
     places: HashMap<Name, usize>,
 }
@@ -74,7 +74,7 @@ impl Document {
         }
     }
 
-    /// The profile of this id. `Ok(None)` if there is none, `Err` if it is no object.
+    /// The profile of this id. `Ok(None)` if there is none, `Err` if it is not an object.
     pub fn profile(&self, id: &str) -> Result<Option<Fields>, Malformed> {
         let Some(value) = self.profiles.as_ref().and_then(|profiles| profiles.value(id)) else {
             return Ok(None);
@@ -96,7 +96,7 @@ impl Document {
     }
 
     /// The ids of all profiles, whatever they are; of several equal ones the last counts, as in [`Self::profile`]. An id that is
-    /// no valid text is nobody's to ask for.
+    /// not valid text can't be asked for.
     #[must_use]
     pub fn profile_ids(&self) -> BTreeSet<&str> {
         self.profiles.iter().flat_map(|profiles| profiles.places.keys()).map(|key| key.0.as_str()).collect()

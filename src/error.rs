@@ -17,7 +17,7 @@ pub enum Code {
     FileLockTimeout,
     /// The lock file or its directory cannot be used; the path is that of what is at fault.
     LockUnavailable,
-    /// The refresh function's result is no credential.
+    /// The refresh function's result is not a credential.
     InvalidRefreshResult,
     /// The refreshed credential belongs to another account, tenant or provider.
     IdentityMismatch,

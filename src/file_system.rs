@@ -1,6 +1,6 @@
 //! What the locks of a directory's file system are worth, found out at its first use.
 //!
-//! [`probe`] opens one file twice and locks both: the second must be refused. Nobody is asked to believe a file system
+//! [`probe`] opens one file twice and locks both: the second must be refused. We do not judge a file system
 //! by its name; the name is for messages, and for one case that no single host can test.
 //!
 //! | file system | what happens |
@@ -32,7 +32,7 @@ pub const PROBE_FILE: &str = "probe";
 
 /// The lock calls of the operating system, or something in their place.
 pub trait LockLayer {
-    /// Takes the exclusive lock on an open file if it is free; `false` if somebody has it. Closing the file releases it.
+    /// Takes the exclusive lock on an open file if it is free; `false` if another holder has it. Closing the file releases it.
     fn try_lock(&self, file: &File) -> io::Result<bool>;
 }
 
@@ -72,7 +72,7 @@ pub fn take_warnings() -> Vec<Warning> {
     disk::take_unsynced().into_iter().map(warning).collect()
 }
 
-/// Something to know that stops nobody.
+/// Something to know that stops no call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// Its stable name: `lock_granted_twice`, `lock_refused`, `file_system_not_local` or `directory_not_synced`.
@@ -103,7 +103,7 @@ pub fn probe(path: &Path, directory: LockDirectory, layer: &dyn LockLayer) -> Re
     let first = private_dir::open(&file, directory)?;
     let second = private_dir::open(&file, directory)?;
     let verdict @ (trust, file_system) = (try_both(&first, &second, layer), FileSystem::of(&first));
-    // Others may have been probing at the same time; whoever is first to know tells.
+    // Other threads may have been probing at the same time; the first to know tells.
     let earlier = remembered().insert(path.to_owned(), (directory.device, verdict));
     let is_first = earlier.is_none_or(|(device, _)| device != directory.device);
     let warning = if is_first { warning(path, trust, file_system) } else { None };
@@ -115,7 +115,7 @@ fn try_both(first: &File, second: &File, layer: &dyn LockLayer) -> Trust {
     for file in [first, second] {
         match try_lock(file, layer) {
             Ok(true) => {}
-            // At the first try: somebody else is probing, so this lock excludes.
+            // At the first try: another is probing, so this lock excludes.
             Ok(false) => return Trust::Kernel,
             Err(error) => return Trust::Refused(error.raw_os_error()),
         }

@@ -1,6 +1,6 @@
-//! Who holds a lock: a fixed-size record at the start of the lock file.
+//! The holder of a lock: a fixed-size record at the start of the lock file.
 //!
-//! The kernel alone knows whether the lock is free; this tells people who has it, and waiters for how long. It is written
+//! The kernel alone knows whether the lock is free; this tells people which process has it, and waiters for how long. It is written
 //! in place and never truncated, since rewriting a truncated file costs a flush on ext4.
 
 use crate::clock::Clock;
@@ -106,7 +106,7 @@ impl Holder {
 pub enum Found {
     /// Nothing, or nothing that is worth keeping.
     Nothing,
-    /// Who took the lock last.
+    /// The last process that took the lock.
     Record(Box<Holder>),
     /// More than a record, and no record at its start: a lock path that was given by mistake must not cost its contents.
     Contents,

@@ -55,7 +55,7 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal of a term of the key whose lock base is `lock_base`, creating it, with all the space it will need.
-    /// What the owners of earlier terms received is taken over; who is stuck there may still add to it.
+    /// Takes over what the owners of earlier terms received; a stuck one may still add to it.
     ///
     /// # Errors
     /// [`Code::JournalUnusable`] if it can't be read and written, [`Code::JournalVersion`] if a newer release wrote it.
@@ -87,7 +87,7 @@ impl Journal {
     }
 
     /// Takes over what else there is in the journals of earlier terms whose owners are gone, and empties those. The caller
-    /// holds the claims lock, so that nobody reads them meanwhile and finds it in neither.
+    /// holds the claims lock, so that no owner reads them meanwhile and finds it in neither.
     pub fn end_earlier_terms(&mut self, lock_base: &Path, term: u32) -> Result<()> {
         for earlier in 0..term {
             let path = term::journal(lock_base, earlier);

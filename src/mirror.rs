@@ -17,7 +17,7 @@ pub enum Reason {
     TenantMismatch,
     /// Another account's, or one that says less about itself: kept.
     IdentityMismatchOrRegression,
-    /// The refreshed credential's expiry is no valid date: kept.
+    /// The refreshed credential's expiry is not a valid date: kept.
     InvalidIncomingExpiry,
     /// Main's credential lives at least as long: kept.
     IncomingNotFresher,
@@ -25,8 +25,8 @@ pub enum Reason {
     IncomingFresher,
     /// Main held an ancestor of the refreshed credential, which the provider has exchanged for it: written.
     SameGrantSuccessor,
-    /// A login or logout replaced the agent's own credential meanwhile, or a login main's, or it is the main store of other
-    /// agents than the one that the credential was received for: kept.
+    /// Meanwhile a login or logout replaced the agent's own credential, or a login the main store's; or the credential was received
+    /// for an agent with another main store: kept.
     Superseded,
     /// Main's profile was logged out meanwhile: stays so.
     LoggedOut,

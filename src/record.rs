@@ -19,7 +19,7 @@ const MAX_STORES: usize = 32;
 const MAX_FAILURES: usize = 32;
 /// How many access tokens' lifetimes are remembered: agents that share a profile id may each have a login of their own.
 const MAX_LIFETIMES: usize = 64;
-/// How long everyone waits after the first failure that nobody gave a time for; each further one doubles it.
+/// How long every caller waits after the first failure without a `Retry-After`; each further one doubles it.
 const FIRST_BACK_OFF_MS: f64 = 1_000.0;
 /// The longest such wait.
 const LAST_BACK_OFF_MS: f64 = 60_000.0;
@@ -63,7 +63,7 @@ pub struct Record {
     pub state: State,
     /// Counts claims, so that one commit can be told from the next.
     pub epoch: u64,
-    /// The claim: who sends which generation. Set from `Claimed` on.
+    /// The claim: which owner sends which generation. Set from `Claimed` on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimRecord>,
     /// What the provider answered, until the stores hold it. The latest comes last.
@@ -88,7 +88,7 @@ pub struct Lifetime {
     pub ms: f64,
 }
 
-/// Who sends which generation.
+/// Which owner sends which generation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimRecord {
@@ -177,14 +177,14 @@ pub struct FailureRecord {
 pub enum Outcome {
     /// The provider has not rotated.
     Unspent,
-    /// The provider has refused it from an agent that has a login of its own, perhaps of another client. Who holds it finds
-    /// out for itself.
+    /// The provider has refused it from an agent that has a login of its own, perhaps of another client. An agent that holds it
+    /// finds out for itself.
     NotOurs,
     /// Whether the provider has rotated is unknown. It is asked again, until it says.
     Uncertain,
     /// The provider refused it for good.
     Dead {
-        /// The owner that died, or whose call was cut off, before the answer arrived; `None` if nobody's was.
+        /// The owner that died, or whose call was cut off, before the answer arrived; `None` if none did.
         lost_with: Option<LostWith>,
     },
 }
@@ -235,7 +235,7 @@ fn doubled_ms(attempts: u32) -> f64 {
     (FIRST_BACK_OFF_MS * 2f64.powi(doublings)).min(LAST_BACK_OFF_MS)
 }
 
-/// The owner whose call's outcome nobody learned.
+/// The owner whose call's outcome was lost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LostWith {
     /// Its process id.
@@ -306,8 +306,8 @@ impl Record {
         }
     }
 
-    /// Takes over how the calls of an earlier term's owner ended that is gone, the one included that it was cut off in. What
-    /// a living one was doing may still turn out not to have been sent.
+    /// Takes over how the calls of an earlier term's dead owner ended, including one that its death cut off. A living owner's
+    /// call may still turn out not to have been sent.
     pub fn take_over_failures(&mut self, earlier: &Self) {
         let cut_off = earlier.claim.as_ref().and_then(|claim| earlier.failure_of(claim.origin.generation));
         for failure in earlier.failures.iter().cloned().chain(cut_off) {
@@ -338,7 +338,7 @@ impl Record {
     #[must_use]
     pub fn failure_of(&self, generation: Generation) -> Option<FailureRecord> {
         if let Some(claim) = self.claim.as_ref().filter(|_| self.is_sending(generation)) {
-            // Who lost the first answer says more than who lost the latest.
+            // The owner that lost the first answer says more than the one that lost the latest.
             let first = self.failure_before(generation).filter(|failure| failure.outcome == Outcome::Uncertain);
             let (pid, at) = first.map_or((claim.pid, claim.at), |first| (first.pid, first.at));
             let (attempts, pause) = (claim.attempts.saturating_add(1), claim.pause.clone());
@@ -483,7 +483,7 @@ impl FailureRecord {
     }
 
     /// What all these records know of a generation, taken together: one may know that a call was cut off, and another that its
-    /// repetition was refused. The worst outcome counts, the most attempts, and the longest pause. What failed before a call under
+    /// repetition was refused. The worst outcome counts, the most attempts, and the longest pause. A failure before a call under
     /// another name was answered and the provider kept the refresh token counts no more.
     #[must_use]
     pub fn among<'a>(
@@ -527,7 +527,7 @@ impl Sealed {
         serde_json::to_string(text).map_or(usize::MAX / 2, |text| Zeroizing::new(text).len() + 1)
     }
 
-    /// The credential; `None` if it is none.
+    /// The credential; `None` if the text is not one.
     #[must_use]
     pub fn open(&self) -> Option<Credential> {
         Fields::parse(&self.0).and_then(Credential::from_profile)

@@ -41,7 +41,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A file that says nothing may be on its way: OpenClaw's first releases create it, then write it.
 const GRACE_MS: f64 = 300.0;
-/// Reclaiming takes a few file operations; who is at it for longer has died over it.
+/// Reclaiming takes a few file operations; a process that takes longer has died over it.
 const GUARD_GRACE_MS: f64 = 600.0;
 /// More than that no lock file holds.
 const MAX_BYTES: u64 = 64 << 10;
@@ -74,7 +74,7 @@ pub struct Foreign {
 pub enum Attempt {
     /// It is there.
     Held(Sidecar),
-    /// Somebody else's is.
+    /// Another process's is.
     InTheWay(Foreign),
 }
 
@@ -83,13 +83,13 @@ pub enum Attempt {
 pub enum State {
     /// It is where we put it.
     Ours,
-    /// Somebody has removed it.
+    /// Another process has removed it.
     Gone,
-    /// Somebody has put another in its place.
+    /// Another process has put its own in its place.
     Foreign,
 }
 
-/// What somebody who waits for a foreign sidecar has seen so far.
+/// What a process that waits for a foreign sidecar has seen so far.
 #[derive(Debug, Default)]
 pub struct Observer {
     file: Option<Seen>,
@@ -117,11 +117,11 @@ impl Seen {
 }
 
 impl Sidecar {
-    /// Publishes a sidecar at `path`, unless somebody else's is in the way that can't be reclaimed: by the rules above, or
+    /// Publishes a sidecar at `path`, unless another is in the way that can't be reclaimed: by the rules above, or
     /// because `is_outdated` knows it.
     ///
     /// # Errors
-    /// [`Code::LockUnavailable`] if the directory can't be written, or what is there is no file.
+    /// [`Code::LockUnavailable`] if the directory can't be written, or something other than a file is there.
     pub fn try_publish(
         path: &Path,
         sharing: Sharing,
@@ -132,7 +132,7 @@ impl Sidecar {
         let mut reclaimed = None;
         for _ in 0..MAX_TRIES {
             let Some(found) = read(path)? else {
-                // Somebody reclaims, or has died over it; OpenClaw's latest releases wait for such a guard for ever.
+                // A process reclaims, or has died over it; OpenClaw's latest releases wait for such a guard for ever.
                 if disk::exists(&guard_of(path)).map_err(|error| unusable("look for", &guard_of(path), &error))? {
                     clear_guard(path, observer)?;
                     return Ok(Attempt::InTheWay(Foreign::default()));
@@ -164,7 +164,7 @@ impl Sidecar {
         })
     }
 
-    /// What it took the place of, if that was reclaimed.
+    /// The reclaimed sidecar that it took the place of.
     #[must_use]
     pub fn reclaimed(&self) -> Option<&Foreign> {
         self.reclaimed.as_ref()
@@ -183,14 +183,14 @@ impl Drop for Sidecar {
     }
 }
 
-/// Sidecars that this process, which is still alive, could not remove. Whoever finds one may reclaim it.
+/// Sidecars that this process, which is still alive, could not remove. Any process that finds one may reclaim it.
 fn left_behind() -> MutexGuard<'static, BTreeSet<Vec<u8>>> {
     static LEFT_BEHIND: Mutex<BTreeSet<Vec<u8>>> = Mutex::new(BTreeSet::new());
     LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Foreign {
-    /// Reads who has published the sidecar at `path`; `None` if there is none to be read.
+    /// Reads which process has published the sidecar at `path`; `None` if it can't be read.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
         read(path).ok()?.map(|bytes| Self::parse(&bytes))
@@ -250,7 +250,7 @@ impl Foreign {
     fn is_stale(&self, limit: Duration, seen: &Seen) -> bool {
         let limit_ms = limit.as_secs_f64() * 1000.0;
         let is_old = || match self.created_at {
-            // By the clock as it was when we first saw it: one that is set while we wait ages nobody.
+            // By the clock as it was when we first saw it: setting it while we wait ages nothing.
             Some(at) if at <= seen.wall_ms => seen.wall_ms - at + seen.age_ms() > limit_ms,
             _ => seen.age_ms() > limit_ms,
         };
@@ -319,7 +319,7 @@ fn publish(path: &Path, bytes: &[u8], sharing: Sharing) -> Result<bool> {
     }
 }
 
-/// Removes a sidecar that holds just these bytes. `false` if somebody else is about it.
+/// Removes a sidecar that holds just these bytes. `false` if another process is doing so.
 fn reclaim(path: &Path, bytes: &[u8], observer: &mut Observer) -> Result<bool> {
     let guard = guard_of(path);
     let failed = |error: io::Error| unusable("reclaim the lock file under", &guard, &error);

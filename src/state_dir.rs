@@ -77,8 +77,8 @@ impl Environment {
         Err(Error::new(Code::InvalidArgument, message))
     }
 
-    /// Refuses to take for OpenClaw's a state directory that is not there, because of a call that names an agent's directory
-    /// alone: a program that has nothing to do with OpenClaw would have its locks where nobody looks for them.
+    /// Refuses a default state directory that does not exist, for a call that names only an agent's directory outside it: a
+    /// program that has nothing to do with OpenClaw would have its locks where its user never looks.
     pub fn refuse_made_up(&self, agent_dir: &Path) -> Result<()> {
         let state_dir = self.state_dir();
         let is_configured = set(self.state_dir.as_deref()).is_some();

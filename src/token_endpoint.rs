@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
-/// How the client says who it is (RFC 6749 §2.3.1).
+/// How the client authenticates (RFC 6749 §2.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientAuth {
     /// `client_id` in the body, no secret: a public client.

@@ -15,7 +15,7 @@ enum State {
     Idle,
     /// A thread of ours is trying to take it.
     Trying(Promise),
-    /// In line. The promise is there once somebody waits for it.
+    /// In line. The promise is there once JavaScript waits for it.
     Waiting(Option<Promise>, Ticket),
     Held(Guard),
     Failed(Reply),
@@ -188,7 +188,7 @@ fn attempt(state: &Arc<Mutex<State>>, target: &Target) {
     }
 }
 
-/// Gives back what nobody awaits any more.
+/// Releases a lock, or leaves the line, when JavaScript no longer waits.
 fn abandon(state: State) {
     if let State::Waiting(_, ticket) = state {
         // If the lock is on its way already, `grant` drops it.
@@ -196,7 +196,7 @@ fn abandon(state: State) {
     }
 }
 
-/// Called by the waiting thread, with the lock or with why there is none.
+/// Called by the waiting thread, with the lock or with the reason that it has none.
 fn grant(state: &Mutex<State>, granted: crate::error::Result<Guard>) {
     let mut state = lock(state);
     let (promise, is_known) = match std::mem::replace(&mut *state, State::Idle) {

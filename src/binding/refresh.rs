@@ -32,7 +32,7 @@ pub struct RefreshRequest {
     pub state_dir: Option<String>,
     /// Default: from state directory and key.
     pub lock_path: Option<String>,
-    /// Default: main's. Not with a host's own store.
+    /// Default: the main agent's. Not with a host's own store.
     pub agent_dir: Option<String>,
     /// Default: from the surroundings; with a host's own store, none.
     pub main_agent_dir: Option<String>,
@@ -191,7 +191,7 @@ pub struct Glimpse {
 /// Node to collect. With `tells_paths` it says where it looked.
 #[napi]
 pub fn glance(request: RefreshRequest, tells_paths: bool) -> napi::Result<Option<Glimpse>> {
-    // What is refused is told by who opens it.
+    // The function that opens it reports a refusal.
     let opened = Request::new(request, None, None)?.open(file_system::is_known_local);
     let Ok(Some(Opened { call, agent_dir })) = opened else {
         return Ok(None);

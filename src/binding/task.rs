@@ -130,7 +130,7 @@ fn run(lane: &Path, threads: usize, work: impl FnOnce() + Send + 'static) {
         return;
     }
     let path = lane.to_owned();
-    // It panics where there is no thread to be had.
+    // It panics if it can't start a thread.
     let spawned = catch_unwind(AssertUnwindSafe(|| match runtime() {
         Some(runtime) => drop(runtime.spawn_blocking(move || serve(&path))),
         None => serve(&path),

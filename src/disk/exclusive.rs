@@ -42,7 +42,7 @@ pub fn place(from: &Path, to: &Path) -> io::Result<bool> {
         if is_unknown { fs::hard_link(from, to) } else { Err(error) }
     }) {
         Ok(()) => Ok(true),
-        // Somebody has that name, or has removed the first one: the caller looks whose file it is.
+        // Another file has that name, or the first one was removed: the caller looks whose file it is.
         Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(true),
         Err(error) if is_unsupported(&error) => Ok(false),
         Err(error) => Err(error),

@@ -14,7 +14,7 @@ pub struct Exposed {
 }
 
 /// Looks whether a file or directory of this user gives others any right. `None` if not, if it belongs to another user, or if it is
-/// not there. What a symbolic link names is what counts.
+/// not there. Of a symbolic link, the file that it names counts.
 #[must_use]
 pub fn look(path: &Path) -> Option<Exposed> {
     #[cfg(unix)]

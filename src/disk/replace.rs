@@ -13,7 +13,7 @@ use std::time::Duration;
 const FIRST_RENAME_PAUSE: Duration = Duration::from_millis(4);
 const LAST_RENAME_PAUSE: Duration = Duration::from_millis(512);
 
-/// Who may read what takes a file's place.
+/// Which users may read the file that takes another's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readers {
     /// Those who may read the file, or fewer.
@@ -155,7 +155,7 @@ pub fn temporary_beside(path: &Path, term: u32) -> PathBuf {
     super::with_suffix(path, &format!(".oauth-refresh-lock{term}.tmp"))
 }
 
-/// Nobody else can open it yet, and no directory's default list of rights names others for it.
+/// No other user can open it yet, and no directory's default list of rights gives others any.
 fn create_temporary(temporary: &Path) -> io::Result<File> {
     remove(temporary)?;
     point("create", temporary)?;
@@ -168,7 +168,7 @@ fn write_temporary(temporary: &Path, path: &Path, bytes: &[u8], readers: Readers
     {
         let rights = Rights::of(path)?;
         point("chmod", temporary)?;
-        // Before it holds anything: who opens it now can read it later.
+        // Before it holds anything: a process that opens it now can read it later.
         rights.give(&file, readers)?;
     }
     #[cfg(not(unix))]

@@ -28,7 +28,7 @@ pub struct Sent {
     pub(super) journal: Journal,
     pub(super) credential: Credential,
     pub(super) spent: Generation,
-    /// Whether it is main's credential although the agent has one of its own.
+    /// Whether it is the main store's credential although the agent has one of its own.
     pub(super) instead_of_own: bool,
     /// What the provider answered, if it could not be saved yet.
     pub(super) answer: Option<Answered>,
@@ -56,7 +56,7 @@ impl Claimed {
         Err(TakenOver)
     }
 
-    /// Sends nothing. The journal says again what it said before, so that nobody has to doubt, or to log in again.
+    /// Sends nothing. The journal says again what it said before, so that no caller has to doubt, or to log in again.
     pub fn give_up(mut self) -> Result<()> {
         self.attempt.journal.write(self.before, true)
     }

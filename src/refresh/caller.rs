@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Somebody who waits for a refresh.
+/// A caller that waits for a refresh.
 #[derive(Debug, Default)]
 pub struct Caller(Mutex<State>);
 

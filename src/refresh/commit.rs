@@ -103,7 +103,7 @@ impl Call {
                 return Some(Recovered { credential, not_saved: None });
             }
             let committed = self.commit(journal, &record, receipt, &credential);
-            // A host's store that this caller was not given is none of its concern; the receipt waits for one that was.
+            // A host's store that this caller was not given does not concern it; the receipt waits for a caller that was.
             let is_ours = !matches!(self.store_of(&receipt.origin.store), Store::Elsewhere(_));
             let not_saved = committed.own.err().filter(|_| is_ours).or(committed.main.and_then(Result::err));
             Some(Recovered { credential, not_saved })

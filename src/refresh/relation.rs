@@ -13,7 +13,7 @@ pub enum Relation {
     Successor,
     /// A login of the same account that lives longer, with a refresh token that is not known to be spent.
     Newer,
-    /// A login of the same account that is none of these.
+    /// A login of the same account, and none of these.
     Older,
     /// The provider gave it in exchange for the held one, and it names another account, tenant or client.
     Contradiction,
@@ -71,9 +71,9 @@ fn passes_gate(held: &Credential, offered: &Credential) -> bool {
     is_for_one_client(held, offered) && identity::check(held.fields(), offered.fields()).is_ok()
 }
 
-/// What is sent or served in the place of `held`, whose refresh token is spent, or may be: the first of its successors among `known`,
-/// or else main's credential if that is newer. It may have expired, or be in doubt, as it can be refreshed itself; but not be spent, or
-/// refused by the provider for good (`is_dead`).
+/// The credential that we send or serve in place of `held`, whose refresh token is spent, or may be: the first of its successors
+/// among `known`, else the main store's if that is newer. It may have expired, or be in doubt, as it can be refreshed itself;
+/// but it is not spent, or refused by the provider for good (`is_dead`).
 pub fn replacement(
     held: &Credential,
     lineage: &Ledger,

@@ -44,10 +44,10 @@ impl Call {
         replacement(held, lineage, is_dead, known.chain(stored), mains)
     }
 
-    /// Main's credential, if that is to be refreshed and not the agent's own, to be adopted afterwards as if it had not
-    /// expired: it is newer, and says the same of whose it is. The agent's own may be one that was spent before this package
-    /// kept a record, or longer ago than that reaches; one that was received here is known better. It stays where it is,
-    /// should main's be refused.
+    /// The main store's credential, if it is to be refreshed instead of the agent's own, and adopted afterwards as if it had not
+    /// expired: it is newer, and names the same account. The agent's own may have been spent before this package kept a record,
+    /// or before that record begins; of one that was received here we know more. The own one stays where it is if the provider
+    /// refuses the other.
     pub(super) fn mains_instead(&self, owner: &Owner, siblings: &Siblings) -> Option<Credential> {
         let Some(Profile::Oauth(mains)) = &owner.mains else { return None };
         let (generation, record) = (mains.generation(), owner.journal.record());

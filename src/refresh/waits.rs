@@ -32,7 +32,7 @@ struct Commit {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "it is moved once")]
 pub enum LookedAgain {
-    /// Nobody has refreshed since the last look: decide.
+    /// No peer has refreshed since the last look: decide.
     Not(Guard),
     /// This is what a peer has got. The lock is released.
     Served(Served),

@@ -49,7 +49,7 @@ pub enum NoAnswer {
     Nonsense,
     /// It has not answered for too long. Whether it still does something is unknown.
     Late,
-    /// There is nobody to ask any more: the thread that the host's functions live on has ended.
+    /// It can't be asked any more: the thread that the host's functions live on has ended.
     Gone,
 }
 
@@ -123,7 +123,7 @@ impl Hosted {
                 );
                 return Err(Error::at(Code::StoreUnwritable, &self.path, message));
             }
-            // There is no lock: somebody has written since, and what is to be done now depends on what.
+            // Without a lock another writer has come between, and what to do now depends on what it wrote.
         }
         let message = "the credential store keeps changing while it is written; does its `compareAndSwap` compare with what its `load` returns?";
         Err(Error::at(Code::StoreUnwritable, &self.path, message))
@@ -189,7 +189,7 @@ pub(super) fn elsewhere(path: &Path) -> Error {
     Error::at(Code::StoreVanished, path, "this call was not given the credential store")
 }
 
-/// Whether a host keeps these as one, who need not keep how a number is spelled.
+/// Whether these are the same to a host, which need not keep how a number is spelled.
 fn is_same(one: Option<&Fields>, other: Option<&Fields>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => are_same(one.values(), other.values()),
@@ -244,7 +244,7 @@ fn is_same_instant(kept: &Value, written: &Value) -> bool {
     }
 }
 
-/// Whether what a store has kept comes from us: it has a token that was not there before. Whoever has written since has others.
+/// Whether what a store has kept comes from us: it has a token that was not there before. A later writer has others.
 fn is_ours(kept: &Fields, written: &Fields, before: Option<&Fields>) -> bool {
     ["access", "refresh"].into_iter().any(|name| {
         let (kept, written) = (kept.values().get(name), written.values().get(name));

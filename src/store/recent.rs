@@ -74,7 +74,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// Of what is no file.
+    /// The stamp where there is no file.
     const NONE: Self = Self { file: (0, 0, 0), changed: (0, 0), modified: (0, 0) };
 
     /// `None` if a change after `now` might not show.

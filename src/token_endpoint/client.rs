@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 /// A connection that waits for its next request is closed after so long. A longer one is more likely to be closed by the
-/// server just when a request is on its way, and then nobody knows whether that was read.
+/// server just when a request is on its way, and then we can't know whether that was read.
 const IDLE: Duration = Duration::from_secs(1);
 /// So many networks are remembered: there is hardly ever more than one.
 const MAX_CLIENTS: usize = 8;
@@ -316,7 +316,7 @@ fn codings(headers: &HeaderMap) -> String {
     lines.join(",")
 }
 
-/// Why there was no connection, in the words of the operating system, the TLS library or a proxy; later on nobody's words,
+/// Why there was no connection, in the words of the operating system, the TLS library or a proxy; never later words,
 /// which may be the provider's.
 fn reason(error: &reqwest::Error) -> String {
     let io = |cause: &(dyn StdError + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
@@ -354,7 +354,7 @@ fn defect() -> Failure {
 }
 
 /// A request's body until the HTTP client takes it; it is wiped when it has been sent. Taken back, it is never sent: an HTTP/2
-/// client may keep a request in its queue that nobody awaits any more.
+/// client may keep a request in its queue that we no longer await.
 #[derive(Default)]
 struct Unsent(Arc<Mutex<Option<Zeroizing<Vec<u8>>>>>);
 

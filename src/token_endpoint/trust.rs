@@ -1,5 +1,5 @@
-//! Whom a server's certificate convinces: Mozilla's roots, those that the environment names, and the system's where they are
-//! asked for.
+//! Which roots a server's certificate is checked against: Mozilla's, those that the environment names, and the system's where
+//! they are asked for.
 
 use super::client::Network;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
