@@ -43,7 +43,7 @@ export function findings(seen) {
   return parts.flatMap(([path, part]) => examined(path, part));
 }
 
-/** What can't be examined is a finding, and keeps no other from being made. */
+/** A part that can't be examined is a finding, and the others are still examined. */
 function examined(path, part) {
   try {
     return part();

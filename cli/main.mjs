@@ -84,7 +84,7 @@ onState("path", "the path of a login's lock")
     else say(path);
   });
 
-// Who reads no further, as `head` does, ends us; `storm` clears up at the exit.
+// A reader that stops, as `head` does, ends us; `storm` clears up at the exit.
 process.stdout.on("error", (error) => {
   if (error.code !== "EPIPE") throw error;
   process.exit();

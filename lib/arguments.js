@@ -251,7 +251,7 @@ function refreshArguments(given, name = "options") {
 
 /**
  * What default paths are resolved in; nothing if the state directory and all `others` are given. Read at each call: a worker
- * thread has its own `process.env`. What is not needed may be missing: the working directory, a home, an entry for the user.
+ * thread has its own `process.env`. Parts that are not needed may be missing: the working directory, a home, an entry for the user.
  */
 function surroundings(stateDir, ...others) {
   if (stateDir !== undefined && others.every((path) => path !== undefined)) return undefined;

@@ -7,7 +7,7 @@ const DETAILS_MS = 250;
 const events = channel("oauth-refresh-lock");
 
 /**
- * Publishes what happens to a key; see `OAuthRefreshLockEvent` in index.d.ts. Costs nothing when nobody listens.
+ * Publishes what happens to a key; see `OAuthRefreshLockEvent` in index.d.ts. Costs nothing without a listener.
  *
  * @param {string} type
  * @param {{ provider: string, profileId: string, lockPath: string, agentDir?: string }} subject
@@ -20,7 +20,7 @@ function publish(type, subject, details) {
   events.publish({ type, provider, profileId, lockPath, agentDir, at, ...details });
 }
 
-/** Whether somebody listens. */
+/** Whether there is a listener. */
 const isHeard = () => events.hasSubscribers;
 
 /** Publishes that a caller was given an error, whoever gave it; once it is `known` what the call is about, if that is soon. */

@@ -9,9 +9,9 @@ const DEFAULT_JITTER_MS = 60_000;
 /** How long to let a peer be that is refreshing, or a failure; doubled with each failure. */
 const FIRST_RETRY_MS = 5_000;
 const LAST_RETRY_MS = 300_000;
-/** A lock that somebody has: ours, or that of a store's owner. */
+/** A lock is taken: the key's, or that of a store's owner. */
 const TAKEN = ["file_lock_timeout", "store_busy"];
-/** After so many tries in a row that met a taken lock it is no peer that is refreshing: half a minute. */
+/** After so many tries in a row that met a taken lock its holder is not a refreshing peer: half a minute. */
 const TAKEN_TOO_OFTEN = 7;
 /** How long to sleep at most: looking is cheap, and a login or a suspended host may have changed everything. */
 const LONGEST_SLEEP_MS = 300_000;

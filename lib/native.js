@@ -14,7 +14,7 @@ const TARGETS = [
   "win32-arm64-msvc",
 ];
 
-/** The package that has a platform's addon. Scoped: nobody else can publish one for a platform that is to come. */
+/** The package that has a platform's addon. Scoped: no one else can publish one for a future platform. */
 const packageOf = (target) => `@oauth-refresh-lock/${target}`;
 
 let loaded;

@@ -17,8 +17,8 @@ pub trait Clock: Send + Sync {
     /// Which boot that is; empty where it can't be told.
     fn boot_id(&self) -> String;
 
-    /// Whether an instant of [`Self::boot_ms`] that was put on record in this boot is of the present one. Where boots can't be
-    /// told apart, one that is still to come is of an earlier boot.
+    /// Whether an instant of [`Self::boot_ms`], recorded with this boot's id, is of the present boot. Where boots can't be
+    /// told apart, an instant in the future is of an earlier boot.
     fn is_of_this_boot(&self, boot_id: &str, boot_ms: f64) -> bool {
         self.boot_id() == boot_id && !(boot_id.is_empty() && boot_ms > self.boot_ms())
     }

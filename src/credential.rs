@@ -149,14 +149,14 @@ impl Credential {
         merged
     }
 
-    /// `{...self, ...other}`: what `other` says, and what only `self` has, but for what belongs to its tokens. Blank identity
-    /// does not replace any.
+    /// `{...self, ...other}`: all fields of `other`, and those that only `self` has, except those that belong to its tokens. A
+    /// blank identity field does not replace one.
     #[must_use]
     pub fn replaced_by(&self, other: &Self) -> Self {
         self.overlaid(&other.0, |_| true).without_others(other)
     }
 
-    /// Without what it says of tokens that are not those of `of`.
+    /// Without the fields about tokens that are not those of `of`.
     #[must_use]
     pub fn without_others(mut self, of: &Self) -> Self {
         self.0.retain(|name, _| !OF_TOKENS.contains(&name) || of.fields().contains_key(name));

@@ -390,7 +390,8 @@ pub fn is_own_file(path: &Path) -> bool {
 }
 
 /// Makes durable that `path` was made in its directory, or took its place there. Where directories can't be synced, as on some
-/// network and FUSE file systems, it is as durable as the file system makes it; that is told once, by [`take_unsynced`]. A sync that failed is an error.
+/// network and FUSE file systems, it is as durable as the file system makes it; [`take_unsynced`] tells so once. A failed sync
+/// is an error.
 fn sync_parent(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(parent) = path.parent() {
@@ -404,7 +405,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether an `fsync` was refused, rather than tried and failed; or, by a directory that may be written and not read, the way to it.
+/// Whether an `fsync` was refused, rather than tried and failed; or the opening for it, of a directory that may only be written.
 #[cfg(unix)]
 fn is_not_for_directories(error: &io::Error) -> bool {
     use rustix::io::Errno;

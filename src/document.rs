@@ -102,7 +102,7 @@ impl Document {
         self.profiles.iter().flat_map(|profiles| profiles.places.keys()).map(|key| key.0.as_str()).collect()
     }
 
-    /// Whether there are no `profiles`, and what would be a login of this id stands where they should.
+    /// Whether the store lacks `profiles`, and a login of this id stands at the top level instead.
     #[must_use]
     pub fn has_misplaced(&self, id: &str) -> bool {
         let value = self.root.value(id).filter(|_| self.profiles.is_none());

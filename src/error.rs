@@ -15,7 +15,7 @@ pub enum Code {
     InvalidArgument,
     /// The wait for a lock ran out.
     FileLockTimeout,
-    /// The lock file or its directory cannot be used; the path is that of what is at fault.
+    /// The lock file or its directory cannot be used; the path is that of the file or directory at fault.
     LockUnavailable,
     /// The refresh function's result is not a credential.
     InvalidRefreshResult,
@@ -146,7 +146,7 @@ impl Error {
     }
 }
 
-/// What the operating system said, and what to do about it where that is not said.
+/// What the operating system said, and what to do about it.
 struct Cause<'a>(&'a io::Error);
 
 impl fmt::Display for Cause<'_> {
@@ -162,7 +162,7 @@ impl fmt::Display for Cause<'_> {
     }
 }
 
-/// `None` for an error of our own, whose words say it, and where nothing is to be done in most cases.
+/// `None` for an error of our own, whose message has the remedy, and where mostly nothing can be done.
 #[cfg(unix)]
 fn remedy(error: &io::Error) -> Option<String> {
     use rustix::io::Errno;

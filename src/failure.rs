@@ -50,7 +50,7 @@ pub struct CallFailure {
     pub passes: bool,
 }
 
-/// What everyone keeps, in every process, before the provider is asked again with the same refresh token.
+/// The pause that every process keeps before the provider is asked again with the same refresh token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pause {
     /// None: no provider was reached, or the provider is not asked again.

@@ -1,7 +1,7 @@
 //! One grant under several names: the same refresh token in several profiles of one state directory.
 //!
-//! Each profile has its own key, lock and journal. So that a generation is sent once all the same, an owner that is about
-//! to send one looks into the journals of the other keys, and waits for the owner that is sending it under another name.
+//! Each profile has its own key, lock and journal. So that a generation is still sent only once, an owner that is about
+//! to send one looks into the journals of the other keys, and waits for an owner that is sending it under another name.
 //! While it looks and puts its own claim on record, it holds one short lock that all keys of the directory share.
 //!
 //! Lock order: key, claims, store. An owner waits only for one that has dispatched, with no other lock than its own key's

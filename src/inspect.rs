@@ -46,8 +46,8 @@ pub struct Survey {
     pub unlisted: Vec<Error>,
     /// Its stores.
     pub stores: Vec<StoreReport>,
-    /// Its keys, each with the failures that bind the next caller: of generations that some store holds, or that no store can
-    /// be looked at for.
+    /// Its keys, each with the failures that bind the next caller: of generations that a store holds, or may hold because it
+    /// can't be looked into.
     pub keys: Vec<KeyReport>,
     /// What other users may look at, and whether [`exposed::close`] would get to it.
     pub exposed: Vec<(PathBuf, Exposed, bool)>,
@@ -112,8 +112,8 @@ impl Survey {
         self.keys.iter().flat_map(KeyReport::records)
     }
 
-    /// What the next call meets, by the rules that it goes by: for every key the failures that bind it, for every login from when on it
-    /// is refreshed, and what becomes of a refresh token that was used before.
+    /// What the next call will meet, by that call's own rules: for every key the failures that bind it, for every login the time
+    /// from which on it is refreshed, and what becomes of a refresh token that was used before.
     fn judge(&mut self, clock: &dyn Clock) {
         // A call under way has not failed.
         let known: Vec<_> = self.keys.iter().flat_map(KeyReport::settled_records).collect();
@@ -140,8 +140,8 @@ impl Survey {
         self.keys.iter_mut().zip(failures).for_each(|(key, failures)| key.failures = failures);
     }
 
-    /// `None` for the copy of an agent that has not called since the last refresh, which every fleet has: a store that was put back was
-    /// written since.
+    /// `None` for the copy of an agent that has not called since the last refresh, which every fleet has; a restored store was
+    /// written later.
     fn spent(
         &self,
         lineage: &Ledger,

@@ -1,7 +1,7 @@
-//! A key's journal: what a refresh had reached, so that whoever comes next loses nothing and repeats nothing.
+//! A key's journal: what a refresh had reached, so that the next owner loses nothing and repeats nothing.
 //!
 //! `<base>.journal` ([`term::journal`]), mode 0600, two slots of [`SLOT_BYTES`]. A change writes the whole record into the slot that does not
-//! hold the current one, in place, so a record that was cut off leaves the one before it standing. The space is written
+//! hold the current one, in place, so a record that was cut off leaves the one before it valid. The space is written
 //! once, when the file is made: recording a received credential needs no free block.
 //!
 //! A slot is a header and a JSON text ([`Record`]); numbers are little-endian:
@@ -14,7 +14,7 @@
 //! | 4 | length of the text |
 //! | 32 | SHA-256 over sequence number and text |
 //!
-//! Only the holder of the key's lock writes. Anybody may read: a checksum tells a record that is being written.
+//! Only the holder of the key's lock writes. Any process may read: the checksum fails on a record that is being written.
 
 use crate::digest::Digest;
 use crate::disk::{self, PreallocatedFile};

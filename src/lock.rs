@@ -1,12 +1,12 @@
 //! The lock of a key, of a store, or of the claims: one owner at a time, across processes, threads and containers.
 //!
 //! An owner holds two things: the kernel's lock on the current term's lock file ([`term`]), and beside it the
-//! [`Sidecar`] that processes with OpenClaw's own lock respect. Among ourselves the kernel's lock counts: it is waited for
-//! without polling and is free the moment its holder dies. Only a foreign sidecar is polled for.
+//! [`Sidecar`] that processes with OpenClaw's own lock respect. Among our own processes the kernel's lock counts: they wait for
+//! it without polling, and it is free the moment its holder dies. They poll only for a foreign sidecar.
 //!
-//! A free lock is taken on the caller's thread. A taken one is waited for by one thread per lock ([`line`]), which serves
+//! A free lock is taken on the caller's thread. For a taken one, one thread per lock ([`line`]) waits and serves
 //! this process's waiters in the order they came. One more thread, for all locks of the process, sleeps until an owner is
-//! stuck: older than its record in the lock file allows.
+//! stuck: until it has held its lock for longer than its record in the lock file allows.
 
 mod kernel;
 mod line;
@@ -133,13 +133,13 @@ impl Guard {
         self.sidecar.is_some()
     }
 
-    /// Lets the age that others may take us for stuck by begin anew. Where that can't be written, it goes on. Since when we
-    /// have the lock stays as it is: that tells our sidecar.
+    /// Restarts the age by which others may take us for stuck, if that can be written. The time when we took the lock stays: it
+    /// identifies our sidecar.
     pub fn sign_of_life(&self) {
         let _ = self.kernel.sign(&Holder { since: self.since, ..Holder::me(&SystemClock, self.target.own_stale) });
     }
 
-    /// What people should know of how it was got. A warning is told to the first in this process who asks.
+    /// What people should know of how we got it. The first caller in this process that asks gets a warning.
     #[must_use]
     pub fn notices(&self) -> Vec<Notice> {
         let warning = self.target.base.parent().and_then(kernel::take_warning).map(Notice::Warned);
@@ -147,7 +147,7 @@ impl Guard {
         warning.into_iter().chain(reclaimed).collect()
     }
 
-    /// Sees to it that our sidecar is where it belongs: OpenClaw's first releases may delete it while we hold it.
+    /// Makes sure that our sidecar is where it belongs: OpenClaw's first releases may delete it while we hold it.
     pub fn recheck_sidecar(&mut self) -> Result<Recheck> {
         if let Some(sidecar) = &self.sidecar {
             match sidecar.check()? {
@@ -232,7 +232,7 @@ fn sign_while_publishing(target: &Target, kernel: &KernelLock) -> f64 {
     holder.since
 }
 
-/// Says when we may be taken over from, now that we hold everything. `since` is no later than our sidecar, which is told by
+/// Says when a peer may take over from us, now that we hold everything. `since` is no later than our sidecar, and identifies
 /// it.
 fn sign(target: &Target, own_stale: Option<Duration>, kernel: &KernelLock, since: f64) -> Result<()> {
     match kernel.sign(&Holder { since, ..Holder::me(&SystemClock, own_stale) }) {

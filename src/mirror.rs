@@ -19,16 +19,16 @@ pub enum Reason {
     IdentityMismatchOrRegression,
     /// The refreshed credential's expiry is not a valid date: kept.
     InvalidIncomingExpiry,
-    /// Main's credential lives at least as long: kept.
+    /// The main store's credential lives at least as long: kept.
     IncomingNotFresher,
     /// Written.
     IncomingFresher,
-    /// Main held an ancestor of the refreshed credential, which the provider has exchanged for it: written.
+    /// The main store held an ancestor of the refreshed credential, which the provider has exchanged for it: written.
     SameGrantSuccessor,
     /// Meanwhile a login or logout replaced the agent's own credential, or a login the main store's; or the credential was received
     /// for an agent with another main store: kept.
     Superseded,
-    /// Main's profile was logged out meanwhile: stays so.
+    /// The main store's profile was logged out meanwhile: stays so.
     LoggedOut,
 }
 

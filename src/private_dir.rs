@@ -6,8 +6,8 @@
 //!
 //! | | |
 //! |---|---|
-//! | the lock directory | that is a symbolic link, or no directory; that is append-only or immutable, at its first use |
-//! | the lock directory, and every directory and link on the way to it | of a user who is neither ours nor root |
+//! | the lock directory | that is a symbolic link, or not a directory; that is append-only or immutable, at its first use |
+//! | the lock directory, and every directory and link on the path to it | of a user other than this process's and root |
 //! | the same | that everyone may write to, unless it is sticky, as `/tmp` is, or a volume that no other user is at |
 //!
 //! So no hostile user can put another directory, or a link to one, in the place of one that was found good; what is
@@ -15,9 +15,9 @@
 //!
 //! - **Root is no exception.** The owner of a directory can replace what is in it at any moment, by links to files of
 //!   root's too. In another user's directory root runs as that user, or not at all.
-//! - **Group write is let be**, for it is something that the owner has granted: under a umask of 002 OpenClaw makes
+//! - **Group write is allowed**, since the owner has granted it: under a umask of 002 OpenClaw makes
 //!   its directories so, and Kubernetes does it to whole volumes (`fsGroup`). A member can break a lock, as
-//!   anybody can who shares it; no member can read a token by that, nor have us write to a file of their choice.
+//!   any user can who shares it; but no member can thereby read a token, or make us write to a file of their choice.
 //! - **Users can share locks** in a directory of root's with the set-group-id bit, group-writable and not writable for
 //!   everyone: `install -d -o root -g <group> -m 2770`. Lock files in there have mode 0660, and may be any member's.
 //!   Journals stay their writer's own.
@@ -70,8 +70,8 @@ pub enum Passage {
 
 /// Makes the directory if it is missing, and refuses one that another user could change.
 ///
-/// One that was good is looked at in full again only if it is another one by now, or has another mode or owner: that
-/// costs one `lstat`.
+/// A directory that was good is checked in full again only if it is another one by now, or has another mode or owner: one
+/// `lstat` tells.
 pub fn check(directory: &Path) -> Result<LockDirectory> {
     #[cfg(unix)]
     return way::check(directory);
@@ -104,8 +104,8 @@ pub fn passed(directory: &Path) -> Vec<(PathBuf, Passage)> {
 }
 
 /// Refuses a name of a store (its file, or a symbolic link on the way to that) if another user could have put it there, or
-/// could put another file or link in its place: of its directory's way all holds that holds of a lock directory's, but that the
-/// directory may be a symbolic link.
+/// could put another file or link in its place: the rules for the path to a lock directory hold for that to its directory, but
+/// the directory may be a symbolic link.
 ///
 /// A group that may write there can put another file of ours there, but no link, nor a file of its own. So no profile is added
 /// to a file that others may read: it becomes its owner's alone.

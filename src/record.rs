@@ -102,7 +102,7 @@ pub struct ClaimRecord {
     pub at: f64,
     /// What is sent, and where the answer belongs.
     pub origin: Origin,
-    /// How often in a row this generation was asked with before, and no token came.
+    /// How often in a row this generation was sent before and no token came.
     pub attempts: u32,
     /// Should the owner die: when the next one may ask. `None`: at once.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,11 +136,11 @@ pub struct Receipt {
     pub answered: Vec<String>,
     /// What was spent for it, and where that was stored.
     pub origin: Origin,
-    /// Whether a login or logout took its place in the store that held the spent one, and main has none of it; or whether a
-    /// main store has it. It waits for another agent that may still hold the spent one, and makes room where others need it.
+    /// Whether a login or logout took its place in the store that held the spent one, and the main store lacks it; or
+    /// whether a main store has it. It waits for another agent that may still hold the spent one, and makes room for others.
     pub superseded: bool,
-    /// Whether its stores hold it, and one of them may lose it in a power cut. Then it waits for nothing, and is there should the
-    /// store come back with what was spent for it.
+    /// Whether its stores hold it, and one of them may lose it in a power cut. Then it waits for no store, but is there if one
+    /// comes back with the credential that was spent for it.
     pub kept: bool,
 }
 
@@ -189,7 +189,7 @@ pub enum Outcome {
     },
 }
 
-/// A pause that everyone keeps, in every process, before a generation is sent again.
+/// A pause that every process keeps before a generation is sent again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pause {
     /// When it ends, in milliseconds of [`crate::clock::Clock::boot_ms`].
@@ -224,7 +224,7 @@ impl Pause {
 }
 
 /// 1 s, 2 s, 4 s, … 60 s, and up to a quarter more: how much differs from login to login, so that an outage does not end with
-/// all of them at once. Taken from the digest, as everyone who waits for one login has to come to the same.
+/// all of them at once. Taken from the digest, as all that wait for one login have to come to the same.
 fn back_off_ms(generation: Generation, attempts: u32) -> f64 {
     let jitter = f64::from(generation.digest().as_bytes()[0]) / 256.0 / 4.0;
     doubled_ms(attempts) * (1.0 + jitter)
@@ -398,12 +398,12 @@ impl Record {
         self.receipts.iter().filter(|receipt| receipt.kept)
     }
 
-    /// Forgets what was kept for a store that has been logged in or out since. What its agent's main holds as well stays.
+    /// Forgets what was kept for a store that has been logged in or out since, but not what its agent's main store holds as well.
     pub fn forget_kept(&mut self, store: &Path) {
         self.receipts.retain(|receipt| !receipt.kept || receipt.origin.store != store || receipt.origin.main != store);
     }
 
-    /// Adds what the provider answered in exchange for `spent`, which is of no use any more.
+    /// Adds what the provider answered in exchange for `spent`, which is now useless.
     pub fn receive(&mut self, spent: Generation, receipt: Receipt) {
         let is_of_use = |receipt: &Receipt| receipt.credential.open().is_some_and(|held| held.generation() != spent);
         self.receipts.retain(is_of_use);
@@ -483,8 +483,8 @@ impl FailureRecord {
     }
 
     /// What all these records know of a generation, taken together: one may know that a call was cut off, and another that its
-    /// repetition was refused. The worst outcome counts, the most attempts, and the longest pause. A failure before a call under
-    /// another name was answered and the provider kept the refresh token counts no more.
+    /// repetition was refused. The worst outcome counts, the most attempts, and the longest pause. A failure no longer counts if a
+    /// later call under another name was answered and the provider kept the refresh token.
     #[must_use]
     pub fn among<'a>(
         records: impl Iterator<Item = &'a Record> + Clone,

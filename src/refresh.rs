@@ -80,11 +80,11 @@ pub struct Call {
 /// What to do when nobody knows whether the provider has rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Uncertain {
-    /// Ask again with the same refresh token, after a pause that everyone keeps, until the provider says. If it has rotated,
+    /// Ask again with the same refresh token, after a pause that all processes keep, until the provider says. If it has rotated,
     /// it may take that for theft; but then the login is lost anyway, as the new token is.
     #[default]
     Probe,
-    /// Fail, until another refresh token is stored, or a caller asks again that may.
+    /// Fail, until another refresh token is stored, or a caller that may ask again does.
     Fail,
 }
 
@@ -240,7 +240,7 @@ impl Call {
         seen.or_else(|| self.last_seen_by_process()).filter(|seen| self.is_of_provider(seen) && self.is_good(seen))
     }
 
-    /// Main's only if the agent's own store was seen to lack the profile: it may be another account's.
+    /// The main store's only if the agent's own store was seen to lack the profile: it may be another account's.
     fn last_seen_by_process(&self) -> Option<Credential> {
         let profile_id = self.key.profile_id();
         let seen = match (self.own.last_seen(profile_id)?, &self.main) {
@@ -374,8 +374,8 @@ impl Call {
         self.is_usable(offered) && may_take(held, offered, known)
     }
 
-    /// What the key's journals know. Without its lock only as good as this: of a successor that a store was seen to hold
-    /// before, it is known.
+    /// What the key's journals know. Without its lock only this is sure: they know of every successor that a store was seen to
+    /// hold before.
     fn known(&self) -> Known {
         Known::read(&self.lock_base)
     }
@@ -385,8 +385,8 @@ impl Call {
         self.serve_unexpired && self.is_good(held)
     }
 
-    /// Takes a credential over into the agent's own store, which is looked at again under its lock. That is waited for
-    /// only briefly: the credential is durable where it comes from.
+    /// Takes a credential over into the agent's own store, which it reads again under the store's lock. It waits only
+    /// briefly for that lock: the credential is durable where it comes from.
     fn adopt(&self, offered: &Credential) -> Result<Served> {
         let adopted = |not_saved| Served::Adopted { credential: offered.clone(), not_saved };
         let saved = self.own.update_within(ADOPTION_PATIENCE, self.key.profile_id(), |now| match now {
@@ -418,7 +418,7 @@ pub(crate) fn access_digest(credential: &Credential) -> Option<Digest> {
     credential.access().map(|access| Digest::of(&[access.as_bytes()]))
 }
 
-/// Whether `offered` may take the place of `held`. One that the provider has refused for good is of no use to anybody.
+/// Whether `offered` may take the place of `held`. One that the provider has refused for good is useless.
 fn may_take(held: &Credential, offered: &Credential, known: &Known) -> bool {
     Relation::of(held, offered, &known.ledger).replaces() && !known.is_dead(offered.generation())
 }

@@ -23,7 +23,7 @@
 //! | a living process (OpenClaw's first releases) | when it is older than the limit |
 //! | no process | when it is older than the limit; if it says nothing at all, after [`GRACE_MS`] |
 //!
-//! A time to come, or none, counts from when we first saw the file, on the boot's clock.
+//! If its time lies ahead, or is missing, the age counts from when we first saw the file, on the boot's clock.
 
 use crate::clock::{Clock, SystemClock};
 use crate::digest::Digest;
@@ -47,7 +47,7 @@ const GUARD_GRACE_MS: f64 = 600.0;
 const MAX_BYTES: u64 = 64 << 10;
 /// How often others may get in between while we reclaim, before we let the caller wait.
 const MAX_TRIES: u32 = 4;
-/// How exactly two that tell the same time in different ways do so, in milliseconds.
+/// How far two records of the same time may differ, in milliseconds.
 const SAME_TIME_MS: f64 = 1_000.0;
 
 /// A sidecar of ours, published. Dropping it removes it, if it is still ours.
@@ -293,7 +293,7 @@ fn iso(at: SystemTime) -> impl std::fmt::Display {
 }
 
 /// Puts a file with these bytes at `path`, unless something is there. The temporary file has a fixed name, as the caller
-/// holds the kernel's lock; should that be a lie, what we find at `path` afterwards tells whose it is.
+/// holds the kernel's lock; if that lock excludes no process, the file that we then find at `path` tells whose it is.
 fn publish(path: &Path, bytes: &[u8], sharing: Sharing) -> Result<bool> {
     let temporary = disk::with_suffix(path, ".tmp");
     let failed = |error: io::Error| unusable("make the lock file", path, &error);

@@ -58,7 +58,7 @@ impl Environment {
         )
     }
 
-    /// Refuses what would need a home directory or a working directory that is not there (`invalid_argument`). Looks nothing up.
+    /// Refuses default paths that need a missing home directory or working directory (`invalid_argument`). Looks nothing up.
     pub fn refuse_missing(&self, given: Option<&Path>) -> Result<()> {
         let configured = set(self.state_dir.as_deref());
         let state_dir = given.map_or_else(

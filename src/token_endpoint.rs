@@ -177,8 +177,8 @@ impl TokenEndpoint {
         Ok(Self { url, spec, auth, headers })
     }
 
-    /// The lock of a key's place at the provider, where at most `count` keys of one client ask at a time: the keys are dealt
-    /// out to so many locks, each held by one.
+    /// The lock of a key's place at the provider, where at most `count` keys of one client ask at a time: each key has one of
+    /// so many locks.
     #[must_use]
     pub fn slot(&self, lock_base: &Path, key: Digest, count: u32) -> PathBuf {
         let client = Digest::of(&[
@@ -292,7 +292,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// HTTPS, or plain HTTP that stays on this host. No credentials in it, which would be in every log.
+/// HTTPS, or plain HTTP that stays on this host. No credentials in it, as they would be in every log.
 fn endpoint(name: &str, given: &str) -> Result<Url> {
     let url = Url::parse(given).map_err(|_| invalid(format!("{name} must be an absolute URL")))?;
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {

@@ -16,7 +16,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// A host's function that has not answered for so long gets no more of our threads, and its caller an error.
+/// After so long without an answer from a host's function we wait no longer, and the caller gets an error.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A question: its number, the profile, and of a swap what is expected (nothing: no such profile) and what comes next.

@@ -31,7 +31,7 @@ pub struct NativeLock {
 
 #[napi]
 impl NativeLock {
-    /// For the lock at `base`, an absolute path. No peer takes over from who holds it.
+    /// For the lock at `base`, an absolute path. No peer takes over from its holder.
     #[napi(constructor)]
     #[must_use]
     pub fn new(base: String) -> Self {
@@ -39,8 +39,8 @@ impl NativeLock {
         Self { target: Target::alone(&base), base, state: Arc::new(Mutex::new(State::Idle)) }
     }
 
-    /// Takes the lock if it is free, and says whether. Otherwise it stands in line for it: call `wait`. Says nothing if it is
-    /// given up meanwhile.
+    /// Takes the lock if it is free, and says whether. Otherwise it stands in line for it: call `wait`. Says nothing if the
+    /// caller gives up meanwhile.
     #[napi]
     pub fn acquire<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let (promise, object) = Promise::new(env)?;
@@ -76,7 +76,7 @@ impl NativeLock {
         (!notices.is_empty()).then(|| serde_json::Value::from(notices).to_string())
     }
 
-    /// Gives up the wait for it, or releases it; what is returned then settles when that is done.
+    /// Gives up the wait for it, or releases it; a returned promise settles when that is done.
     #[napi]
     pub fn release<'env>(&self, env: &'env Env) -> napi::Result<Option<Object<'env>>> {
         let state = std::mem::replace(&mut *self.lock(), State::Idle);

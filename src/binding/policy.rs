@@ -29,7 +29,7 @@ pub fn mirror_decision(existing: Option<String>, refreshed: String) -> Option<Mi
     Some(MirrorDecision { mirror: reason.writes(), reason: reason.as_str().to_owned() })
 }
 
-/// Whether a refresh function's result, as JSON text, holds a token in any shape that we know.
+/// Whether a refresh function's result, as JSON text, holds a token in any known shape.
 #[napi]
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned values")]
@@ -37,7 +37,7 @@ pub fn holds_token(result: String) -> bool {
     credential::holds_token(&result)
 }
 
-/// See `RefreshFailure` in `index.d.ts`: the class of what was seen of a failed call.
+/// See `RefreshFailure` in `index.d.ts`: the class of a failed call, by its evidence.
 #[napi]
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned values")]

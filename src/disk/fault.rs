@@ -2,9 +2,9 @@
 //!
 //! A process takes its order from `OAUTH_REFRESH_LOCK_FAULT`, a thread from [`on_this_thread`]. An order is
 //! `<n>:<fault>`, counting file operations from 1, or `<operation>#<n>:<fault>`, counting those of that name, or
-//! `<operation>#<n>-<m>:<fault>` for several in a row, where the fault is `kill`, `stop`, `short` (a write that stops halfway), `crash` (this and every later operation fails, as if the
-//! process were gone), `gone` (the same with `EIO`), `stall` (it takes until there is a file at `OAUTH_REFRESH_LOCK_GO_ON`, as
-//! on a disk that stands still) or an errno.
+//! `<operation>#<n>-<m>:<fault>` for several in a row, where the fault is `kill`, `stop`, `short` (a write that stops halfway),
+//! `crash` (this and every later operation fails, as if the process were gone), `gone` (the same with `EIO`), `stall` (it takes
+//! until a file exists at `OAUTH_REFRESH_LOCK_GO_ON`, as on a disk that hangs) or an errno.
 
 use std::cell::RefCell;
 use std::io;

@@ -160,12 +160,12 @@ impl KernelLock {
         self.sharing
     }
 
-    /// Whether it excludes anybody, as far as the probe of its file system could tell.
+    /// Whether it excludes other processes, as far as the probe of its file system could tell.
     pub(super) fn excludes(&self) -> bool {
         self.excludes
     }
 
-    /// Says in the lock file who holds it: for people, and for the age of an owner that is stuck.
+    /// Writes the holder into the lock file: for people, and for the age of an owner that is stuck.
     pub(super) fn sign(&self, holder: &Holder) -> io::Result<()> {
         match self.found.get_or_init(|| Found::in_file(&self.file)) {
             Found::Contents => Ok(()),

@@ -1,4 +1,4 @@
-//! This process's waiters, one line per lock. A thread per line waits in the kernel for whoever is first; another, for all
+//! This process's waiters, one line per lock. A thread per line waits in the kernel for the first in line; another, for all
 //! lines, sleeps until an owner is stuck, and then has a new thread begin the next term of its lock.
 
 use super::kernel::KernelLock;
@@ -19,7 +19,7 @@ use std::time::Duration;
 /// How often to look whether a foreign sidecar has gone: at first, and at most.
 const FIRST_POLL: Duration = Duration::from_millis(2);
 const LAST_POLL: Duration = Duration::from_millis(50);
-/// How often who waits for a foreign sidecar says that it is not stuck, in milliseconds of the boot's clock.
+/// How often a thread that waits for a foreign sidecar says that it is not stuck, in milliseconds of the boot's clock.
 const SIGN_OF_LIFE_MS: f64 = 10_000.0;
 /// An old record proves nothing before it has stood still while we looked, for this part of the age that it allows: its writer
 /// may be gone, and the present holder about to write its own.
@@ -290,8 +290,8 @@ fn due_ms(holder: Option<&Holder>, seen_ms: f64, limit_ms: f64) -> Option<f64> {
     Some(seen_ms + limit_ms)
 }
 
-/// Begins the term after that of a stuck owner, unless it has come to life; then has a new thread wait for its lock, like
-/// everybody, in the place of the one that is stuck behind the stuck owner.
+/// Begins the term after that of a stuck owner, unless it has come to life; then has a new thread wait for its lock, like any
+/// other, in place of the thread that is stuck behind the stuck owner.
 fn take_over(target: &Target, server: u64, term: u32, holder: Option<&Holder>) -> Result<()> {
     let file = term::lock_file(&target.base, term);
     let is_still_stuck = match holder {

@@ -1,8 +1,8 @@
 //! Directories that everyone may write to, and that a container's user can't change: volumes.
 //!
 //! A user who may write to such a directory can put another directory, or a link, in the place of ours. We check what we open, and
-//! would be found to be theirs; but between the check and the opening they could put it there and take it away. So it is used
-//! only where no other user is there to do that.
+//! would see whose it is; but they could put theirs there between the check and the opening, and take it away. So we use such
+//! a directory only where no other user is there to do that.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

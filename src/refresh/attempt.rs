@@ -21,8 +21,8 @@ pub struct Claimed {
 #[derive(Debug)]
 pub struct TakenOver;
 
-/// A refresh token that the provider may have seen. Holds the key's lock. If it is dropped the journal goes on saying that it is being
-/// sent, as after the death of its owner.
+/// A refresh token that the provider may have seen. Holds the key's lock. If it is dropped, the journal still says that it is
+/// being sent, as after the death of its owner.
 #[derive(Debug)]
 pub struct Sent {
     pub(super) journal: Journal,
@@ -69,8 +69,8 @@ impl Sent {
         &self.credential
     }
 
-    /// Whether no peer has taken over from us. The age from which others may take us for stuck begins anew, so that it is that of the
-    /// call.
+    /// Whether no peer has taken over from us. Restarts the age by which others may take us for stuck, so that it is the call's
+    /// age.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.heartbeat();

@@ -29,7 +29,7 @@ impl fmt::Debug for State {
 }
 
 impl Caller {
-    /// It has a result, or gave up. A refresh that has sent nothing ends now: `true`. One that has goes on until that is settled.
+    /// It has a result, or gave up. A refresh that has sent nothing ends now: `true`. Any other goes on until its call is settled.
     pub fn leave(&self) -> bool {
         let mut state = self.lock();
         state.has_left = true;

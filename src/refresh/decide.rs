@@ -15,7 +15,7 @@ use crate::record::{ClaimRecord, FailureRecord, Origin, Outcome, Pause, Sealed, 
 use crate::store::Profile;
 use std::path::PathBuf;
 
-/// How long to let an owner be that has just been taken over from without being stuck.
+/// How long to leave alone an owner that is not stuck, although a peer has just taken over from it.
 const OUT_OF_TERM_PAUSE_MS: f64 = 500.0;
 
 /// What the owner of the lock is to do.

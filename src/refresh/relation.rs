@@ -9,7 +9,7 @@ use crate::ledger::Ledger;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {
     /// The provider gave it in exchange for the held one, or for a successor of that, or as a newer access token beside the same refresh
-    /// token. That proves whose it is: it may carry less evidence of its account, and contradicts none.
+    /// token. That proves its account: it may carry less evidence of that, and contradicts none.
     Successor,
     /// A login of the same account that lives longer, with a refresh token that is not known to be spent.
     Newer,
@@ -47,7 +47,7 @@ impl Relation {
     }
 }
 
-/// Whether what was received in exchange for `held` may take its place: it contradicts nothing that `held` says of whose it is.
+/// Whether the credential received in exchange for `held` may take its place: it does not contradict `held`'s identity.
 #[must_use]
 pub fn may_succeed(held: &Credential, received: &Credential) -> bool {
     is_for_one_client(held, received)
@@ -60,7 +60,7 @@ pub fn is_same_login(one: &Credential, other: &Credential) -> bool {
     passes_gate(one, other) && passes_gate(other, one)
 }
 
-/// Whether they don't name two clients: a refresh token is good for that which it was given to (RFC 6749 §6).
+/// Whether they don't name two clients: a refresh token works only for the client that it was issued to (RFC 6749 §6).
 #[must_use]
 pub fn is_for_one_client(one: &Credential, other: &Credential) -> bool {
     let client = |credential: &Credential| credential::text(credential.fields(), "clientId").map(str::to_owned);

@@ -12,11 +12,11 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// How long to wait before what could be saved nowhere is saved again; doubled each time.
+/// How long to wait before another try to save an answer that could be saved nowhere; doubled each time.
 const FIRST_SAVE_PAUSE_MS: f64 = 100.0;
 const LAST_SAVE_PAUSE_MS: f64 = 10_000.0;
 
-/// The program that wants the token: what the refresh asks it, and tells it, on the refresh's thread.
+/// The program that wants the token. The refresh asks and tells it on its own thread.
 pub trait Program {
     /// An error of its own, not of this package.
     type Failure;
@@ -166,7 +166,7 @@ impl<P: Program> Run<P> {
         }
     }
 
-    /// Decides under the key's lock. A call that sends the same refresh token under another name is waited for.
+    /// Decides under the key's lock. Waits for a call that sends the same refresh token under another name.
     fn decide(&mut self, mut lock: Guard) -> Step<(Decision, Option<Guard>), P::Failure> {
         loop {
             let place = self.take_place()?;

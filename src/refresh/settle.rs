@@ -123,8 +123,8 @@ impl Call {
         Err(error)
     }
 
-    /// What can be kept of an answer that is refused: all of it, or its refresh token alone if it is too large. Of another
-    /// account's answer nothing, not even what does not say whose it is.
+    /// What can be kept of an answer that is refused: all of it, or its refresh token alone if it is too large. Nothing of another
+    /// account's answer, not even a field that names no account.
     fn salvage(&self, sent: &Sent, fields: &RefreshedFields) -> Option<Answered> {
         self.refuse_others(sent, &sent.credential.merged_with(fields)).ok()?;
         self.accept(sent, fields).or_else(|error| self.accept(sent, &fields.refresh_token().ok_or(error)?)).ok()

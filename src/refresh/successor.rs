@@ -13,8 +13,8 @@ use crate::store::Profile;
 use std::path::Path;
 
 impl Call {
-    /// What may take the place of a credential that can't be sent any more: see [`replacement`]. Looks into every store and journal that
-    /// is known. Reads files, and asks no host, as the lock that all keys share is held: what the caller's hosts hold has been read.
+    /// What may take the place of a credential that can't be sent any more: see [`replacement`]. Looks into every known store and
+    /// journal. Reads files and asks no host, as we hold the lock that all keys share: the caller's hosts were asked before.
     pub(super) fn newer(
         &self,
         owner: &Owner,
@@ -82,8 +82,8 @@ impl Call {
         (leads_on && (self.has_hosts() || is_there())).then(|| mains.clone())
     }
 
-    /// What the caller's hosts hold of the profiles whose keys have spent something, if what is held is spent. They are asked
-    /// before the lock that all keys share is held.
+    /// If the held credential is spent: what the caller's hosts hold of the profiles whose keys have spent a token. We ask them
+    /// before we take the lock that all keys share.
     pub(super) fn hosted_under_other_names(&self, owner: &Owner) -> Result<Option<Vec<Credential>>> {
         if !self.has_hosts() {
             return Ok(None);

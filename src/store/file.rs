@@ -27,7 +27,7 @@ const STATE_DATABASE: [&str; 2] = ["state", "openclaw.sqlite"];
 /// A larger store is refused: 64 MiB. A thousand profiles take about one.
 pub const MAX_STORE_BYTES: u64 = 64 << 20;
 
-/// A store grows by no more than this when a credential of it is replaced: each member stands on a line of its own.
+/// A store grows by no more than this when one of its credentials is replaced: each member stands on a line of its own.
 const MAX_GROWTH_BYTES: u64 = 3 * MAX_CREDENTIAL_BYTES as u64;
 
 /// Older builds write in place, so a reader can meet a torn file: how often to look again, and how long to wait for it.

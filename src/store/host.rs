@@ -1,5 +1,5 @@
-//! A store that a host keeps by itself, in a database or a keychain. It is reached through two functions of the host's; that
-//! the second one compares and writes in one step stands in for a lock of ours.
+//! A store that a host keeps itself, in a database or a keychain. We reach it through two functions of the host's; the second
+//! compares and writes in one step, which replaces a lock of ours.
 
 use super::{Profile, recent};
 use crate::credential::Credential;
@@ -15,7 +15,7 @@ const PREFIX: &str = "host:";
 /// A member that is `true` in what a store answers while another program refreshes the profile. Beside it, as `credential`,
 /// stands what is stored meanwhile, if there is anything.
 const CLAIMED: &str = "claimed";
-/// How often a swap is tried that others come before. Profiles are written some times an hour.
+/// How often to try a swap that other writers forestall. Profiles are written some times an hour.
 const MAX_SWAPS: u32 = 16;
 
 /// The host's side. Both functions may be called from any thread, and block it.

@@ -1,4 +1,4 @@
-//! What this process last read of stores, for callers who need nothing newer than the file as it is.
+//! What this process last read of stores, for callers while a file is unchanged.
 //!
 //! A file that was replaced has another inode, one that was written in place another `ctime`. That has steps of some
 //! milliseconds, so a file that had just been changed when it was read is not remembered: a second change in the same step

@@ -227,8 +227,8 @@ impl TokenEndpoint {
         Ok(Zeroizing::new(fields.to_json()))
     }
 
-    /// Fills in who the answer is for, as far as the credential lacks it, and refuses another's. What the gate can tell by
-    /// itself is left to it.
+    /// Fills in the account that the answer is for, where the credential lacks it, and refuses another account's. Fields that the
+    /// gate compares are left to it.
     fn identify(
         &self,
         credential: &Credential,

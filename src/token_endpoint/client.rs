@@ -174,7 +174,7 @@ impl HttpClient {
         Err(if was_sent { lost(endpoint, host, None, &end) } else { self.not_sent(host, &end) })
     }
 
-    /// What it means that nothing was sent, or nothing that the server has looked at.
+    /// The failure where nothing was sent, or nothing that the server has looked at.
     fn not_sent(&self, host: &str, end: &End) -> Failure {
         let tls = match end {
             End::Broken(error) => causes(error).find_map(<dyn StdError>::downcast_ref::<rustls::Error>),
@@ -246,7 +246,7 @@ fn read(
     })
 }
 
-/// What it means that the answer did not come, or only some of it, although the request was sent.
+/// The failure where the request was sent, but no answer came, or only some of it.
 fn lost(endpoint: &TokenEndpoint, host: &str, status: Option<u16>, end: &End) -> Failure {
     let code = if matches!(end, End::Late(_)) { Code::RefreshCallTimeout } else { Code::ProviderAnswerLost };
     let what = match (end, status) {

@@ -1,4 +1,4 @@
-//! Content codings (RFC 9110 §8.4): a server may code an answer although nothing of the kind was asked for.
+//! Content codings (RFC 9110 §8.4): a server may code an answer although we don't ask for it.
 //!
 //! Both sides are bounded: a body has at most [`MAX_ANSWER_BYTES`] when it comes here, and as many when it leaves. Of a body
 //! that was cut off, what can be decoded is.
