@@ -23,7 +23,7 @@ function publish(type, subject, details) {
 /** Whether there is a listener. */
 const isHeard = () => events.hasSubscribers;
 
-/** Publishes that a caller was given an error, whoever gave it; once it is `known` what the call is about, if that is soon. */
+/** Publishes that a caller got an error, from any source; once it is `known` what the call is about, if that is soon. */
 function tellFailure(caller, subject, known) {
   caller.promise.catch(async (error) => {
     if (subject.key === undefined) await soon(known, DETAILS_MS);

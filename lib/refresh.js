@@ -161,7 +161,7 @@ class RefreshTurn {
     enter(this.#subject, this);
   }
 
-  /** Looks at once, whoever is in line before us: a caller that finds a usable credential does not wait. */
+  /** Looks at once, whatever is in line before us: a caller that finds a usable credential does not wait. */
   start() {
     this.#looked = this.#look();
   }
@@ -182,7 +182,7 @@ class RefreshTurn {
   /** One turn on the native side: what it came to. */
   async #turn() {
     const done = await this.#take();
-    // Before its caller goes on, who may end the process.
+    // Before its caller goes on, which may end the process.
     await this.#leaving;
     this.#dispatchedAt = undefined;
     return done;

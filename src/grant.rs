@@ -96,7 +96,7 @@ impl Siblings {
     /// The owner that is sending this generation. One that is gone leaves its lock free: it has died, or it has settled
     /// since we looked, so what it left is read again. One that was stuck and taken over from is not waited for.
     pub fn sending(&mut self, generation: Generation) -> Result<Option<Sending>> {
-        // Whoever has no token has nothing in common.
+        // Profiles without a token have nothing in common.
         let is_sending = |sibling: &&Sibling| !generation.is_none() && sibling.record.is_sending(generation);
         let sending = self.others.iter().filter(is_sending);
         let journals: Vec<_> = sending.map(|sibling| sibling.journal.clone()).collect();
@@ -142,7 +142,7 @@ impl Siblings {
     /// What stands in the way of sending this generation, for all that the other keys and one's `own` know.
     #[must_use]
     pub fn failure_of(&self, generation: Generation, own: &Record, clock: &dyn Clock) -> Option<FailureRecord> {
-        // Whoever has no token has nothing in common.
+        // Profiles without a token have nothing in common.
         let others = self.records().filter(|_| !generation.is_none());
         FailureRecord::among(std::iter::once(own).chain(others), generation, clock)
     }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 pub enum Reason {
     /// Main has no such profile: written.
     NoExistingCredential,
-    /// Main's profile is an API key or a token: kept.
+    /// The main store's profile is an API key or a token: kept.
     NonOauthExistingCredential,
     /// Another provider's: kept.
     ProviderMismatch,

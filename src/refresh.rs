@@ -69,7 +69,7 @@ pub struct Call {
     pub seen: OnceLock<[Option<Digest>; 2]>,
     /// What the stores held when this call last read them.
     pub last_seen: Mutex<Option<Credential>>,
-    /// What to do when nobody knows whether the provider has rotated.
+    /// What to do when it is not known whether the provider has rotated.
     pub uncertain: Uncertain,
     /// What it has met while it waited.
     pub waits: Waits,
@@ -77,7 +77,7 @@ pub struct Call {
     pub clock: Arc<dyn Clock>,
 }
 
-/// What to do when nobody knows whether the provider has rotated.
+/// What to do when it is not known whether the provider has rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Uncertain {
     /// Ask again with the same refresh token, after a pause that all processes keep, until the provider says. If it has rotated,
@@ -102,7 +102,7 @@ pub enum Served {
         /// Why not.
         refresh_error: Error,
     },
-    /// Main's or a peer's credential was taken over.
+    /// The main store's or a peer's credential was taken over.
     Adopted {
         /// It.
         credential: Credential,
