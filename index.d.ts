@@ -29,7 +29,7 @@ export interface RefreshedFields {
   access: string;
   /**
    * Milliseconds since the epoch, in the future. Seconds since the epoch, a lifetime in seconds, a `Date` and these as text are
-   * understood too. Without it, or if it is no instant: the access token's own expiry if that is a JWT, else half an hour from now.
+   * understood too. Without it, or if it is not an instant: the access token's own expiry if that is a JWT, else in half an hour.
    */
   expires?: number | string | Date;
   refresh?: string;
@@ -37,12 +37,12 @@ export interface RefreshedFields {
 }
 
 /**
- * What OAuth clients and HTTP clients give, which a refresh function may return as it is: the token answer (`access_token`,
- * `refresh_token`, `expires_in`, `id_token`), its text, the same in camelCase, an `expires_at` or the like for the lifetime, and
- * any of it inside `data`, `body`, `tokens`, `credentials`, `token` or `session`; a `Response` whose body nobody has read yet.
+ * An OAuth or HTTP client's answer, which a refresh function may return as it is: the token answer (`access_token`,
+ * `refresh_token`, `expires_in`, `id_token`), its text, or the same in camelCase, perhaps with an `expires_at` for the lifetime;
+ * any of these inside `data`, `body`, `tokens`, `credentials`, `token` or `session`; or a `Response` whose body is still unread.
  *
- * Of these only what a credential has is stored, not `scope` or `token_type`. One that holds the provider's refusal is treated as
- * if that had been thrown, and so is a returned `Error`.
+ * Only the fields of a credential are stored, not `scope` or `token_type`. An answer that holds the provider's refusal counts as
+ * thrown, and so does a returned `Error`.
  */
 export type ClientAnswer =
   | string
@@ -58,13 +58,13 @@ export type ClientAnswer =
   | { text(): Promise<string> };
 
 /**
- * Asks the provider for a new token, once, and does nothing else that can fail: how it fails decides what the next caller
- * may do (see {@link RefreshFailure}), so let the client's own error through. After a failure that passes (the provider was not
- * reached, or is busy, or its answer was lost on the way) it is called again, for 10 s at most, and behind the
- * pause that all processes keep. A reason of its own not to ask it throws, with `refreshFailure: { class: "not_asked" }`.
+ * Asks the provider for a new token, once, and does nothing else that can fail: its error decides what the next caller
+ * may do (see {@link RefreshFailure}), so let the client's own error through. After a temporary failure (the provider was not
+ * reached or is busy, or its answer was lost) we call the function again, for 10 s at most, each time after the pause that all
+ * processes keep. A function that decides not to ask throws an error with `refreshFailure: { class: "not_asked" }`.
  *
- * Don't forget the `return`: a function that asked the provider and gives `undefined` has thrown the new tokens away, and we
- * can't tell; the next caller sends the spent refresh token.
+ * Don't forget the `return`: if the function asks the provider and returns `undefined`, the new tokens are lost, we can't tell,
+ * and the next caller sends the spent refresh token.
  *
  * @param credential the credential as re-read under the lock
  * @param context.signal aborts when the call is older than `callTimeoutMs`; never because a caller left
@@ -78,62 +78,63 @@ export type RefreshFunction = (
 /** Where a key's lock lies and how long a caller waits. */
 export interface LockOptions {
   /**
-   * State directory, absolute. Default: `OPENCLAW_STATE_DIR`, else `<home>/.openclaw`, else an existing `<home>/.clawdbot`; with
-   * an agent's directory only if that is there.
+   * State directory, absolute. Default: `OPENCLAW_STATE_DIR`, else `<home>/.openclaw`, else an existing `<home>/.clawdbot`. If an
+   * agent's directory outside it is given, the default must exist.
    */
   stateDir?: string;
   /** Lock base path, absolute, for a host that names its own. Default: {@link resolveOAuthRefreshLockPath}. */
   lockPath?: string;
-  /** Ends the caller's wait. What is under way goes on; the result of a refresh is saved. */
+  /** Ends the caller's wait, nothing else: a refresh that is under way goes on, and its result is saved. */
   signal?: AbortSignal;
-  /** The caller's patience in milliseconds, from the call on, whatever it waits for: a lock, a disk, a store. Default 200,000. */
+  /** How long the caller waits, in milliseconds from the call on, whatever for: a lock, a disk, a store. Default 200,000. */
   timeoutMs?: number;
   /**
-   * A directory, absolute, that no other user can get to, although its mode lets everyone write there and can't be changed: a
-   * container's volume, a Windows drive under WSL. It and what lies below it may be open to everyone; links and owners are
-   * checked all the same. Counts in this process from now on. Default: `OAUTH_REFRESH_LOCK_TRUSTED_VOLUME`.
+   * A directory, absolute, that no other user can reach, although its mode lets everyone write there and can't be changed: a
+   * container's volume, a Windows drive under WSL. It and everything below it may be open to everyone; links and owners are
+   * still checked. Applies to this process from now on. Default: `OAUTH_REFRESH_LOCK_TRUSTED_VOLUME`.
    */
   trustedVolume?: string;
 }
 
-/** What {@link CredentialStore.load} tells while another program, which does not know our lock, is refreshing the login. */
+/** What {@link CredentialStore.load} returns while another program, which does not know our lock, is refreshing the login. */
 export interface ClaimedCredential {
   claimed: true;
-  /** What is stored meanwhile: served if it is still good. */
+  /** The stored credential; callers get it meanwhile if it is still good. */
   credential?: OAuthCredential | null | undefined;
 }
 
-/** What {@link CredentialStore.load} tells of a profile. */
+/** What {@link CredentialStore.load} returns for a profile. */
 export type StoredProfile = OAuthCredential | { type: string } | ClaimedCredential | null | undefined;
 
 /**
- * Where a host keeps credentials, if that is not OpenClaw's `auth-profiles.json`; see docs/stores.md. Its functions are
+ * A host's own store, in place of OpenClaw's `auth-profiles.json`; see docs/stores.md. Its functions are
  * called on this thread, for as long as the refresh goes on; `load` and `compareAndSwap` have 30 s each.
  *
- * What `load` throws is `store_unreadable`, what `compareAndSwap` throws `store_unwritable`, what `hold` throws `store_busy`;
- * `cause` is what was thrown. An error that says that the store is in use for a moment is no failure: the function is called
- * again, see {@link CredentialStore.load}.
+ * If `load` throws, the call fails with `store_unreadable`; if `compareAndSwap` throws, `store_unwritable`; if `hold` throws,
+ * `store_busy`. `cause` is the error thrown. After an error that says that the store is busy, the function is called again: see
+ * {@link CredentialStore.load}.
  */
 export interface CredentialStore {
   /**
-   * Names the store, the same in every process, and no other: what was received for it waits under this name. Written to the
-   * journal and into errors, so no secret. At most 128 characters, none of them a slash or a control character.
+   * The store's name: the same in every process, and no other store's, since its credentials wait in the journal under this name.
+   * The journal and errors show it, so it must not be a secret. At most 128 characters, no slash, no control character.
    */
   name: string;
   /**
-   * What the store holds for the profile now, the whole credential; `null` or `undefined`: nothing. An object of another `type`
-   * is no login (`{ type: "api_key" }` is enough), and is left alone. {@link ClaimedCredential}: another program is refreshing it.
+   * Returns the whole credential that the store holds for the profile now; `null` or `undefined` if it holds nothing. An object of
+   * another `type` (`{ type: "api_key" }` is enough) is not a login, and is left alone. A {@link ClaimedCredential} says that
+   * another program is refreshing it.
    *
-   * A store that is in use for a moment throws an error with `busy: true` or the `code` `"store_busy"`, `EBUSY`, `EAGAIN`,
-   * `ELOCKED` or SQLite's (`SQLITE_BUSY`, `SQLITE_LOCKED`, or Node's `errcode` 5 and 6), as `compareAndSwap` and `hold` may: it
-   * is called again after short pauses, for as long as the caller waits, and for 30 s to save what the provider answered.
+   * While the store is busy, `load`, `compareAndSwap` and `hold` may throw an error with `busy: true` or the `code` `"store_busy"`,
+   * `EBUSY`, `EAGAIN`, `ELOCKED` or SQLite's (`SQLITE_BUSY`, `SQLITE_LOCKED`, or Node's `errcode` 5 and 6): the function is called
+   * again after short pauses, for as long as the caller waits, or for 30 s to save the provider's answer.
    */
   load(profileId: string): Promise<StoredProfile> | StoredProfile;
   /**
-   * In one step, which no other writer comes between: if the store still holds what equals `expected` (`null`: nothing), puts
-   * `next` in its place, durably (see {@link CredentialStore.durable}), and returns `true`; else changes nothing and returns `false`. What `load` gives then has the
-   * same `type`, `provider`, `access`, `refresh` and `expires` (give or take a second), and no other account's identity fields;
-   * other fields the store may drop, change or add.
+   * Atomically: if the store still holds a credential equal to `expected` (`null`: nothing), replaces it with `next`, durably (see
+   * {@link CredentialStore.durable}), and returns `true`; else changes nothing and returns `false`. Afterwards `load` must return
+   * the same `type`, `provider`, `access`, `refresh` and (to within a second) `expires`, and no other account's identity fields;
+   * the store may drop, change or add other fields.
    */
   compareAndSwap(
     profileId: string,
@@ -141,16 +142,16 @@ export interface CredentialStore {
     next: OAuthCredential,
   ): Promise<boolean> | boolean;
   /**
-   * For a store whose owner, another program, has a lock of its own: takes that lock, and returns what lets it go. Called after
-   * our key's lock is held and before it is decided what to do; let go of once everything is saved, or the call is past
-   * `callTimeoutMs` (a late answer takes it again). `compareAndSwap` is called only inside it, `load` outside it too.
+   * For a store that belongs to another program with a lock of its own: takes that lock, and returns a function that releases it.
+   * We take it after our key's lock, before we decide what to do, and release it once everything is saved, or the call is past
+   * `callTimeoutMs` (a late answer takes it again). We call `compareAndSwap` only while we hold it, `load` also without it.
    *
-   * @param context.signal aborts when the caller no longer waits; a lock that comes later is let go of at once
+   * @param context.signal aborts when the caller no longer waits; a lock that is taken later is released at once
    */
   hold?(profileId: string, context: { signal: AbortSignal }): Promise<() => unknown> | (() => unknown);
   /**
-   * `false`: what `compareAndSwap` has put there may be lost in a power cut. The journal then keeps it until the next refresh, or
-   * until a call finds a logout, and brings it back should the store hold again what was spent for it. Default `true`.
+   * `false`: a power cut may undo a `compareAndSwap`. The journal then keeps the new credential until the next refresh, or until a
+   * call finds a logout, and restores it if the store holds the spent one again. Default `true`.
    */
   durable?: boolean;
 }
@@ -164,18 +165,18 @@ export interface RefreshOptions extends LockOptions {
   agentDir?: string;
   /** The main agent's directory, absolute. Default: `OPENCLAW_AGENT_DIR`, `PI_CODING_AGENT_DIR`, else `<stateDir>/agents/main/agent`. */
   mainAgentDir?: string;
-  /** The calling agent's store, in the place of `agentDir`: the host keeps credentials by itself. */
+  /** The calling agent's store, in place of `agentDir`: the host keeps credentials itself. */
   store?: CredentialStore;
-  /** The main agent's store, in the place of `mainAgentDir`. Default, with `store`: that one, unless `mainAgentDir` is given. */
+  /** The main agent's store, in place of `mainAgentDir`. Default, with `store`: that one, unless `mainAgentDir` is given. */
   mainStore?: CredentialStore;
-  /** Age at which the provider call is aborted, in milliseconds; at most and by default {@link OAUTH_REFRESH_CALL_TIMEOUT_MS}. */
+  /** Age at which the provider call is aborted, in milliseconds. Default and maximum: {@link OAUTH_REFRESH_CALL_TIMEOUT_MS}. */
   callTimeoutMs?: number;
   /**
-   * A token that expires within this many milliseconds is to be refreshed. Default 300,000; at most a fifth of the token's life,
-   * as far as that is known.
+   * A token that expires within this many milliseconds is refreshed. Default 300,000; at most a fifth of the token's life, where
+   * that is known.
    */
   refreshMarginMs?: number;
-  /** Replace the access token that is stored now although it has not expired. Callers that ask for this at one time share one refresh. */
+  /** Replace the stored access token although it has not expired. Callers that ask for this at the same time share one refresh. */
   forceRefresh?: boolean;
   /**
    * The access token that the resource server refused: refresh only if it is still the stored one. With it, `forceRefresh`
@@ -183,9 +184,9 @@ export interface RefreshOptions extends LockOptions {
    */
   rejectedAccess?: string;
   /**
-   * While the stored access token has not expired and nobody has rejected it: return it, with
-   * {@link RefreshResult.refreshError}, whatever keeps it from being refreshed; after a second of waiting for others, or ten of
-   * waiting for this call's own refresh, which goes on. Default `true`; `false` rejects with the error.
+   * While the stored access token has not expired and was not rejected: return it, with {@link RefreshResult.refreshError}, if
+   * anything keeps it from being refreshed, or after a second of waiting for others, or ten of waiting for this call's own
+   * refresh, which goes on. Default `true`; `false` rejects with the error.
    */
   serveUnexpired?: boolean;
   /**
@@ -196,8 +197,8 @@ export interface RefreshOptions extends LockOptions {
   uncertain?: "probe" | "fail";
   /**
    * Says how a call of the refresh function failed, for a provider or client whose errors this package does not know; see
-   * docs/protocol.md. `undefined`: this package decides, as it does if the function throws or returns anything else. Say
-   * `"answered_dead"` only by the provider's word: it ends the login.
+   * docs/protocol.md. `undefined`: this package decides, as it does if the function throws or returns anything else. Return
+   * `"answered_dead"` only if the provider said so: it ends the login.
    *
    * For a token endpoint: {@link TokenEndpointRequest.classify}.
    */
@@ -217,17 +218,17 @@ export interface RefreshResult {
    * - `fresh`: the stored credential was usable.
    * - `adopted`: a peer had refreshed; its credential was taken over.
    * - `refreshed`: this call asked the provider.
-   * - `recovered`: what an owner had received before it died was found in the journal.
+   * - `recovered`: the journal held a credential that a previous owner had received.
    */
   outcome: "fresh" | "adopted" | "refreshed" | "recovered";
   credential: OAuthCredential;
   /** With `refreshed` by a sub-agent: whether the main agent's store took the credential, and why not. */
   mirror?: MirrorResult;
-  /** Why the credential could not be saved in the agent's own store yet. It is durable in the journal or in main's. */
+  /** Why the credential could not be saved in the agent's own store yet. It is durable in the journal or in the main store. */
   notSaved?: { code: ErrorCode; message: string };
   /**
-   * With `fresh`: the credential is about to expire, and this kept it from being refreshed. An error of this package's or, as it
-   * was thrown, of the refresh function's. See {@link RefreshOptions.serveUnexpired}.
+   * With `fresh`: why the credential, which is about to expire, was not refreshed. An error of this package, or the refresh
+   * function's own. See {@link RefreshOptions.serveUnexpired}.
    */
   refreshError?: Error;
 }
@@ -235,8 +236,8 @@ export interface RefreshResult {
 /**
  * Returns a usable credential for the profile, refreshing it at most once however many callers, processes and agents ask.
  *
- * The credential is on disk before anybody sees it. Errors that `refresh` throws arrive as they are, those that pass once the
- * function has been called again in vain; ours are {@link OAuthRefreshLockError}s.
+ * The credential is on disk before any caller sees it. Errors that `refresh` throws arrive as they are, temporary ones only after
+ * retries; our own are {@link OAuthRefreshLockError}s.
  *
  * @param provider the provider's id, such as `openai-codex`; with `profileId` it is the key
  * @param profileId names the login in the stores, such as `openai-codex:default`
@@ -254,7 +255,7 @@ export function withOAuthRefreshLock(
 /**
  * Runs `fn` while this process alone, on this host, holds the key's lock. Its result and its errors pass through untouched.
  *
- * Nobody takes over from `fn`, however long it runs; `signal` and `timeoutMs` end the wait only. A wait that runs out
+ * No process takes over from `fn`, however long it runs; `signal` and `timeoutMs` end the wait only. A wait that times out
  * rejects with `code: "file_lock_timeout"` and `lockPath: "<base>.lock"`.
  *
  * OpenClaw 2026.9.6 has a function of this name with other parameters: `(key, operation, options)`.
@@ -272,17 +273,17 @@ export function withOAuthProfileLock<T>(
 ): Promise<T>;
 
 /**
- * A token endpoint, to be asked by this package itself (RFC 6749 §6): from the request to the durable answer in one native
+ * A token endpoint that this package itself asks (RFC 6749 §6): from the request to the saved answer in one native
  * step, which neither a blocked event loop nor the end of a worker thread interrupts.
  *
- * Sent by HTTPS, to this host and no other: redirects are not followed. `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`,
- * `NODE_EXTRA_CA_CERTS`, `SSL_CERT_FILE`, `SSL_CERT_DIR` and `NODE_USE_SYSTEM_CA` count as they stand in `process.env`, and
- * `--use-system-ca` as Node was given it.
+ * The request goes by HTTPS to this host and no other: redirects are not followed. `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`,
+ * `NODE_EXTRA_CA_CERTS`, `SSL_CERT_FILE`, `SSL_CERT_DIR` and `NODE_USE_SYSTEM_CA` are read from `process.env`, and
+ * `--use-system-ca` from Node's own options.
  */
 export interface TokenEndpointRequest {
   /** URL: `https`, or `http` on loopback. */
   tokenEndpoint: string;
-  /** The same for credentials with an `enterpriseUrl`, with `{host}` for its host. Without it such a token is sent nowhere else. */
+  /** The same for credentials with an `enterpriseUrl` whose host `tokenEndpoint` is not at; `{host}` stands for that host. */
   enterpriseTokenEndpoint?: string;
   clientId?: string;
   clientSecret?: string;
@@ -298,36 +299,36 @@ export interface TokenEndpointRequest {
   /** More headers, such as `User-Agent`. */
   headers?: Readonly<Record<string, string>>;
   /**
-   * Where the account stands, as a path of member names: in the claims of `id_token`, of a JWT access token, or in the
-   * answer. What the credential lacks is filled in, what contradicts it is refused. The claims `email`, `iss` and `sub`
-   * need no path.
+   * Where the answer names the account, as a path of member names: in the claims of `id_token`, of a JWT access token, or in the
+   * answer itself. Fields that the credential lacks are filled in; an answer that contradicts it is refused. The claims `email`,
+   * `iss` and `sub` need no path.
    */
   identityClaims?: { accountId?: readonly string[]; email?: readonly string[] };
   /**
-   * What the provider wraps its answer into: a member's name, or a path of names, at most 8. Where it holds no token, the
-   * answer itself is read.
+   * The member that the provider wraps its answer in: a name, or a path of at most 8 names. If it holds no token, the answer
+   * itself is read.
    */
   envelope?: string | readonly string[];
   /** What `expires_in` counts, and the refresh token's lifetime: seconds, or milliseconds. Default: `"s"`. */
   expiresInUnit?: "s" | "ms";
   /** `"static"`: the provider keeps the refresh token as it is, so asking again never hurts. Default: `"rotates"`. */
   replay?: "rotates" | "static";
-  /** How long a connection may take to come about, in milliseconds. Default 10,000. */
+  /** How long connecting may take, in milliseconds. Default 10,000. */
   connectTimeoutMs?: number;
   /**
-   * At most so many keys of this client are refreshed at a time, by all processes that share the lock directory. Each key
-   * has its place among them. Default: no limit.
+   * How many keys of this client may be refreshed at a time, by all processes that share the lock directory. A key always uses
+   * the same of these places. Default: no limit.
    */
   maxParallel?: number;
   /**
-   * What this provider's own error codes mean, whatever the status: they are looked for, whole and in any case, where
-   * providers put theirs (`error`, `error.code`, `error_code`, `errorCode`, `code`, `status`, `message`, …). `dead` ones end
-   * the login, `unspent` ones leave the refresh token as it is. They come before what this package knows.
+   * What this provider's own error codes mean, whatever the status: `dead` codes end the login, `unspent` codes leave the refresh
+   * token as it is. They are compared whole, in upper or lower case, with the members where providers put codes (`error`,
+   * `error.code`, `error_code`, `errorCode`, `code`, `status`, `message`, …), and come before the codes that this package knows.
    */
   classify?: { dead?: readonly string[]; unspent?: readonly string[] };
 }
 
-/** Requests for logins that OpenClaw's users share and for providers that wrap their answers; `presets.json` has the source of each fact. Spread to change. */
+/** Requests for logins that OpenClaw's users share and for providers that wrap their answers; sources are in `presets.json`. Spread one to change it. */
 export const OAUTH_PRESETS: Readonly<
   Record<
     "openai-codex" | "anthropic" | "github-app" | "github-copilot" | "tiktok-business" | "withings",
@@ -360,8 +361,8 @@ export interface TokenEndpointCall extends TokenEndpointRequest {
 /**
  * Asks a token endpoint once, with no lock and no store: for a refresh function of your own.
  *
- * @param options.signal breaks the call off; whether the refresh token is spent is then unknown
- * @param options.timeoutMs at most and by default {@link OAUTH_REFRESH_CALL_TIMEOUT_MS}
+ * @param options.signal aborts the call; if the request was sent, whether the refresh token is spent is then unknown
+ * @param options.timeoutMs default and maximum: {@link OAUTH_REFRESH_CALL_TIMEOUT_MS}
  * @throws errors with `refreshFailure`
  */
 export function refreshOAuthToken(
@@ -373,19 +374,19 @@ export function refreshOAuthToken(
 export interface KeptProfile extends Omit<RefreshOptions, "signal" | "timeoutMs" | "serveUnexpired" | "forceRefresh"> {
   provider: string;
   profileId: string;
-  /** Default: that of all profiles. */
+  /** Default: the `refresh` of all profiles. */
   refresh?: RefreshFunction | TokenEndpointRequest;
 }
 
 /**
  * Refreshes profiles ahead of their expiry, through the same lock, so that agents rarely meet an expired token. Any number
- * of processes may do so side by side: one refreshes. Failures are tried again.
+ * of processes may do so side by side: one refreshes. After a failure it tries again.
  *
- * It never waits for a lock and keeps no process from exiting, but for a provider call that it has under way.
+ * It never waits for a lock, and keeps its process alive only during a provider call of its own.
  *
- * @param options.jitterMs each refresh comes up to so much earlier than the margin asks, at random. Default 60,000.
+ * @param options.jitterMs each refresh begins up to this much before the margin, at random. Default 60,000.
  * @param options.signal ends it
- * @param options.onError told of each failure; of a lock that somebody holds once it has been taken for half a minute
+ * @param options.onError gets each failure; a taken lock counts as one after half a minute
  */
 export function keepOAuthFresh(options: {
   profiles: readonly KeptProfile[];
@@ -397,7 +398,7 @@ export function keepOAuthFresh(options: {
 
 /**
  * The key's lock base path: `<stateDir>/locks/oauth-refresh/sha256-<64 hex>`. Creates nothing. Without a `stateDir` in options or
- * environment it looks which default exists, on this thread.
+ * environment it checks, on this thread, which default exists.
  *
  * As in OpenClaw 2026.4.20. From 2026.6.11 on OpenClaw names its own `lock-<32 hex>` and takes the environment as the third
  * argument; there call OpenClaw's function, and pass what it returns as `lockPath`.
@@ -429,9 +430,9 @@ export function isSafeToCopyOAuthIdentity(existing: OAuthIdentity, incoming: OAu
 /**
  * Why a refreshed credential was or was not written to the main agent's store. Only a refresh, which knows more than the two
  * credentials, gives the last three:
- * - `same-grant-successor`: main held an ancestor of the credential, which the provider has exchanged for it.
- * - `superseded`: a login or logout has replaced the agent's own credential meanwhile, or a login main's.
- * - `logged-out`: main's profile was logged out meanwhile.
+ * - `same-grant-successor`: the main store held an ancestor of the credential, whose refresh token is spent.
+ * - `superseded`: meanwhile a login or logout replaced the agent's own credential, or a login the main store's.
+ * - `logged-out`: the main store's profile was logged out meanwhile.
  */
 export type MirrorReason =
   | "no-existing-credential"
@@ -461,10 +462,9 @@ export function shouldMirrorRefreshedOAuthCredential(
 export function isRefreshTokenReusedError(error: unknown): boolean;
 
 /**
- * What a failed call of a token endpoint means for its refresh token, for a host that asks the provider by itself: the class that
+ * What a failed call of a token endpoint means for its refresh token, for a host that asks the provider itself: the class that
  * a refresh function's error would get, and the pause that the provider asked for. Looks at typed causes, status, body and codes
- * as docs/protocol.md has it; what can't be told is `uncertain`. An answer's body that nobody has read yet is read, from a copy.
- * Never rejects.
+ * by the rules in docs/protocol.md; in doubt the class is `uncertain`. Reads an unread body, from a copy. Never rejects.
  */
 export function classifyRefreshFailure(error: unknown): Promise<RefreshFailure>;
 
@@ -531,17 +531,18 @@ export function awaitOAuthRefreshClaim(
 /** A provider call older than this is aborted: 120,000 ms. */
 export const OAUTH_REFRESH_CALL_TIMEOUT_MS: 120_000;
 
-/** OpenClaw's lock options. Of these only `stale` concerns us: we wait in the kernel and do not retry. */
+/** OpenClaw's lock options. We use only `stale`: we wait in the kernel and do not retry. */
 export const OAUTH_REFRESH_LOCK_OPTIONS: Readonly<{
   retries: Readonly<{ retries: 20; factor: 2; minTimeout: 100; maxTimeout: 10_000; randomize: true }>;
   stale: 180_000;
 }>;
 
 /**
- * Looks at every key of a state directory: who holds it, how far it is, what is in its way. It makes and changes nothing, needs
- * no right to write, and hands out no secret; it reads the agents' stores to leave out what binds nobody any more. No lock that
- * excludes an owner is taken; where the kernel lists none (elsewhere than on Linux, of another PID namespace, on a remote file
- * system), the shared one is, for an instant. For people, logs and dashboards; by the time it is read it may have changed.
+ * Looks at every key of a state directory: which process holds it, how far it is, what is in its way. It creates and changes
+ * nothing, needs no right to write, and returns no secret; it reads the agents' stores to leave out failures of tokens that were
+ * replaced. It never takes a lock that excludes an owner; where the kernel doesn't list locks (elsewhere than on Linux, of another
+ * PID namespace, on a remote file system), it takes the shared lock for an instant. For people, logs and dashboards: the report
+ * may be outdated when you read it.
  *
  * A lock path in another directory is not seen.
  *
@@ -554,14 +555,14 @@ export interface OAuthRefreshLockReport {
   lockPath: string;
   /** How often a peer has taken over from a stuck owner. */
   term: number;
-  /** Who holds the lock now. */
+  /** The process that holds the lock now. */
   holder: {
     pid: number;
     /** Its command, if it is a process of our PID namespace. */
     command: string | null;
-    /** For how long, in milliseconds without suspended time; `null` if it was in another boot. */
+    /** How long it has held the lock, in milliseconds without suspended time; `null` if it took it in another boot. */
     heldMs: number | null;
-    /** Since when, in milliseconds since the epoch by its host's clock. */
+    /** When it took the lock, in milliseconds since the epoch by its host's clock. */
     since: number;
     /** From which age on, in milliseconds, a peer may take over; `null`: never, as from `withOAuthProfileLock`. */
     staleAfterMs: number | null;
@@ -571,40 +572,40 @@ export interface OAuthRefreshLockReport {
     boot: string;
     /** The inode of its PID namespace. */
     pidNamespace: number | null;
-    /** Whether that is another one than ours, as a container's is: `pid` is a number there. */
+    /** Whether that namespace is not ours, but a container's for example: `pid` then is its number there. */
     isElsewhere: boolean;
   } | null;
-  /** How many wait for it in this kernel; `null` where that can't be told, as of another PID namespace's from within one. */
+  /** How many processes of this kernel wait for it; `null` where we can't tell, as inside a PID namespace about another's. */
   waiters: number | null;
   /** How far the last refresh has come. */
   state: "idle" | "claimed" | "dispatched" | "received" | "committed";
-  /** Who last set out to ask the provider, and when, in milliseconds since the epoch. */
+  /** The process that last set out to ask the provider, and when, in milliseconds since the epoch. */
   lastClaim: { pid: number; at: number } | null;
   /**
-   * Failed calls that bind the next caller, by generation, the one included that its owner's death cut off: of refresh tokens that
-   * a known store holds, or that no store can be looked at for, as for a host's. Only `answered_dead` needs a new login.
+   * Failed calls that bind the next caller, one for each refresh token, a call that its owner's death cut off included. Tokens that
+   * no known store holds are left out, unless a store can't be looked into, as a host's. Only `answered_dead` needs a new login.
    */
   failures: {
     outcome: "answered_unspent" | "uncertain" | "answered_dead";
-    /** How often in a row the provider was asked, and no token came. */
+    /** How often in a row the provider was asked and no token came. */
     attempts: number;
     pid: number;
     at: number;
-    /** For how long everyone still waits before the provider is asked again. */
+    /** How long every caller still waits before the provider is asked again. */
     retryAfterMs: number | null;
   }[];
-  /** How many received credentials the journal keeps for stores, those included that are on their way or were superseded. */
+  /** How many received credentials the journal keeps for stores, including those that are just being saved or were superseded. */
   waitingCredentials: number;
   /**
-   * The stores, as paths or `host:<name>`, that could not take one yet and should: not those of credentials that a login, or main's
-   * copy, has superseded, and none while the lock is held.
+   * The stores, as paths or `host:<name>`, that should have one of these and could not take it yet. A credential that a login, or
+   * the main store's copy, has superseded does not count. Empty while the lock is held.
    */
   waitingFor: string[];
-  /** Another program's lock file in the way, or a dead one's; never one of the holder's, or of ours that a death has left. */
+  /** A lock file of another program, alive or dead, in the way; never the holder's, nor one that a dead process of ours left. */
   foreign: { pid: number | null; createdAt: number | null; alive: boolean } | null;
   /** Why the lock file or the journal can't be used or read. */
   problem: { code: ErrorCode; message: string } | null;
-  /** Files that a death has left, which the next owner clears away. */
+  /** Files that a dead process left; the next owner removes them. */
   debris: string[];
 }
 
@@ -612,35 +613,35 @@ export interface OAuthRefreshLockReport {
 export type ErrorCode =
   /** An argument or option is of the wrong type, out of range, unknown or in the wrong place; or a default path needs a directory that is not there. Nothing was done. */
   | "invalid_argument"
-  /** The refresh function calls for the key that it is refreshing. */
+  /** The refresh function, or a host's store, called this package for the key that is being refreshed. */
   | "nested_call"
-  /** The caller waits no longer for a lock: the key's, or a store's. `lockPath` says which and, where known, `holder` who has it. Or its file system does not answer. */
+  /** The caller's time for a lock, the key's or a store's, ran out: `lockPath` names the lock, `holder` (where known) its holder. Or its file system does not answer. */
   | "file_lock_timeout"
-  /** The caller waits no longer while its own refresh is under way; that goes on and is saved. */
+  /** The caller's time ran out during its own refresh; the refresh goes on and is saved. */
   | "caller_timeout"
   /** The caller's `signal` aborted; `cause` is its reason. */
   | "caller_aborted"
   /** The provider call took longer than `callTimeoutMs` and was aborted; a refresh function's late success is still saved. */
   | "refresh_call_timeout"
-  /** The refresh function threw something that is no `Error`; `cause` is what it threw. */
+  /** The refresh function threw something that is not an `Error`; `cause` is what it threw. */
   | "refresh_threw_non_error"
-  /** The refresh function's result is no credential: no token in a shape that we know, a token that is no well-formed text, an expiry in the past, or more than 40 KiB. */
+  /** The refresh function's result is not a credential: no token in a known shape, a token that is not well-formed text, an expiry in the past, or more than 40 KiB. */
   | "invalid_refresh_result"
   /** The refresh function's result belongs to another account, tenant or provider. Nothing was written. */
   | "identity_mismatch"
   /** The stored profile belongs to another provider than the call, or names none. */
   | "provider_mismatch"
-  /** A store could not be read: it is another user's, closed to this one, or no file. Of a host's: `load` threw (`cause`) or did not return within 30 s. */
+  /** A store could not be read: it is another user's, closed to this one, or not a file. Or a host's `load` threw (`cause`) or did not return within 30 s. */
   | "store_unreadable"
   /** A host's store, or its owner's lock, was in use for as long as the caller waited, or claimed by another program; or `hold` failed (`cause`). */
   | "store_busy"
-  /** A store is torn, no JSON (or not in UTF-8), or not of the known shape; or the credential in it is larger than 40 KiB, or was meant for a login and is none. */
+  /** A store is cut off, not JSON, not UTF-8, or not of the known shape; or its credential is larger than 40 KiB, or is a login written wrongly. */
   | "store_invalid"
   /** A store is larger than 64 MiB. */
   | "store_too_large"
-  /** A store could not be written. Of a host's: `compareAndSwap` threw (`cause`), did not return, or did not do what it must. */
+  /** A store could not be written. Or a host's `compareAndSwap` threw (`cause`), did not return, or did not do what it must. */
   | "store_unwritable"
-  /** A store was there when its refresh began, and is gone. What was received is kept in the journal until it is back. */
+  /** A store was there when its refresh began, and is gone. The journal keeps the received credential until the store is back. */
   | "store_vanished"
   /** The agent keeps its credentials in SQLite; a JSON store beside it would block them. */
   | "sqlite_store"
@@ -650,7 +651,7 @@ export type ErrorCode =
   | "refresh_backoff"
   /** The provider refuses this refresh token for good. It is not asked again until another one is stored. */
   | "grant_dead"
-  /** This refresh token was used before (was a backup restored, or the same login stored again?), and the one that came after it is in no store and no journal. */
+  /** This refresh token was used before (was a backup restored, or the same login stored again?), and its successor is in no store and no journal. */
   | "refresh_token_spent"
   /** It is not known yet whether the provider has used the refresh token; it is asked again in `retryAfterMs` at the earliest. */
   | "refresh_uncertain"
@@ -664,7 +665,7 @@ export type ErrorCode =
   | "provider_unreachable"
   /** The token endpoint refused: see `status` and `oauthError`; or a refresh function returned a refusal. Or the credential has no refresh token; then nothing was sent. */
   | "provider_refused"
-  /** The token endpoint answered with something that is neither a token nor an error, or with a token that is no valid text. */
+  /** The token endpoint answered with something that is neither a token nor an error, or with a token that is not valid text. */
   | "provider_answer_invalid"
   /** The request was sent, and no whole answer came back. */
   | "provider_answer_lost"
@@ -675,7 +676,7 @@ export type ErrorCode =
   /** A defect of this package. */
   | "internal";
 
-/** Who holds a lock, for people to read: nothing is decided by it. */
+/** The holder of a lock, for people to read: no decision depends on it. */
 export interface LockHolder {
   pid: number;
   /** How long it has held the lock, in milliseconds by this host's clock. */
@@ -685,21 +686,21 @@ export interface LockHolder {
 }
 
 /**
- * How a provider call failed. Added as `refreshFailure` to the error that the refresh function threw; an error that comes with a
- * `refreshFailure` whose `class` is one of these is taken at its word, and so is its `retryAfterMs`.
+ * How a provider call failed. Added as `refreshFailure` to the error that the refresh function threw. If that error already has a
+ * `refreshFailure` with one of these classes, its `class` and `retryAfterMs` count.
  */
 export interface RefreshFailure {
   /**
-   * - `not_asked`: only a refresh function says so: the provider was not to be asked, for a reason that the error tells. Nobody
-   *   waits, this caller has its error at once, and the next one's function is called.
+   * - `not_asked`: the refresh function decided not to ask; only its own error, or `classify`, can say so. This caller gets the
+   *   error at once, and the next caller's function is called without a pause.
    * - `not_sent`: the provider was not reached. The next caller tries.
-   * - `answered_unspent`: it answered and has not used the refresh token (429, 503, a refused client). Everyone waits a while.
-   * - `answered_dead`: it refused the refresh token for good. Nobody asks again until another one is stored.
-   * - `uncertain`: it may have used it. See {@link RefreshOptions.uncertain}.
+   * - `answered_unspent`: it answered and has not used the refresh token (429, 503, a refused client). Every caller waits a while.
+   * - `answered_dead`: it refused the refresh token for good. It is not asked again until another one is stored.
+   * - `uncertain`: it may have used the refresh token. See {@link RefreshOptions.uncertain}.
    */
   class: "not_asked" | "not_sent" | "answered_unspent" | "answered_dead" | "uncertain";
   /**
-   * With `answered_unspent`, if the provider asked for a pause: for how long everyone waits, in milliseconds; at least 1,000
+   * With `answered_unspent`, if the provider asked for a pause: how long every caller waits, in milliseconds; at least 1,000
    * and at most 3,600,000, whatever it asked for.
    */
   retryAfterMs?: number;
@@ -715,13 +716,13 @@ export interface OAuthRefreshLockError extends Error {
   /** With `file_lock_timeout`: `<base>.lock`, as OpenClaw expects it; `<store>.lock` if a store's lock was waited for. */
   lockPath?: string;
   holder?: LockHolder;
-  /** With `refresh_backoff`, `refresh_uncertain` and `provider_refused`: for how long everyone waits, in milliseconds. */
+  /** With `refresh_backoff`, `refresh_uncertain` and `provider_refused`: how long every caller waits, in milliseconds. */
   retryAfterMs?: number;
-  /** Of a token endpoint's answer. */
+  /** The HTTP status of the token endpoint's answer. */
   status?: number;
-  /** Its error code, such as `invalid_grant` (RFC 6749 §5.2). */
+  /** That answer's error code, such as `invalid_grant` (RFC 6749 §5.2). */
   oauthError?: string;
-  /** Of a call to a token endpoint, and of a refusal that a refresh function returned. */
+  /** If a call to a token endpoint failed, or a refresh function returned a refusal. */
   refreshFailure?: RefreshFailure;
 }
 
@@ -732,11 +733,11 @@ export interface OAuthRefreshLockEvent {
    * - `acquired`: the key's lock is ours.
    * - `dispatched`: the provider is about to be asked.
    * - `refreshed`: the new credential is in the agent's own store.
-   * - `recovered`: what a previous owner had received was found in the journal.
+   * - `recovered`: the journal held a credential that a previous owner had received.
    * - `mirrored`: the main store took the credential.
    * - `refused`: the main store did not take the credential; `reason` says why.
    * - `reclaimed`: the lock was reclaimed from an owner that is dead, past the limit, or stuck; `pid` is its process.
-   * - `warned`: the locks of this file system are not to be relied on. Once per directory; also a Node warning.
+   * - `warned`: this file system's locks, or its syncs of directories, can't be relied on. Once per directory; also a Node warning.
    * - `adopted`: a peer's credential was taken over.
    * - `fresh`: the stored credential was usable.
    * - `failed`: the call failed; `code` says how, where known.
@@ -763,12 +764,12 @@ export interface OAuthRefreshLockEvent {
   at: number;
   /** With `mirrored` and `refused`: a {@link MirrorReason}, or `store-error`. */
   reason?: string;
-  /** With `failed`: the error's. With `warned`: `lock_granted_twice`, `lock_refused`, `file_system_not_local` or `directory_not_synced`. */
+  /** With `failed`: the error's `code`. With `warned`: `lock_granted_twice`, `lock_refused`, `file_system_not_local` or `directory_not_synced`. */
   code?: string;
   /** With `reclaimed`. */
   pid?: number;
   /** With `warned`. */
   message?: string;
-  /** With `warned`: the directory; of `directory_not_synced` the first on that file system. */
+  /** With `warned`: the directory; with `directory_not_synced` the first such one on that file system. */
   path?: string;
 }

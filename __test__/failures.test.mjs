@@ -463,7 +463,7 @@ describe("what a refusal by a token endpoint says", () => {
     ],
     [
       http(502),
-      "127.0.0.1 answered with status 502; whether the refresh token was used is not known yet; a later call asks again",
+      "127.0.0.1 answered with status 502; it is not known yet whether the refresh token was used; a later call asks again",
     ],
     [
       http(429),
@@ -471,7 +471,7 @@ describe("what a refusal by a token endpoint says", () => {
     ],
     [
       json({ error: "invalid_client" }, 401),
-      '127.0.0.1 answered with status 401 "invalid_client"; the refresh token was not used; look whether tokenEndpoint and the client are right',
+      '127.0.0.1 answered with status 401 "invalid_client"; the refresh token was not used; check tokenEndpoint and the client',
     ],
     [
       http(521),
@@ -479,7 +479,7 @@ describe("what a refusal by a token endpoint says", () => {
     ],
     [
       http(308),
-      "127.0.0.1 answered with status 308; a redirect, and a refresh token is sent to no other host; it was not used; correct tokenEndpoint",
+      "127.0.0.1 answered with status 308; redirects are not followed, so the refresh token was not used; correct tokenEndpoint",
     ],
   ])("%#", async (answer, expected) => {
     const server = await startServer(says(answer));

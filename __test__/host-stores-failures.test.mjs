@@ -36,7 +36,7 @@ const HINDRANCES = [
       });
     },
   ],
-  ["returns no boolean", /no boolean/, (store) => store.compareAndSwap.mockResolvedValueOnce(undefined)],
+  ["returns no boolean", /did not return a boolean/, (store) => store.compareAndSwap.mockResolvedValueOnce(undefined)],
   ["does not keep what it takes", /did not keep/, (store) => store.compareAndSwap.mockResolvedValueOnce(true)],
   [
     "keeps a part of it",

@@ -238,7 +238,7 @@ test("an addon that can't be loaded is not taken for one that is missing", async
   writeFileSync(join(copy, "node_modules", PLATFORM, `${NAME}.${target()}.node`), "no addon");
   const { code, message } = await failureIn(copy);
   expect(code).toBe("addon_unavailable");
-  expect(message).toContain(`${PLATFORM} is there but can't be loaded: `);
+  expect(message).toContain(`${PLATFORM} exists but can't be loaded: `);
   expect(message).toMatch(/Install this package again on the platform that it is to run on, or build it/);
   expect(message).not.toContain("--omit");
 });

@@ -250,7 +250,7 @@ describe("an agent's directory without a state directory", () => {
     const home = join(host.root, "home");
     await inHome(home, async () => {
       const error = await typedRejection(call({ [name]: host.agentDir("main") }), "invalid_argument");
-      expect(error.message).toMatch(/no stateDir.*give stateDir as well/);
+      expect(error.message).toMatch(/without stateDir.*give stateDir as well/);
       expect(error.path).toBe(join(home, ".openclaw"));
     });
     expect(host.tree()).toEqual(before);

@@ -43,12 +43,12 @@ export function findings(seen) {
   return parts.flatMap(([path, part]) => examined(path, part));
 }
 
-/** What can't be examined is a finding, and keeps no other from being made. */
+/** A part that can't be examined is a finding, and the others are still examined. */
 function examined(path, part) {
   try {
     return part();
   } catch ({ code, message }) {
-    return [error("unexamined", path, `It could not be looked at (${code ?? message}).`, "See what is at that path.")];
+    return [error("unexamined", path, `It could not be examined (${code ?? message}).`, "See what is at that path.")];
   }
 }
 
@@ -58,14 +58,14 @@ const nothing = (stateDir) =>
   warning(
     "no_state_directory",
     stateDir,
-    "There is no state directory, so nobody has refreshed with it.",
-    "Log in, or name another one by --state-dir.",
+    "There is no state directory, so no process has refreshed with it.",
+    "Log in, or name another one with --state-dir.",
   );
 
 function fileSystem({ stateDir, fileSystem }) {
   if (!fileSystem || fileSystem.isLocal) return [];
   const name = fileSystem.name === "unknown" ? "a file system that is not known here" : fileSystem.name;
-  const meaning = `The state directory is on ${name}. Processes of one host exclude each other; other hosts are excluded as far as its server does.`;
+  const meaning = `The state directory is on ${name}. Its locks exclude processes of this host, and those of other hosts only as far as its server does.`;
   return [warning("file_system_not_local", stateDir, meaning, "Keep the state directory on a local disk if you can.")];
 }
 
@@ -79,7 +79,9 @@ function disks({ stateDir, exists, stores }) {
 
 function space(path) {
   const { bavail, bsize, files, ffree } = statfsSync(path);
-  const full = (what) => [error("disk_full", path, `${what} No refresh begins that could not be saved.`, "Make room.")];
+  const full = (what) => [
+    error("disk_full", path, `${what} No refresh begins, as it could not be saved.`, "Make room."),
+  ];
   if (bavail * bsize < LEAST_SPACE_BYTES) return full("The disk is full.");
   // Where inodes are not counted, there seem to be none at all.
   return files > 0 && ffree === 0 ? full("The disk has no room for another file (`df -i`).") : [];
@@ -90,22 +92,27 @@ function passed({ path, rule }) {
   const [why, advice] = {
     trusted: [
       "OAUTH_REFRESH_LOCK_TRUSTED_VOLUME names it, or a directory above it",
-      "Nothing, if no other user can get to it, from another container or on the host.",
+      "Nothing, if no other user can reach it from another container or from the host.",
     ],
     alone: [
       "it is root's, and `/proc` shows no process but this user's and root's",
-      "Nothing, if no other user can get to it, from another container or on the host. Once a process of another user is seen it is refused, unless OAUTH_REFRESH_LOCK_TRUSTED_VOLUME names it.",
+      "Nothing, if no other user can reach it from another container or from the host. Once `/proc` shows another user's process, it is refused, unless OAUTH_REFRESH_LOCK_TRUSTED_VOLUME names it.",
     ],
   }[rule];
-  return info("open_directory", path, `Everyone may write to this directory. It is used, as ${why}.`, advice);
+  return info(
+    "open_directory",
+    path,
+    `Everyone may write to this directory. It is used all the same, because ${why}.`,
+    advice,
+  );
 }
 
 /** A verdict of the library's, which names what is wrong and mostly what to do. */
 function refused({ code, message, path }) {
   const [advice, meaning] =
     code === "lock_unavailable"
-      ? ["Until that is put right no lock is taken there, and every refresh is refused.", "No lock can be had"]
-      : ["Until that is put right nothing of it is used.", "It is refused"];
+      ? ["Correct that: until then every refresh is refused.", "No lock can be taken"]
+      : ["Correct that: until then nothing in it is used.", "It is refused"];
   return error(code, path, `${meaning}: ${bare(message, path)}.`, advice);
 }
 
@@ -120,7 +127,7 @@ function databases({ stores, keys }) {
     warning(
       "sqlite_store",
       path,
-      "This OpenClaw keeps its logins in SQLite. Without stores of the host's (`store`) withOAuthRefreshLock refuses, since a JSON store would block them.",
+      "This OpenClaw keeps its logins in SQLite. Without the host's stores (`store`) withOAuthRefreshLock refuses, since a JSON store would block these logins.",
       "Give it the host's stores, or use withOAuthProfileLock with OpenClaw's own lock path.",
     ),
   );
@@ -131,7 +138,7 @@ function storeFindings({ path, logins, malformed, unreadable, unwritable, debris
   const found = [];
   if (unreadable) {
     const { code, message } = unreadable;
-    const advice = "Its agent has no logins until that is put right.";
+    const advice = "Correct that: until then its agent has no logins.";
     found.push(error(code, path, `Its agent can't use it: ${bare(message, path)}.`, advice));
   }
   if (isDangling) found.push(dangling(path));
@@ -141,8 +148,8 @@ function storeFindings({ path, logins, malformed, unreadable, unwritable, debris
       error("store_invalid", path, `${mistaken(profile)}.`, "Calls for it are refused. Correct it, or log in again."),
     );
   if (unwritable && logins.length > 0) {
-    const meaning = `Nothing can be saved there, so nothing is refreshed: ${bare(unwritable.message, path)}.`;
-    found.push(error("store_unwritable", path, meaning, "Its logins are not refreshed until that is put right."));
+    const meaning = `Nothing can be saved there: ${bare(unwritable.message, path)}.`;
+    found.push(error("store_unwritable", path, meaning, "Correct that: until then its logins are not refreshed."));
   }
   for (const { profileId, provider, expires, hasRefreshToken, spent } of logins) {
     const login = `${profileId} of ${provider}`;
@@ -155,8 +162,8 @@ function storeFindings({ path, logins, malformed, unreadable, unwritable, debris
       warning(
         "debris",
         left,
-        "A death has left it beside a store.",
-        "Nothing: who next writes that store clears it away.",
+        "A dead process left it beside a store.",
+        "Nothing: the next write of that store removes it.",
       ),
     );
   return found;
@@ -166,7 +173,7 @@ const dangling = (path) =>
   warning(
     "dangling_link",
     path,
-    "It is a symbolic link to nothing, so its agent has no logins: calls give `null`.",
+    "It is a symbolic link to a file that does not exist, so its agent has no logins: calls give `null`.",
     "If it names a place on another disk, see whether that is mounted. Otherwise log in, or remove the link.",
   );
 
@@ -174,7 +181,7 @@ const linked = (path, names) =>
   info(
     "hard_link",
     path,
-    `The file has ${names} names (hard links). A refresh puts a new file in the place of this name; behind the others the old tokens stay.`,
+    `The file has ${names} names (hard links). A refresh replaces the file under this name alone; under the others the old tokens stay.`,
     "Nothing, if the others are backups. To share a store, use a symbolic link.",
   );
 
@@ -182,23 +189,23 @@ const noRefreshToken = (path, login) =>
   warning(
     "no_refresh_token",
     path,
-    `${login} has no refresh token (\`refresh\`): it can't be refreshed by itself.`,
+    `${login} has no refresh token (\`refresh\`), so it can't be refreshed.`,
     "Log in again, and store the refresh token that the provider gives. Some give one only if asked for offline access.",
   );
 
 function spentGeneration(path, login, spent) {
-  const meaning = `The refresh token of ${login} was used before: a backup was put back, or the same login stored again.`;
+  const meaning = `The refresh token of ${login} was used before: a backup was restored, or the same login stored again.`;
   if (spent === "replaced")
-    return warning("spent_generation", path, meaning, "Nothing: the next call brings what came after it.");
-  const lost = `${meaning} What came after it is in no store and no journal.`;
-  return error("spent_generation", path, lost, "Log in again: it is not sent twice, and refreshing it fails.");
+    return warning("spent_generation", path, meaning, "Nothing: the next call stores its successor.");
+  const lost = `${meaning} Its successor is in no store and no journal.`;
+  return error("spent_generation", path, lost, "Log in again: it is never sent twice, so refreshing fails.");
 }
 
 function expiry(path, login, expires) {
   const advice =
-    "Nothing for now: the next call refreshes it, and stores a right one. Let the login store milliseconds since 1970.";
+    "Nothing for now: the next call refreshes it, and stores a correct one. Let the login store milliseconds since 1970.";
   if (expires === null)
-    return [warning("expiry", path, `The expiry of ${login} is no number: it counts as expired.`, advice)];
+    return [warning("expiry", path, `The expiry of ${login} is not a number: it counts as expired.`, advice)];
   // The library writes 0 for a token that must not be used.
   if (expires !== 0 && expires < EARLIEST_MS)
     return [
@@ -222,7 +229,7 @@ function clock(written) {
     ({ path }, index) => late.findIndex((other) => dirname(other.path) === dirname(path)) === index,
   );
   return firsts.map(({ path, at }) => {
-    const meaning = `It was written ${duration(at - Date.now())} from now: the clock has been set back, or another host's is ahead.`;
+    const meaning = `It is dated ${duration(at - Date.now())} from now: the clock was set back, or another host's is ahead.`;
     return warning("clock", path, meaning, "Set the clock. Until then expired tokens may be taken for usable ones.");
   });
 }
@@ -230,7 +237,7 @@ function clock(written) {
 /** What holds or guards secrets and is not ours alone. */
 function exposed(stateDir, { path, mode, wanted, canFix }) {
   const [is, should] = [mode, wanted].map((bits) => bits.toString(8));
-  const meaning = `Other users may look at it (mode ${is}).`;
+  const meaning = `Other users have access to it (mode ${is}).`;
   // What lies elsewhere, or is reached by a link, may be meant to be as it is.
   if (!canFix) return warning("mode", path, meaning, `chmod ${should} it.`);
   const repair = () => inspect.makePrivate(stateDir, path);
@@ -244,7 +251,7 @@ function keyFindings({ provider, profileId, lockPath: path, lock }) {
   const found = [];
   if (lock.problem) {
     const { code, message } = lock.problem;
-    const advice = "Nothing is refreshed until that is put right.";
+    const advice = "Correct that: until then nothing is refreshed.";
     found.push(error(code, path, `The lock or journal of ${login} can't be used: ${bare(message, path)}.`, advice));
   }
   return [
@@ -264,14 +271,14 @@ function failureFindings(path, login, { failures, holder, waitingFor }) {
         "grant_dead",
         path,
         `The provider refuses the refresh token of ${login} for good.`,
-        "Log in again; nobody asks until then.",
+        "Log in again; the provider is not asked until then.",
       ),
     );
   const uncertain = failures.filter(({ outcome }) => outcome === "uncertain");
   // One that asks again just now finds out.
   if (uncertain.length > 0 && !holder) {
     const calls = Math.max(...uncertain.map(({ attempts }) => attempts));
-    const meaning = `It is not known yet whether the provider has used the refresh token of ${login}: ${calls === 1 ? "one call" : `${calls} calls`} ended without an answer that tells.`;
+    const meaning = `It is not known yet whether the provider has used the refresh token of ${login}: ${calls === 1 ? "one call" : `${calls} calls`} ended without a clear answer.`;
     found.push(
       warning("refresh_uncertain", path, meaning, "Nothing: the login is kept, and the next caller asks again."),
     );
@@ -279,7 +286,7 @@ function failureFindings(path, login, { failures, holder, waitingFor }) {
   const unspent = failures.filter(({ outcome }) => outcome === "answered_unspent");
   const pause = Math.max(0, ...unspent.map(({ retryAfterMs }) => retryAfterMs ?? 0));
   if (pause > 0) {
-    const meaning = `The last refresh of ${login} brought no token; everyone waits ${duration(pause)} more before the provider is asked again.`;
+    const meaning = `The last refresh of ${login} brought no token; every caller waits ${duration(pause)} more before the provider is asked again.`;
     found.push(warning("refresh_backoff", path, meaning, "Nothing: a token that has not expired is served meanwhile."));
   }
   return [...found, ...unsaved(path, login, waitingFor)];
@@ -291,9 +298,9 @@ function unsaved(path, login, waitingFor) {
   const [hosts, files] = [names.filter(isHosted), names.filter((name) => !isHosted(name))];
   const waits = `New credentials of ${login} wait in the journal for stores that`;
   const advice = {
-    files: "Make them writable; the next refresh brings them there.",
+    files: "Make them writable; the next refresh saves these credentials there.",
     hosts:
-      "The next call with a store of that name brings them there. If the host has given that store up, make one call with a store of that name that holds nothing: then nobody waits for it.",
+      "The next call with a store of that name saves them there. If the host has given that store up, make one call with an empty store of that name: then nothing waits for it.",
   };
   return [
     files.length > 0 &&
@@ -309,7 +316,7 @@ function ownerFindings(path, login, { holder }) {
   const meaning = `Process ${holder.pid}${where} has held the lock of ${login} for ${duration(holder.heldMs)}.`;
   const advice =
     holder.staleAfterMs === null
-      ? "Nobody takes over; end that process if it hangs."
+      ? "No process takes over; end this one if it hangs."
       : "The next caller takes over. See what that process is doing.";
   return [warning("stuck", path, meaning, advice)];
 }
@@ -327,19 +334,19 @@ function leftovers(path, login, { foreign, debris }) {
             "debris",
             path,
             `${who[0].toUpperCase()}${who.slice(1)} is gone and left OpenClaw's lock of ${login} behind.`,
-            "Nothing: the next caller clears it away.",
+            "Nothing: the next caller removes it.",
           )
         : warning(
             "foreign_lock",
             path,
             `OpenClaw's own lock of ${login} is held by ${who}.`,
-            "Nothing, if it is refreshing; it is waited for.",
+            "Nothing, if it is refreshing: callers wait for it.",
           ),
     );
   }
   if (files.size > 0) {
     const names = [...files].map((file) => basename(file)).join(", ");
-    found.push(warning("debris", path, `A death has left ${names}.`, "Nothing: the next caller clears it away."));
+    found.push(warning("debris", path, `A dead process left ${names}.`, "Nothing: the next caller removes it."));
   }
   return found;
 }

@@ -30,7 +30,7 @@ const directory = (text) => {
 const program = new Command("oauth-refresh-lock")
   .description("One OAuth login, any number of agents, one provider call.")
   .version(version)
-  .showHelpAfterError("(--help shows what there is)")
+  .showHelpAfterError("(see --help)")
   .exitOverride()
   .addHelpText(
     "after",
@@ -50,7 +50,7 @@ const onState = (name, description) =>
     directory,
   );
 
-onState("status", "who holds which login's lock, and when it is refreshed next").action(async ({ stateDir, json }) => {
+onState("status", "each login: its lock's holder, and its next refresh").action(async ({ stateDir, json }) => {
   const isWhole = await status({ stateDir: stateDirectory(stateDir), json });
   if (!isWhole) process.exitCode = FAILED;
 });
@@ -84,7 +84,7 @@ onState("path", "the path of a login's lock")
     else say(path);
   });
 
-// Who reads no further, as `head` does, ends us; `storm` clears up at the exit.
+// A reader that stops, as `head` does, ends us; `storm` clears up at the exit.
 process.stdout.on("error", (error) => {
   if (error.code !== "EPIPE") throw error;
   process.exit();

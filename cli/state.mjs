@@ -7,7 +7,7 @@ export const STORE_FILE = "auth-profiles.json";
 /** 1973: an expiry before that is in seconds, or says that the token must not be used. */
 export const EARLIEST_MS = 1e11;
 
-/** What a profile is that was meant for a login and is none. */
+/** What is wrong with a login that is written wrongly. */
 export const mistaken = ({ profileId, why }) => `The profile ${profileId} ${why}`;
 
 /** The state directory that the library uses, unless another one is given. */

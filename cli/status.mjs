@@ -72,7 +72,7 @@ export async function status({ stateDir, json }) {
   return problems.length === 0;
 }
 
-/** What can't be looked at, and profiles that no call can use. What is wrong with the others is the doctor's business. */
+/** Places that can't be examined, and profiles that no call can use. `doctor` reports other faults. */
 const problemsOf = ({ unlisted, stores }) => [
   ...distinct([...unlisted, ...stores.map(({ unreadable }) => unreadable).filter(Boolean)]),
   ...stores.flatMap(({ path, malformed }) =>

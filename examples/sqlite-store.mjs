@@ -21,7 +21,7 @@ export function sqliteStore(path, agent) {
   };
 
   const compareAndSwap = (profileId, expected, next) => {
-    database.exec("BEGIN IMMEDIATE"); // nobody else writes from here to the end
+    database.exec("BEGIN IMMEDIATE"); // no other writer from here to the end
     try {
       const isExpected = isDeepStrictEqual(load(profileId), expected);
       if (isExpected) upsert.run(agent, profileId, JSON.stringify(next));

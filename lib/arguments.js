@@ -177,9 +177,9 @@ function hostStore(name, value) {
 
 /** Where credentials are: directories of OpenClaw's agents, or stores of the host's. */
 function storeArguments({ agentDir, mainAgentDir, store, mainStore }) {
-  if (store !== undefined && agentDir !== undefined) throw invalid("store takes the place of agentDir; give one");
+  if (store !== undefined && agentDir !== undefined) throw invalid("store replaces agentDir; give only one of them");
   if (mainStore !== undefined && mainAgentDir !== undefined) {
-    throw invalid("mainStore takes the place of mainAgentDir; give one");
+    throw invalid("mainStore replaces mainAgentDir; give only one of them");
   }
   if (mainStore !== undefined && store === undefined) throw invalid("mainStore needs a store beside it");
   const own = hostStore("store", store);
@@ -251,7 +251,7 @@ function refreshArguments(given, name = "options") {
 
 /**
  * What default paths are resolved in; nothing if the state directory and all `others` are given. Read at each call: a worker
- * thread has its own `process.env`. What is not needed may be missing: the working directory, a home, an entry for the user.
+ * thread has its own `process.env`. Parts that are not needed may be missing: the working directory, a home, an entry for the user.
  */
 function surroundings(stateDir, ...others) {
   if (stateDir !== undefined && others.every((path) => path !== undefined)) return undefined;

@@ -2,7 +2,7 @@ const { setMaxListeners } = require("node:events");
 const { OAuthRefreshLockError } = require("./errors.js");
 
 /**
- * Somebody who awaits a result, and may give up first. Giving up ends the wait, not the work.
+ * A caller that awaits a result, and may give up first. Giving up ends the wait, not the work.
  */
 class Caller {
   #settle;
@@ -27,7 +27,7 @@ class Caller {
     this.#deadline = performance.now() + timeoutMs;
     this.#timer = setTimeout(onTimeout, timeoutMs, this);
     this.#signal = signal;
-    // One signal may end any number of callers; that is no leak to warn of.
+    // One signal may end any number of callers; Node need not warn of a leak.
     if (signal instanceof AbortSignal) setMaxListeners(0, signal);
     if (signal?.aborted) this.#onAbort();
     else signal?.addEventListener("abort", this.#onAbort, { once: true });

@@ -7,7 +7,7 @@ const DETAILS_MS = 250;
 const events = channel("oauth-refresh-lock");
 
 /**
- * Publishes what happens to a key; see `OAuthRefreshLockEvent` in index.d.ts. Costs nothing when nobody listens.
+ * Publishes what happens to a key; see `OAuthRefreshLockEvent` in index.d.ts. Costs nothing without a listener.
  *
  * @param {string} type
  * @param {{ provider: string, profileId: string, lockPath: string, agentDir?: string }} subject
@@ -20,10 +20,10 @@ function publish(type, subject, details) {
   events.publish({ type, provider, profileId, lockPath, agentDir, at, ...details });
 }
 
-/** Whether somebody listens. */
+/** Whether there is a listener. */
 const isHeard = () => events.hasSubscribers;
 
-/** Publishes that a caller was given an error, whoever gave it; once it is `known` what the call is about, if that is soon. */
+/** Publishes that a caller got an error, from any source; once it is `known` what the call is about, if that is soon. */
 function tellFailure(caller, subject, known) {
   caller.promise.catch(async (error) => {
     if (subject.key === undefined) await soon(known, DETAILS_MS);

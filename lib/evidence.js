@@ -66,7 +66,7 @@ function isStream(value) {
   return typeof value.getReader === "function" || typeof value.pipe === "function";
 }
 
-/** Fetch's `Response`, or one after its fashion, that nobody has read. */
+/** Fetch's `Response`, or one like it, that is still unread. */
 function isUnread(value) {
   return isObject(value) && typeof value.clone === "function" && value.bodyUsed === false && isObject(value.body);
 }

@@ -19,7 +19,7 @@ const MAX_ATTEMPTS = 16;
 const REUSE_PHRASES = phrases.flatMap((fact) => fact.phrases);
 
 /**
- * Classifies what a refresh function threw. What can't be told is uncertain: the provider may have rotated. Never rejects.
+ * Classifies what a refresh function threw. In doubt it is uncertain: the provider may have rotated. Never rejects.
  *
  * @param {unknown} error
  * @param {(error: any) => unknown} [own] the host's option `classify`
@@ -30,8 +30,8 @@ async function classify(error, own) {
 }
 
 /**
- * The same, and whether somebody answered, be it a gateway: then everyone waits before it is asked again; whether it may work in
- * a moment, without anybody's help; and whether that is the network's or the provider's doing, not a defect of the function's.
+ * The same, and whether an answer came, even a gateway's: then every caller waits before it is asked again; whether it may work
+ * in a moment, without help; and whether the network or the provider failed, not the function.
  */
 async function lookAt(error, own) {
   const theirs = askHost(error, own);
@@ -53,7 +53,7 @@ async function lookAt(error, own) {
 function askHost(error, own) {
   try {
     const theirs = own?.(error);
-    // Nobody else hears of it, and a rejection that nobody hears of ends the process.
+    // We ignore it, and an unhandled rejection ends the process.
     if (typeof theirs?.then === "function") Promise.resolve(theirs).catch(() => {});
     return CLASSES.includes(theirs) ? theirs : undefined;
   } catch {
@@ -91,7 +91,7 @@ async function findingOf(error, depth = 0) {
   if (mark) return { ...finding, class: mark.class, passes: found.class !== "answered_unspent" || found.passes };
   if (finding.class !== "uncertain" || evidence.status !== undefined || depth === MAX_DEPTH) return finding;
   const attempts = chain.map((one) => attemptsOf(one)).find((found) => found !== undefined) ?? [];
-  // Who has tried that often has not asked once.
+  // A client that has tried so often has not asked once.
   if (attempts.length === 0 || attempts.length > MAX_ATTEMPTS) return finding;
   const findings = await Promise.all(attempts.map((each) => findingOf(each, depth + 1)));
   return findings.reduce(worse);

@@ -9,16 +9,16 @@ const DEFAULT_JITTER_MS = 60_000;
 /** How long to let a peer be that is refreshing, or a failure; doubled with each failure. */
 const FIRST_RETRY_MS = 5_000;
 const LAST_RETRY_MS = 300_000;
-/** A lock that somebody has: ours, or that of a store's owner. */
+/** A lock is taken: the key's, or that of a store's owner. */
 const TAKEN = ["file_lock_timeout", "store_busy"];
-/** After so many tries in a row that met a taken lock it is no peer that is refreshing: half a minute. */
+/** After so many tries in a row that met a taken lock its holder is not a refreshing peer: half a minute. */
 const TAKEN_TOO_OFTEN = 7;
 /** How long to sleep at most: looking is cheap, and a login or a suspended host may have changed everything. */
 const LONGEST_SLEEP_MS = 300_000;
 
 function keepOAuthFresh(options) {
   const { profiles, refresh, jitterMs, signal, onError } = args.optionsObject(options, "options", OPTIONS);
-  if (!Array.isArray(profiles) || profiles.length === 0) throw args.invalid("profiles must be an array, not empty");
+  if (!Array.isArray(profiles) || profiles.length === 0) throw args.invalid("profiles must be a non-empty array");
   args.abortSignal(signal);
   const jitter = args.delay("jitterMs", jitterMs, { fallback: DEFAULT_JITTER_MS, min: 0 });
   if (onError !== undefined) args.callback("onError", onError);
@@ -51,7 +51,7 @@ class Keeper {
     args.key(provider, profileId);
     args.refreshArguments(options, "profile");
     for (const name of ["signal", "timeoutMs", "forceRefresh", "serveUnexpired"]) {
-      if (options[name] !== undefined) throw args.invalid(`a kept profile has no ${name}`);
+      if (options[name] !== undefined) throw args.invalid(`a kept profile can't have ${name}`);
     }
     if (typeof refresh !== "function") tokenEndpoint("refresh", refresh);
     this.#profile = { provider, profileId, options };

@@ -86,7 +86,7 @@ async function serve(key, line) {
 async function offer(line, result, leader) {
   const served = new Set();
   const follow = async (turn) => {
-    // Who came after the leader was done may know more than it did.
+    // A caller that came after the leader was done may know more than it did.
     if (turn.cameAfter !== leader && (await turn.follow?.(result))) served.add(turn);
   };
   await Promise.all(line.map(follow));

@@ -14,7 +14,7 @@ const TARGETS = [
   "win32-arm64-msvc",
 ];
 
-/** The package that has a platform's addon. Scoped: nobody else can publish one for a platform that is to come. */
+/** The package that has a platform's addon. Scoped: no one else can publish one for a future platform. */
 const packageOf = (target) => `@oauth-refresh-lock/${target}`;
 
 let loaded;
@@ -47,7 +47,7 @@ function unavailable(name, tried, failures) {
   // A file that is there and can't be loaded says more than one that isn't there.
   const broken = failures.findIndex(({ code }) => code !== "MODULE_NOT_FOUND");
   const cause = failures[Math.max(broken, 0)];
-  const found = broken < 0 ? "" : `; ${tried[broken]} is there but can't be loaded: ${firstLine(cause.message)}`;
+  const found = broken < 0 ? "" : `; ${tried[broken]} exists but can't be loaded: ${firstLine(cause.message)}`;
   return new OAuthRefreshLockError(
     "addon_unavailable",
     `no native addon for ${name}: tried ${list(tried)}${found}. ${advice(name, broken < 0 ? undefined : cause)}`,
@@ -64,7 +64,7 @@ function advice(name, broken) {
     "first place";
   if (broken) return `Install this package again on the platform that it is to run on, or ${build}`;
   if (!TARGETS.includes(name))
-    return `There is no prebuilt one for this platform (there are ${TARGETS.join(", ")}): ${build}`;
+    return `This platform has no prebuilt addon (others have: ${TARGETS.join(", ")}): ${build}`;
   return (
     "Install this package again without --omit=optional, on the platform that it is to run on (a lock file made on another one " +
     `may lack ${packageOf(name)}), or ${build}`

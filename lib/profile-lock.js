@@ -6,7 +6,7 @@ const { acquire, lockTimeout, release, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
 
 /**
- * The locks that are held. A function may return a promise that nobody holds on to and that never settles: nothing would
+ * The locks that are held. A function may return a promise that nothing refers to and that never settles: nothing would
  * refer to its lock then, and the garbage collector would release it.
  */
 const held = new Set();

@@ -14,7 +14,7 @@ const { providerError, tokenEndpoint } = require("./token-endpoint.js");
 /** How long to wait before a provider that was not reached is asked again; doubled each time, give or take a half. */
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 10_000;
-/** Who waits for the same pause wakes up to this part of it later than others. */
+/** Callers that wait for the same pause wake up at random times, up to this part of it late. */
 const PAUSE_JITTER = 0.1;
 /** A call that is overdue by more than this has had no chance to hear its answer: the event loop stood still. It gets this. */
 const OVERDUE_MS = 500;
@@ -22,7 +22,7 @@ const OVERDUE_MS = 500;
 const LAST_LOOK_MS = 500;
 /** How long a caller waits for others if the stored token has not expired: for them to refresh it, and no longer. */
 const WAIT_WITH_TOKEN_MS = 1_000;
-/** The same while it asks the provider itself: whoever leaves then may end the process, and with it the answer. */
+/** The same while it asks the provider itself: a caller that leaves then may end the process, and with it the answer. */
 const ASK_WITH_TOKEN_MS = 10_000;
 /** So long after its first failure a refresh function is called again, which has ways of its own to try again. */
 const FUNCTION_PATIENCE_MS = 10_000;
@@ -161,7 +161,7 @@ class RefreshTurn {
     enter(this.#subject, this);
   }
 
-  /** Looks at once, whoever is in line before us: a caller that finds a usable credential waits for nobody. */
+  /** Looks at once, whatever is in line before us: a caller that finds a usable credential does not wait. */
   start() {
     this.#looked = this.#look();
   }
@@ -182,7 +182,7 @@ class RefreshTurn {
   /** One turn on the native side: what it came to. */
   async #turn() {
     const done = await this.#take();
-    // Before its caller goes on, who may end the process.
+    // Before its caller goes on, which may end the process.
     await this.#leaving;
     this.#dispatchedAt = undefined;
     return done;
@@ -266,7 +266,7 @@ class RefreshTurn {
     await Promise.all(this.#ask.hosts.toReversed().map((host) => host.leave()));
   }
 
-  /** Before an answer is saved that came after its call's limit: nobody was kept from the stores for as long. */
+  /** Before an answer is saved that came after its call's limit: the stores' locks were released then. */
   async #holdAgain() {
     if (!this.#isOverdue) return;
     const patience = new Caller({ timeoutMs: LATE_HOLD_MS }, (late) => late.resolve());
@@ -287,7 +287,7 @@ class RefreshTurn {
     // A host may give several keys one lock path.
     if (subject.provider !== provider || subject.profileId !== profileId) return false;
     await this.#looked;
-    // Agents under different mains are none of each other's peers: they may be different people's.
+    // Agents under different main agents are not peers: they may be different people's.
     if (this.#caller.gone) return true;
     for (const host of this.#ask.hosts) host.shared = shared;
     await this.#look(subject.mainStore === mainStore ? spelled : undefined);
@@ -391,7 +391,7 @@ class RefreshTurn {
 
   /** Asks again, within the caller's patience: after the pause that is on record for everyone, or one of our own. */
   async #tryLater({ error, isTransient, isOnRecord }) {
-    // Another account's token is no weather.
+    // Another account's token is not a temporary failure.
     const isInTime = isTransient && error.code !== "identity_mismatch" && !this.#caller.gone;
     // A caller with a token that is still good waits for no better weather.
     if (!isInTime || (await this.#serveUnexpired(error))) throw error;
@@ -403,7 +403,7 @@ class RefreshTurn {
   }
 
   /**
-   * Waits, out of line, for the end of the pause that the provider asked for, or for an owner behind which nobody can stand in line,
+   * Waits, out of line, for the end of the pause that the provider asked for, or for an owner behind which no caller can stand in line,
    * or another program; then stands in line again. A caller with less patience is told why at once.
    */
   async #pause({ kind, waitMs: ms, refreshError }) {
@@ -473,7 +473,7 @@ class RefreshTurn {
       controller.abort(error);
       // A function that ignores its signal keeps the claim, neither the caller nor the line; a late success is saved.
       void this.#fail(error);
-      // Whoever else uses the stores is not to wait for it either.
+      // Other programs that use the stores need not wait for it either.
       this.#isOverdue = true;
       void this.#leaveHolds();
       this.onOverdue?.();
@@ -484,7 +484,7 @@ class RefreshTurn {
       if (this.#caller.gone) timer.unref();
     };
     let timer = setTimeout(atLimit, this.#ask.callTimeoutMs);
-    // While somebody waits the process lives on for it; a call that nobody awaits keeps no process from exiting.
+    // While a caller waits the process lives on for it; a call without one does not keep the process from exiting.
     this.#caller.onGone = () => timer.unref();
     try {
       return await toJson(await this.#ask.refresh(credential, { signal: controller.signal }));
@@ -492,7 +492,7 @@ class RefreshTurn {
       if (types.isNativeError(error) || error instanceof Error) throw error;
       throw new OAuthRefreshLockError(
         "refresh_threw_non_error",
-        "the refresh function threw something that is no Error",
+        "the refresh function threw something that is not an Error",
         { cause: error },
       );
     } finally {
@@ -521,7 +521,7 @@ class RefreshTurn {
     if (notSaved) result.notSaved = notSaved;
     if (refreshError) result.refreshError = refreshError instanceof Error ? refreshError : told(refreshError);
     this.#caller.resolve(result);
-    // Nobody is to take a token for fresh that could not be refreshed.
+    // No peer may take a token for fresh that could not be refreshed.
     return refreshError ? undefined : { subject: this.#subject, spelled, shared: new Map() };
   }
 }

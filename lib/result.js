@@ -134,7 +134,7 @@ async function throwRefusal(answer, json) {
   const { refreshFailure, status } = await refusalIn(answer, json);
   if (refreshFailure.class === "uncertain" && !(status >= 300)) return;
   const what = status >= 300 ? `an answer with status ${status}` : "an error answer";
-  throw new OAuthRefreshLockError("provider_refused", `the refresh function returned ${what} in place of tokens`, {
+  throw new OAuthRefreshLockError("provider_refused", `the refresh function returned ${what} instead of tokens`, {
     status,
     retryAfterMs: refreshFailure.retryAfterMs,
     refreshFailure,

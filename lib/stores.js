@@ -14,7 +14,7 @@ const FIRST_PAUSE_MS = 10;
 const LAST_PAUSE_MS = 500;
 /** So long a store may be busy that an answer of the provider's is to be saved in. It is in the journal then, for the next call. */
 const BUSY_SAVING_MS = 30_000;
-/** How long a caller that has its result waits until the owner's lock is let go of. */
+/** How long a caller that has its result waits for the release of the owner's lock. */
 const RELEASE_MS = 1_000;
 
 /**
@@ -81,7 +81,7 @@ class HostStore {
     });
     this.#waiting = {};
     const held = this.#held(profileId, controller.signal, patient).then((release) => {
-      // It came when nobody wanted it any more.
+      // It came when no caller wanted it any more.
       if (controller.signal.aborted) void letGo(release);
       else this.#release = release;
     });
@@ -117,7 +117,7 @@ class HostStore {
       throw inUse(path, "the credential store's `hold` failed", error);
     }
     if (typeof release === "function") return release;
-    throw inUse(path, "the credential store's `hold` returned no function that lets go");
+    throw inUse(path, "the credential store's `hold` did not return a function that releases the lock");
   }
 
   /** Ends what still waits for the host's functions, and calls them no more. */
@@ -194,7 +194,7 @@ async function letGo(release) {
   try {
     await release();
   } catch {
-    // What was held for is done; an owner's lock that can't be let go of goes stale, as after a death.
+    // The work under it is done; an owner's lock that can't be released goes stale, as after a death.
   }
 }
 

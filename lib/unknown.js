@@ -9,8 +9,8 @@ const MAX_SHOWN = 40;
  * @param {string} name what the object is
  * @param {object} given
  * @param {readonly string[]} known
- * @param {{ isOpen?: boolean, functions?: readonly string[] }} [kind] `isOpen`: may have other members, but none that is one of ours
- *   spelled wrong; what is none is none of our `functions`
+ * @param {{ isOpen?: boolean, functions?: readonly string[] }} [kind] `isOpen`: may have other members, but not one of ours
+ *   spelled wrong; a member that is not a function is not one of our `functions` spelled wrong
  */
 function refuseUnknown(name, given, known, { isOpen = false, functions = [] } = {}) {
   for (const member of Object.keys(given)) {

@@ -21,8 +21,8 @@ use crate::clock::SystemClock;
 use crate::error::Error;
 use napi_derive::napi;
 
-/// Keeps this addon, whose file `path` is, in its process: a worker thread that alone had loaded it unloads it when it ends,
-/// with our threads still in its code. `build.rs` does that on Linux; on macOS what has thread-local values stays anyway.
+/// Keeps this addon, the file at `path`, in its process: if only a worker thread had loaded it, the thread's end would unload it
+/// while our threads run its code. `build.rs` does that on Linux; on macOS a library with thread-local values stays anyway.
 #[cfg(windows)]
 #[napi]
 pub fn stay_loaded(path: String) {
@@ -30,7 +30,7 @@ pub fn stay_loaded(path: String) {
     let _ = winsafe::HINSTANCE::LoadLibrary(&path).map(std::mem::forget);
 }
 
-/// What people should know of file systems, found out since this was asked last: a JSON array.
+/// Warnings about file systems since the last call, for people: a JSON array.
 #[napi]
 #[must_use]
 pub fn take_warnings() -> Option<String> {

@@ -1,7 +1,7 @@
 //! Time, injectable so that rules about it are tested without waiting.
 //!
 //! Wall-clock time serves expiry and display. How long ago something was is measured on the boot's monotonic clock, which
-//! does not count suspended time: a laptop that sleeps ages nobody, and a clock that is set ages nothing.
+//! does not count suspended time: neither a laptop's sleep nor a clock that is set ages anything.
 
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,8 +17,8 @@ pub trait Clock: Send + Sync {
     /// Which boot that is; empty where it can't be told.
     fn boot_id(&self) -> String;
 
-    /// Whether an instant of [`Self::boot_ms`] that was put on record in this boot is of the present one. Where boots can't be
-    /// told apart, one that is still to come is of an earlier boot.
+    /// Whether an instant of [`Self::boot_ms`], recorded with this boot's id, is of the present boot. Where boots can't be
+    /// told apart, an instant in the future is of an earlier boot.
     fn is_of_this_boot(&self, boot_id: &str, boot_ms: f64) -> bool {
         self.boot_id() == boot_id && !(boot_id.is_empty() && boot_ms > self.boot_ms())
     }
@@ -68,7 +68,7 @@ fn since_boot() -> Duration {
 #[must_use]
 pub fn boot_pause(ms: f64) -> Duration {
     let pause = Duration::try_from_secs_f64(ms / 1000.0 / scale()).unwrap_or(Duration::ZERO);
-    // A clock that is put forward wakes nobody.
+    // Putting the clock forward does not end the sleep.
     if ahead_ms().is_some() { pause.min(LOOK_AGAIN) } else { pause }
 }
 

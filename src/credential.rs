@@ -55,7 +55,7 @@ impl Generation {
     }
 }
 
-/// How long an access token is taken to live if nobody says: half an hour. Longer than any sensible margin, or each call
+/// How long an access token lives if neither it nor the provider says: half an hour. Longer than any sensible margin, or each call
 /// would refresh.
 pub const DEFAULT_LIFETIME_MS: f64 = 1_800_000.0;
 
@@ -64,7 +64,7 @@ pub const DEFAULT_LIFETIME_MS: f64 = 1_800_000.0;
 pub struct Credential(Fields);
 
 impl Credential {
-    /// Takes a stored profile for what it is: `None` if it is no OAuth credential.
+    /// Takes a stored profile for what it is: `None` if it is not an OAuth credential.
     #[must_use]
     pub fn from_profile(profile: impl Into<Fields>) -> Option<Self> {
         let profile = profile.into();
@@ -149,14 +149,14 @@ impl Credential {
         merged
     }
 
-    /// `{...self, ...other}`: what `other` says, and what only `self` has, but for what belongs to its tokens. Blank identity
-    /// does not replace any.
+    /// `{...self, ...other}`: all fields of `other`, and those that only `self` has, except those that belong to its tokens. A
+    /// blank identity field does not replace one.
     #[must_use]
     pub fn replaced_by(&self, other: &Self) -> Self {
         self.overlaid(&other.0, |_| true).without_others(other)
     }
 
-    /// Without what it says of tokens that are not those of `of`.
+    /// Without the fields about tokens that are not those of `of`.
     #[must_use]
     pub fn without_others(mut self, of: &Self) -> Self {
         self.0.retain(|name, _| !OF_TOKENS.contains(&name) || of.fields().contains_key(name));

@@ -26,7 +26,7 @@ impl Digest {
         &self.0
     }
 
-    /// What 64 hexadecimal digits name; `None` if they are none.
+    /// The digest that 64 hexadecimal digits name; `None` if the text is not that.
     #[must_use]
     pub fn from_hex(hex: &str) -> Option<Self> {
         let digits = (hex.len() == 64).then_some(hex.as_bytes())?;

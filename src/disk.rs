@@ -138,7 +138,7 @@ pub fn create_once(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether tests have the kernel's locks exclude nobody.
+/// Whether tests make the kernel's locks exclude no process.
 #[must_use]
 pub fn lock_lies() -> bool {
     fault::lock_lies()
@@ -156,7 +156,7 @@ pub fn create_private_dirs(path: &Path) -> io::Result<()> {
 }
 
 /// Creates one directory, 0700, whatever the umask. If something is there, it is left alone: it may be a directory that
-/// somebody else was faster to make, and whoever goes on to use it will tell.
+/// another process was faster to make, and its next use will tell.
 pub fn create_private_dir(path: &Path) -> io::Result<()> {
     point("mkdir", path)?;
     #[allow(unused_mut, reason = "only Unix has modes to set")]
@@ -164,7 +164,7 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::DirBuilderExt;
-        // From the start, so that it is open to nobody for a moment.
+        // From the start, so that it is never open to others.
         builder.mode(0o700);
     }
     match builder.create(path) {
@@ -185,7 +185,7 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What something is that is no file, with its article.
+/// What something is that is not a file, with its article.
 #[must_use]
 pub fn kind_of(found: fs::FileType) -> &'static str {
     #[cfg(unix)]
@@ -363,7 +363,7 @@ pub fn empty(path: &Path) -> io::Result<()> {
     open_permanent(path)?.set_len(0)
 }
 
-/// The regular files of this user in a directory, by extension. What is not there by the time it is looked at is left out.
+/// The regular files of this user in a directory, by extension. A file that is gone by the time we look is left out.
 pub fn own_files_with_extension(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
     own_files(directory, |path| path.extension().is_some_and(|found| found == extension))
 }
@@ -395,7 +395,8 @@ pub fn is_own_file(path: &Path) -> bool {
 }
 
 /// Makes durable that `path` was made in its directory, or took its place there. Where directories can't be synced, as on some
-/// network and FUSE file systems, it is as durable as the file system makes it; that is told once, by [`take_unsynced`]. A sync that failed is an error.
+/// network and FUSE file systems, it is as durable as the file system makes it; [`take_unsynced`] tells so once. A failed sync
+/// is an error.
 fn sync_parent(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(parent) = path.parent() {
@@ -409,7 +410,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether an `fsync` was refused, rather than tried and failed; or, by a directory that may be written and not read, the way to it.
+/// Whether an `fsync` was refused, rather than tried and failed; or the opening for it, of a directory that may only be written.
 #[cfg(unix)]
 fn is_not_for_directories(error: &io::Error) -> bool {
     use rustix::io::Errno;

@@ -1,7 +1,7 @@
 //! The text of an `auth-profiles.json`, edited one profile at a time.
 //!
 //! A write cuts values out of the text and puts others in; every other byte stays as it was. So number spelling, key
-//! order, unknown fields, escapes that are no valid text and everything else we do not own survives by construction.
+//! order, unknown fields, escapes that are not valid text and everything else we do not own survive by construction.
 
 use crate::credential::{is_oauth, mistake};
 use crate::fields::{Fields, Members, Name};
@@ -20,7 +20,7 @@ pub const MISPLACED: &str = "stands at the top level of the store; profiles belo
 /// How deep a profile lies in the file, in spaces.
 const PROFILE_INDENT: usize = 4;
 
-/// The text is no store. Says why, and nothing of its contents.
+/// The text is not a store. Says why, and nothing of its contents.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Malformed(pub String);
 
@@ -40,7 +40,7 @@ struct Object {
     span: Range<usize>,
     /// Where the members' values lie, in order.
     values: Vec<Range<usize>>,
-    /// Which of them a key has: of several equal keys the last, which is the one that `JSON.parse` keeps. A key that is no valid
+    /// Which of them a key has: of several equal keys the last, which is the one that `JSON.parse` keeps. A key that is not valid
     /// text (a lone surrogate) is not among them.
     places: HashMap<Name, usize>,
 }
@@ -74,13 +74,13 @@ impl Document {
         }
     }
 
-    /// The profile of this id. `Ok(None)` if there is none, `Err` if it is no object.
+    /// The profile of this id. `Ok(None)` if there is none, `Err` if it is not an object.
     pub fn profile(&self, id: &str) -> Result<Option<Fields>, Malformed> {
         let Some(value) = self.profiles.as_ref().and_then(|profiles| profiles.value(id)) else {
             return Ok(None);
         };
         let profile = Fields::parse(&self.text[value]);
-        profile.map(Some).ok_or_else(|| Malformed("the profile is no object".into()))
+        profile.map(Some).ok_or_else(|| Malformed("the profile is not an object".into()))
     }
 
     /// Whether there is a profile of this id, whatever it is.
@@ -96,13 +96,13 @@ impl Document {
     }
 
     /// The ids of all profiles, whatever they are; of several equal ones the last counts, as in [`Self::profile`]. An id that is
-    /// no valid text is nobody's to ask for.
+    /// not valid text can't be asked for.
     #[must_use]
     pub fn profile_ids(&self) -> BTreeSet<&str> {
         self.profiles.iter().flat_map(|profiles| profiles.places.keys()).map(|key| key.0.as_str()).collect()
     }
 
-    /// Whether there are no `profiles`, and what would be a login of this id stands where they should.
+    /// Whether the store lacks `profiles`, and a login of this id stands at the top level instead.
     #[must_use]
     pub fn has_misplaced(&self, id: &str) -> bool {
         let value = self.root.value(id).filter(|_| self.profiles.is_none());
@@ -196,7 +196,7 @@ fn text_of(bytes: &[u8]) -> Result<&str, Malformed> {
     let what = match bytes {
         [0xEF, 0xBB, 0xBF, ..] => "it begins with a byte order mark; save it as UTF-8 without one",
         [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] => "it is UTF-16 text, as PowerShell may write; save it as UTF-8",
-        _ => "it is no UTF-8 text",
+        _ => "it is not UTF-8 text",
     };
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.starts_with('\u{FEFF}') => Ok(text),
@@ -208,8 +208,8 @@ fn text_of(bytes: &[u8]) -> Result<&str, Malformed> {
 fn describe(error: &serde_json::Error) -> Fault {
     let what = match error.classify() {
         serde_json::error::Category::Eof => "is cut off",
-        serde_json::error::Category::Data => "is no object",
-        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "is no JSON",
+        serde_json::error::Category::Data => "is not an object",
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "is not JSON",
     };
     Fault { what, line: error.line(), column: error.column() }
 }
@@ -271,7 +271,7 @@ mod tests {
             (b"\xEF\xBB\xBF{}".to_vec(), "a byte order mark; save it as UTF-8 without one"),
             (utf16(0xFEFF), "UTF-16"),
             (utf16(0xFFFE), "UTF-16"),
-            (b"{\"\xE9\":1}".to_vec(), "no UTF-8 text"),
+            (b"{\"\xE9\":1}".to_vec(), "not UTF-8 text"),
         ] {
             let Malformed(told) = Document::parse(bytes).expect_err(why);
             assert!(told.contains(why), "{told}");

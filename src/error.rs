@@ -15,9 +15,9 @@ pub enum Code {
     InvalidArgument,
     /// The wait for a lock ran out.
     FileLockTimeout,
-    /// The lock file or its directory cannot be used; the path is that of what is at fault.
+    /// The lock file or its directory cannot be used; the path is that of the file or directory at fault.
     LockUnavailable,
-    /// The refresh function's result is no credential.
+    /// The refresh function's result is not a credential.
     InvalidRefreshResult,
     /// The refreshed credential belongs to another account, tenant or provider.
     IdentityMismatch,
@@ -146,7 +146,7 @@ impl Error {
     }
 }
 
-/// What the operating system said, and what to do about it where that is not said.
+/// What the operating system said, and what to do about it.
 struct Cause<'a>(&'a io::Error);
 
 impl fmt::Display for Cause<'_> {
@@ -162,7 +162,7 @@ impl fmt::Display for Cause<'_> {
     }
 }
 
-/// `None` for an error of our own, whose words say it, and where nothing is to be done in most cases.
+/// `None` for an error of our own, whose message has the remedy, and where mostly nothing can be done.
 #[cfg(unix)]
 fn remedy(error: &io::Error) -> Option<String> {
     use rustix::io::Errno;
@@ -170,12 +170,12 @@ fn remedy(error: &io::Error) -> Option<String> {
         Errno::ACCESS => {
             let user = rustix::process::geteuid().as_raw();
             return Some(format!(
-                "this process has uid {user}; see owner and mode of it and of the directories above it"
+                "this process has uid {user}; check its owner and mode, and those of the directories above it"
             ));
         }
         Errno::PERM => {
-            "see by lsattr whether it, or its directory, is immutable or append-only; else a sandbox forbids it, or its file \
-             system knows no modes"
+            "check with lsattr whether it or its directory is immutable or append-only; if not, a sandbox forbids it, or its file \
+             system has no modes"
         }
         Errno::ROFS => "mount it writable, or keep it elsewhere",
         Errno::NOSPC => "make room: df and df -i show what is full",

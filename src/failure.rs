@@ -1,8 +1,8 @@
 //! How a provider call failed, and what the next caller may do.
 //!
-//! The one question is whether the refresh token may have been spent. What can't be told is [`FailureClass::Uncertain`], which
+//! The one question is whether the refresh token may have been spent. In doubt it is [`FailureClass::Uncertain`], which
 //! costs little, as it is asked again; [`FailureClass::AnsweredDead`] costs a login, so nothing but the provider's own word
-//! counts for it. What the words are is in `failures.json`.
+//! counts for it. `failures.json` lists the words.
 
 mod body;
 mod facts;
@@ -50,10 +50,10 @@ pub struct CallFailure {
     pub passes: bool,
 }
 
-/// What everyone keeps, in every process, before the provider is asked again with the same refresh token.
+/// The pause that every process keeps before the provider is asked again with the same refresh token.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pause {
-    /// None: nobody was reached who could be spared, or nobody asks again.
+    /// None: no provider was reached, or the provider is not asked again.
     None,
     /// One that grows with each failure.
     BackOff,
@@ -67,7 +67,7 @@ impl Pause {
     /// An hour: a provider that wants a longer one is asked again none the less.
     pub const LONGEST_MS: f64 = 3_600_000.0;
 
-    /// The pause after a failure of this class, if somebody answered, be it a gateway, and asked for this one.
+    /// The pause after a failure of this class, if an answer, even a gateway's, asked for this one.
     #[must_use]
     pub fn after(class: FailureClass, is_answer: bool, retry_after_ms: Option<f64>) -> Self {
         match (class, retry_after_ms) {
@@ -155,7 +155,7 @@ pub fn classify(evidence: &Evidence) -> Finding {
     let is_typed = evidence.never_connected || evidence.connection_lost;
     let by_status = if is_typed { evidence.status } else { told };
     let by_status = by_status.map(|status| Facts::all().of_status(status));
-    // A refusal that comes with 429 is none of the token's.
+    // A refusal that comes with 429 does not concern the token.
     if let Some(meaning) = by_status.filter(|meaning| meaning.passes) {
         return Finding::new(meaning, None, evidence);
     }
@@ -217,7 +217,7 @@ fn by_words(evidence: &Evidence, bodies: &[&Map<String, Value>]) -> Option<(Mean
 }
 
 /// Whether it is said that the refresh token was used before: by an error's message, or in a refusal's description, and beside
-/// no code that says otherwise. What either quotes is none of its own words.
+/// no code that says otherwise. Text that either quotes does not count.
 fn says_reused(evidence: &Evidence, status: Option<u16>, bodies: &[&Map<String, Value>]) -> bool {
     let is_reuse = |text: &str| Facts::all().says_reused(&Words::of(text));
     let own_words = |text: &str| text.split(['{', '<']).next().is_some_and(is_reuse);

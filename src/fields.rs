@@ -1,4 +1,4 @@
-//! A JSON object whose values keep the spelling they came in: numbers, escapes and text that is no valid Unicode survive.
+//! A JSON object whose values keep the spelling they came in: numbers, escapes and text that is not valid Unicode survive.
 
 use indexmap::map::Entry;
 use indexmap::{Equivalent, IndexMap};
@@ -13,7 +13,7 @@ use zeroize::{Zeroize, Zeroizing};
 /// An object's members, as they are spelled and as they are understood. Wiped on drop; its `Debug` shows no value.
 #[derive(Clone, Default)]
 pub struct Fields {
-    /// By key; a key that is no valid Unicode stands as it is spelled.
+    /// By key; a key that is not valid Unicode stands as it is spelled.
     members: IndexMap<Name, Member>,
     values: Map<String, Value>,
 }
@@ -50,7 +50,7 @@ impl Equivalent<Name> for str {
 }
 
 impl Fields {
-    /// Reads an object's text. `None` if it is none. Of several equal keys the last counts.
+    /// Reads an object's text. `None` if it is not one. Of several equal keys the last counts.
     #[must_use]
     pub fn parse(json: &str) -> Option<Self> {
         let Members(members) = serde_json::from_str(json).ok()?;
@@ -62,7 +62,7 @@ impl Fields {
         Some(fields)
     }
 
-    /// The members as they are understood. A value with text that is no valid Unicode stands as it is spelled.
+    /// The members as they are understood. A value with text that is not valid Unicode stands as it is spelled.
     #[must_use]
     pub fn values(&self) -> &Map<String, Value> {
         &self.values
@@ -79,7 +79,7 @@ impl Fields {
         self.members.get(name).map(|member| member.spelled.as_str())
     }
 
-    /// Gives a member another name, whoever had it.
+    /// Gives a member another name, and drops a member that had that name.
     pub fn rename(&mut self, name: &str, to: &str) {
         if name == to || !self.values.contains_key(name) {
             return;
@@ -132,8 +132,8 @@ impl Fields {
         format!("{{{}}}", members.join(","))
     }
 
-    /// The same without white space between its parts. What a credential counts is counted of this: whoever writes its store
-    /// lays it out as they like.
+    /// The same without white space between its parts. A credential's size is counted on this: the writer of its store may
+    /// lay it out in any way.
     #[must_use]
     pub fn to_compact(&self) -> Zeroizing<String> {
         compact(&Zeroizing::new(self.to_json()))
@@ -152,7 +152,7 @@ impl Fields {
     }
 
     fn put(&mut self, name: String, spelled_name: &str, spelled: &str) {
-        // What can't be understood, as it is nested too deep, is compared as text: its layout must not count.
+        // A value that is nested too deep to be understood is compared as text: its layout must not count.
         let understood = serde_json::from_str(spelled).unwrap_or_else(|_| Value::from(compact(spelled).as_str()));
         self.values.insert(name.clone(), understood);
         match self.members.entry(Name(name)) {

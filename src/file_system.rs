@@ -1,6 +1,6 @@
 //! What the locks of a directory's file system are worth, found out at its first use.
 //!
-//! [`probe`] opens one file twice and locks both: the second must be refused. Nobody is asked to believe a file system
+//! [`probe`] opens one file twice and locks both: the second must be refused. We do not judge a file system
 //! by its name; the name is for messages, and for one case that no single host can test.
 //!
 //! | file system | what happens |
@@ -32,7 +32,7 @@ pub const PROBE_FILE: &str = "probe";
 
 /// The lock calls of the operating system, or something in their place.
 pub trait LockLayer {
-    /// Takes the exclusive lock on an open file if it is free; `false` if somebody has it. Closing the file releases it.
+    /// Takes the exclusive lock on an open file if it is free; `false` if another holder has it. Closing the file releases it.
     fn try_lock(&self, file: &File) -> io::Result<bool>;
 }
 
@@ -63,8 +63,8 @@ pub struct Probe {
 pub fn take_warnings() -> Vec<Warning> {
     let warning = |path: PathBuf| {
         let message = format!(
-            "a directory can't be synced, by its file system or for want of the right to read it: a file that has just been \
-             replaced there may be the earlier one after a power cut; one of our own on a local disk is safer: {}",
+            "a directory can't be synced (its file system can't, or this user may not read it), so a power cut may undo the last \
+             write there; a directory of this user's on a local disk is safer: {}",
             path.display()
         );
         Warning { code: "directory_not_synced", message, path }
@@ -72,7 +72,7 @@ pub fn take_warnings() -> Vec<Warning> {
     disk::take_unsynced().into_iter().map(warning).collect()
 }
 
-/// Something to know that stops nobody.
+/// Something to know that stops no call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// Its stable name: `lock_granted_twice`, `lock_refused`, `file_system_not_local` or `directory_not_synced`.
@@ -103,7 +103,7 @@ pub fn probe(path: &Path, directory: LockDirectory, layer: &dyn LockLayer) -> Re
     let first = private_dir::open(&file, directory)?;
     let second = private_dir::open(&file, directory)?;
     let verdict @ (trust, file_system) = (try_both(&first, &second, layer), FileSystem::of(&first));
-    // Others may have been probing at the same time; whoever is first to know tells.
+    // Other threads may have been probing at the same time; the first to know tells.
     let earlier = remembered().insert(path.to_owned(), (directory.device, verdict));
     let is_first = earlier.is_none_or(|(device, _)| device != directory.device);
     let warning = if is_first { warning(path, trust, file_system) } else { None };
@@ -115,7 +115,7 @@ fn try_both(first: &File, second: &File, layer: &dyn LockLayer) -> Trust {
     for file in [first, second] {
         match try_lock(file, layer) {
             Ok(true) => {}
-            // At the first try: somebody else is probing, so this lock excludes.
+            // At the first try: another is probing, so this lock excludes.
             Ok(false) => return Trust::Kernel,
             Err(error) => return Trust::Refused(error.raw_os_error()),
         }
@@ -134,7 +134,7 @@ fn try_lock(file: &File, layer: &dyn LockLayer) -> io::Result<bool> {
 }
 
 fn warning(path: &Path, trust: Trust, file_system: Option<FileSystem>) -> Option<Warning> {
-    const INSTEAD: &str = "owners are kept apart by the lock files that OpenClaw's own lock uses, and by the journal; \
+    const INSTEAD: &str = "lock files like those of OpenClaw's own lock, and the journal, keep owners apart instead; \
                            a state directory on a local disk is safer";
     let name = file_system.map_or(FileSystem::UNKNOWN.name, |file_system| file_system.name);
     let name = if name == FileSystem::UNKNOWN.name { "this file system" } else { name };
@@ -148,7 +148,7 @@ fn warning(path: &Path, trust: Trust, file_system: Option<FileSystem>) -> Option
         (Trust::Kernel, Some(FileSystem { is_local: false, .. })) => (
             "file_system_not_local",
             format!(
-                "locks on {name} exclude this host's processes, and other hosts' or virtual machines' only as far as \
+                "locks on {name} exclude this host's processes, but those of other hosts or virtual machines only as far as \
                  its server does; a state directory on a local disk, for one host alone, is safer"
             ),
         ),

@@ -1,11 +1,11 @@
 //! One grant under several names: the same refresh token in several profiles of one state directory.
 //!
-//! Each profile has its own key, lock and journal. So that a generation is sent once all the same, an owner that is about
-//! to send one looks into the journals of the other keys, and waits for the owner that is sending it under another name.
+//! Each profile has its own key, lock and journal. So that a generation is still sent only once, an owner that is about
+//! to send one looks into the journals of the other keys, and waits for an owner that is sending it under another name.
 //! While it looks and puts its own claim on record, it holds one short lock that all keys of the directory share.
 //!
-//! Lock order: key, claims, store. Only an owner that has dispatched is waited for, with no other lock than one's own key's
-//! held, and it waits for nobody; so there is no ring to deadlock in.
+//! Lock order: key, claims, store. An owner waits only for one that has dispatched, with no other lock than its own key's
+//! held, and that one waits for no other; so there is no deadlock.
 
 use crate::clock::{Clock, SystemClock};
 use crate::credential::{Credential, Generation};
@@ -55,14 +55,14 @@ struct Sibling {
 }
 
 impl Siblings {
-    /// Reads them. The caller holds [`lock_claims`], so that nobody claims meanwhile.
+    /// Reads them. The caller holds [`lock_claims`], so that no other key claims meanwhile.
     pub fn read(lock_base: &Path, own_term: u32) -> Result<Self> {
         let mut siblings = Self { own: term::journal(lock_base, own_term), others: Vec::new() };
         siblings.read_again(|_| true)?;
         Ok(siblings)
     }
 
-    /// The other journals, earlier terms first: who takes over from them writes down what they know before it empties
+    /// The other journals, earlier terms first: an owner that takes over from them writes down what they know before it empties
     /// theirs.
     fn files(&self, is_wanted: &impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
         let directory = self.own.parent().unwrap_or(&self.own);
@@ -93,10 +93,10 @@ impl Siblings {
         }
     }
 
-    /// Who is sending this generation. An owner that is no longer there leaves its lock free: it has died, or it has settled
+    /// The owner that is sending this generation. One that is gone leaves its lock free: it has died, or it has settled
     /// since we looked, so what it left is read again. One that was stuck and taken over from is not waited for.
     pub fn sending(&mut self, generation: Generation) -> Result<Option<Sending>> {
-        // Whoever has no token has nothing in common.
+        // Profiles without a token have nothing in common.
         let is_sending = |sibling: &&Sibling| !generation.is_none() && sibling.record.is_sending(generation);
         let sending = self.others.iter().filter(is_sending);
         let journals: Vec<_> = sending.map(|sibling| sibling.journal.clone()).collect();
@@ -142,7 +142,7 @@ impl Siblings {
     /// What stands in the way of sending this generation, for all that the other keys and one's `own` know.
     #[must_use]
     pub fn failure_of(&self, generation: Generation, own: &Record, clock: &dyn Clock) -> Option<FailureRecord> {
-        // Whoever has no token has nothing in common.
+        // Profiles without a token have nothing in common.
         let others = self.records().filter(|_| !generation.is_none());
         FailureRecord::among(std::iter::once(own).chain(others), generation, clock)
     }

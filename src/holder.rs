@@ -1,6 +1,6 @@
-//! Who holds a lock: a fixed-size record at the start of the lock file.
+//! The holder of a lock: a fixed-size record at the start of the lock file.
 //!
-//! The kernel alone knows whether the lock is free; this tells people who has it, and waiters for how long. It is written
+//! The kernel alone knows whether the lock is free; this tells people which process has it, and waiters for how long. It is written
 //! in place and never truncated, since rewriting a truncated file costs a flush on ext4.
 
 use crate::clock::Clock;
@@ -22,7 +22,7 @@ pub struct Holder {
     pub pid: u32,
     /// When it took the lock, in milliseconds since the epoch by its host's clock. Its sidecar was made soon after.
     pub since: f64,
-    /// When it last told that it is not stuck, at first when it took the lock, in milliseconds of [`Clock::boot_ms`].
+    /// Its last sign that it is not stuck, at first when it took the lock, in milliseconds of [`Clock::boot_ms`].
     pub boot_ms: f64,
     /// The boot that `boot_ms` counts from.
     pub boot: String,
@@ -106,7 +106,7 @@ impl Holder {
 pub enum Found {
     /// Nothing, or nothing that is worth keeping.
     Nothing,
-    /// Who took the lock last.
+    /// The last process that took the lock.
     Record(Box<Holder>),
     /// More than a record, and no record at its start: a lock path that was given by mistake must not cost its contents.
     Contents,

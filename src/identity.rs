@@ -29,7 +29,7 @@ pub fn check(existing: &Fields, incoming: &Fields) -> Result<(), Refusal> {
     }
 }
 
-/// Whether some field of account or tenant that both carry differs. Missing evidence is no contradiction.
+/// Whether some field of account or tenant that both carry differs. Missing evidence does not contradict.
 #[must_use]
 pub fn contradicts(existing: &Fields, incoming: &Fields) -> bool {
     let differs = |field, normalise| match (evidence(existing, field, normalise), evidence(incoming, field, normalise))
@@ -63,8 +63,8 @@ pub fn is_same_tenant(existing: &Fields, incoming: &Fields) -> bool {
     url(existing) == url(incoming) && keeps(project(existing).as_ref(), project(incoming).as_ref())
 }
 
-/// The host of the tenant that a credential belongs to, in lower case; `None` if it is of no tenant. What can't be read
-/// is a host that does not exist.
+/// The host of the tenant that a credential belongs to, in lower case; `None` if it is of no tenant. A URL that can't be read
+/// counts as a host that does not exist.
 #[must_use]
 pub fn tenant_host(fields: &Fields) -> Option<String> {
     match evidence(fields, "enterpriseUrl", enterprise_url)? {

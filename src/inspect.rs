@@ -1,4 +1,4 @@
-//! What can be seen of a state directory from outside: who holds which lock, how far it is, what the stores hold, what is in
+//! What can be seen of a state directory from outside: each lock's holder, how far it is, what the stores hold, what is in
 //! the way. For people; no exclusive lock is tried, nothing is made or changed, and no secret leaves the [`Survey`].
 //!
 //! Every verdict is that of the code that a call would run: of [`crate::private_dir`] on directories, of
@@ -46,8 +46,8 @@ pub struct Survey {
     pub unlisted: Vec<Error>,
     /// Its stores.
     pub stores: Vec<StoreReport>,
-    /// Its keys, each with the failures that bind the next caller: of generations that some store holds, or that no store can
-    /// be looked at for.
+    /// Its keys, each with the failures that bind the next caller: of generations that a store holds, or may hold because it
+    /// can't be looked into.
     pub keys: Vec<KeyReport>,
     /// What other users may look at, and whether [`exposed::close`] would get to it.
     pub exposed: Vec<(PathBuf, Exposed, bool)>,
@@ -112,10 +112,10 @@ impl Survey {
         self.keys.iter().flat_map(KeyReport::records)
     }
 
-    /// What the next call meets, by the rules that it goes by: for every key the failures that bind it, for every login from when on it
-    /// is refreshed, and what becomes of a refresh token that was used before.
+    /// What the next call will meet, by that call's own rules: for every key the failures that bind it, for every login the time
+    /// from which on it is refreshed, and what becomes of a refresh token that was used before.
     fn judge(&mut self, clock: &dyn Clock) {
-        // What is under way has not failed.
+        // A call under way has not failed.
         let known: Vec<_> = self.keys.iter().flat_map(KeyReport::settled_records).collect();
         let lineage = Ledger::union(known.iter().map(|record| &record.ledger));
         let failure_of = |generation: Generation| FailureRecord::among(known.iter(), generation, clock);
@@ -140,8 +140,8 @@ impl Survey {
         self.keys.iter_mut().zip(failures).for_each(|(key, failures)| key.failures = failures);
     }
 
-    /// `None` for the copy of an agent that has not called since the last refresh, which every fleet has: a store that was put back was
-    /// written since.
+    /// `None` for the copy of an agent that has not called since the last refresh, which every fleet has; a restored store was
+    /// written later.
     fn spent(
         &self,
         lineage: &Ledger,
@@ -166,7 +166,7 @@ impl Survey {
         (!is_copy).then_some(Spent::Replaced)
     }
 
-    /// Those of refresh tokens that a login has replaced since bind nobody. What a store holds that can't be looked into nobody knows.
+    /// Failures of refresh tokens that a login has replaced bind no caller. A store that can't be looked into may hold any token.
     fn failures(
         &self,
         key: &KeyReport,
@@ -201,7 +201,7 @@ impl Survey {
         let mut files: Vec<_> = entries.map(|entry| entry.path()).filter(is_permanent).filter(is_file).collect();
         files.sort();
         self.written.extend(files.iter().filter_map(|path| written(path)));
-        // What a group was given is meant to be looked at.
+        // Files that root gave to a group are meant to be read by it.
         if sharing == Sharing::Private && fs::symlink_metadata(lock_directory).is_ok_and(|found| found.is_dir()) {
             paths.push(lock_directory.to_owned());
             paths.extend(files);
@@ -216,7 +216,7 @@ impl Survey {
     }
 }
 
-/// The paths of all stores, and which is main's. With the main agent elsewhere, nobody uses the directory that is its own
+/// The paths of all stores, and which is the main store. With the main agent elsewhere, no agent uses the directory that is its own
 /// otherwise, unless a journal says so.
 fn store_paths(
     agents: Vec<PathBuf>,

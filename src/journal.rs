@@ -1,7 +1,7 @@
-//! A key's journal: what a refresh had reached, so that whoever comes next loses nothing and repeats nothing.
+//! A key's journal: what a refresh had reached, so that the next owner loses nothing and repeats nothing.
 //!
 //! `<base>.journal` ([`term::journal`]), mode 0600, two slots of [`SLOT_BYTES`]. A change writes the whole record into the slot that does not
-//! hold the current one, in place, so a record that was cut off leaves the one before it standing. The space is written
+//! hold the current one, in place, so a record that was cut off leaves the one before it valid. The space is written
 //! once, when the file is made: recording a received credential needs no free block.
 //!
 //! A slot is a header and a JSON text ([`Record`]); numbers are little-endian:
@@ -14,7 +14,7 @@
 //! | 4 | length of the text |
 //! | 32 | SHA-256 over sequence number and text |
 //!
-//! Only the holder of the key's lock writes. Anybody may read: a checksum tells a record that is being written.
+//! Only the holder of the key's lock writes. Any process may read: the checksum fails on a record that is being written.
 
 use crate::digest::Digest;
 use crate::disk::{self, PreallocatedFile};
@@ -55,7 +55,7 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the journal of a term of the key whose lock base is `lock_base`, creating it, with all the space it will need.
-    /// What the owners of earlier terms received is taken over; who is stuck there may still add to it.
+    /// Takes over what the owners of earlier terms received; a stuck one may still add to it.
     ///
     /// # Errors
     /// [`Code::JournalUnusable`] if it can't be read and written, [`Code::JournalVersion`] if a newer release wrote it.
@@ -87,7 +87,7 @@ impl Journal {
     }
 
     /// Takes over what else there is in the journals of earlier terms whose owners are gone, and empties those. The caller
-    /// holds the claims lock, so that nobody reads them meanwhile and finds it in neither.
+    /// holds the claims lock, so that no owner reads them meanwhile and finds it in neither.
     pub fn end_earlier_terms(&mut self, lock_base: &Path, term: u32) -> Result<()> {
         for earlier in 0..term {
             let path = term::journal(lock_base, earlier);
@@ -161,13 +161,13 @@ impl Journal {
             }
         }
         if record.receipts().is_empty() {
-            let message = "the profile id and the paths of the stores are too long to be kept in a journal";
+            let message = "the profile id and the paths of the stores are too long for a journal; use shorter ones";
             return Err(Error::new(Code::InvalidArgument, message));
         }
         let mut stores: Vec<_> = record.receipts().iter().map(|one| one.origin.store.display().to_string()).collect();
         stores.dedup();
         let message = format_args!(
-            "credentials wait for stores that can't take them, and there is no room for another; repair {}",
+            "the journal has no room for another credential, as others wait for stores that can't take them; repair {}",
             stores.join(", ")
         );
         Err(Error::at(Code::JournalUnusable, self.path(), message))

@@ -1,12 +1,12 @@
 //! The lock of a key, of a store, or of the claims: one owner at a time, across processes, threads and containers.
 //!
 //! An owner holds two things: the kernel's lock on the current term's lock file ([`term`]), and beside it the
-//! [`Sidecar`] that processes with OpenClaw's own lock respect. Among ourselves the kernel's lock counts: it is waited for
-//! without polling and is free the moment its holder dies. Only a foreign sidecar is polled for.
+//! [`Sidecar`] that processes with OpenClaw's own lock respect. Among our own processes the kernel's lock counts: they wait for
+//! it without polling, and it is free the moment its holder dies. They poll only for a foreign sidecar.
 //!
-//! A free lock is taken on the caller's thread. A taken one is waited for by one thread per lock ([`line`]), which serves
+//! A free lock is taken on the caller's thread. For a taken one, one thread per lock ([`line`]) waits and serves
 //! this process's waiters in the order they came. One more thread, for all locks of the process, sleeps until an owner is
-//! stuck: older than its record in the lock file allows.
+//! stuck: until it has held its lock for longer than its record in the lock file allows.
 
 mod kernel;
 mod line;
@@ -28,7 +28,7 @@ use std::time::Duration;
 
 /// From this age on, an owner that refreshes is taken for stuck (OpenClaw's `stale`).
 pub const REFRESH_STALE: Duration = Duration::from_secs(180);
-/// From this age on, who writes a store, or its claim, is: that takes milliseconds.
+/// At this age a process that writes a store, or its claim, is stuck: that takes milliseconds.
 pub const WRITE_STALE: Duration = Duration::from_secs(30);
 
 /// What is locked, and how.
@@ -36,7 +36,7 @@ pub const WRITE_STALE: Duration = Duration::from_secs(30);
 pub struct Target {
     base: PathBuf,
     sidecar: PathBuf,
-    /// From which age on the sidecar of somebody else counts as left behind, where its process does not tell.
+    /// The age at which a foreign sidecar counts as left behind, where its process does not tell.
     foreign_stale: Duration,
     /// From which age on we may be taken for stuck; `None` if never.
     own_stale: Option<Duration>,
@@ -45,7 +45,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// A key's lock, for a refresh: it looks, before it asks or writes, whether somebody has taken over.
+    /// A key's lock, for a refresh: it looks, before it asks or writes, whether a peer has taken over.
     #[must_use]
     pub fn refresh(base: &Path) -> Self {
         Self { own_stale: Some(REFRESH_STALE), goes_without: true, ..Self::alone(base) }
@@ -58,7 +58,7 @@ impl Target {
         Self { base, sidecar, foreign_stale: REFRESH_STALE, own_stale: None, goes_without: false }
     }
 
-    /// A short lock of ours, which nobody else knows.
+    /// A short lock of ours, which no other program knows.
     #[must_use]
     pub fn short(base: &Path) -> Self {
         Self { foreign_stale: WRITE_STALE, own_stale: Some(WRITE_STALE), ..Self::alone(base) }
@@ -84,7 +84,7 @@ fn beside(path: &Path) -> PathBuf {
 /// The lock, held. Dropping it releases the sidecar, then the kernel's lock.
 #[derive(Debug)]
 pub struct Guard {
-    /// `None` if its directory is not there yet, so that nobody else can have one in it either; or if the disk is full.
+    /// `None` if its directory is not there yet, so that no other process can have one in it; or if the disk is full.
     sidecar: Option<Sidecar>,
     kernel: KernelLock,
     target: Target,
@@ -120,26 +120,26 @@ impl Guard {
         self.term
     }
 
-    /// Whether nobody has taken over from us. In doubt somebody has.
+    /// Whether no peer has taken over from us. In doubt one has.
     #[must_use]
     pub fn is_current(&self) -> bool {
         matches!(term::has_begun(&self.target.base, self.term + 1), Ok(false))
     }
 
-    /// Whether OpenClaw's own lock is kept out. On a full disk nobody's sidecar can be published: what a previous owner has
+    /// Whether OpenClaw's own lock is kept out. On a full disk no sidecar can be published: what a previous owner has
     /// received can be served and saved even so, but the provider must not be asked.
     #[must_use]
     pub fn has_sidecar(&self) -> bool {
         self.sidecar.is_some()
     }
 
-    /// Lets the age that others may take us for stuck by begin anew. Where that can't be written, it goes on. Since when we
-    /// have the lock stays as it is: that tells our sidecar.
+    /// Restarts the age by which others may take us for stuck, if that can be written. The time when we took the lock stays: it
+    /// identifies our sidecar.
     pub fn sign_of_life(&self) {
         let _ = self.kernel.sign(&Holder { since: self.since, ..Holder::me(&SystemClock, self.target.own_stale) });
     }
 
-    /// What people should know of how it was got. A warning is told to the first in this process who asks.
+    /// What people should know of how we got it. The first caller in this process that asks gets a warning.
     #[must_use]
     pub fn notices(&self) -> Vec<Notice> {
         let warning = self.target.base.parent().and_then(kernel::take_warning).map(Notice::Warned);
@@ -147,7 +147,7 @@ impl Guard {
         warning.into_iter().chain(reclaimed).collect()
     }
 
-    /// Sees to it that our sidecar is where it belongs: OpenClaw's first releases may delete it while we hold it.
+    /// Makes sure that our sidecar is where it belongs: OpenClaw's first releases may delete it while we hold it.
     pub fn recheck_sidecar(&mut self) -> Result<Recheck> {
         if let Some(sidecar) = &self.sidecar {
             match sidecar.check()? {
@@ -172,9 +172,9 @@ impl Guard {
 pub enum Recheck {
     /// It has been there all the time.
     Kept,
-    /// It was gone, and is there again. Somebody may have been inside meanwhile.
+    /// It was gone, and is there again. Another process may have held the lock meanwhile.
     Renewed,
-    /// Somebody else's is there.
+    /// Another process's is there.
     Lost,
 }
 
@@ -184,12 +184,12 @@ pub enum Recheck {
 pub enum Acquire {
     /// The lock was free.
     Held(Guard),
-    /// Somebody has it. The callback will be called once, unless the ticket is cancelled.
+    /// Another holder has it. The callback will be called once, unless the ticket is cancelled.
     Waiting(Ticket),
 }
 
-/// Takes the lock if it is free and nobody in this process was first, else stands in line: `wake` is then called with the
-/// lock on another thread. Whoever is woken and no longer wants it drops the guard.
+/// Takes the lock if it is free and no other caller in this process was first, else stands in line: `wake` is then called with the
+/// lock on another thread. A caller that no longer wants it drops the guard.
 pub fn acquire(target: &Target, wake: impl FnOnce(Result<Guard>) + Send + 'static) -> Result<Acquire> {
     if let Some(guard) = try_acquire(target)? {
         return Ok(Acquire::Held(guard));
@@ -197,14 +197,14 @@ pub fn acquire(target: &Target, wake: impl FnOnce(Result<Guard>) + Send + 'stati
     line::join(target, Box::new(wake)).map(Acquire::Waiting)
 }
 
-/// Takes the lock if it is free and nobody in this process was first.
+/// Takes the lock if it is free and no other caller in this process was first.
 pub fn try_acquire(target: &Target) -> Result<Option<Guard>> {
     if line::is_waited_for(&target.base) {
         return Ok(None);
     }
     let term = term::current(&target.base)?;
     let Some(kernel) = KernelLock::try_take(&term::lock_file(&target.base, term))? else { return Ok(None) };
-    // Before we look: who begins the next term reads afterwards that we are not stuck, and waits for us.
+    // Before we look: a peer that begins the next term reads afterwards that we are not stuck, and waits for us.
     let since = SystemClock.now_ms();
     sign(target, target.own_stale, &kernel, since)?;
     let sidecar = match try_publish(target, term, &kernel, &mut Observer::default())? {
@@ -223,8 +223,8 @@ fn go_without(target: &Target, kernel: &KernelLock, no_room: Error) -> Result<()
     if target.goes_without && kernel.excludes() { Ok(()) } else { Err(no_room) }
 }
 
-/// Who gets stuck over its sidecar may be taken over from, whatever it wants the lock for; it looks for that afterwards.
-/// Returns since when we have the lock, as far as others can tell.
+/// Whatever a process wants the lock for, a peer may take over if it gets stuck over its sidecar; it looks for that afterwards.
+/// Returns the time since when, for others, we have the lock.
 fn sign_while_publishing(target: &Target, kernel: &KernelLock) -> f64 {
     let holder = Holder::me(&SystemClock, Some(target.foreign_stale));
     // A lock without a record is a lock all the same.
@@ -232,7 +232,7 @@ fn sign_while_publishing(target: &Target, kernel: &KernelLock) -> f64 {
     holder.since
 }
 
-/// Says when we may be taken over from, now that we hold everything. `since` is no later than our sidecar, which is told by
+/// Says when a peer may take over from us, now that we hold everything. `since` is no later than our sidecar, and identifies
 /// it.
 fn sign(target: &Target, own_stale: Option<Duration>, kernel: &KernelLock, since: f64) -> Result<()> {
     match kernel.sign(&Holder { since, ..Holder::me(&SystemClock, own_stale) }) {
@@ -249,11 +249,11 @@ enum Attempt {
     /// It is there; `None` if its directory is not.
     Held(Option<Sidecar>),
     InTheWay,
-    /// The disk is full, and nobody else's is in the way.
+    /// The disk is full, and no other sidecar is in the way.
     NoRoom(Error),
 }
 
-/// Publishes our sidecar, unless somebody else's is in the way. The caller holds the kernel's lock of this term.
+/// Publishes our sidecar, unless another is in the way. The caller holds the kernel's lock of this term.
 fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut Observer) -> Result<Attempt> {
     let is_beside = target.sidecar.parent() == target.base.parent();
     if !is_beside && target.sidecar.parent().is_some_and(|directory| !directory.exists()) {
@@ -305,12 +305,12 @@ impl Ended {
     }
 }
 
-/// Whether nobody holds a term's lock file, by taking it for an instant. What is found may have changed by the time it is told.
+/// Whether no process holds a term's lock file, by taking it for an instant. That may have changed by the time it is told.
 pub fn is_free(lock_file: &Path) -> Result<bool> {
     Ok(KernelLock::try_take(lock_file)?.is_some_and(|lock| is_alone(&lock, lock_file)))
 }
 
-/// Where the kernel's lock excludes nobody, who holds it is told by the sidecar.
+/// Where the kernel's lock excludes no process, the sidecar tells which one holds it.
 fn is_alone(lock: &KernelLock, lock_file: &Path) -> bool {
     lock.excludes() || Foreign::at(&beside(&term::of_lock_file(lock_file).0)).is_none()
 }
@@ -331,7 +331,7 @@ impl Target {
 
 fn timed_out_beside(base: &Path, sidecar: &Path) -> Error {
     let ours = term::current(base).ok().and_then(|term| Holder::read(&term::lock_file(base, term)));
-    // Who waits for another program's lock file holds the kernel's lock meanwhile.
+    // A process that waits for another program's lock file holds the kernel's lock meanwhile.
     let foreign = Foreign::at(sidecar).filter(|foreign| !ours.as_ref().is_some_and(|ours| foreign.is_of(ours)));
     let holder = foreign.and_then(|foreign| foreign.as_holder(&SystemClock)).or(ours);
     let whom = holder.as_ref().map_or_else(String::new, |holder| {

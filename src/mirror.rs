@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 pub enum Reason {
     /// Main has no such profile: written.
     NoExistingCredential,
-    /// Main's profile is an API key or a token: kept.
+    /// The main store's profile is an API key or a token: kept.
     NonOauthExistingCredential,
     /// Another provider's: kept.
     ProviderMismatch,
@@ -17,18 +17,18 @@ pub enum Reason {
     TenantMismatch,
     /// Another account's, or one that says less about itself: kept.
     IdentityMismatchOrRegression,
-    /// The refreshed credential's expiry is no valid date: kept.
+    /// The refreshed credential's expiry is not a valid date: kept.
     InvalidIncomingExpiry,
-    /// Main's credential lives at least as long: kept.
+    /// The main store's credential lives at least as long: kept.
     IncomingNotFresher,
     /// Written.
     IncomingFresher,
-    /// Main held an ancestor of the refreshed credential, which the provider has exchanged for it: written.
+    /// The main store held an ancestor of the refreshed credential, which the provider has exchanged for it: written.
     SameGrantSuccessor,
-    /// A login or logout replaced the agent's own credential meanwhile, or a login main's, or it is the main store of other
-    /// agents than the one that the credential was received for: kept.
+    /// Meanwhile a login or logout replaced the agent's own credential, or a login the main store's; or the credential was received
+    /// for an agent with another main store: kept.
     Superseded,
-    /// Main's profile was logged out meanwhile: stays so.
+    /// The main store's profile was logged out meanwhile: stays so.
     LoggedOut,
 }
 

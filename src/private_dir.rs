@@ -1,23 +1,23 @@
-//! The directories that lock files and stores lie in: nobody may decide what lies there but their user, root, and whom these
-//! let.
+//! The directories that lock files and stores lie in: only their user, root, and those whom these let may decide what lies
+//! there.
 //!
 //! [`check`] comes before any lock file is opened. On Unix it goes from `/` to the directory step by step, through
 //! every symbolic link, and refuses, with the reason and the path at fault:
 //!
 //! | | |
 //! |---|---|
-//! | the lock directory | that is a symbolic link, or no directory; that is append-only or immutable, at its first use |
-//! | the lock directory, and every directory and link on the way to it | of a user who is neither ours nor root |
-//! | the same | that everyone may write to, unless it is sticky, as `/tmp` is, or a volume that nobody else is at |
+//! | the lock directory | that is a symbolic link, or not a directory; that is append-only or immutable, at its first use |
+//! | the lock directory, and every directory and link on the path to it | of a user other than this process's and root |
+//! | the same | that everyone may write to, unless it is sticky, as `/tmp` is, or a volume that no other user is at |
 //!
 //! So no hostile user can put another directory, or a link to one, in the place of one that was found good; what is
 //! opened below it later is opened where it was checked. What is missing is made (0700), but only below a good one.
 //!
 //! - **Root is no exception.** The owner of a directory can replace what is in it at any moment, by links to files of
 //!   root's too. In another user's directory root runs as that user, or not at all.
-//! - **Group write is let be**, for it is something that the owner has granted: under a umask of 002 OpenClaw makes
-//!   its directories so, and Kubernetes does it to whole volumes (`fsGroup`). Who may write there can break a lock, as
-//!   anybody can who shares it; no member can read a token by that, nor have us write to a file of their choice.
+//! - **Group write is allowed**, since the owner has granted it: under a umask of 002 OpenClaw makes
+//!   its directories so, and Kubernetes does it to whole volumes (`fsGroup`). A member can break a lock, as
+//!   any user can who shares it; but no member can thereby read a token, or make us write to a file of their choice.
 //! - **Users can share locks** in a directory of root's with the set-group-id bit, group-writable and not writable for
 //!   everyone: `install -d -o root -g <group> -m 2770`. Lock files in there have mode 0660, and may be any member's.
 //!   Journals stay their writer's own.
@@ -26,9 +26,9 @@
 //!   its files it is not.
 //! - **Volumes** that are made open to everyone (Kubernetes' `emptyDir`, local-path) belong to root, and a container's user
 //!   can't change their mode. One on the way is passed if all processes that `/proc` shows are ours or root's. That says
-//!   nothing of other containers, and nothing of the host's users where `/proc` is a container's: who gives them a way to
-//!   the volume gives them what a group has that may write there. On other open directories [`trust`] is the operator's word
-//!   that nobody else can get there. Links and owners below them are checked all the same.
+//!   nothing of other containers, and nothing of the host's users where `/proc` is a container's: if they can reach the
+//!   volume, they can do what a group that may write there can do. On other open directories [`trust`] is the operator's word
+//!   that no other user can get there. Links and owners below them are checked all the same.
 //! - **Access control lists** count as far as the mode shows them: their mask is its group bits.
 //!
 //! On Windows directories inherit the rights of the user's profile; nothing is checked.
@@ -53,7 +53,7 @@ pub fn trust(_volume: &Path) {}
 /// What was found about a directory that can hold locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockDirectory {
-    /// Who uses the lock files in it.
+    /// Which users use the lock files in it.
     pub sharing: Sharing,
     /// The device that it lies on; 0 on Windows.
     pub device: u64,
@@ -68,10 +68,10 @@ pub enum Passage {
     Alone,
 }
 
-/// Makes the directory if it is missing, and refuses one that somebody else could play with.
+/// Makes the directory if it is missing, and refuses one that another user could change.
 ///
-/// One that was good is looked at in full again only if it is another one by now, or has another mode or owner: that
-/// costs one `lstat`.
+/// A directory that was good is checked in full again only if it is another one by now, or has another mode or owner: one
+/// `lstat` tells.
 pub fn check(directory: &Path) -> Result<LockDirectory> {
     #[cfg(unix)]
     return way::check(directory);
@@ -103,9 +103,9 @@ pub fn passed(directory: &Path) -> Vec<(PathBuf, Passage)> {
     }
 }
 
-/// Refuses a name of a store (its file, or a symbolic link on the way to that) if somebody else could have put it there, or
-/// could put another file or link in its place: of its directory's way all holds that holds of a lock directory's, but that the
-/// directory may be a symbolic link.
+/// Refuses a name of a store (its file, or a symbolic link on the way to that) if another user could have put it there, or
+/// could put another file or link in its place: the rules for the path to a lock directory hold for that to its directory, but
+/// the directory may be a symbolic link.
 ///
 /// A group that may write there can put another file of ours there, but no link, nor a file of its own. So no profile is added
 /// to a file that others may read: it becomes its owner's alone.

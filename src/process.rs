@@ -111,7 +111,7 @@ struct Stat {
 
 impl Stat {
     fn of(pid: &str) -> Option<Self> {
-        // The command may be no text, and its 15 bytes may end within a character.
+        // The command may not be text, and its 15 bytes may end within a character.
         Self::parse(&String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/stat")).ok()?))
     }
 
@@ -139,7 +139,7 @@ fn exists(pid: u32) -> bool {
 #[cfg(windows)]
 fn exists(pid: u32) -> bool {
     use winsafe::{HPROCESS, co};
-    /// The exit code of a process that goes on; one that is dead is there for as long as somebody has it open.
+    /// The exit code of a process that goes on; a dead one is there for as long as any process has it open.
     const STILL_ACTIVE: u32 = 259;
     match HPROCESS::OpenProcess(co::PROCESS::QUERY_LIMITED_INFORMATION, false, pid) {
         Ok(process) => !matches!(process.GetExitCodeProcess(), Ok(code) if code != STILL_ACTIVE),

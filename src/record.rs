@@ -19,7 +19,7 @@ const MAX_STORES: usize = 32;
 const MAX_FAILURES: usize = 32;
 /// How many access tokens' lifetimes are remembered: agents that share a profile id may each have a login of their own.
 const MAX_LIFETIMES: usize = 64;
-/// How long everyone waits after the first failure that nobody gave a time for; each further one doubles it.
+/// How long every caller waits after the first failure without a `Retry-After`; each further one doubles it.
 const FIRST_BACK_OFF_MS: f64 = 1_000.0;
 /// The longest such wait.
 const LAST_BACK_OFF_MS: f64 = 60_000.0;
@@ -63,7 +63,7 @@ pub struct Record {
     pub state: State,
     /// Counts claims, so that one commit can be told from the next.
     pub epoch: u64,
-    /// The claim: who sends which generation. Set from `Claimed` on.
+    /// The claim: which owner sends which generation. Set from `Claimed` on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimRecord>,
     /// What the provider answered, until the stores hold it. The latest comes last.
@@ -88,7 +88,7 @@ pub struct Lifetime {
     pub ms: f64,
 }
 
-/// Who sends which generation.
+/// Which owner sends which generation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimRecord {
@@ -102,7 +102,7 @@ pub struct ClaimRecord {
     pub at: f64,
     /// What is sent, and where the answer belongs.
     pub origin: Origin,
-    /// How often in a row this generation was asked with before, and no token came.
+    /// How often in a row this generation was sent before and no token came.
     pub attempts: u32,
     /// Should the owner die: when the next one may ask. `None`: at once.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,11 +136,11 @@ pub struct Receipt {
     pub answered: Vec<String>,
     /// What was spent for it, and where that was stored.
     pub origin: Origin,
-    /// Whether a login or logout took its place in the store that held the spent one, and main has none of it; or whether a
-    /// main store has it. It waits for another agent that may still hold the spent one, and makes room where others need it.
+    /// Whether a login or logout took its place in the store that held the spent one, and the main store lacks it; or
+    /// whether a main store has it. It waits for another agent that may still hold the spent one, and makes room for others.
     pub superseded: bool,
-    /// Whether its stores hold it, and one of them may lose it in a power cut. Then it waits for nothing, and is there should the
-    /// store come back with what was spent for it.
+    /// Whether its stores hold it, and one of them may lose it in a power cut. Then it waits for no store, but is there if one
+    /// comes back with the credential that was spent for it.
     pub kept: bool,
 }
 
@@ -177,19 +177,19 @@ pub struct FailureRecord {
 pub enum Outcome {
     /// The provider has not rotated.
     Unspent,
-    /// The provider has refused it from an agent that has a login of its own, perhaps of another client. Who holds it finds
-    /// out for itself.
+    /// The provider has refused it from an agent that has a login of its own, perhaps of another client. An agent that holds it
+    /// finds out for itself.
     NotOurs,
     /// Whether the provider has rotated is unknown. It is asked again, until it says.
     Uncertain,
     /// The provider refused it for good.
     Dead {
-        /// The owner that died, or whose call was cut off, before the answer arrived; `None` if nobody's was.
+        /// The owner that died, or whose call was cut off, before the answer arrived; `None` if none did.
         lost_with: Option<LostWith>,
     },
 }
 
-/// A pause that everyone keeps, in every process, before a generation is sent again.
+/// A pause that every process keeps before a generation is sent again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pause {
     /// When it ends, in milliseconds of [`crate::clock::Clock::boot_ms`].
@@ -224,7 +224,7 @@ impl Pause {
 }
 
 /// 1 s, 2 s, 4 s, … 60 s, and up to a quarter more: how much differs from login to login, so that an outage does not end with
-/// all of them at once. Taken from the digest, as everyone who waits for one login has to come to the same.
+/// all of them at once. Taken from the digest, as all that wait for one login have to come to the same.
 fn back_off_ms(generation: Generation, attempts: u32) -> f64 {
     let jitter = f64::from(generation.digest().as_bytes()[0]) / 256.0 / 4.0;
     doubled_ms(attempts) * (1.0 + jitter)
@@ -235,7 +235,7 @@ fn doubled_ms(attempts: u32) -> f64 {
     (FIRST_BACK_OFF_MS * 2f64.powi(doublings)).min(LAST_BACK_OFF_MS)
 }
 
-/// The owner whose call's outcome nobody learned.
+/// The owner whose call's outcome was lost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LostWith {
     /// Its process id.
@@ -306,8 +306,8 @@ impl Record {
         }
     }
 
-    /// Takes over how the calls of an earlier term's owner ended that is gone, the one included that it was cut off in. What
-    /// a living one was doing may still turn out not to have been sent.
+    /// Takes over how the calls of an earlier term's dead owner ended, including one that its death cut off. A living owner's
+    /// call may still turn out not to have been sent.
     pub fn take_over_failures(&mut self, earlier: &Self) {
         let cut_off = earlier.claim.as_ref().and_then(|claim| earlier.failure_of(claim.origin.generation));
         for failure in earlier.failures.iter().cloned().chain(cut_off) {
@@ -338,7 +338,7 @@ impl Record {
     #[must_use]
     pub fn failure_of(&self, generation: Generation) -> Option<FailureRecord> {
         if let Some(claim) = self.claim.as_ref().filter(|_| self.is_sending(generation)) {
-            // Who lost the first answer says more than who lost the latest.
+            // The owner that lost the first answer says more than the one that lost the latest.
             let first = self.failure_before(generation).filter(|failure| failure.outcome == Outcome::Uncertain);
             let (pid, at) = first.map_or((claim.pid, claim.at), |first| (first.pid, first.at));
             let (attempts, pause) = (claim.attempts.saturating_add(1), claim.pause.clone());
@@ -398,12 +398,12 @@ impl Record {
         self.receipts.iter().filter(|receipt| receipt.kept)
     }
 
-    /// Forgets what was kept for a store that has been logged in or out since. What its agent's main holds as well stays.
+    /// Forgets what was kept for a store that has been logged in or out since, but not what its agent's main store holds as well.
     pub fn forget_kept(&mut self, store: &Path) {
         self.receipts.retain(|receipt| !receipt.kept || receipt.origin.store != store || receipt.origin.main != store);
     }
 
-    /// Adds what the provider answered in exchange for `spent`, which is of no use any more.
+    /// Adds what the provider answered in exchange for `spent`, which is now useless.
     pub fn receive(&mut self, spent: Generation, receipt: Receipt) {
         let is_of_use = |receipt: &Receipt| receipt.credential.open().is_some_and(|held| held.generation() != spent);
         self.receipts.retain(is_of_use);
@@ -483,8 +483,8 @@ impl FailureRecord {
     }
 
     /// What all these records know of a generation, taken together: one may know that a call was cut off, and another that its
-    /// repetition was refused. The worst outcome counts, the most attempts, and the longest pause. What failed before a call under
-    /// another name was answered and the provider kept the refresh token counts no more.
+    /// repetition was refused. The worst outcome counts, the most attempts, and the longest pause. A failure no longer counts if a
+    /// later call under another name was answered and the provider kept the refresh token.
     #[must_use]
     pub fn among<'a>(
         records: impl Iterator<Item = &'a Record> + Clone,
@@ -527,7 +527,7 @@ impl Sealed {
         serde_json::to_string(text).map_or(usize::MAX / 2, |text| Zeroizing::new(text).len() + 1)
     }
 
-    /// The credential; `None` if it is none.
+    /// The credential; `None` if the text is not one.
     #[must_use]
     pub fn open(&self) -> Option<Credential> {
         Fields::parse(&self.0).and_then(Credential::from_profile)

@@ -64,12 +64,12 @@ pub struct Call {
     pub force: bool,
     /// An access token that is not to be served although it has not expired: the resource server refused it.
     pub rejected: OnceLock<Zeroizing<String>>,
-    /// Digests of the access tokens that the first [`Call::look`] found: own and main's. An unexpired one that has come
-    /// since is what we would get ourselves, even if it lives shorter than the margin.
+    /// Digests of the access tokens that the first [`Call::look`] found in the own and the main store. An unexpired one that has
+    /// come since is what we would get ourselves, even if it lives shorter than the margin.
     pub seen: OnceLock<[Option<Digest>; 2]>,
     /// What the stores held when this call last read them.
     pub last_seen: Mutex<Option<Credential>>,
-    /// What to do when nobody knows whether the provider has rotated.
+    /// What to do when it is not known whether the provider has rotated.
     pub uncertain: Uncertain,
     /// What it has met while it waited.
     pub waits: Waits,
@@ -77,14 +77,14 @@ pub struct Call {
     pub clock: Arc<dyn Clock>,
 }
 
-/// What to do when nobody knows whether the provider has rotated.
+/// What to do when it is not known whether the provider has rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Uncertain {
-    /// Ask again with the same refresh token, after a pause that everyone keeps, until the provider says. If it has rotated,
-    /// it may take that for theft; but then the login is lost anyway, as nobody has the new token.
+    /// Ask again with the same refresh token, after a pause that all processes keep, until the provider says. If it has rotated,
+    /// it may take that for theft; but then the login is lost anyway, as the new token is.
     #[default]
     Probe,
-    /// Fail, until another refresh token is stored, or a caller asks again that may.
+    /// Fail, until another refresh token is stored, or a caller that may ask again does.
     Fail,
 }
 
@@ -102,14 +102,14 @@ pub enum Served {
         /// Why not.
         refresh_error: Error,
     },
-    /// Main's or a peer's credential was taken over.
+    /// The main store's or a peer's credential was taken over.
     Adopted {
         /// It.
         credential: Credential,
         /// Why it could not be saved in the agent's own store too. It is durable where it came from.
         not_saved: Option<Error>,
     },
-    /// What a previous owner had received was found in the journal.
+    /// The journal held what a previous owner had received.
     Recovered {
         /// It.
         credential: Credential,
@@ -139,7 +139,7 @@ enum Found {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     Own,
-    /// The agent's own store lacks the profile and inherits main's.
+    /// The agent's own store lacks the profile and inherits the main store's.
     Main,
 }
 
@@ -171,7 +171,7 @@ impl Call {
         (is_usable && self.is_of_provider(held) && !self.is_rejected(held)).then_some(recent)
     }
 
-    /// Tries without the lock: the stored credential, then what a peer in this process just got, then main's.
+    /// Tries without the lock: the stored credential, then what a peer in this process just got, then the main store's.
     ///
     /// `None` means that the lock is needed.
     pub fn look(&self, peers: Option<&Credential>) -> Result<Option<Served>> {
@@ -214,8 +214,8 @@ impl Call {
         Ok(None)
     }
 
-    /// The stored credential although it is about to expire, for a caller that can't wait; else main's, if the agent may adopt
-    /// that. `None` if they have expired, or were rejected.
+    /// The stored credential although it is about to expire, for a caller that can't wait; else the main store's, if the agent
+    /// may adopt that. `None` if they have expired, or were rejected.
     pub fn unexpired(&self) -> Result<Option<Credential>> {
         let (place, held) = match self.found()? {
             Found::Absent | Found::Claimed(_, None) => return Ok(None),
@@ -240,7 +240,7 @@ impl Call {
         seen.or_else(|| self.last_seen_by_process()).filter(|seen| self.is_of_provider(seen) && self.is_good(seen))
     }
 
-    /// Main's only if the agent's own store was seen to lack the profile: it may be another account's.
+    /// The main store's only if the agent's own store was seen to lack the profile: it may be another account's.
     fn last_seen_by_process(&self) -> Option<Credential> {
         let profile_id = self.key.profile_id();
         let seen = match (self.own.last_seen(profile_id)?, &self.main) {
@@ -317,7 +317,7 @@ impl Call {
         self.own.is_hosted() && self.known().has_receipt_for(self.own.path())
     }
 
-    /// There is no login to be had, and that is not for want of one.
+    /// The profile is there, but can't be used as a login.
     fn mistaken(&self, place: Place, code: Code, why: &str) -> Error {
         let profile_id = self.key.profile_id().escape_debug();
         Error::at(code, self.store_at(place).path(), format_args!("the profile \"{profile_id}\" {why}"))
@@ -336,13 +336,13 @@ impl Call {
         given.cloned().unwrap_or_else(|| Store::at(path, &self.state_dir))
     }
 
-    /// Whether a host keeps one of the stores, who may take any time to answer.
+    /// Whether a host keeps one of the stores, and may take any time to answer.
     #[must_use]
     pub fn has_hosts(&self) -> bool {
         std::iter::once(&self.own).chain(&self.main).any(Store::is_hosted)
     }
 
-    /// The store that this caller adopts from: main's, or its own if it is main.
+    /// The store that this caller adopts from: the main store, or its own if it is the main agent.
     #[must_use]
     pub fn main_store(&self) -> &Store {
         self.main.as_ref().unwrap_or(&self.own)
@@ -374,8 +374,8 @@ impl Call {
         self.is_usable(offered) && may_take(held, offered, known)
     }
 
-    /// What the key's journals know. Without its lock only as good as this: of a successor that a store was seen to hold
-    /// before, it is known.
+    /// What the key's journals know. Without its lock only this is sure: they know of every successor that a store was seen to
+    /// hold before.
     fn known(&self) -> Known {
         Known::read(&self.lock_base)
     }
@@ -385,8 +385,8 @@ impl Call {
         self.serve_unexpired && self.is_good(held)
     }
 
-    /// Takes a credential over into the agent's own store, which is looked at again under its lock. That is waited for
-    /// only briefly: the credential is durable where it comes from.
+    /// Takes a credential over into the agent's own store, which it reads again under the store's lock. It waits only
+    /// briefly for that lock: the credential is durable where it comes from.
     fn adopt(&self, offered: &Credential) -> Result<Served> {
         let adopted = |not_saved| Served::Adopted { credential: offered.clone(), not_saved };
         let saved = self.own.update_within(ADOPTION_PATIENCE, self.key.profile_id(), |now| match now {
@@ -418,7 +418,7 @@ pub(crate) fn access_digest(credential: &Credential) -> Option<Digest> {
     credential.access().map(|access| Digest::of(&[access.as_bytes()]))
 }
 
-/// Whether `offered` may take the place of `held`. One that the provider has refused for good is of no use to anybody.
+/// Whether `offered` may take the place of `held`. One that the provider has refused for good is useless.
 fn may_take(held: &Credential, offered: &Credential, known: &Known) -> bool {
     Relation::of(held, offered, &known.ledger).replaces() && !known.is_dead(offered.generation())
 }

@@ -23,7 +23,7 @@
 //! | a living process (OpenClaw's first releases) | when it is older than the limit |
 //! | no process | when it is older than the limit; if it says nothing at all, after [`GRACE_MS`] |
 //!
-//! A time to come, or none, counts from when we first saw the file, on the boot's clock.
+//! If its time lies ahead, or is missing, the age counts from when we first saw the file, on the boot's clock.
 
 use crate::clock::{Clock, SystemClock};
 use crate::digest::Digest;
@@ -41,13 +41,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A file that says nothing may be on its way: OpenClaw's first releases create it, then write it.
 const GRACE_MS: f64 = 300.0;
-/// Reclaiming takes a few file operations; who is at it for longer has died over it.
+/// Reclaiming takes a few file operations; a process that takes longer has died over it.
 const GUARD_GRACE_MS: f64 = 600.0;
 /// More than that no lock file holds.
 const MAX_BYTES: u64 = 64 << 10;
 /// How often others may get in between while we reclaim, before we let the caller wait.
 const MAX_TRIES: u32 = 4;
-/// How exactly two that tell the same time in different ways do so, in milliseconds.
+/// How far two records of the same time may differ, in milliseconds.
 const SAME_TIME_MS: f64 = 1_000.0;
 
 /// A sidecar of ours, published. Dropping it removes it, if it is still ours.
@@ -74,7 +74,7 @@ pub struct Foreign {
 pub enum Attempt {
     /// It is there.
     Held(Sidecar),
-    /// Somebody else's is.
+    /// Another process's is.
     InTheWay(Foreign),
 }
 
@@ -83,13 +83,13 @@ pub enum Attempt {
 pub enum State {
     /// It is where we put it.
     Ours,
-    /// Somebody has removed it.
+    /// Another process has removed it.
     Gone,
-    /// Somebody has put another in its place.
+    /// Another process has put its own in its place.
     Foreign,
 }
 
-/// What somebody who waits for a foreign sidecar has seen so far.
+/// What a process that waits for a foreign sidecar has seen so far.
 #[derive(Debug, Default)]
 pub struct Observer {
     file: Option<Seen>,
@@ -117,11 +117,11 @@ impl Seen {
 }
 
 impl Sidecar {
-    /// Publishes a sidecar at `path`, unless somebody else's is in the way that can't be reclaimed: by the rules above, or
+    /// Publishes a sidecar at `path`, unless another is in the way that can't be reclaimed: by the rules above, or
     /// because `is_outdated` knows it.
     ///
     /// # Errors
-    /// [`Code::LockUnavailable`] if the directory can't be written, or what is there is no file.
+    /// [`Code::LockUnavailable`] if the directory can't be written, or something other than a file is there.
     pub fn try_publish(
         path: &Path,
         sharing: Sharing,
@@ -132,7 +132,7 @@ impl Sidecar {
         let mut reclaimed = None;
         for _ in 0..MAX_TRIES {
             let Some(found) = read(path)? else {
-                // Somebody reclaims, or has died over it; OpenClaw's latest releases wait for such a guard for ever.
+                // A process reclaims, or has died over it; OpenClaw's latest releases wait for such a guard for ever.
                 if disk::exists(&guard_of(path)).map_err(|error| unusable("look for", &guard_of(path), &error))? {
                     clear_guard(path, observer)?;
                     return Ok(Attempt::InTheWay(Foreign::default()));
@@ -164,7 +164,7 @@ impl Sidecar {
         })
     }
 
-    /// What it took the place of, if that was reclaimed.
+    /// The reclaimed sidecar that it took the place of.
     #[must_use]
     pub fn reclaimed(&self) -> Option<&Foreign> {
         self.reclaimed.as_ref()
@@ -183,14 +183,14 @@ impl Drop for Sidecar {
     }
 }
 
-/// Sidecars that this process, which is still alive, could not remove. Whoever finds one may reclaim it.
+/// Sidecars that this process, which is still alive, could not remove. Any process that finds one may reclaim it.
 fn left_behind() -> MutexGuard<'static, BTreeSet<Vec<u8>>> {
     static LEFT_BEHIND: Mutex<BTreeSet<Vec<u8>>> = Mutex::new(BTreeSet::new());
     LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Foreign {
-    /// Reads who has published the sidecar at `path`; `None` if there is none to be read.
+    /// Reads which process has published the sidecar at `path`; `None` if it can't be read.
     #[must_use]
     pub fn at(path: &Path) -> Option<Self> {
         read(path).ok()?.map(|bytes| Self::parse(&bytes))
@@ -250,7 +250,7 @@ impl Foreign {
     fn is_stale(&self, limit: Duration, seen: &Seen) -> bool {
         let limit_ms = limit.as_secs_f64() * 1000.0;
         let is_old = || match self.created_at {
-            // By the clock as it was when we first saw it: one that is set while we wait ages nobody.
+            // By the clock as it was when we first saw it: setting it while we wait ages nothing.
             Some(at) if at <= seen.wall_ms => seen.wall_ms - at + seen.age_ms() > limit_ms,
             _ => seen.age_ms() > limit_ms,
         };
@@ -279,7 +279,8 @@ fn content() -> Result<Vec<u8>> {
     }
     text.push_str("\n}\n\t\t\t\t\t\t\t\t");
     let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| Error::new(Code::Internal, format!("no randomness: {error}")))?;
+    getrandom::fill(&mut random)
+        .map_err(|error| Error::new(Code::Internal, format!("cannot get random bytes: {error}")))?;
     let bits = random.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
     text.extend(bits.map(|bit| if bit { '\t' } else { ' ' }));
     text.push('\n');
@@ -292,7 +293,7 @@ fn iso(at: SystemTime) -> impl std::fmt::Display {
 }
 
 /// Puts a file with these bytes at `path`, unless something is there. The temporary file has a fixed name, as the caller
-/// holds the kernel's lock; should that be a lie, what we find at `path` afterwards tells whose it is.
+/// holds the kernel's lock; if that lock excludes no process, the file that we then find at `path` tells whose it is.
 fn publish(path: &Path, bytes: &[u8], sharing: Sharing) -> Result<bool> {
     let temporary = disk::with_suffix(path, ".tmp");
     let failed = |error: io::Error| unusable("make the lock file", path, &error);
@@ -318,7 +319,7 @@ fn publish(path: &Path, bytes: &[u8], sharing: Sharing) -> Result<bool> {
     }
 }
 
-/// Removes a sidecar that holds just these bytes. `false` if somebody else is about it.
+/// Removes a sidecar that holds just these bytes. `false` if another process is doing so.
 fn reclaim(path: &Path, bytes: &[u8], observer: &mut Observer) -> Result<bool> {
     let guard = guard_of(path);
     let failed = |error: io::Error| unusable("reclaim the lock file under", &guard, &error);
@@ -347,7 +348,7 @@ fn clear_guard(path: &Path, observer: &mut Observer) -> Result<()> {
     if Seen::note(&mut observer.guard, Digest::of(&[b"guard"])).age_ms() > GUARD_GRACE_MS {
         observer.guard = None;
         exclusive::remove_dir(&guard)
-            .map_err(|error| unusable("remove what a death has left, the directory", &guard, &error))?;
+            .map_err(|error| unusable("remove the directory that a dead process left", &guard, &error))?;
     }
     Ok(())
 }

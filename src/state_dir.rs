@@ -58,7 +58,7 @@ impl Environment {
         )
     }
 
-    /// Refuses what would need a home directory or a working directory that is not there (`invalid_argument`). Looks nothing up.
+    /// Refuses default paths that need a missing home directory or working directory (`invalid_argument`). Looks nothing up.
     pub fn refuse_missing(&self, given: Option<&Path>) -> Result<()> {
         let configured = set(self.state_dir.as_deref());
         let state_dir = given.map_or_else(
@@ -69,7 +69,7 @@ impl Environment {
             return Ok(());
         }
         let what = match (self.os_home.as_os_str().is_empty(), self.working_dir.as_os_str().is_empty()) {
-            (true, _) => "this user has no home directory, where the state directory would be",
+            (true, _) => "this user has no home directory to keep the state directory in",
             (_, true) => "the working directory is gone, and a variable names a directory relative to it",
             _ => "a directory that a variable names is not absolute",
         };
@@ -77,16 +77,16 @@ impl Environment {
         Err(Error::new(Code::InvalidArgument, message))
     }
 
-    /// Refuses to take for OpenClaw's a state directory that is not there, because of a call that names an agent's directory
-    /// alone: a program that has nothing to do with OpenClaw would have its locks where nobody looks for them.
+    /// Refuses a default state directory that does not exist, for a call that names only an agent's directory outside it: a
+    /// program that has nothing to do with OpenClaw would have its locks where its user never looks.
     pub fn refuse_made_up(&self, agent_dir: &Path) -> Result<()> {
         let state_dir = self.state_dir();
         let is_configured = set(self.state_dir.as_deref()).is_some();
         if is_configured || state_dir.exists() || agent_dir.starts_with(&state_dir) {
             return Ok(());
         }
-        let message = "an agent's directory was given and no stateDir, and there is no OpenClaw here whose state directory could \
-                       be meant; give stateDir as well, the same in every process";
+        let message = "an agent's directory was given without stateDir, and OpenClaw's state directory does not exist here; give \
+                       stateDir as well, the same in every process";
         Err(Error::at(Code::InvalidArgument, &state_dir, message))
     }
 

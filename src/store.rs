@@ -17,7 +17,7 @@ pub use recent::Recent;
 /// How long a writer waits for another that is writing the same file. A write takes milliseconds; this is longer than it
 /// takes to take over from a writer that is stuck.
 const WRITE_PATIENCE: Duration = Duration::from_secs(60);
-/// How long somebody waits who takes over what another store holds already, and can be served without.
+/// How long a caller waits to take over what another store holds already, and can be served without.
 pub const ADOPTION_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One store.
@@ -40,7 +40,7 @@ pub enum Profile {
     Missing,
     /// An API key or a token: not ours to touch.
     NotOauth,
-    /// What was meant for a login, and why it is none. Left alone like anything that is not ours.
+    /// A login written wrongly, and why. Left alone like anything that is not ours.
     Mistaken(&'static str),
     /// Another program is refreshing it, and says so: to be waited for. What is stored meanwhile.
     Claimed(Option<Credential>),
@@ -49,7 +49,7 @@ pub enum Profile {
 }
 
 impl Profile {
-    /// Whether there is none.
+    /// Whether the store holds nothing for it.
     #[must_use]
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::NoStore | Self::Missing)
@@ -75,7 +75,7 @@ impl From<Hosted> for Store {
 }
 
 impl Store {
-    /// The store that goes by this path in a journal, if it is none of the caller's own.
+    /// The store that goes by this path in a journal, for one that the caller was not given.
     #[must_use]
     pub fn at(path: &Path, state_dir: &Path) -> Self {
         if host::is_path(path) { Self::Elsewhere(path.to_owned()) } else { FileStore::at(path, state_dir).into() }
@@ -108,7 +108,7 @@ impl Store {
         }
     }
 
-    /// Whether there is no file. Of a host's store that can't be told without asking.
+    /// Whether there is no file. For a host's store that can't be told without asking.
     #[must_use]
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::File(file) if file.is_missing())
@@ -123,7 +123,7 @@ impl Store {
         }
     }
 
-    /// What to tell somebody who has waited in vain, if that is for this file's lock.
+    /// What to tell a caller that has waited in vain, if it waits for this file's lock.
     #[must_use]
     pub fn delay(&self) -> Option<Error> {
         match self {
@@ -141,13 +141,13 @@ impl Store {
         }
     }
 
-    /// Whether a host keeps it, who may take any time to answer.
+    /// Whether a host keeps it, and may take any time to answer.
     #[must_use]
     pub fn is_hosted(&self) -> bool {
         matches!(self, Self::Host(_))
     }
 
-    /// Whether only who holds its owner's own lock may write it: see [`HostStore::is_held`].
+    /// Whether only a holder of its owner's own lock may write it: see [`HostStore::is_held`].
     #[must_use]
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Host(host) if host.is_held())
@@ -162,7 +162,7 @@ impl Store {
     /// That another program is refreshing what it holds: see [`Profile::Claimed`].
     #[must_use]
     pub fn is_claimed(&self) -> Error {
-        let message = "another program is refreshing this login, as its store says; its end is waited for";
+        let message = "another program is refreshing this login, as its store says; callers wait until it has finished";
         Error::at(Code::StoreBusy, self.path(), message)
     }
 
@@ -183,7 +183,7 @@ impl Store {
     }
 
     /// Reads one profile, decides with `change` what becomes of it, and writes that, durably; then reads it back. `None`
-    /// from `change` writes nothing. Asked again if somebody else writes meanwhile.
+    /// from `change` writes nothing. Asked again if another process writes meanwhile.
     pub fn update<T>(&self, profile_id: &str, change: impl Fn(Profile) -> (Option<Credential>, T)) -> Result<T> {
         self.update_within(WRITE_PATIENCE, profile_id, change)
     }
@@ -198,7 +198,7 @@ impl Store {
         match self {
             Self::File(file) => file.update_within(patience, profile_id, change),
             Self::Host(host) => host.update(profile_id, change),
-            // What is to be written into it has to wait for a caller that has it.
+            // A write into it has to wait for a caller that has it.
             Self::Elsewhere(_) => match change(Profile::NoStore) {
                 (None, answer) => Ok(answer),
                 (Some(_), _) => Err(host::elsewhere(self.path())),

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use url::form_urlencoded::{Serializer, byte_serialize};
 use zeroize::Zeroizing;
 
-/// How the client says who it is (RFC 6749 §2.3.1).
+/// How the client authenticates (RFC 6749 §2.3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientAuth {
     /// `client_id` in the body, no secret: a public client.
@@ -167,7 +167,9 @@ impl TokenEndpoint {
             Exchange::GithubCopilot => {
                 let has_other = spec.client_id.is_some() || spec.client_secret.is_some() || spec.scope.is_some();
                 if has_other || !spec.resource.is_empty() {
-                    return Err(invalid("exchange \"github-copilot\" sends no client, scope or resource"));
+                    return Err(invalid(
+                        "exchange \"github-copilot\" sends no client, scope or resource; leave them out",
+                    ));
                 }
             }
         }
@@ -175,8 +177,8 @@ impl TokenEndpoint {
         Ok(Self { url, spec, auth, headers })
     }
 
-    /// The lock of a key's place at the provider, where at most `count` keys of one client ask at a time: the keys are dealt
-    /// out to so many locks, each held by one.
+    /// The lock of a key's place at the provider, where at most `count` keys of one client ask at a time: each key has one of
+    /// so many locks.
     #[must_use]
     pub fn slot(&self, lock_base: &Path, key: Digest, count: u32) -> PathBuf {
         let client = Digest::of(&[
@@ -206,8 +208,9 @@ impl TokenEndpoint {
             return Ok(self.url.clone());
         }
         let Some(template) = &self.spec.enterprise_token_endpoint else {
-            let message =
-                format!("the credential is for {tenant}, and tokenEndpoint is not; give an enterpriseTokenEndpoint");
+            let message = format!(
+                "the credential is for {tenant}, but tokenEndpoint is at another host; give an enterpriseTokenEndpoint"
+            );
             return Err(invalid(message));
         };
         let url = endpoint("enterpriseTokenEndpoint", &template.replace("{host}", tenant))?;
@@ -289,7 +292,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// HTTPS, or plain HTTP that stays on this host. No credentials in it, which would be in every log.
+/// HTTPS, or plain HTTP that stays on this host. No credentials in it, as they would be in every log.
 fn endpoint(name: &str, given: &str) -> Result<Url> {
     let url = Url::parse(given).map_err(|_| invalid(format!("{name} must be an absolute URL")))?;
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
@@ -324,10 +327,10 @@ fn headers(spec: &Spec) -> Result<HeaderMap> {
     for (name, value) in &spec.headers {
         let shown = name.escape_debug();
         if RESERVED.contains(&name.to_ascii_lowercase().as_str()) {
-            return Err(invalid(format!("headers must not set \"{shown}\": the request does")));
+            return Err(invalid(format!("headers must not set \"{shown}\": the request sets it itself")));
         }
         let name = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| invalid(format!("headers: \"{shown}\" is no header name")))?;
+            .map_err(|_| invalid(format!("headers: \"{shown}\" is not a header name")))?;
         let mut value = HeaderValue::from_str(value)
             .map_err(|_| invalid(format!("headers: the value of \"{shown}\" can't be sent")))?;
         value.set_sensitive(true);

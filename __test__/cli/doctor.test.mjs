@@ -152,7 +152,7 @@ test("a credential that waits for a host's store, by name, and what to do if the
   expect(findings).toMatchObject([{ level: "error", code: "receipt_unsaved", path: lockPath(host) }]);
   expect(findings[0].meaning).toContain(`${PROFILE} wait`);
   expect(findings[0].meaning).toContain("host:gone");
-  expect(findings[0].advice).toContain("that holds nothing");
+  expect(findings[0].advice).toContain("an empty store");
   // As it says.
   const nothing = memoryStore("gone");
   expect(await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), { ...options, store: nothing })).toBeNull();
@@ -258,7 +258,7 @@ test("OpenClaw's own lock: of a living process, and of a dead one", async () => 
 
 test.each([
   ["a refresh", 180_000, "The next caller takes over"],
-  ["withOAuthProfileLock", undefined, "Nobody takes over"],
+  ["withOAuthProfileLock", undefined, "No process takes over"],
 ])("an owner that is stuck, by %s", async (_, staleAfter, advice) => {
   const host = createHost();
   await withOAuthProfileLock(

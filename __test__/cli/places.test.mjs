@@ -111,7 +111,7 @@ test("a directory in the place of a store is told as what Docker makes of a miss
   const host = createHost({ main: expired() });
   rmSync(host.storePath("main"));
   mkdirSync(host.storePath("main"), { mode: 0o700 });
-  const told = /it is a directory; remove it: Docker makes one where a file that it is to mount is missing/;
+  const told = /it is a directory; remove it: Docker makes one if the file to mount is missing/;
   await expect(withOAuthRefreshLock(PROVIDER, PROFILE, unwanted(), host.as("main"))).rejects.toMatchObject({
     code: "store_unreadable",
     path: host.storePath("main"),
@@ -119,7 +119,7 @@ test("a directory in the place of a store is told as what Docker makes of a miss
   });
   const [{ meaning, advice }, ...others] = findings(host);
   expect(meaning).toMatch(told);
-  expect([advice, others]).toEqual(["Its agent has no logins until that is put right.", []]);
+  expect([advice, others]).toEqual(["Correct that: until then its agent has no logins.", []]);
 });
 
 test("a store that a text editor of Windows has saved is told how to save it", async () => {

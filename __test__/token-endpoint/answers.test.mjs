@@ -211,7 +211,7 @@ describe("a token that is no valid text is stored by nobody:", () => {
     const error = await typedRejection(call, "provider_answer_invalid");
     expect({ class: error.refreshFailure.class, status: error.status }).toEqual({ class: "uncertain", status: 200 });
     expect(error.message).toMatch(
-      /a refresh_token that is no valid text; it was not stored; whether .* is not known yet/,
+      /a refresh_token that is not valid text; it was not stored; it is not known yet whether/,
     );
 
     const old = expired();

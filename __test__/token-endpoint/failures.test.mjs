@@ -106,7 +106,7 @@ describe("a call that fails by", () => {
 });
 
 describe("a message says what happened, and what it means for the login:", () => {
-  const UNKNOWN = "; whether the refresh token was used is not known yet; a later call asks again";
+  const UNKNOWN = "; it is not known yet whether the refresh token was used; a later call asks again";
   const UNSENT = "; nothing was sent, and the login is as it was";
   const LIMIT_MS = 1_000;
 
@@ -115,7 +115,7 @@ describe("a message says what happened, and what it means for the login:", () =>
     [
       "the headers come",
       says(http(200, "", { "content-length": 9 })),
-      "127.0.0.1 answered with status 200, and with no more within 1 s",
+      "127.0.0.1 answered with status 200, and nothing more came within 1 s",
       UNKNOWN,
     ],
     [
@@ -133,7 +133,7 @@ describe("a message says what happened, and what it means for the login:", () =>
     [
       "what comes is no HTTP",
       ends(Buffer.from("220 mail.example.test ESMTP\r\n")),
-      "the request was sent to 127.0.0.1, and no answer could be read (what came is no HTTP, or its headers are too long)",
+      "the request was sent to 127.0.0.1, and no answer could be read (the answer is not HTTP, or its headers are too long)",
       UNKNOWN,
     ],
     [

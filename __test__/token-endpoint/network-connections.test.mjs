@@ -193,7 +193,7 @@ describe("an answer's headers may be", () => {
     const server = await startServer((_, socket) => socket.write(json(tokens(), 200, lines(2_000, 10))));
     const error = await typedRejection(askedOnce(at(server)), "provider_answer_lost");
     expect(error.refreshFailure.class).toBe("uncertain");
-    expect(error.message).toMatch(/no answer could be read \(what came is no HTTP, or its headers are too long\)/);
+    expect(error.message).toMatch(/no answer could be read \(the answer is not HTTP, or its headers are too long\)/);
   });
 });
 

@@ -175,7 +175,7 @@ describe("an authority's certificate that the server has for its own", () => {
   test("is refused where nobody has named it, and the message says how to", async () => {
     const scene = await named(await createSelfSigned(), authority.server);
     const { message } = await expectRefused(scene);
-    expect(message).toMatch(/its certificate is an authority's own, and that is not trusted.* NODE_EXTRA_CA_CERTS$/);
+    expect(message).toMatch(/its certificate is a CA's own, which is not trusted.* NODE_EXTRA_CA_CERTS$/);
   });
 
   test.each([

@@ -1,7 +1,7 @@
 //! A host's own store, for the core: its threads ask, functions on the JavaScript thread answer.
 //!
 //! A question is a call of one function of `lib/stores.js`, which hears its number and what is asked; the answer comes by
-//! [`NativeAnswers::give`]. When the JavaScript thread ends, whoever still waits for an answer is told.
+//! [`NativeAnswers::give`]. When the JavaScript thread ends, threads that still wait hear of it.
 
 use crate::fields::Fields;
 use crate::store::{HostStore, Hosted, NoAnswer};
@@ -16,7 +16,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// A host's function that has not answered for so long gets no more of our threads, and its caller an error.
+/// After so long without an answer from a host's function we wait no longer, and the caller gets an error.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A question: its number, the profile, and of a swap what is expected (nothing: no such profile) and what comes next.
@@ -31,7 +31,7 @@ enum Heard {
     Answer(Option<Zeroizing<String>>),
 }
 
-/// The questions that wait for answers; `None` once nobody can give any.
+/// The questions that wait for answers; `None` once the JavaScript thread can't give any.
 #[derive(Default)]
 struct Waiting(Mutex<Option<Questions>>);
 
@@ -89,12 +89,12 @@ impl NativeAnswers {
     #[napi]
     pub fn give(&self, number: u32, answer: Option<String>) {
         if let Some(asker) = self.waiting.take(number) {
-            // Who asked may have gone.
+            // The asking thread may have gone.
             let _ = asker.send(Heard::Answer(answer.map(Zeroizing::new)));
         }
     }
 
-    /// Says that a question will be answered, but that the store is busy: its patience begins anew. `false` if nobody waits for
+    /// Says that a question will be answered, but that the store is busy: its patience begins anew. `false` if no thread waits for
     /// the answer any more.
     #[napi]
     #[must_use]
@@ -104,7 +104,7 @@ impl NativeAnswers {
         asker.is_some_and(|asker| asker.send(Heard::Busy).is_ok())
     }
 
-    /// Gives no more answers: who waits for one is told now, who asks later at once.
+    /// Gives no more answers: a thread that waits for one hears so now, one that asks later at once.
     #[napi]
     pub fn close(&self) {
         *self.waiting.lock() = None;
@@ -160,7 +160,7 @@ struct Bridge {
 
 impl Bridge {
     fn ask(&self, profile_id: &str, swap: Option<(Option<&Fields>, &Fields)>) -> Result<Zeroizing<String>, NoAnswer> {
-        // There was no other thread to be had: this one would wait for itself.
+        // No other thread could be started: this one would wait for itself.
         if thread::current().id() == self.home {
             return Err(NoAnswer::Gone);
         }

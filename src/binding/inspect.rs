@@ -117,7 +117,7 @@ fn shown_store(state_dir: &Path, store: &StoreReport) -> Value {
             "profileId": login.profile_id,
             "key": login.key().to_hex(),
             "lockPath": text(&key::lock_base(state_dir, &login.provider, &login.profile_id)),
-            // What is no instant at all is `null`.
+            // A value that is not an instant is `null`.
             "expires": login.credential.fields().get("expires").and_then(Value::as_f64).filter(|at| at.is_finite()),
             "refreshAt": login.refresh_at,
             "hasRefreshToken": login.credential.refresh().is_some(),

@@ -15,7 +15,7 @@ enum State {
     Idle,
     /// A thread of ours is trying to take it.
     Trying(Promise),
-    /// In line. The promise is there once somebody waits for it.
+    /// In line. The promise is there once JavaScript waits for it.
     Waiting(Option<Promise>, Ticket),
     Held(Guard),
     Failed(Reply),
@@ -31,7 +31,7 @@ pub struct NativeLock {
 
 #[napi]
 impl NativeLock {
-    /// For the lock at `base`, an absolute path. No peer takes over from who holds it.
+    /// For the lock at `base`, an absolute path. No peer takes over from its holder.
     #[napi(constructor)]
     #[must_use]
     pub fn new(base: String) -> Self {
@@ -39,8 +39,8 @@ impl NativeLock {
         Self { target: Target::alone(&base), base, state: Arc::new(Mutex::new(State::Idle)) }
     }
 
-    /// Takes the lock if it is free, and says whether. Otherwise it stands in line for it: call `wait`. Says nothing if it is
-    /// given up meanwhile.
+    /// Takes the lock if it is free, and says whether. Otherwise it stands in line for it: call `wait`. Says nothing if the
+    /// caller gives up meanwhile.
     #[napi]
     pub fn acquire<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let (promise, object) = Promise::new(env)?;
@@ -76,7 +76,7 @@ impl NativeLock {
         (!notices.is_empty()).then(|| serde_json::Value::from(notices).to_string())
     }
 
-    /// Gives up the wait for it, or releases it; what is returned then settles when that is done.
+    /// Gives up the wait for it, or releases it; a returned promise settles when that is done.
     #[napi]
     pub fn release<'env>(&self, env: &'env Env) -> napi::Result<Option<Object<'env>>> {
         let state = std::mem::replace(&mut *self.lock(), State::Idle);
@@ -189,7 +189,7 @@ fn attempt(state: &Arc<Mutex<State>>, target: &Target) {
     }
 }
 
-/// Gives back what nobody awaits any more.
+/// Releases a lock, or leaves the line, when JavaScript no longer waits.
 fn abandon(state: State) {
     if let State::Waiting(_, ticket) = state {
         // If the lock is on its way already, `grant` drops it.
@@ -197,7 +197,7 @@ fn abandon(state: State) {
     }
 }
 
-/// Called by the waiting thread, with the lock or with why there is none.
+/// Called by the waiting thread, with the lock or with the reason that it has none.
 fn grant(state: &Mutex<State>, granted: crate::error::Result<Guard>) {
     let mut state = lock(state);
     let (promise, is_known) = match std::mem::replace(&mut *state, State::Idle) {

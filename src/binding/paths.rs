@@ -65,7 +65,7 @@ pub fn lock_path(
     key::lock_base(&state_dir, &provider, &profile_id).to_string_lossy().into_owned()
 }
 
-/// The lock base path of a key, for who holds it without a refresh, if nothing has to be looked up for it.
+/// The lock base path of a key, for a holder without a refresh, if nothing has to be looked up for it.
 #[napi]
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
@@ -81,8 +81,8 @@ pub fn told_lock_path(
         .then(|| key::lock_base(&state_dir(given, &environment), &provider, &profile_id).to_string_lossy().into_owned())
 }
 
-/// A lock base path, told by [`told_lock_path`] or else looked up, and its one name by whatever links it is reached. Nothing
-/// where to look that up may take its time: then it is to be done with [`open_lock_path`].
+/// A lock base path, told by [`told_lock_path`] or else looked up, and its real path. Nothing where the look-up may be slow:
+/// then call [`open_lock_path`].
 #[napi]
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]

@@ -11,11 +11,11 @@ use napi_derive::napi;
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
 pub fn is_safe_to_copy(existing: String, incoming: String) -> bool {
-    // What can't be read proves nothing, so it is not safe.
+    // Fields that can't be read prove nothing, so the copy is not safe.
     matches!((Fields::parse(&existing), Fields::parse(&incoming)), (Some(existing), Some(incoming)) if identity::is_safe_to_copy(existing.values(), incoming.values()))
 }
 
-/// See `shouldMirrorRefreshedOAuthCredential` in `index.d.ts`. `null` if `refreshed` is no OAuth credential.
+/// See `shouldMirrorRefreshedOAuthCredential` in `index.d.ts`. `null` if `refreshed` is not an OAuth credential.
 #[napi]
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
@@ -29,7 +29,7 @@ pub fn mirror_decision(existing: Option<String>, refreshed: String) -> Option<Mi
     Some(MirrorDecision { mirror: reason.writes(), reason: reason.as_str().to_owned() })
 }
 
-/// Whether a refresh function's result, as JSON text, holds a token in any shape that we know.
+/// Whether a refresh function's result, as JSON text, holds a token in any known shape.
 #[napi]
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned values")]
@@ -37,7 +37,7 @@ pub fn holds_token(result: String) -> bool {
     credential::holds_token(&result)
 }
 
-/// See `RefreshFailure` in `index.d.ts`: the class of what was seen of a failed call.
+/// See `RefreshFailure` in `index.d.ts`: the class of a failed call, by its evidence.
 #[napi]
 #[must_use]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned values")]
@@ -82,7 +82,7 @@ pub struct FailureEvidence {
 pub struct FailureFinding {
     /// The class.
     pub class: String,
-    /// Whether somebody answered, be it a gateway.
+    /// Whether an answer came, even a gateway's.
     pub is_answer: bool,
     /// Whether it may work in a moment.
     pub passes: bool,

@@ -32,7 +32,7 @@ pub struct RefreshRequest {
     pub state_dir: Option<String>,
     /// Default: from state directory and key.
     pub lock_path: Option<String>,
-    /// Default: main's. Not with a host's own store.
+    /// Default: the main agent's. Not with a host's own store.
     pub agent_dir: Option<String>,
     /// Default: from the surroundings; with a host's own store, none.
     pub main_agent_dir: Option<String>,
@@ -187,11 +187,11 @@ pub struct Glimpse {
     pub agent_dir: Option<String>,
 }
 
-/// See [`Call::glance`]. Looks only where nothing is waited for: at files that are known to be local. Leaves nothing behind for
+/// See [`Call::glance`]. Looks only at files that are known to be local, so it never waits. Leaves nothing behind for
 /// Node to collect. With `tells_paths` it says where it looked.
 #[napi]
 pub fn glance(request: RefreshRequest, tells_paths: bool) -> napi::Result<Option<Glimpse>> {
-    // What is refused is told by who opens it.
+    // The function that opens it reports a refusal.
     let opened = Request::new(request, None, None)?.open(file_system::is_known_local);
     let Ok(Some(Opened { call, agent_dir })) = opened else {
         return Ok(None);
@@ -231,9 +231,9 @@ impl NativeRefresh {
         self.lock_path.as_deref().map(text)
     }
 
-    /// Looks up what it takes to go on, as JSON: `lockPath`, the key's lock base path, and `key`, its one name by whatever links
-    /// it is reached; `agentDir`, the calling agent's directory, or what a host's store goes by; `mainStore`, which this caller
-    /// adopts from. Says nothing where that may take its time: then it is to be done with [`Self::open`].
+    /// Looks up what it takes to go on, as JSON: `lockPath`, the key's lock base path, and `key`, the real path of that;
+    /// `agentDir`, the calling agent's directory, or a host's store as `host:<name>`; `mainStore`, which this caller
+    /// adopts from. Says nothing where that may be slow: then call [`Self::open`].
     #[napi]
     #[must_use]
     pub fn open_now(&self) -> Option<Reply> {
@@ -290,8 +290,8 @@ impl NativeRefresh {
         seen.as_ref().map_or_else(Reply::default, unexpired)
     }
 
-    /// What to tell a caller that has waited in vain: see [`Call::delay`]; else who holds the lock that it waits for. If JavaScript
-    /// knows another reason, `is_known`, empty unless it is for a lock after all.
+    /// What to tell a caller that has waited in vain: see [`Call::delay`]; else which process holds the lock that it waits for. If
+    /// JavaScript knows another reason, `is_known`, empty unless the caller waits for a lock after all.
     #[napi]
     pub fn why_late<'env>(&self, env: &'env Env, is_known: bool) -> napi::Result<Object<'env>> {
         let (call, awaited) = (self.call.get().cloned(), self.caller.awaited());

@@ -1,4 +1,4 @@
-//! A turn of a refresh, for JavaScript. A thread of ours carries it out. What it tells, and what it asks, goes to one function.
+//! A turn of a refresh, for JavaScript. A thread of ours carries it out, and tells and asks one function of JavaScript's.
 
 use super::lock::{lane, shown, timed_out};
 use super::refresh::{NativeRefresh, located, served, settled};
@@ -65,7 +65,7 @@ pub(super) enum Heard {
     Late,
 }
 
-/// Where JavaScript answers; `None` if no turn is under way, or nobody can answer any more.
+/// Where JavaScript answers; `None` if no turn is under way, or JavaScript can't answer any more.
 pub(super) type Answers = Arc<Mutex<Option<Sender<Heard>>>>;
 
 /// Held by Node for as long as the function can be called.
@@ -117,7 +117,7 @@ impl NativeRefresh {
     }
 
     /// Says that the call failed. `class` is one of `not_sent`, `answered_unspent`, `answered_dead`, `uncertain`; `is_answer` tells
-    /// whether somebody answered, `passes` whether it may work in a moment.
+    /// whether an answer came, `passes` whether it may work in a moment.
     #[napi]
     #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
     pub fn failed(&self, class: String, is_answer: bool, passes: bool, retry_after_ms: Option<f64>) {
@@ -191,7 +191,7 @@ impl NativeRefresh {
                     end(&run.program, turn.unwrap_or_else(|_| Turn::Refused(task::defect())));
                 });
                 if started.is_err() {
-                    let error = Error::new(Code::LockUnavailable, "no thread to refresh on could be started");
+                    let error = Error::new(Code::LockUnavailable, "cannot start a thread for the refresh");
                     say(&tell, Told::Done, error.into());
                 }
             });

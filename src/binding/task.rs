@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 const LANE_THREADS: usize = 8;
 /// And those of all lanes by this many.
 const MAX_THREADS: usize = 512;
-/// How long a thread of Node's waits for what it leaves behind to be cleared away. Much longer than a disk takes that is well.
+/// How long a thread of Node's waits until its leftovers are removed. Much longer than a healthy disk takes.
 const DISCARD_PATIENCE: Duration = Duration::from_secs(1);
 
 type Deferred = JsDeferred<Reply, Box<dyn FnOnce(Env) -> napi::Result<Reply>>>;
@@ -54,7 +54,7 @@ pub(super) fn defect() -> Error {
 
 /// Runs `work` on a thread of ours; the promise settles with its reply. Not libuv's pool: that is the user's.
 ///
-/// `lane` is where its files lie. What lies elsewhere does not wait for it: a disk that stands still keeps the threads of its
+/// `lane` is where its files lie. Work on other lanes does not wait for it: a disk that hangs blocks the threads of its
 /// own lane, and no others.
 pub(super) fn promise<'env>(
     env: &'env Env,
@@ -77,7 +77,7 @@ pub(super) fn in_order<'env>(
     Ok(object)
 }
 
-/// The same, for what is to be told of work that is late: not behind that work.
+/// The same, for a message about work that is late: it does not wait for that work.
 pub(super) fn beside<'env>(
     env: &'env Env,
     lane: &Path,
@@ -86,8 +86,8 @@ pub(super) fn beside<'env>(
     promise(env, &lane.join("beside"), work)
 }
 
-/// Drops what may have files to remove when Node collects it or a thread of Node's ends: by a thread of a lane, which is waited
-/// for only so long.
+/// Drops a value that may have files to remove, when Node collects it or a thread of Node's ends: on a thread of a lane, for
+/// which we wait only so long.
 pub(super) fn discard(lane: &Path, what: impl Send + 'static) {
     let (sender, done) = channel();
     run(lane, LANE_THREADS, move || {
@@ -130,7 +130,7 @@ fn run(lane: &Path, threads: usize, work: impl FnOnce() + Send + 'static) {
         return;
     }
     let path = lane.to_owned();
-    // It panics where there is no thread to be had.
+    // It panics if it can't start a thread.
     let spawned = catch_unwind(AssertUnwindSafe(|| match runtime() {
         Some(runtime) => drop(runtime.spawn_blocking(move || serve(&path))),
         None => serve(&path),

@@ -203,7 +203,7 @@ impl NativeRefresh {
 }
 
 fn no_thread() -> Error {
-    Error::new(Code::ProviderUnreachable, "no thread to ask the provider on could be started; nothing was sent")
+    Error::new(Code::ProviderUnreachable, "cannot start a thread to ask the provider; nothing was sent")
 }
 
 fn shown(failure: &Failure) -> Value {

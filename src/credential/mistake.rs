@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 const OWN: [&str; 2] = ["access", "refresh"];
 const RAW: [&str; 4] = ["access_token", "refresh_token", "accessToken", "refreshToken"];
 
-/// Why a profile that is meant for an OAuth login is none that can be used, to be put behind "the profile"; `None` if nothing is
+/// Why a profile that is meant for an OAuth login can't be used, to be put behind "the profile"; `None` if nothing is
 /// wrong, or if it is something else, such as an API key.
 #[must_use]
 pub fn mistake(profile: &Map<String, Value>) -> Option<&'static str> {
@@ -19,7 +19,7 @@ pub fn mistake(profile: &Map<String, Value>) -> Option<&'static str> {
                 "holds a token answer as the provider gave it (`access_token`, `refresh_token`); a login has \
                  `access`, `refresh` and `expires` (milliseconds since the epoch)",
             ),
-            () if !has(&["provider"]) => Some("has no `provider`; that must be the provider that calls name"),
+            () if !has(&["provider"]) => Some("has no `provider`; set it to the provider that calls name"),
             () => None,
         };
     }

@@ -1,4 +1,4 @@
-//! What a refresh function returned: some fields of a credential, or why they are none.
+//! What a refresh function returned: some fields of a credential, or why it can't be used.
 
 use super::shape::{self, Given};
 use super::{Credential, DEFAULT_LIFETIME_MS, instant, text};
@@ -15,12 +15,12 @@ pub fn holds_token(json: &str) -> bool {
     shape::holds_token(json)
 }
 
-/// A result that is no credential.
+/// A result that is not a credential.
 #[derive(Debug)]
 pub struct Refused {
     /// Why.
     pub error: Error,
-    /// What it holds all the same of the refresh token that the provider gave in exchange for the spent one: not usable,
+    /// The refresh token in it, if the provider gave one for the spent one: the credential is not usable,
     /// but it can be refreshed.
     pub salvaged: Option<RefreshedFields>,
 }
@@ -31,7 +31,7 @@ pub struct RefreshedFields(Fields);
 
 impl RefreshedFields {
     /// Reads the JSON text of a refresh function's result, in any shape that a client library gives: see [`shape`]. Fields that
-    /// are `null`, and expiries that are no instant, count as not given. Without an expiry that is the access token's own if
+    /// are `null`, and expiries that are not instants, count as not given. Without an expiry that is the access token's own if
     /// it is a JWT, else [`DEFAULT_LIFETIME_MS`] from now. What the function was `given` counts where the result says nothing else.
     pub fn parse(json: &str, given: &Credential, now_ms: f64) -> Result<Self, Box<Refused>> {
         let refuse = |what: &str, salvaged| {
@@ -40,16 +40,16 @@ impl RefreshedFields {
         };
         let given = Given::of(&Zeroizing::new(given.to_json()));
         let Some(mut fields) = shape::understood(json, &given, now_ms).map(Self) else {
-            return refuse("is no object of JSON values", None);
+            return refuse("is not an object of JSON values", None);
         };
         if fields.0.values().contains_key("refresh") && !fields.has_text("refresh") {
-            return refuse("has a refresh token that is no well-formed text", None);
+            return refuse("has a refresh token that is not well-formed text", None);
         }
         if fields.0.values().get("access").is_none_or(|access| access.as_str().is_some_and(ecma::is_blank)) {
             return refuse("has no access token", fields.salvaged());
         }
         if !fields.has_text("access") {
-            return refuse("has an access token that is no well-formed text", fields.salvaged());
+            return refuse("has an access token that is not well-formed text", fields.salvaged());
         }
         if !fields.0.values().contains_key("expires") {
             let of_token =
@@ -79,7 +79,7 @@ impl RefreshedFields {
             && expires(&new).is_none_or(|expires_new| Some(expires_new) <= expires(&old))
     }
 
-    /// Whether a field is text, all of it: U+FFFD stands for what was none.
+    /// Whether a field is text, all of it: U+FFFD stands for bytes that were not.
     fn has_text(&self, name: &str) -> bool {
         let spelled = self.0.spelled(name).and_then(|spelled| serde_json::from_str::<String>(spelled).ok());
         spelled.map(Zeroizing::new).is_some_and(|text| !text.contains(char::REPLACEMENT_CHARACTER))

@@ -104,7 +104,7 @@ pub(super) fn holds_token(json: &str) -> bool {
 }
 
 /// What a result says, in our own names: text for tokens, if they are, and milliseconds since the epoch for expiries. What the
-/// function was given counts where there is nothing else. `None` if the result is no object.
+/// function was given counts where there is nothing else. `None` if the result is not an object.
 pub(super) fn understood(json: &str, given: &Given, now_ms: f64) -> Option<Fields> {
     let mut fields = answer(json, given).or_else(|| Fields::parse(json))?;
     fields.retain(|_, value| !value.is_null());
@@ -179,7 +179,7 @@ fn collect(json: &str, wrapped: usize, found: &mut Vec<Fields>) {
         return;
     }
     let mut open = |name: &str| {
-        // JSON inside text, or what has text that is no valid Unicode and stands as it is spelled.
+        // JSON inside text, or a value with text that is not valid Unicode, which stands as it is spelled.
         let text = fields.values().get(name).and_then(Value::as_str);
         if let Some(inner) = text.or_else(|| fields.spelled(name)) {
             collect(inner, wrapped + 1, found);
@@ -284,8 +284,8 @@ fn adopt(fields: &mut Fields, own: &str, name: Option<String>) {
     }
 }
 
-/// The same for an expiry: the first that lies ahead and is not the given one. One that is no instant is none, and one that has
-/// passed and was given says nothing of a new token.
+/// The same for an expiry: the first that lies ahead and is not the given one. A value that is not an instant does not count,
+/// and a given one that has passed says nothing of a new token.
 fn adopt_expiry(fields: &mut Fields, own: &str, aliases: &[&str], given: &Given, is_new: bool, now_ms: f64) {
     let mut found = Vec::new();
     for alias in aliases {
@@ -325,7 +325,7 @@ pub(crate) fn instant_ms(given: &Value, is_lifetime: bool, now_ms: f64) -> Optio
     Some(ms.min(MAX_DATE_MS))
 }
 
-/// A date and time of RFC 3339. Without an offset it is none: it may be the time of any zone.
+/// A date and time of RFC 3339. Without an offset it does not count: it may be the time of any zone.
 fn date_ms(text: &str) -> Option<f64> {
     let (local, sign, offset) = if let Some(local) = text.strip_suffix(['Z', 'z']) {
         (local, 0.0, "00:00")

@@ -6,8 +6,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-/// Creates a file, 0600 (0660 if it is shared) whatever the umask, with these bytes. `false` if something is there. One that
-/// can't be written to its end is removed again: half of it may name this process, and so be respected.
+/// Creates a file, 0600 (0660 if it is shared) whatever the umask, with these bytes. `false` if something is there. A file that
+/// can't be written to its end is removed again: half of it may name this process, and other programs would respect it.
 pub fn create(path: &Path, bytes: &[u8], sharing: Sharing) -> io::Result<bool> {
     point("create", path)?;
     let file = match super::options().write(true).create_new(true).open(path) {
@@ -42,7 +42,7 @@ pub fn place(from: &Path, to: &Path) -> io::Result<bool> {
         if is_unknown { fs::hard_link(from, to) } else { Err(error) }
     }) {
         Ok(()) => Ok(true),
-        // Somebody has that name, or has removed the first one: the caller looks whose file it is.
+        // Another file has that name, or the first one was removed: the caller looks whose file it is.
         Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(true),
         Err(error) if is_unsupported(&error) => Ok(false),
         Err(error) => Err(error),
@@ -85,7 +85,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Told by what it is, since opening a link or a device says little, or does something.
+/// Looks at what it is, since opening a link or a device says little, or does something.
 fn refuse_others(path: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?.file_type();
     if found.is_file() {

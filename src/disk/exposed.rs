@@ -13,8 +13,8 @@ pub struct Exposed {
     pub wanted: u32,
 }
 
-/// Looks whether a file or directory of this user gives others any right. `None` if not, if it is another user's, or if it is
-/// not there. What a symbolic link names is what counts.
+/// Looks whether a file or directory of this user gives others any right. `None` if not, if it belongs to another user, or if it is
+/// not there. Of a symbolic link, the file that it names counts.
 #[must_use]
 pub fn look(path: &Path) -> Option<Exposed> {
     #[cfg(unix)]
@@ -71,10 +71,10 @@ fn open_below(root: &Path, path: &Path) -> io::Result<File> {
     }
     let found = here.metadata()?;
     if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(refused("it is another user's"));
+        return Err(refused("it belongs to another user"));
     }
     if !found.is_dir() && (!found.is_file() || found.nlink() > 1) {
-        return Err(refused("it is no file with one name"));
+        return Err(refused("it is not a file, or has several names"));
     }
     Ok(here)
 }

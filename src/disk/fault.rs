@@ -2,9 +2,9 @@
 //!
 //! A process takes its order from `OAUTH_REFRESH_LOCK_FAULT`, a thread from [`on_this_thread`]. An order is
 //! `<n>:<fault>`, counting file operations from 1, or `<operation>#<n>:<fault>`, counting those of that name, or
-//! `<operation>#<n>-<m>:<fault>` for several in a row, where the fault is `kill`, `stop`, `short` (a write that stops halfway), `crash` (this and every later operation fails, as if the
-//! process were gone), `gone` (the same with `EIO`), `stall` (it takes until there is a file at `OAUTH_REFRESH_LOCK_GO_ON`, as
-//! on a disk that stands still) or an errno.
+//! `<operation>#<n>-<m>:<fault>` for several in a row, where the fault is `kill`, `stop`, `short` (a write that stops halfway),
+//! `crash` (this and every later operation fails, as if the process were gone), `gone` (the same with `EIO`), `stall` (it takes
+//! until a file exists at `OAUTH_REFRESH_LOCK_GO_ON`, as on a disk that hangs) or an errno.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-/// An operation that counts only where it is asked for by name: who stops there is waited for by other rules.
+/// An operation that counts only where a test names it: other rules govern the wait for a process that stops there.
 const BY_NAME_ONLY: &str = "sign";
 
 const STALL_PAUSE: Duration = Duration::from_millis(1);
@@ -22,7 +22,7 @@ const STALL_PAUSE: Duration = Duration::from_millis(1);
 pub enum Fault {
     /// The process dies, as by `SIGKILL`.
     Kill,
-    /// The process stops there, as by `SIGSTOP`, until somebody has it go on.
+    /// The process stops there, as by `SIGSTOP`, until a test has it go on.
     Stop,
     /// Half of the bytes are written, then the disk is full. At a point that writes nothing: `ENOSPC`.
     Short,
@@ -70,7 +70,7 @@ pub fn seen_by_process() -> usize {
     OF_PROCESS.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map_or(0, |plan| plan.seen)
 }
 
-/// Whether the kernel's locks exclude nobody, as on a file system that only pretends.
+/// Whether the kernel's locks exclude no process, as on a file system that only pretends.
 pub(super) fn lock_lies() -> bool {
     static LIES: OnceLock<bool> = OnceLock::new();
     *LIES.get_or_init(|| std::env::var_os("OAUTH_REFRESH_LOCK_LIES").is_some())

@@ -1,19 +1,19 @@
 //! Files that are made once and stay: lock files and journals.
 //!
-//! Whoever may write to their directory can put something else in their place. What is opened here is a regular file
-//! with one name, of a user that can be trusted; anything else is refused with what it is, and left as it is.
+//! A user who may write to their directory can put something else in their place. So we open only a regular file
+//! with one name, of a trusted user; anything else is refused, with what it is, and left alone.
 
 use super::{create_private_dirs, kind_of, options, point};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Who uses a directory's lock files.
+/// Which users use a directory's lock files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
     /// This user, and root: files of mode 0600.
     Private,
-    /// The group of a directory that was made to be shared: files of mode 0660, whoever of them made them.
+    /// The group of a directory that was made to be shared: files of mode 0660, whichever member made them.
     Shared,
 }
 
@@ -52,7 +52,7 @@ pub fn open_lock(path: &Path, sharing: Sharing) -> io::Result<File> {
             }
             trusted(file, sharing)
         }
-        // Somebody was first.
+        // Another process was first.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             open(path, false).and_then(|file| trusted(file, sharing))
         }
@@ -107,7 +107,7 @@ fn explained(path: &Path, error: io::Error) -> io::Error {
     error
 }
 
-/// The file, unless somebody else could have put it there, or it has another name elsewhere.
+/// The file, unless another user could have put it there, or it has another name elsewhere.
 fn trusted(file: File, sharing: Sharing) -> io::Result<File> {
     let found = file.metadata()?;
     refuse_untrusted(&found, sharing)?;
@@ -132,7 +132,7 @@ fn refuse_untrusted(found: &Metadata, sharing: Sharing) -> io::Result<()> {
         use std::os::unix::fs::MetadataExt;
         // A second name may have been given to a file that must not be written to.
         if found.nlink() > 1 {
-            let message = format!("it has {} names (hard links); remove it while nobody uses it", found.nlink());
+            let message = format!("it has {} names (hard links); remove it while no process uses it", found.nlink());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());

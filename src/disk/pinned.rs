@@ -6,12 +6,12 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Refuses a file that can't be replaced, or a directory that keeps what is in it. What is not there is no obstacle.
+/// Refuses a file that can't be replaced, or a directory that keeps what is in it. A path without a file is no obstacle.
 pub(super) fn refuse(path: &Path, directory: Option<&Path>) -> io::Result<()> {
     let file = Attributes::of(path);
     if file.mount_point.unwrap_or_else(|| is_mount_point(path)) {
         return Err(refused(
-            "this file alone is mounted here; it can't be replaced, and who mounted it can't see the locks: \
+            "this file is a mount point by itself, so it can't be replaced, and other mounts of it don't share our locks; \
              mount its directory, or the whole state directory",
         ));
     }

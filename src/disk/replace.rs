@@ -13,7 +13,7 @@ use std::time::Duration;
 const FIRST_RENAME_PAUSE: Duration = Duration::from_millis(4);
 const LAST_RENAME_PAUSE: Duration = Duration::from_millis(512);
 
-/// Who may read what takes a file's place.
+/// Which users may read the file that takes another's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readers {
     /// Those who may read the file, or fewer.
@@ -48,7 +48,7 @@ pub fn replace(
     sync_parent(path)
 }
 
-/// Sees to it that a replacement that was begun in an earlier term never takes place.
+/// Makes sure that a replacement begun in an earlier term never takes place.
 pub fn abandon_replacement(path: &Path, term: u32) -> io::Result<()> {
     remove(&temporary_beside(path, term))
 }
@@ -82,8 +82,8 @@ pub fn refuse_closed(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Tries whether so many bytes can be put beside `path`, as [`replace`] would, and takes them away again. The caller holds this
-/// term of its lock.
+/// Tests whether so many bytes fit beside `path`, as [`replace`] would put them there, and removes them again. The caller holds
+/// this term of its lock.
 pub fn try_replace(path: &Path, term: u32, bytes: u64) -> io::Result<()> {
     if !path.parent().is_some_and(Path::exists) {
         return Ok(());
@@ -94,7 +94,7 @@ pub fn try_replace(path: &Path, term: u32, bytes: u64) -> io::Result<()> {
     tried.and(removed)
 }
 
-/// Takes up the space of so many bytes. By writing them, where the file system can't promise it.
+/// Reserves the space of so many bytes; where the file system can't, by writing them.
 fn reserve(file: File, path: &Path, bytes: u64) -> io::Result<()> {
     point("reserve", path)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -109,8 +109,8 @@ fn reserve(file: File, path: &Path, bytes: u64) -> io::Result<()> {
     fill(file, path, bytes)
 }
 
-/// Writes so many bytes, of which none can be left out or written shorter, and has the file system say that they are there: a
-/// server is asked for room only then.
+/// Writes so many bytes that can't be skipped or compressed, and syncs them: only then does a file system ask its server for
+/// room.
 fn fill(mut file: File, path: &Path, bytes: u64) -> io::Result<()> {
     let mut noise = [0; 4096];
     let mut left = usize::try_from(bytes).map_err(io::Error::other)?;
@@ -155,7 +155,7 @@ pub fn temporary_beside(path: &Path, term: u32) -> PathBuf {
     super::with_suffix(path, &format!(".oauth-refresh-lock{term}.tmp"))
 }
 
-/// Nobody else can open it yet, and no directory's default list of rights names others for it.
+/// No other user can open it yet, and no directory's default list of rights gives others any.
 fn create_temporary(temporary: &Path) -> io::Result<File> {
     remove(temporary)?;
     point("create", temporary)?;
@@ -168,7 +168,7 @@ fn write_temporary(temporary: &Path, path: &Path, bytes: &[u8], readers: Readers
     {
         let rights = Rights::of(path)?;
         point("chmod", temporary)?;
-        // Before it holds anything: who opens it now can read it later.
+        // Before it holds anything: a process that opens it now can read it later.
         rights.give(&file, readers)?;
     }
     #[cfg(not(unix))]

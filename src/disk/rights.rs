@@ -1,4 +1,4 @@
-//! Who may do what with a file, and how a file that takes its place gets the same rights, or fewer.
+//! Which rights users have on a file, and how a file that takes its place gets the same rights, or fewer.
 
 use super::{misowned, options, replace::Readers};
 use std::fs::{File, Metadata, Permissions};
@@ -33,7 +33,7 @@ impl Rights {
         Ok(Self { found: Some(found), attributes: Attributes::of(&file)? })
     }
 
-    /// Gives them to a new file of ours. What can't be given is taken from all but the owner.
+    /// Gives them to a new file of ours. Rights that can't be given are taken from all but the owner.
     pub(super) fn give(&self, file: &File, readers: Readers) -> io::Result<()> {
         // A directory may give a list to all that is made in it. Its names count as soon as the mode has group bits.
         let is_bare = Attributes::drop_list(file);
@@ -51,7 +51,7 @@ impl Rights {
     }
 }
 
-/// A mode for a file of another group. Who was of the old one is one of the others now, and the other way round: both keep
+/// A mode for a file of another group. Members of the old group are others now, and the other way round: both keep
 /// only what both had.
 fn without_group(mode: u32) -> u32 {
     let both = (mode >> 3) & mode & 0o007;

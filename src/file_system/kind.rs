@@ -1,4 +1,4 @@
-//! What a file system is called, and who keeps its locks.
+//! What a file system is called, and where its locks are kept.
 
 use std::fs::File;
 use std::io;

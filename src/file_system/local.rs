@@ -1,4 +1,4 @@
-//! Which paths this host's kernel answers for by itself: who looks there waits for no server, and may do so where nothing may
+//! Which paths this host's kernel answers for by itself: a look there waits for no server, so it is allowed where nothing may
 //! sleep. Whether it does is found out once for each path, where sleeping does no harm.
 
 use super::FileSystem;

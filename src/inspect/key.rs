@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What a living owner makes and removes again is not there for so long.
+/// No file that a living owner makes and removes again is there for so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A key as it looks now.
@@ -30,9 +30,9 @@ pub struct KeyReport {
     pub key: Option<Digest>,
     /// Its term: how often a peer has taken over from a stuck owner.
     pub term: u32,
-    /// Whether somebody holds its lock.
+    /// Whether a process holds its lock.
     pub is_held: bool,
-    /// Who does.
+    /// That process.
     pub holder: Option<Holder>,
     /// The holder's command, if it is a process of our PID namespace.
     pub command: Option<String>,
@@ -49,14 +49,14 @@ pub struct KeyReport {
     pub failures: Vec<FailureRecord>,
     /// Why it can't be used or looked at.
     pub problem: Option<Error>,
-    /// What a death has left that the next owner will clear away.
+    /// Files that a dead process left, which the next owner removes.
     pub debris: Vec<PathBuf>,
 }
 
 /// What became of the last refresh of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastRefresh {
-    /// There was none that is on record.
+    /// None is on record.
     None,
     /// Its lock or journal can't be used.
     Unreadable,
@@ -68,7 +68,7 @@ pub enum LastRefresh {
     Unsaved,
     /// Its owner died while it asked.
     CutOff,
-    /// Nobody can tell whether the provider used the refresh token.
+    /// It is not known whether the provider used the refresh token.
     Uncertain,
     /// It failed, and left the refresh token unused.
     Failed,
@@ -150,7 +150,7 @@ impl KeyReport {
         Ok(())
     }
 
-    /// Looks at the sidecar and what is left of others. `signed`: who had the lock last.
+    /// Looks at the sidecar and what is left of others. `signed`: the last process that had the lock.
     fn look_beside(&mut self, signed: Option<&Holder>) {
         let sidecar = lock::sidecar_path(&self.lock_base);
         let beside = [".reclaim", ".tmp"].map(|suffix| disk::with_suffix(&sidecar, suffix));
@@ -265,7 +265,7 @@ fn bases(directory: &Path) -> Result<BTreeSet<PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(bases),
-        // What is wrong above it is told of what is above it.
+        // A fault in a directory above it is reported for that directory.
         Err(_) if matches!(disk::exists(directory), Ok(false)) => return Ok(bases),
         Err(error) => return Err(unreadable(&error)),
     };
@@ -294,7 +294,7 @@ fn peek(journal: &Path) -> Result<Option<Record>> {
     let is_there =
         disk::exists(journal).map_err(|error| Error::io(Code::JournalUnusable, "use the journal", journal, &error))?;
     if is_there && !disk::is_own_file(journal) {
-        return Err(Error::at(Code::JournalUnusable, journal, "the journal is no file of this user"));
+        return Err(Error::at(Code::JournalUnusable, journal, "the journal is not a file, or belongs to another user"));
     }
     Journal::peek(journal)
 }

@@ -14,7 +14,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// What a living writer makes and removes again is not there for so long.
+/// No file that a living writer makes and removes again is there for so long.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A store.
@@ -26,7 +26,7 @@ pub struct StoreReport {
     pub is_main: bool,
     /// Its OAuth logins.
     pub logins: Vec<Login>,
-    /// Profiles that are none, by id, and why: calls for these are refused.
+    /// Logins that are written wrongly, by id, and why: calls for these are refused.
     pub malformed: Vec<(String, String)>,
     /// Why no call can read it.
     pub unreadable: Option<Error>,
@@ -34,7 +34,7 @@ pub struct StoreReport {
     pub unwritable: Option<Error>,
     /// Databases that OpenClaw keeps credentials in instead.
     pub databases: Vec<PathBuf>,
-    /// What a death has left beside it.
+    /// Files that a dead process left beside it.
     pub debris: Vec<PathBuf>,
     /// Whether it is a symbolic link to nothing: no call finds a login there.
     pub is_dangling: bool,
@@ -53,7 +53,7 @@ pub struct Login {
     pub provider: String,
     /// What the store holds.
     pub credential: Credential,
-    /// From when on a call refreshes it, in milliseconds since the epoch; `None` if its expiry is none.
+    /// From when on a call refreshes it, in milliseconds since the epoch; `None` if its expiry is not an instant.
     pub refresh_at: Option<f64>,
     /// What is known of its refresh token, if that was sent before.
     pub spent: Option<Spent>,
@@ -84,7 +84,7 @@ impl StoreReport {
                     },
                     Ok(Profile::Mistaken(why)) => malformed.push((id.to_owned(), why.to_owned())),
                     Ok(_) => {}
-                    Err(_) => malformed.push((id.to_owned(), "is no object".to_owned())),
+                    Err(_) => malformed.push((id.to_owned(), "is not an object".to_owned())),
                 }
             }
         }
@@ -129,7 +129,7 @@ pub fn in_state_dir(state_dir: &Path) -> Result<Vec<PathBuf>> {
     let unreadable = |error: &io::Error| Error::io(Code::StoreUnreadable, "list the agents", &agents, error);
     let entries = match fs::read_dir(&agents) {
         Ok(entries) => entries,
-        // A state directory that is none is told where its locks are looked for.
+        // The look for its locks reports a state directory that is not a directory.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(Vec::new());
         }

@@ -3,11 +3,11 @@
 //! | | |
 //! |---|---|
 //! | Linux, macOS, BSD | `flock(2)`: held by the open file, so threads of one process exclude each other too; released by the kernel when the holder dies |
-//! | Windows | `LockFileEx` on a byte far behind the record, as nobody could read what is locked; released when the handle is closed, which at a process's death may lag |
+//! | Windows | `LockFileEx` on a byte far behind the record, as locked bytes can't be read; released when the handle is closed, which at a process's death may lag |
 //! | NFS, SMB, virtiofs | as good as the file system's own `flock` |
 //!
 //! The file is created once and never unlinked, truncated or replaced: a lock on a path that can change its file
-//! excludes nobody. It is closed on exec, so no child inherits the lock. No other module takes kernel locks.
+//! excludes no other. It is closed on exec, so no child inherits the lock. No other module takes kernel locks.
 
 #![allow(clippy::disallowed_methods, reason = "this is the place they are disallowed in favour of")]
 
@@ -105,7 +105,7 @@ pub(super) struct KernelLock {
     found: OnceLock<Found>,
 }
 
-/// What nobody has been told of yet. Whoever first used a directory may have had to wait, and held nothing.
+/// Warnings not told yet. The first user of a directory may have had to wait, and held nothing.
 static UNTOLD: Mutex<Vec<Warning>> = Mutex::new(Vec::new());
 
 fn untold() -> MutexGuard<'static, Vec<Warning>> {
@@ -120,7 +120,7 @@ pub(super) fn take_warning(directory: &Path) -> Option<Warning> {
 }
 
 impl KernelLock {
-    /// Takes the lock if it is free. Where the kernel's locks exclude nobody, or there are none, it always is.
+    /// Takes the lock if it is free. Where the kernel's locks exclude no process, or don't exist, it always is.
     pub(super) fn try_take(path: &Path) -> Result<Option<Self>> {
         let lock = Self::open(path)?;
         if !lock.excludes {
@@ -155,17 +155,17 @@ impl KernelLock {
         Ok(Self { file, sharing: directory.sharing, excludes, found: OnceLock::new() })
     }
 
-    /// Who uses the lock files of this directory.
+    /// Which users use the lock files of this directory.
     pub(super) fn sharing(&self) -> Sharing {
         self.sharing
     }
 
-    /// Whether it excludes anybody, as far as the probe of its file system could tell.
+    /// Whether it excludes other processes, as far as the probe of its file system could tell.
     pub(super) fn excludes(&self) -> bool {
         self.excludes
     }
 
-    /// Says in the lock file who holds it: for people, and for the age of an owner that is stuck.
+    /// Writes the holder into the lock file: for people, and for the age of an owner that is stuck.
     pub(super) fn sign(&self, holder: &Holder) -> io::Result<()> {
         match self.found.get_or_init(|| Found::in_file(&self.file)) {
             Found::Contents => Ok(()),
@@ -173,7 +173,7 @@ impl KernelLock {
         }
     }
 
-    /// Who held the lock before us, and holds it no more.
+    /// The holder before us, which holds the lock no more.
     pub(super) fn predecessor(&self) -> Option<&Holder> {
         match self.found.get()? {
             Found::Record(holder) if self.excludes => Some(holder),
@@ -182,8 +182,8 @@ impl KernelLock {
     }
 }
 
-/// Whether nobody holds the exclusive lock on an open lock file, by the shared one, which is let go at once. Two who look don't
-/// see each other; an owner that comes in just this moment waits for it, as it waits for any other.
+/// Whether no process holds the exclusive lock on an open lock file, by taking the shared one for an instant. Two that look
+/// don't see each other; an owner that comes in just this moment waits for it, as it waits for any other.
 pub(super) fn is_free(file: &File) -> io::Result<bool> {
     system::is_free(file)
 }

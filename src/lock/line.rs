@@ -1,4 +1,4 @@
-//! This process's waiters, one line per lock. A thread per line waits in the kernel for whoever is first; another, for all
+//! This process's waiters, one line per lock. A thread per line waits in the kernel for the first in line; another, for all
 //! lines, sleeps until an owner is stuck, and then has a new thread begin the next term of its lock.
 
 use super::kernel::KernelLock;
@@ -19,12 +19,12 @@ use std::time::Duration;
 /// How often to look whether a foreign sidecar has gone: at first, and at most.
 const FIRST_POLL: Duration = Duration::from_millis(2);
 const LAST_POLL: Duration = Duration::from_millis(50);
-/// How often who waits for a foreign sidecar says that it is not stuck, in milliseconds of the boot's clock.
+/// How often a thread that waits for a foreign sidecar says that it is not stuck, in milliseconds of the boot's clock.
 const SIGN_OF_LIFE_MS: f64 = 10_000.0;
-/// An old record is no proof before it has stood still while we looked, for this part of the age that it allows: its writer
+/// An old record proves nothing before it has stood still while we looked, for this part of the age that it allows: its writer
 /// may be gone, and the present holder about to write its own.
 const STANDSTILL: f64 = 1.0 / 18.0;
-/// Who wakes up so much too late, in milliseconds of the boot's clock, was stopped.
+/// A thread that wakes up so much too late, in milliseconds of the boot's clock, was stopped.
 const OVERSLEPT_MS: f64 = 5_000.0;
 
 pub(super) type Wake = Box<dyn FnOnce(Result<Guard>) + Send>;
@@ -53,7 +53,7 @@ struct Line {
 #[derive(Default)]
 struct Lines {
     by_base: HashMap<PathBuf, Line>,
-    /// How often a line began, ended, or was joined again after all had left: who was looking meanwhile looks again.
+    /// How often a line began, ended, or was joined again after all had left: a thread that was looking meanwhile looks again.
     changes: u64,
     is_watched: bool,
 }
@@ -62,7 +62,7 @@ static LINES: Mutex<Option<Lines>> = Mutex::new(None);
 static CHANGED: Condvar = Condvar::new();
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// Whether somebody in this process stands in line.
+/// Whether a caller in this process stands in line.
 pub(super) fn is_waited_for(base: &Path) -> bool {
     lines().as_ref().is_some_and(|lines| lines.by_base.contains_key(base))
 }
@@ -75,7 +75,7 @@ pub(super) fn join(target: &Target, wake: Wake) -> Result<Ticket> {
     let lines = lines.get_or_insert_default();
     if let Some(line) = lines.by_base.get_mut(&target.base) {
         line.waiters.push_back(waiter);
-        // Nobody watches the owner for a line that all have left.
+        // No thread watches the owner for a line that all have left.
         if line.waiters.len() == 1 {
             lines.changes += 1;
             CHANGED.notify_all();
@@ -119,7 +119,7 @@ struct Held {
     signed_for: u64,
 }
 
-/// The serving thread: gets the lock, hands it to the first in line, and goes on until nobody is left.
+/// The serving thread: gets the lock, hands it to the first in line, and goes on until the line is empty.
 fn serve(target: &Target, server: u64) {
     loop {
         let held = wait(target, server).transpose();
@@ -139,7 +139,7 @@ fn serve(target: &Target, server: u64) {
             CHANGED.notify_all();
         }
         drop(guard);
-        // A lock that nobody awaits any more is dropped, and with it freed.
+        // A lock that no caller awaits any more is dropped, and so freed.
         let (Some(held), Some(waiter)) = (held, waiter) else {
             if is_last {
                 return;
@@ -156,7 +156,7 @@ fn serve(target: &Target, server: u64) {
     }
 }
 
-/// Waits for the current term's lock. `None` if another thread serves the line by now, or nobody waits any more.
+/// Waits for the current term's lock. `None` if another thread serves the line by now, or no caller waits any more.
 fn wait(target: &Target, server: u64) -> Result<Option<Held>> {
     loop {
         let term = term::current(&target.base)?;
@@ -199,8 +199,8 @@ fn publish(target: &Target, server: u64, term: u32, kernel: KernelLock, mut sinc
     }
 }
 
-/// Signs for the first in line. `None` if there is nobody, or if somebody has taken over while we waited for a foreign
-/// sidecar: signed before we look, since who begins a term reads afterwards whether we are stuck, and waits if not.
+/// Signs for the first in line. `None` if the line is empty, or if a peer has taken over while we waited for a foreign
+/// sidecar: signed before we look, since a peer that begins a term reads afterwards whether we are stuck, and waits if not.
 fn sign(target: &Target, server: u64, held: Held, no_room: Option<Error>) -> Result<Option<Held>> {
     let first = {
         let lines = lines();
@@ -217,7 +217,7 @@ fn sign(target: &Target, server: u64, held: Held, no_room: Option<Error>) -> Res
     Ok((!is_over).then_some(Held { signed_for, ..held }))
 }
 
-/// Whether this thread still serves the line and somebody stands in it; if so, notes which term it waits for.
+/// Whether this thread still serves the line and a caller stands in it; if so, notes which term it waits for.
 fn is_wanted(target: &Target, server: u64, term: Option<u32>) -> bool {
     let mut lines = lines();
     let line = lines.as_mut().and_then(|lines| lines.by_base.get_mut(&target.base));
@@ -231,7 +231,7 @@ fn is_wanted(target: &Target, server: u64, term: Option<u32>) -> bool {
 /// The watching thread: sleeps until the first owner that is waited for is older than its record allows. Ends with the
 /// last line.
 fn watch() {
-    // Since when each holder has been seen, by lock file; or that there is none on record.
+    // Since when each holder has been seen, by lock file; or a file without a record.
     let mut seen: HashMap<PathBuf, (Option<Holder>, f64)> = HashMap::new();
     loop {
         let (waiting, changes): (Vec<_>, u64) = {
@@ -281,7 +281,7 @@ fn watch() {
 
 /// When a holder that stands still counts as stuck; `None` if never.
 fn due_ms(holder: Option<&Holder>, seen_ms: f64, limit_ms: f64) -> Option<f64> {
-    // Who has taken a new lock file and not signed it yet will see, once it has, that somebody has taken over.
+    // A holder that has not signed its new lock file yet will see, once it has, that a peer has taken over.
     let Some(holder) = holder else { return Some(seen_ms + limit_ms) };
     let age_ms = holder.stale_after?;
     if SystemClock.is_of_this_boot(&holder.boot, holder.boot_ms) {
@@ -290,8 +290,8 @@ fn due_ms(holder: Option<&Holder>, seen_ms: f64, limit_ms: f64) -> Option<f64> {
     Some(seen_ms + limit_ms)
 }
 
-/// Begins the term after that of a stuck owner, unless it has come to life; then has a new thread wait for its lock, like
-/// everybody, in the place of the one that is stuck behind the stuck owner.
+/// Begins the term after that of a stuck owner, unless it has come to life; then has a new thread wait for its lock, like any
+/// other, in place of the thread that is stuck behind the stuck owner.
 fn take_over(target: &Target, server: u64, term: u32, holder: Option<&Holder>) -> Result<()> {
     let file = term::lock_file(&target.base, term);
     let is_still_stuck = match holder {

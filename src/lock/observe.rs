@@ -1,4 +1,4 @@
-//! Who holds a lock, seen from outside: no exclusive lock is tried, nothing is made, nothing is written.
+//! A lock's holder, seen from outside: without trying an exclusive lock, making or writing anything.
 //!
 //! | | |
 //! |---|---|
@@ -20,7 +20,7 @@ use std::path::Path;
 /// The kernel's list of locks, as it was at one moment.
 #[derive(Debug)]
 pub struct Locks {
-    /// `None` where there is none.
+    /// `None` where the kernel has no such list.
     list: Option<String>,
     /// Whether it shows the locks of every process.
     #[cfg_attr(not(unix), allow(dead_code, reason = "only Linux has such a list"))]
@@ -30,9 +30,9 @@ pub struct Locks {
 /// How a lock looks.
 #[derive(Debug, Default)]
 pub struct Sight {
-    /// Whether somebody holds it.
+    /// Whether a process holds it.
     pub is_held: bool,
-    /// Who signed its file last: the holder, if it is held.
+    /// The last process that signed its file: the holder, if it is held.
     pub signed: Option<Holder>,
     /// How many wait for it; `None` where that can't be told.
     pub waiters: Option<usize>,

@@ -1,11 +1,11 @@
 //! Terms of a lock: how a peer takes over from an owner that is alive but stuck.
 //!
 //! The kernel lock of a stopped process can't be taken from it. So the lock moves on to another file: term 0 is the lock
-//! file itself, term n is `<base>.t<n>`. A term has begun when its journal exists, `<base>.t<n>.journal`; who finds its
-//! predecessor's owner stuck creates it, and then stands in line for the new lock like everybody. The highest term that has
-//! begun is the current one. Each term has its own journal, so a stuck owner that wakes up writes where nobody else does.
+//! file itself, term n is `<base>.t<n>`. A term has begun when its journal exists, `<base>.t<n>.journal`; a process that finds its
+//! predecessor's owner stuck creates it, and then stands in line for the new lock like any other. The highest term that has
+//! begun is the current one. Each term has its own journal, so a stuck owner that wakes up writes where no other does.
 //!
-//! An owner that has written down that it will ask the provider looks here once more before it asks; who begins a term
+//! An owner that has written down that it will ask the provider looks here once more before it asks; a process that begins a term
 //! reads what the earlier ones wrote down after it has begun. So at least one of the two sees the other.
 
 use crate::disk;

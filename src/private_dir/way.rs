@@ -86,7 +86,7 @@ pub(super) fn passed(directory: &Path) -> Vec<(PathBuf, Passage)> {
     passed
 }
 
-/// Refuses a name of a store if somebody else could have put it there, or could put another file or link in its place.
+/// Refuses a name of a store if another user could have put it there, or could put another file or link in its place.
 ///
 /// A directory that was good is looked at again only if another one is there by now, or it has another mode or owner: that
 /// costs one `stat`.
@@ -115,7 +115,7 @@ enum Missing {
     Store,
 }
 
-/// Goes to the directory, and refuses to pass where somebody else could change the way. `None` if it is missing, is left so,
+/// Goes to the directory, and refuses to pass where another user could change the path. `None` if it is missing, is left so,
 /// and could be made. Notes which open directories it has passed, and why.
 fn go(directory: &Path, missing: Missing, passed: &mut Vec<(PathBuf, Passage)>) -> Result<Option<Metadata>> {
     let absolute = std::path::absolute(directory).map_err(|error| unreachable(directory, &error))?;
@@ -231,7 +231,7 @@ fn refuse_playground(path: &Path, found: &Metadata, role: Role) -> Result<Option
     Err(refused(path, message))
 }
 
-/// Whether it is root's, who made it for whoever is to use it, and nobody else is here to do so.
+/// Whether root made it for its users to share, and no other user is here.
 fn is_volume(found: &Metadata) -> bool {
     let is_roots = found.uid() == ROOT || Some(found.uid()) == user_without_a_number();
     is_roots && volume::is_alone(user())
@@ -253,7 +253,7 @@ fn foreign(path: &Path, owner: u32) -> Error {
     )
 }
 
-/// Whom all files seem to belong to whose owner this user namespace has no number for; `None` if it has one for all.
+/// The user that all files seem to belong to whose owner has no number in this user namespace; `None` if every owner has one.
 fn user_without_a_number() -> Option<u32> {
     static OVERFLOW: LazyLock<Option<u32>> = LazyLock::new(|| {
         let map = fs::read_to_string("/proc/self/uid_map").ok()?;

@@ -21,14 +21,14 @@ pub struct Claimed {
 #[derive(Debug)]
 pub struct TakenOver;
 
-/// A refresh token that the provider may have seen. Holds the key's lock. If it is dropped the journal goes on saying that it is being
-/// sent, as after the death of its owner.
+/// A refresh token that the provider may have seen. Holds the key's lock. If it is dropped, the journal still says that it is
+/// being sent, as after the death of its owner.
 #[derive(Debug)]
 pub struct Sent {
     pub(super) journal: Journal,
     pub(super) credential: Credential,
     pub(super) spent: Generation,
-    /// Whether it is main's credential although the agent has one of its own.
+    /// Whether it is the main store's credential although the agent has one of its own.
     pub(super) instead_of_own: bool,
     /// What the provider answered, if it could not be saved yet.
     pub(super) answer: Option<Answered>,
@@ -56,7 +56,7 @@ impl Claimed {
         Err(TakenOver)
     }
 
-    /// Sends nothing. The journal says again what it said before, so that nobody has to doubt, or to log in again.
+    /// Sends nothing. The journal says again what it said before, so that no caller has to doubt, or to log in again.
     pub fn give_up(mut self) -> Result<()> {
         self.attempt.journal.write(self.before, true)
     }
@@ -69,8 +69,8 @@ impl Sent {
         &self.credential
     }
 
-    /// Whether no peer has taken over from us. The age from which others may take us for stuck begins anew, so that it is that of the
-    /// call.
+    /// Whether no peer has taken over from us. Restarts the age by which others may take us for stuck, so that it is the call's
+    /// age.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.heartbeat();

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Somebody who waits for a refresh.
+/// A caller that waits for a refresh.
 #[derive(Debug, Default)]
 pub struct Caller(Mutex<State>);
 
@@ -29,7 +29,7 @@ impl fmt::Debug for State {
 }
 
 impl Caller {
-    /// It has a result, or gave up. A refresh that has sent nothing ends now: `true`. One that has goes on until that is settled.
+    /// It has a result, or gave up. A refresh that has sent nothing ends now: `true`. Any other goes on until its call is settled.
     pub fn leave(&self) -> bool {
         let mut state = self.lock();
         state.has_left = true;

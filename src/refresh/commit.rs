@@ -57,10 +57,10 @@ impl Call {
             (_, Some(Ok(reason))) if reason.writes() => Some(self.main_store().path()),
             _ => None,
         };
-        // A login or logout took its place, and main has none of it: another agent or profile may still hold the spent token,
+        // A login or logout took its place, and the main store lacks it: another agent or profile may still hold the spent token,
         // and this is all there is for it.
         let wanted = holder.is_none() && matches!(own, Ok(Swap::Superseded(_) | Swap::LoggedOut));
-        // A store that is gone may come back; but what main holds is not lost. A host's store that we were not given is not
+        // A store that is gone may come back; but what the main store holds is not lost. A host's store that we were not given is not
         // gone, and its agent may have another main than we do.
         let is_elsewhere = matches!(store, Store::Elsewhere(_));
         let is_gone = !is_elsewhere && matches!(&own, Err(error) if error.code == Code::StoreVanished);
@@ -103,7 +103,7 @@ impl Call {
                 return Some(Recovered { credential, not_saved: None });
             }
             let committed = self.commit(journal, &record, receipt, &credential);
-            // A host's store that this caller was not given is none of its concern; the receipt waits for one that was.
+            // A host's store that this caller was not given does not concern it; the receipt waits for a caller that was.
             let is_ours = !matches!(self.store_of(&receipt.origin.store), Store::Elsewhere(_));
             let not_saved = committed.own.err().filter(|_| is_ours).or(committed.main.and_then(Result::err));
             Some(Recovered { credential, not_saved })
@@ -111,7 +111,7 @@ impl Call {
         receipts.iter().filter_map(finish).collect()
     }
 
-    /// Brings back what a store held and has lost, as in a power cut: it holds again what was spent for that.
+    /// Restores a credential that a store has lost, as in a power cut: it holds the spent one again.
     pub(super) fn restore(&self, journal: &mut Journal, held: &Credential) -> Option<Recovered> {
         let record = journal.record().clone();
         if !record.ledger.is_spent(held.generation()) {
@@ -150,7 +150,7 @@ impl Call {
         journal.wipe_previous()
     }
 
-    /// Whether a store looks as if it would take what is superseded elsewhere. No store's lock is waited for otherwise.
+    /// Whether a store looks as if it would take a credential that is superseded elsewhere. If not, we don't wait for its lock.
     fn is_awaited(&self, receipt: &Receipt, received: &Credential, ledger: &Ledger) -> bool {
         [&self.store_of(&receipt.origin.store), self.main_store()].into_iter().any(|store| {
             let now = store.read(self.key.profile_id());
@@ -181,9 +181,9 @@ impl Call {
         })?
     }
 
-    /// `own_has_it`: only then may main take what it can't be shown to descend from; a login or logout in the agent's own
-    /// store has decided otherwise. And only if it is that agent's main, and holds what it held at the claim: in another one
-    /// the profile may be another person's, and what has come since is a login.
+    /// `own_has_it`: only then may the main store take a credential of which it may hold no ancestor; else a login or logout in
+    /// the agent's own store has won. And only if it is that agent's main store, and holds what it held at the claim: in another
+    /// one the profile may be another person's, and a credential that came since is a login.
     fn mirror(
         &self,
         main: &Store,

@@ -15,13 +15,13 @@ use crate::record::{ClaimRecord, FailureRecord, Origin, Outcome, Pause, Sealed, 
 use crate::store::Profile;
 use std::path::PathBuf;
 
-/// How long to let an owner be that has just been taken over from without being stuck.
+/// How long to leave alone an owner that is not stuck, although a peer has just taken over from it.
 const OUT_OF_TERM_PAUSE_MS: f64 = 500.0;
 
 /// What the owner of the lock is to do.
 #[derive(Debug)]
 pub enum Decision {
-    /// Nothing: somebody else has refreshed. The locks are released.
+    /// Nothing: a peer has refreshed. The locks are released.
     Served(Served),
     /// Ask the provider. It is on record that it is being asked.
     Send(Box<Claimed>),
@@ -108,8 +108,7 @@ impl Call {
                 Try::Again(held) => lock = held,
             }
         }
-        let message =
-            "the credential store holds another refresh token each time it is read; the provider was not asked";
+        let message = "the credential store held another refresh token each time it was read; the provider was not asked; see what writes it";
         Err(Error::at(Code::StoreUnreadable, self.own.path(), message))
     }
 
@@ -148,7 +147,7 @@ impl Call {
         self.take_over_or_claim(lock, journal, (place, held, is_claimed), recovered)
     }
 
-    /// Takes over what previous owners or main's agents have got, or sets out to ask the provider.
+    /// Takes over what previous owners or agents of the same main store have got, or sets out to ask the provider.
     fn take_over_or_claim(
         &self,
         lock: Guard,
@@ -158,7 +157,7 @@ impl Call {
     ) -> Result<Try> {
         let known = Known::of(journal.iter().map(|journal| journal.record().clone()).collect());
         let serves = |one: &Recovered| {
-            // Nothing else: a login that landed meanwhile is none of its ancestors, and wins.
+            // Nothing else: a login that landed meanwhile is not an ancestor, and wins.
             Relation::of(&held, &one.credential, &known.ledger) == Relation::Successor
                 && self.is_usable(&one.credential)
         };
@@ -202,7 +201,7 @@ impl Call {
         })
     }
 
-    /// Sees to it that nobody sends or has sent this generation under any name, and puts on record that it is being sent.
+    /// Makes sure that no owner sends or has sent this generation under any name, and records that it is being sent.
     fn claim(&self, mut owner: Owner) -> Result<Try> {
         if !owner.lock.has_sidecar() {
             // The disk was full. As long as it is, the provider is not asked.
@@ -211,7 +210,7 @@ impl Call {
             return Ok(if recheck == Recheck::Lost { Decision::TakenOver.into() } else { Try::Again(owner.lock) });
         }
         if owner.journal.record().state == State::Dispatched {
-            // We hold the lock, so that owner is dead. Who finds our lock taken must not take us for the one that sends.
+            // We hold the lock, so that owner is dead. A peer that finds our lock taken must not take us for the one that sends.
             let mut record = owner.journal.record().clone();
             record.end_claim();
             owner.journal.write(record, true)?;
@@ -229,7 +228,7 @@ impl Call {
         owner.journal.end_earlier_terms(&self.lock_base, owner.lock.term())?;
         let mut siblings = Siblings::read(&self.lock_base, owner.lock.term())?;
         if !owner.lock.is_current() {
-            // What a later term's owner is doing is nothing to judge by.
+            // We can't judge by what a later term's owner is doing.
             return Ok(Decision::TakenOver.into());
         }
         let instead = self.mains_instead(&owner, &siblings);
@@ -331,7 +330,7 @@ impl Call {
             record.forget_kept(self.own.path());
         }
         let attempts = earlier.map_or(0, |earlier| earlier.attempts);
-        // What another name or an earlier term has lost is known here from now on.
+        // From now on this journal knows what another name or an earlier term has lost.
         if let Some(in_doubt) = earlier.filter(|earlier| earlier.outcome == Outcome::Uncertain) {
             record.set_failure(spent, Some(in_doubt.clone()));
         }
@@ -360,7 +359,7 @@ impl Call {
                 },
             },
             attempts,
-            // A death is no word of the provider's: the first is gone on after at once.
+            // The provider did not ask for a pause: after the first death we go on at once.
             pause: match attempts {
                 0 => None,
                 _ => Pause::begin(&*self.clock, spent, attempts, failure::Pause::BackOff),
@@ -375,7 +374,7 @@ impl Call {
             let _ = journal.write(claimed.idle(), true);
             return Err(error);
         }
-        // On record before we look whether somebody has taken over; who takes over looks at the records afterwards.
+        // On record before we look whether a peer has taken over; a peer that takes over looks at the records afterwards.
         let is_ours = lock.recheck_sidecar();
         if !(matches!(is_ours, Ok(Recheck::Kept)) && lock.is_current() && claims.is_current()) {
             journal.write(claimed.idle(), true)?;
@@ -424,7 +423,7 @@ impl Call {
     }
 
     fn is_spent(&self, owner: &Owner) -> Error {
-        let message = "the stored refresh token was used before and its successor is nowhere to be found (was a backup restored, or the same login stored again?); log in again";
+        let message = "the stored refresh token was used before and its successor is in no store and no journal (was a backup restored, or the same login stored again?); log in again";
         Error::at(Code::RefreshTokenSpent, self.store_at(owner.place).path(), message)
     }
 

@@ -16,7 +16,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Reads them without the key's lock. One that can't be read tells nothing; the provider is not asked then.
+    /// Reads them without the key's lock. A journal that can't be read tells nothing; then the provider is not asked.
     pub(super) fn read(lock_base: &Path) -> Self {
         let last = term::current(lock_base).unwrap_or_default();
         let journals = (0..=last).filter_map(|term| Journal::peek(&term::journal(lock_base, term)).ok()?);

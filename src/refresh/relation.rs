@@ -9,11 +9,11 @@ use crate::ledger::Ledger;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Relation {
     /// The provider gave it in exchange for the held one, or for a successor of that, or as a newer access token beside the same refresh
-    /// token. That proves whose it is: it may carry less evidence of its account, and contradicts none.
+    /// token. That proves its account: it may carry less evidence of that, and contradicts none.
     Successor,
     /// A login of the same account that lives longer, with a refresh token that is not known to be spent.
     Newer,
-    /// A login of the same account that is none of these.
+    /// A login of the same account, and none of these.
     Older,
     /// The provider gave it in exchange for the held one, and it names another account, tenant or client.
     Contradiction,
@@ -47,7 +47,7 @@ impl Relation {
     }
 }
 
-/// Whether what was received in exchange for `held` may take its place: it contradicts nothing that `held` says of whose it is.
+/// Whether the credential received in exchange for `held` may take its place: it does not contradict `held`'s identity.
 #[must_use]
 pub fn may_succeed(held: &Credential, received: &Credential) -> bool {
     is_for_one_client(held, received)
@@ -60,7 +60,7 @@ pub fn is_same_login(one: &Credential, other: &Credential) -> bool {
     passes_gate(one, other) && passes_gate(other, one)
 }
 
-/// Whether they don't name two clients: a refresh token is good for that which it was given to (RFC 6749 §6).
+/// Whether they don't name two clients: a refresh token works only for the client that it was issued to (RFC 6749 §6).
 #[must_use]
 pub fn is_for_one_client(one: &Credential, other: &Credential) -> bool {
     let client = |credential: &Credential| credential::text(credential.fields(), "clientId").map(str::to_owned);
@@ -71,9 +71,9 @@ fn passes_gate(held: &Credential, offered: &Credential) -> bool {
     is_for_one_client(held, offered) && identity::check(held.fields(), offered.fields()).is_ok()
 }
 
-/// What is sent or served in the place of `held`, whose refresh token is spent, or may be: the first of its successors among `known`,
-/// or else main's credential if that is newer. It may have expired, or be in doubt, as it can be refreshed itself; but not be spent, or
-/// refused by the provider for good (`is_dead`).
+/// The credential that we send or serve in place of `held`, whose refresh token is spent, or may be: the first of its successors
+/// among `known`, else the main store's if that is newer. It may have expired, or be in doubt, as it can be refreshed itself;
+/// but it is not spent, or refused by the provider for good (`is_dead`).
 pub fn replacement(
     held: &Credential,
     lineage: &Ledger,

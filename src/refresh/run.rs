@@ -1,5 +1,5 @@
-//! A refresh from the lock to what is settled: one task, which blocks a thread of its own. Its caller can leave it. Nobody can cancel
-//! it: what was sent is settled, whatever becomes of the caller.
+//! A refresh from the lock to what is settled: one task, which blocks a thread of its own. Its caller can leave it, but not cancel
+//! it: every call that was sent is settled, even if the caller has left.
 
 use super::{Call, Caller, Claimed, Decision, Failed, LookedAgain, Sent, Served, Settled, Unsettled};
 use crate::clock::boot_pause;
@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// How long to wait before what could be saved nowhere is saved again; doubled each time.
+/// How long to wait before another try to save an answer that could be saved nowhere; doubled each time.
 const FIRST_SAVE_PAUSE_MS: f64 = 100.0;
 const LAST_SAVE_PAUSE_MS: f64 = 10_000.0;
 
-/// The program that wants the token: what the refresh asks it, and tells it, on the refresh's thread.
+/// The program that wants the token. The refresh asks and tells it on its own thread.
 pub trait Program {
-    /// An error of its own, which is none of ours.
+    /// An error of its own, not of this package.
     type Failure;
 
     /// The lock of a place at the provider, if only so many calls may be under way at once.
@@ -57,7 +57,7 @@ pub enum Answer<F> {
     TakenOver,
     /// It failed.
     Failed(CallFailure, F),
-    /// Whoever asked is gone, as by a death.
+    /// The side that answers is gone, as by a death.
     Lost,
 }
 
@@ -68,7 +68,7 @@ pub enum Event<'a> {
     Waiting,
     /// A lock is held; whether it is the key's.
     Acquired(bool, &'a [Notice]),
-    /// The provider has answered, and that could not be saved yet. It is tried again and again, with the lock held: nobody else has it.
+    /// The provider has answered, and that could not be saved yet. We try again and again with the lock held: only we have it.
     Unsaved(Error),
 }
 
@@ -228,7 +228,7 @@ impl<P: Program> Run<P> {
         }
     }
 
-    /// Decides under the key's lock. A call that sends the same refresh token under another name is waited for.
+    /// Decides under the key's lock. Waits for a call that sends the same refresh token under another name.
     fn decide(&mut self, mut lock: Guard) -> Step<(Decision, Option<Guard>), P::Failure> {
         loop {
             let place = self.take_place()?;
@@ -290,7 +290,7 @@ impl<P: Program> Run<P> {
         if let Ok(Some(lock)) = heard {
             return lock.map(Some);
         }
-        // If the lock is on its way, nobody hears of it, and it is let go there.
+        // If the lock is on its way, no one receives it, and it is released there.
         let _ = ticket.leave();
         Ok(None)
     }

@@ -36,7 +36,7 @@ pub enum Settled {
 pub struct Unsettled {
     /// What happened.
     pub error: Error,
-    /// With [`Code::ReceiptUnsaved`]: the call, to be settled again. Nobody else can send its generation meanwhile.
+    /// With [`Code::ReceiptUnsaved`]: the call, to be settled again. No other owner can send its generation meanwhile.
     pub retry: Option<Box<Sent>>,
 }
 
@@ -57,8 +57,8 @@ pub enum Failed {
 }
 
 impl Call {
-    /// Stores what the provider answered: first in the journal, then in the store that held the old one, then in main's.
-    /// Nobody sees it before it is durable.
+    /// Stores what the provider answered: first in the journal, then in the store that held the old one, then in the main store.
+    /// No caller sees it before it is durable.
     pub fn settle(&self, mut sent: Box<Sent>, fields: &str) -> Result<Settled, Unsettled> {
         let answer = match sent.answer.take() {
             Some(answer) => answer,
@@ -76,7 +76,7 @@ impl Call {
         let journaled = sent.journal.write(record.clone(), true);
         let Committed { own, main, recorded } = self.commit(&mut sent.journal, &record, &receipt, &refreshed);
         if journaled.is_err() && !recorded && sent.journal.write(record, true).is_err() {
-            // Even if a store has it: nobody would know that the old one is spent.
+            // Even if a store has it: no owner would know that the old one is spent.
             let why = own.err().map_or_else(String::new, |error| format!(": {}", error.message));
             return Err(unsaved(sent, answer, &why));
         }
@@ -89,7 +89,7 @@ impl Call {
                 }
                 Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None })
             }
-            // What became of main's profile is none of an agent's that has its own.
+            // What became of the main store's profile does not concern an agent that has its own.
             Ok(_) if sent.instead_of_own => Err(super::superseded(self.main_store()).into()),
             Ok(Swap::Superseded(login)) if self.is_usable(&login) && self.is_of_provider(&login) => {
                 Ok(Settled::Superseded(login))
@@ -100,7 +100,7 @@ impl Call {
         }
     }
 
-    /// Makes a credential of the refresh function's result. What is refused still tells that the provider may have
+    /// Makes a credential of the refresh function's result. A refused result still tells that the provider may have
     /// rotated, and may hold the new refresh token: that is kept in the journal for the next owner.
     fn read(&self, sent: &mut Sent, fields: &str) -> Result<Reading> {
         if RefreshedFields::is_unchanged(fields, &sent.credential, self.clock.now_ms()) {
@@ -123,8 +123,8 @@ impl Call {
         Err(error)
     }
 
-    /// What can be kept of an answer that is refused: all of it, or its refresh token alone if it is too large. Of another
-    /// account's answer nothing, not even what does not say whose it is.
+    /// What can be kept of an answer that is refused: all of it, or its refresh token alone if it is too large. Nothing of another
+    /// account's answer, not even a field that names no account.
     fn salvage(&self, sent: &Sent, fields: &RefreshedFields) -> Option<Answered> {
         self.refuse_others(sent, &sent.credential.merged_with(fields)).ok()?;
         self.accept(sent, fields).or_else(|error| self.accept(sent, &fields.refresh_token().ok_or(error)?)).ok()
@@ -205,7 +205,7 @@ impl Call {
         let says_nothing = matches!(outcome, Outcome::Unspent | Outcome::Uncertain);
         let failure = match earlier {
             earlier if class == FailureClass::NotSent && pause.is_none() => earlier,
-            // What was in doubt before stays so, and who lost the first answer is remembered.
+            // An earlier doubt stays, and so does the owner that lost the first answer.
             Some(first) if says_nothing && first.outcome == Outcome::Uncertain => {
                 Some(FailureRecord { attempts, pause, ..first })
             }
@@ -242,7 +242,7 @@ impl Call {
                 Refusal::Identity => "account",
             };
             let message = format!(
-                "the new token belongs to another {what} than profile \"{}\"; no store was changed; look whose token the refresh asks for, or log in again",
+                "the new token belongs to another {what} than profile \"{}\"; no store was changed; check whose token the refresh asks for, or log in again",
                 self.key.profile_id().escape_debug()
             );
             Error::new(Code::IdentityMismatch, message)
@@ -258,12 +258,12 @@ fn no_token(class: FailureClass) -> CallFailure {
 /// What a refresh function's result holds.
 enum Reading {
     Credential(Answered),
-    /// It is none, but the provider's new refresh token is in it.
+    /// It is not a credential, but the provider's new refresh token is in it.
     Salvaged(Answered, Error),
 }
 
 fn unsaved(mut sent: Box<Sent>, answer: Answered, why: &str) -> Unsettled {
-    let message = format!("the provider answered, but it could not be saved{why}");
+    let message = format!("the provider answered, but the answer could not be saved{why}");
     let error = Error::at(Code::ReceiptUnsaved, sent.journal.path(), message);
     sent.answer = Some(answer);
     Unsettled { error, retry: Some(sent) }

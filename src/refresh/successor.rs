@@ -13,8 +13,8 @@ use crate::store::Profile;
 use std::path::Path;
 
 impl Call {
-    /// What may take the place of a credential that can't be sent any more: see [`replacement`]. Looks into every store and journal that
-    /// is known. Reads files, and asks no host, as the lock that all keys share is held: what the caller's hosts hold has been read.
+    /// What may take the place of a credential that can't be sent any more: see [`replacement`]. Looks into every known store and
+    /// journal. Reads files and asks no host, as we hold the lock that all keys share: the caller's hosts were asked before.
     pub(super) fn newer(
         &self,
         owner: &Owner,
@@ -44,10 +44,10 @@ impl Call {
         replacement(held, lineage, is_dead, known.chain(stored), mains)
     }
 
-    /// Main's credential, if that is to be refreshed and not the agent's own, to be adopted afterwards as if it had not
-    /// expired: it is newer, and says the same of whose it is. The agent's own may be one that was spent before this package
-    /// kept a record, or longer ago than that reaches; one that was received here is known better. It stays where it is,
-    /// should main's be refused.
+    /// The main store's credential, if it is to be refreshed instead of the agent's own, and adopted afterwards as if it had not
+    /// expired: it is newer, and names the same account. The agent's own may have been spent before this package kept a record,
+    /// or before that record begins; of one that was received here we know more. The own one stays where it is if the provider
+    /// refuses the other.
     pub(super) fn mains_instead(&self, owner: &Owner, siblings: &Siblings) -> Option<Credential> {
         let Some(Profile::Oauth(mains)) = &owner.mains else { return None };
         let (generation, record) = (mains.generation(), owner.journal.record());
@@ -82,8 +82,8 @@ impl Call {
         (leads_on && (self.has_hosts() || is_there())).then(|| mains.clone())
     }
 
-    /// What the caller's hosts hold of the profiles whose keys have spent something, if what is held is spent. They are asked
-    /// before the lock that all keys share is held.
+    /// If the held credential is spent: what the caller's hosts hold of the profiles whose keys have spent a token. We ask them
+    /// before we take the lock that all keys share.
     pub(super) fn hosted_under_other_names(&self, owner: &Owner) -> Result<Option<Vec<Credential>>> {
         if !self.has_hosts() {
             return Ok(None);

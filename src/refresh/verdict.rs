@@ -13,7 +13,7 @@ pub enum Verdict {
     Dead,
     /// It was used before.
     Spent,
-    /// Nobody can tell whether the last call used it. The provider may be asked again after so many milliseconds; `None`: at once.
+    /// It is not known whether the last call used it. The provider may be asked again after so many milliseconds; `None`: at once.
     InDoubt(Option<f64>),
     /// The last call left it unused. The provider may be asked again after so many milliseconds.
     BackOff(f64),

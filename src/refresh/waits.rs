@@ -9,7 +9,7 @@ use crate::record::State;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// How long to let another program be that is refreshing, at first and at most; doubled each time.
+/// How long to leave alone another program that is refreshing, at first and at most; doubled each time.
 const FIRST_CLAIM_PAUSE_MS: f64 = 50.0;
 const LAST_CLAIM_PAUSE_MS: f64 = 1_000.0;
 /// What a call has met while it waited.
@@ -32,7 +32,7 @@ struct Commit {
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "it is moved once")]
 pub enum LookedAgain {
-    /// Nobody has refreshed since the last look: decide.
+    /// No peer has refreshed since the last look: decide.
     Not(Guard),
     /// This is what a peer has got. The lock is released.
     Served(Served),
@@ -48,8 +48,8 @@ impl Call {
         }
     }
 
-    /// For a caller that has waited for the lock while a peer may have refreshed: it lets go at once, before it asks a host's
-    /// store, so that all who have waited ask theirs at a time, and not one after the other with the lock held.
+    /// For a caller that has waited for the lock while a peer may have refreshed: it releases it at once, before it asks a host's
+    /// store, so that all waiting callers ask theirs at the same time, and not one after the other with the lock held.
     pub fn look_again(&self, lock: Guard) -> Result<LookedAgain> {
         let last = if self.has_hosts() { self.last_commit() } else { None };
         if last.is_none() || last == *self.waits.seen.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -66,8 +66,8 @@ impl Call {
         (record.state == State::Committed).then_some(Commit { term, epoch: record.epoch })
     }
 
-    /// What to do while another program refreshes what this store holds. Its lock is not ours to wait for, and it needs the
-    /// store: so ours are let go of.
+    /// What to do while another program refreshes what this store holds. We can't wait for its lock, and it needs the
+    /// store: so we release ours.
     pub(super) fn wait_for_claim(&self, place: Place, held: Option<Credential>) -> Decision {
         let error = self.store_at(place).is_claimed();
         if let Some(credential) = held.filter(|held| self.may_serve(held)) {

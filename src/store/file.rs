@@ -27,7 +27,7 @@ const STATE_DATABASE: [&str; 2] = ["state", "openclaw.sqlite"];
 /// A larger store is refused: 64 MiB. A thousand profiles take about one.
 pub const MAX_STORE_BYTES: u64 = 64 << 20;
 
-/// A store grows by no more than this when a credential of it is replaced: each member stands on a line of its own.
+/// A store grows by no more than this when one of its credentials is replaced: each member stands on a line of its own.
 const MAX_GROWTH_BYTES: u64 = 3 * MAX_CREDENTIAL_BYTES as u64;
 
 /// Older builds write in place, so a reader can meet a torn file: how often to look again, and how long to wait for it.
@@ -65,7 +65,7 @@ impl FileStore {
     /// Refuses where OpenClaw keeps credentials in SQLite: a JSON store would block them.
     pub fn refuse_sqlite_era(&self) -> Result<()> {
         let refuse = |database: PathBuf| {
-            let message = "this OpenClaw keeps its credentials in SQLite; use withOAuthProfileLock with its lockPath";
+            let message = "this OpenClaw keeps its credentials in SQLite; give the host's store, or use withOAuthProfileLock with its lockPath";
             Err(Error::at(Code::SqliteStore, &database, message))
         };
         self.databases().next().map_or(Ok(()), refuse)
@@ -119,7 +119,7 @@ impl FileStore {
         disk::refuse_closed(&target).map_err(|error| self.unwritable(&error))
     }
 
-    /// What a write replaces, unless that can't be, or somebody else could have a say in where it is.
+    /// The file that a write replaces, unless it can't, or another user could change where that is.
     fn target(&self) -> Result<PathBuf> {
         let (links, target) = disk::links(&self.path).map_err(|error| self.unreadable(&error))?;
         links.iter().chain([&target]).try_for_each(|name| private_dir::check_store(name))?;
@@ -139,7 +139,7 @@ impl FileStore {
         let lock = lock::acquire_blocking(&lock, patience);
         *self.awaited() = None;
         let lock = lock.map_err(|error| self.told(error))?;
-        // What a writer that was stuck has not put in place by now must never get there.
+        // A file that a stuck writer has not put in place by now must never get there.
         for term in 0..lock.term() {
             disk::abandon_replacement(&target, term).map_err(|error| self.unwritable(&error))?;
         }
@@ -150,14 +150,14 @@ impl FileStore {
         self.awaited.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to tell somebody who has waited in vain, if that is for this store's lock.
+    /// What to tell a caller that has waited in vain, if it waits for this store's lock.
     #[must_use]
     pub fn delay(&self) -> Option<Error> {
         let awaited = self.awaited().clone()?;
         Some(awaited.timed_out())
     }
 
-    /// Takes the store's lock for one [`StoreGuard::update`]; who was stuck over it and was taken over from begins anew.
+    /// Takes the store's lock for one [`StoreGuard::update`]; begins anew if this process was stuck and a peer has taken over.
     pub fn update<T>(&self, profile_id: &str, change: impl Fn(Profile) -> (Option<Credential>, T)) -> Result<T> {
         self.update_within(WRITE_PATIENCE, profile_id, change)
     }
@@ -257,7 +257,7 @@ impl FileStore {
         const ACTION: &str = "read the credential store";
         if self.path.is_dir() {
             let message = format_args!(
-                "cannot {ACTION} (it is a directory; remove it: Docker makes one where a file that it is to mount is missing)"
+                "cannot {ACTION} (it is a directory; remove it: Docker makes one if the file to mount is missing)"
             );
             return Error::at(Code::StoreUnreadable, &self.path, message);
         }
@@ -335,7 +335,7 @@ impl StoreGuard<'_> {
             return Err(Error::at(Code::StoreUnwritable, &self.store.path, message));
         }
         let document = document.unwrap_or_else(Document::empty);
-        // Who put the file there has decided who may read what was in it, and not what is new in it.
+        // The file's maker decided which users may read its old contents, not a profile that is new in it.
         let readers = if document.has_profile(profile_id) { Readers::Kept } else { Readers::OwnerAlone };
         let text = document.with_profile(profile_id, profile);
         if text.len() as u64 > MAX_STORE_BYTES {

@@ -1,5 +1,5 @@
-//! A store that a host keeps by itself, in a database or a keychain. It is reached through two functions of the host's; that
-//! the second one compares and writes in one step stands in for a lock of ours.
+//! A store that a host keeps itself, in a database or a keychain. We reach it through two functions of the host's; the second
+//! compares and writes in one step, which replaces a lock of ours.
 
 use super::{Profile, recent};
 use crate::credential::Credential;
@@ -15,7 +15,7 @@ const PREFIX: &str = "host:";
 /// A member that is `true` in what a store answers while another program refreshes the profile. Beside it, as `credential`,
 /// stands what is stored meanwhile, if there is anything.
 const CLAIMED: &str = "claimed";
-/// How often a swap is tried that others come before. Profiles are written some times an hour.
+/// How often to try a swap that other writers forestall. Profiles are written some times an hour.
 const MAX_SWAPS: u32 = 16;
 
 /// The host's side. Both functions may be called from any thread, and block it.
@@ -49,7 +49,7 @@ pub enum NoAnswer {
     Nonsense,
     /// It has not answered for too long. Whether it still does something is unknown.
     Late,
-    /// There is nobody to ask any more: the thread that the host's functions live on has ended.
+    /// It can't be asked any more: the thread that the host's functions live on has ended.
     Gone,
 }
 
@@ -119,11 +119,11 @@ impl Hosted {
                 || kept.is_some_and(|kept| is_ours(&kept, new.members(), held.as_ref()))
             {
                 let message = format!(
-                    "the credential store did not keep what was written ({lost} is another); is another program writing it?"
+                    "the credential store did not keep what was written ({lost} differs); is another program writing it?"
                 );
                 return Err(Error::at(Code::StoreUnwritable, &self.path, message));
             }
-            // There is no lock: somebody has written since, and what is to be done now depends on what.
+            // Without a lock another writer has come between, and what to do now depends on what it wrote.
         }
         let message = "the credential store keeps changing while it is written; does its `compareAndSwap` compare with what its `load` returns?";
         Err(Error::at(Code::StoreUnwritable, &self.path, message))
@@ -154,7 +154,7 @@ impl Hosted {
     fn unwritable(&self, why: NoAnswer) -> Error {
         let what = match why {
             NoAnswer::Failed => "the credential store's `compareAndSwap` failed",
-            NoAnswer::Nonsense => "the credential store's `compareAndSwap` returned no boolean",
+            NoAnswer::Nonsense => "the credential store's `compareAndSwap` did not return a boolean",
             NoAnswer::Late => "the credential store's `compareAndSwap` does not return",
             NoAnswer::Gone => GONE,
         };
@@ -162,7 +162,7 @@ impl Hosted {
     }
 }
 
-const GONE: &str = "the credential store can't be reached any more; the thread that it was given on has ended";
+const GONE: &str = "the credential store can't be reached any more; the thread that gave it has ended";
 
 fn is_claimed(fields: &Fields) -> bool {
     fields.values().get(CLAIMED) == Some(&Value::Bool(true)) && !fields.values().contains_key("type")
@@ -189,7 +189,7 @@ pub(super) fn elsewhere(path: &Path) -> Error {
     Error::at(Code::StoreVanished, path, "this call was not given the credential store")
 }
 
-/// Whether a host keeps these as one, who need not keep how a number is spelled.
+/// Whether these are the same to a host, which need not keep how a number is spelled.
 fn is_same(one: Option<&Fields>, other: Option<&Fields>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => are_same(one.values(), other.values()),
@@ -244,7 +244,7 @@ fn is_same_instant(kept: &Value, written: &Value) -> bool {
     }
 }
 
-/// Whether what a store has kept comes from us: it has a token that was not there before. Whoever has written since has others.
+/// Whether what a store has kept comes from us: it has a token that was not there before. A later writer has others.
 fn is_ours(kept: &Fields, written: &Fields, before: Option<&Fields>) -> bool {
     ["access", "refresh"].into_iter().any(|name| {
         let (kept, written) = (kept.values().get(name), written.values().get(name));

@@ -1,4 +1,4 @@
-//! What this process last read of stores, for callers who need nothing newer than the file as it is.
+//! What this process last read of stores, for callers while a file is unchanged.
 //!
 //! A file that was replaced has another inode, one that was written in place another `ctime`. That has steps of some
 //! milliseconds, so a file that had just been changed when it was read is not remembered: a second change in the same step
@@ -74,7 +74,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// Of what is no file.
+    /// The stamp where there is no file.
     const NONE: Self = Self { file: (0, 0, 0), changed: (0, 0), modified: (0, 0) };
 
     /// `None` if a change after `now` might not show.

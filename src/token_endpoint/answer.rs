@@ -30,8 +30,8 @@ pub struct Answer {
 /// An access token that has expired on its way here lives for another second.
 const SHORTEST_LIFE_MS: f64 = 1_000.0;
 
-const NOT_KNOWN: &str = "whether the refresh token was used is not known yet; a later call asks again";
-const STAYS_GOOD: &str = "the refresh token stays good whatever became of it; a later call asks again";
+const NOT_KNOWN: &str = "it is not known yet whether the refresh token was used; a later call asks again";
+const STAYS_GOOD: &str = "the refresh token stays good either way; a later call asks again";
 
 /// The new fields of a credential, as [`crate::refresh::Call::settle`] takes them.
 pub type NewFields = Zeroizing<String>;
@@ -47,7 +47,7 @@ impl TokenEndpoint {
         let place = enveloped.as_ref().filter(|place| self.tokens(place).is_any()).unwrap_or(&members);
         if (200..=299).contains(&answer.status) {
             match self.tokens(place) {
-                // The old refresh token may be spent, and a new one that nobody can spell would be the end of the login.
+                // The old refresh token may be spent, and saving a new one that can't be spelled would end the login.
                 Tokens { access: Token::Text(_), refresh: Token::Unusable } => {
                     return Err(self.is_unusable(credential, answer.status, "refresh_token"));
                 }
@@ -95,7 +95,7 @@ impl TokenEndpoint {
         let class = self.class_of(FailureClass::Uncertain);
         let then = Self::then(class);
         let message = format!(
-            "{host} answered with status {status} and a {name} that is no valid text; it was not stored; {then}"
+            "{host} answered with status {status} and a {name} that is not valid text; it was not stored; {then}"
         );
         let error = Error::new(Code::ProviderAnswerInvalid, message);
         Failure::after(error, class, Some(status))
@@ -163,14 +163,12 @@ impl TokenEndpoint {
         let then = match class {
             FailureClass::AnsweredDead => "the refresh token is refused for good; log in again",
             FailureClass::AnsweredUnspent if (300..=399).contains(&status) => {
-                "a redirect, and a refresh token is sent to no other host; it was not used; correct tokenEndpoint"
+                "redirects are not followed, so the refresh token was not used; correct tokenEndpoint"
             }
             FailureClass::AnsweredUnspent if *passes => {
                 "the refresh token was not used; the provider is asked again after a pause"
             }
-            FailureClass::AnsweredUnspent => {
-                "the refresh token was not used; look whether tokenEndpoint and the client are right"
-            }
+            FailureClass::AnsweredUnspent => "the refresh token was not used; check tokenEndpoint and the client",
             FailureClass::NotSent if self.spec.is_replay_safe => STAYS_GOOD,
             FailureClass::NotSent => {
                 "a gateway did not reach the provider, so the refresh token was not used; a later call asks again"
@@ -214,7 +212,7 @@ impl TokenEndpoint {
                 .or_else(|| ahead_ms(answer, "expires_at", call.start)),
             Exchange::GithubCopilot => copilot_expiry_ms(answer, call.start),
         };
-        // One that has expired on its way here is none the less what the old one was exchanged for.
+        // Even if it has expired on its way here, the old one was exchanged for it.
         put("expires", expires.and_then(|expires| instant(expires.max(call.end + SHORTEST_LIFE_MS))));
         if self.spec.exchange == Exchange::RefreshToken {
             put("refresh", refresh.text().map(Value::from));
@@ -229,8 +227,8 @@ impl TokenEndpoint {
         Ok(Zeroizing::new(fields.to_json()))
     }
 
-    /// Fills in who the answer is for, as far as the credential lacks it, and refuses another's. What the gate can tell by
-    /// itself is left to it.
+    /// Fills in the account that the answer is for, where the credential lacks it, and refuses another account's. Fields that the
+    /// gate compares are left to it.
     fn identify(
         &self,
         credential: &Credential,
@@ -278,7 +276,7 @@ impl TokenEndpoint {
             ("email", new.find(answers, paths.email.as_ref(), Some("email"))),
         ] {
             let known = given(held, field);
-            // Spelled as it was, if it is the same. An address may change (OpenID Connect Core §5.7), who it is does not.
+            // Spelled as it was, if it is the same. An address may change (OpenID Connect Core §5.7), the account does not.
             if let Some(found) = found.filter(|found| !is_same(known, found))
                 && !(field == "email" && is_known && known.is_some())
             {
@@ -302,7 +300,7 @@ impl TokenEndpoint {
 enum Token<'a> {
     /// Not there, `null` or blank.
     None,
-    /// No text, or text that nobody can spell: with bytes that are no UTF-8, or half a surrogate pair.
+    /// Not text, or text that can't be spelled: with bytes that are not UTF-8, or half a surrogate pair.
     Unusable,
     Text(&'a str),
 }
@@ -312,7 +310,7 @@ impl<'a> Token<'a> {
         match answer.values().get(name) {
             None | Some(Value::Null) => Self::None,
             Some(Value::String(text)) if ecma::is_blank(text) => Self::None,
-            // Text that is no valid Unicode stands as it is spelled, or has U+FFFD where the bytes made no sense.
+            // Text that is not valid Unicode stands as it is spelled, or has U+FFFD where the bytes made no sense.
             Some(Value::String(text)) if answer.spelled(name) != Some(text) && !text.contains('\u{FFFD}') => {
                 Self::Text(text)
             }
@@ -415,7 +413,7 @@ fn number(map: &Map<String, Value>, name: &str) -> Option<f64> {
     Some(number).filter(|number| number.is_finite())
 }
 
-/// A lifetime in milliseconds. None at all, as some providers say of tokens that do not expire, is none given.
+/// A lifetime in milliseconds. A lifetime of 0, as some providers give for tokens that do not expire, counts as missing.
 fn lifetime_ms(map: &Map<String, Value>, name: &str, unit: TimeUnit) -> Option<f64> {
     let unit_ms = match unit {
         TimeUnit::Seconds => 1000.0,
@@ -424,7 +422,7 @@ fn lifetime_ms(map: &Map<String, Value>, name: &str, unit: TimeUnit) -> Option<f
     number(map, name).filter(|lifetime| *lifetime > 0.0).map(|lifetime| lifetime * unit_ms)
 }
 
-/// An instant by the provider's clock, as Square gives it. One that has passed by ours is none: the clocks differ.
+/// An instant by the provider's clock, as Square gives it. One that has passed by ours does not count: the clocks differ.
 fn ahead_ms(map: &Map<String, Value>, name: &str, asked_ms: f64) -> Option<f64> {
     map.get(name).and_then(|value| instant_ms(value, false, asked_ms)).filter(|ms| *ms > asked_ms)
 }

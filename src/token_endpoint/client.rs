@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 /// A connection that waits for its next request is closed after so long. A longer one is more likely to be closed by the
-/// server just when a request is on its way, and then nobody knows whether that was read.
+/// server just when a request is on its way, and then we can't know whether that was read.
 const IDLE: Duration = Duration::from_secs(1);
 /// So many networks are remembered: there is hardly ever more than one.
 const MAX_CLIENTS: usize = 8;
@@ -112,7 +112,7 @@ impl HttpClient {
             None => direct.clone(),
             Some(proxy) => {
                 let unusable = || {
-                    let message = "HTTPS_PROXY (or ALL_PROXY) is no URL of an HTTP proxy";
+                    let message = "HTTPS_PROXY (or ALL_PROXY) is not the URL of an HTTP proxy";
                     Failure::not_sent(Code::ProviderUnreachable, message, false)
                 };
                 let is_other = |scheme: &str| !matches!(scheme.to_ascii_lowercase().as_str(), "http" | "https");
@@ -174,7 +174,7 @@ impl HttpClient {
         Err(if was_sent { lost(endpoint, host, None, &end) } else { self.not_sent(host, &end) })
     }
 
-    /// What it means that nothing was sent, or nothing that the server has looked at.
+    /// The failure where nothing was sent, or nothing that the server has looked at.
     fn not_sent(&self, host: &str, end: &End) -> Failure {
         let tls = match end {
             End::Broken(error) => causes(error).find_map(<dyn StdError>::downcast_ref::<rustls::Error>),
@@ -182,13 +182,13 @@ impl HttpClient {
         };
         let what = match end {
             End::Late(limit) => format!("was not reached within {} s", limit.as_secs_f64()),
-            End::Cancelled => "was not reached before the call was broken off".to_owned(),
+            End::Cancelled => "was not reached before the call was aborted".to_owned(),
             End::Broken(error) if is_unprocessed(error) => {
                 let message = format!("{host} refused the request without looking at it; the login is as it was");
                 return Failure::not_sent(Code::ProviderUnreachable, message, true);
             }
             End::Broken(_) if tls.is_some_and(is_of_authority) => {
-                "was not reached (its certificate is an authority's own, and that is not trusted)".to_owned()
+                "was not reached (its certificate is a CA's own, which is not trusted)".to_owned()
             }
             End::Broken(error) => format!("was not reached ({})", reason(error)),
             End::Whole | End::TooLarge | End::Reset => "was not reached".to_owned(),
@@ -196,7 +196,7 @@ impl HttpClient {
         let advice = match (tls, &*self.unreadable) {
             (Some(_), [first, ..]) => format!("; no certificate could be read from {}", first.display()),
             (Some(tls), []) if is_of_unknown_issuer(tls) || is_of_authority(tls) => {
-                "; if you trust this server, name the file of its root in NODE_EXTRA_CA_CERTS".to_owned()
+                "; if you trust this server, name its root certificate's file in NODE_EXTRA_CA_CERTS".to_owned()
             }
             _ => String::new(),
         };
@@ -234,8 +234,8 @@ fn read(
             (Code::ProviderAnswerLost, _) => return lost(endpoint, &host, Some(answer.status), end),
             (Code::ProviderAnswerInvalid, Some(undecodable)) => {
                 let why = match undecodable {
-                    Undecodable::Unknown => "in a content coding that is not known here",
-                    Undecodable::Damaged => "that its content coding does not fit",
+                    Undecodable::Unknown => "in an unknown content coding",
+                    Undecodable::Damaged => "that can't be decoded",
                 };
                 let (status, then) = (answer.status, TokenEndpoint::then(failure.class));
                 failure.error.message = format!("{host} answered with status {status} and a body {why}; {then}");
@@ -246,15 +246,15 @@ fn read(
     })
 }
 
-/// What it means that the answer did not come, or only some of it, although the request was sent.
+/// The failure where the request was sent, but no answer came, or only some of it.
 fn lost(endpoint: &TokenEndpoint, host: &str, status: Option<u16>, end: &End) -> Failure {
     let code = if matches!(end, End::Late(_)) { Code::RefreshCallTimeout } else { Code::ProviderAnswerLost };
     let what = match (end, status) {
         (End::Late(limit), None) => format!("{host} did not answer within {} s", limit.as_secs_f64()),
         (End::Late(limit), Some(status)) => {
-            format!("{host} answered with status {status}, and with no more within {} s", limit.as_secs_f64())
+            format!("{host} answered with status {status}, and nothing more came within {} s", limit.as_secs_f64())
         }
-        (End::Cancelled, _) => format!("the call was broken off before {host} had answered"),
+        (End::Cancelled, _) => format!("the call was aborted before {host} had answered"),
         (End::TooLarge, _) => format!("{host} answered with more than {MAX_ANSWER_BYTES} bytes"),
         (End::Broken(error), None) => {
             format!("the request was sent to {host}, and no answer could be read ({})", reason(error))
@@ -262,7 +262,7 @@ fn lost(endpoint: &TokenEndpoint, host: &str, status: Option<u16>, end: &End) ->
         (End::Broken(error), Some(status)) => {
             format!("{host} answered with status {status}, and the rest was lost ({})", reason(error))
         }
-        (End::Whole | End::Reset, _) => format!("{host} answered with a body that is not whole"),
+        (End::Whole | End::Reset, _) => format!("{host} answered with an incomplete body"),
     };
     let class = endpoint.class_of(FailureClass::Uncertain);
     let error = Error::new(code, format!("{what}; {}", TokenEndpoint::then(class)));
@@ -316,14 +316,14 @@ fn codings(headers: &HeaderMap) -> String {
     lines.join(",")
 }
 
-/// Why there was no connection, in the words of the operating system, the TLS library or a proxy; later on nobody's words,
+/// Why there was no connection, in the words of the operating system, the TLS library or a proxy; never later words,
 /// which may be the provider's.
 fn reason(error: &reqwest::Error) -> String {
     let io = |cause: &(dyn StdError + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
     let is_no_http = causes(error).filter_map(<dyn StdError>::downcast_ref::<hyper::Error>).any(hyper::Error::is_parse);
     match causes(error).last() {
         Some(cause) if error.is_connect() => cause.to_string(),
-        _ if is_no_http => "what came is no HTTP, or its headers are too long".to_owned(),
+        _ if is_no_http => "the answer is not HTTP, or its headers are too long".to_owned(),
         _ => match causes(error).filter_map(io).last() {
             None | Some(io::ErrorKind::UnexpectedEof) => "the connection was closed".to_owned(),
             Some(kind) => kind.to_string(),
@@ -350,11 +350,11 @@ fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'stat
 }
 
 fn defect() -> Failure {
-    Failure::not_sent(Code::Internal, "a defect in oauth-refresh-lock: no HTTP client could be made", false)
+    Failure::not_sent(Code::Internal, "a defect in oauth-refresh-lock: can't make an HTTP client", false)
 }
 
 /// A request's body until the HTTP client takes it; it is wiped when it has been sent. Taken back, it is never sent: an HTTP/2
-/// client may keep a request in its queue that nobody awaits any more.
+/// client may keep a request in its queue that we no longer await.
 #[derive(Default)]
 struct Unsent(Arc<Mutex<Option<Zeroizing<Vec<u8>>>>>);
 

@@ -1,4 +1,4 @@
-//! Content codings (RFC 9110 §8.4): a server may code an answer although nothing of the kind was asked for.
+//! Content codings (RFC 9110 §8.4): a server may code an answer although we don't ask for it.
 //!
 //! Both sides are bounded: a body has at most [`MAX_ANSWER_BYTES`] when it comes here, and as many when it leaves. Of a body
 //! that was cut off, what can be decoded is.
@@ -14,7 +14,7 @@ use std::error::Error;
 use std::io::{self, Read};
 use zeroize::Zeroizing;
 
-/// Codings on top of each other: nobody needs more.
+/// Codings on top of each other: no server needs more.
 const MAX_CODINGS: usize = 4;
 /// Gzip members or Zstandard frames one after the other: each costs a decoder.
 const MAX_PARTS: usize = 64;
@@ -95,7 +95,7 @@ fn chunk() -> Zeroizing<Vec<u8>> {
     Zeroizing::new(vec![0; CHUNK_BYTES])
 }
 
-/// Gzip (RFC 1952): one member, or several. What follows them is nobody's.
+/// Gzip (RFC 1952): one member, or several. Bytes after them are ignored.
 fn gunzip(mut coded: &[u8], out: &mut Out) -> Result<End, Undecodable> {
     let mut chunk = chunk();
     if !coded.iter().zip(&GZIP_MAGIC).all(|(byte, magic)| byte == magic) {
@@ -146,7 +146,7 @@ fn inflate(coded: &[u8], out: &mut Out) -> Result<End, Undecodable> {
     }
 }
 
-/// Brotli (RFC 7932), without the large windows that are no part of it.
+/// Brotli (RFC 7932), without the large windows, which are not part of it.
 fn unbrotli(coded: &[u8], out: &mut Out) -> Result<End, Undecodable> {
     let alloc = StandardAlloc::default;
     let mut decoder = BrotliState::new_strict(alloc(), alloc(), alloc());

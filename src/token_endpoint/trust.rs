@@ -1,5 +1,5 @@
-//! Whom a server's certificate convinces: Mozilla's roots, those that the environment names, and the system's where they are
-//! asked for.
+//! Which roots a server's certificate is checked against: Mozilla's, those that the environment names, and the system's where
+//! they are asked for.
 
 use super::client::Network;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The certificates that were named besides Mozilla's, and where none could be read.
+/// The certificates that were named besides Mozilla's, and the files and directories that gave none.
 pub(super) struct Named {
     certificates: Vec<CertificateDer<'static>>,
     pub(super) unreadable: Vec<PathBuf>,
@@ -55,8 +55,8 @@ fn in_directory(path: &Path) -> Vec<CertificateDer<'static>> {
     files.flat_map(|file| in_file(&file)).collect()
 }
 
-/// webpki's verifier, but for one case that Node allows: a certificate that was named as trusted, and that the server has for
-/// its own, may be an authority's. That is what `openssl req -x509` makes.
+/// webpki's verifier, but for one case that Node allows: a certificate that was named as trusted, and that the server itself
+/// uses, may be a CA's. That is what `openssl req -x509` makes.
 #[derive(Debug)]
 struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
@@ -105,7 +105,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Whether all that is wrong with a server's certificate so far is that it is an authority's.
+/// Whether the only fault of a server's certificate so far is that it is a CA's.
 pub(super) fn is_of_authority(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) = error else { return false };
     matches!(cause.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
