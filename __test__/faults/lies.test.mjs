@@ -104,7 +104,7 @@ describe("locks that are granted to everyone", () => {
 
 describe("an owner that is killed while many wait", () => {
   test.each([
-    { moment: "before it decides", state: undefined, holdAt: "acquired" },
+    { moment: "before it decides", state: undefined, fault: "list#1:stop", holdAt: "acquired" },
     { moment: "before the request is sent", state: "dispatched", holdAt: "called" },
     { moment: "with the answer on record", state: "received", fault: "rename#1:stop", holdAt: "answered" },
   ])("$moment: one provider call", async ({ state, holdAt, fault }) => {
