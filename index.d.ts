@@ -478,7 +478,7 @@ export interface ClaimOptions extends Pick<LockOptions, "stateDir" | "lockPath" 
 export interface OAuthRefreshClaim {
   /** Ends the claim: removes the record, and lets go. Call it when no store has the host's mark any more. */
   settle(): Promise<void>;
-  /** Lets go of the claim and leaves the record: who waits for it is told that its owner is dead. */
+  /** Lets go of the claim and leaves the record: the next caller that waits hears that the owner is dead. */
   release(): Promise<void>;
 }
 
@@ -517,7 +517,7 @@ export function holdOAuthRefreshClaim(
 ): Promise<OAuthRefreshClaim>;
 
 /**
- * Waits until a claim is settled or its owner is dead, by the kernel's word. In the second case the caller has the claim: nobody
+ * Waits until a claim is settled or its owner is dead, by the kernel's word. In the second case the caller has the claim: no one
  * else is told of it before `settle`, which tells the others that it is settled, `release`, or the end of this process.
  *
  * @throws `invalid_argument`, `caller_aborted`, `file_lock_timeout`, `lock_unavailable`, `journal_unusable`

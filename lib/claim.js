@@ -36,7 +36,7 @@ async function wait(subject, claim, caller) {
     if (!lock) return;
     const left = unwrap(await claim.takeOver(lock));
     if (!left) return caller.resolve({ state: "settled" });
-    // Nobody would let go of it.
+    // Its caller has left, so no one else would let go of it.
     if (caller.gone) return void claim.release();
     const { mayProbe, credential } = left;
     caller.resolve({ state: "ownerDead", credential, mayProbe, ...holding(claim) });

@@ -1,11 +1,11 @@
 //! Claims: a host that asks the provider by itself takes the credential out of its stores meanwhile, and puts it on record here.
 //!
 //! A claim has two files beside its key's lock file, for as long as it lasts: `<base>.claim-<id>`, a lock file that its owner
-//! holds, and `<base>.claim-<id>.record`, private, with the credential. Who waits for the claim waits for that lock. If there
-//! is no record once the lock is free, the claim was settled; if there is one, the kernel has told that the owner is gone, and
-//! who holds the lock then owns the claim: one process at a time puts the credential back, and if it dies too, the next one.
+//! holds, and `<base>.claim-<id>.record`, private, with the credential. Other processes wait for that lock. If there is no
+//! record once the lock is free, the owner has settled the claim. If there is one, the owner is dead, by the kernel's word, and
+//! the process that holds the lock now owns the claim: it puts the credential back, and if it dies too, the next one does.
 //!
-//! A claim's id is used once. So its lock file, unlike others, is removed when it is settled: nobody needs it any more.
+//! A claim's id is used once. So its lock file, unlike others, is removed with the claim.
 
 use crate::credential::Credential;
 use crate::digest::Digest;
@@ -22,7 +22,7 @@ use zeroize::Zeroizing;
 /// More than a record can have.
 const MAX_RECORD_BYTES: u64 = 4 * MAX_CREDENTIAL_BYTES as u64;
 
-/// A claim, held: its record is on disk. Dropping it without [`Claim::settle`] leaves the record to whoever waits.
+/// A claim, held: its record is on disk. Dropping it without [`Claim::settle`] leaves the record to the processes that wait.
 #[derive(Debug)]
 pub struct Claim {
     guard: Guard,
@@ -62,14 +62,11 @@ impl Claim {
                 format!("the credential of a claim must not be larger than {} KiB", MAX_CREDENTIAL_BYTES >> 10);
             return Err(Error::new(Code::InvalidArgument, message));
         }
-        let guard = lock::try_acquire(&Target::alone(&lock_file))?;
-        let Some(guard) = guard.filter(|_| !is_on_record(base, id).unwrap_or(true)) else {
-            return Err(Error::at(
-                Code::InvalidArgument,
-                &lock_file,
-                "claimId was used before; give each claim its own",
-            ));
-        };
+        let used = || Error::at(Code::InvalidArgument, &lock_file, "claimId was used before; give each claim its own");
+        let guard = lock::try_acquire(&Target::alone(&lock_file))?.ok_or_else(used)?;
+        if is_on_record(base, id)? {
+            return Err(used());
+        }
         let record = Record { generation: generation.to_owned(), credential: sealed, may_probe };
         if let Err(error) = record.write(&record_of(&lock_file)) {
             let _ = clear(guard);
@@ -99,7 +96,7 @@ impl Claim {
         self.may_probe
     }
 
-    /// Removes the record, and lets all who wait know.
+    /// Removes the record; all processes that wait hear of it.
     pub fn settle(self) -> Result<()> {
         clear(self.guard)
     }
@@ -137,7 +134,7 @@ fn forget_dead(base: &Path, own: &Path, generation: &str) {
         let id = path.as_os_str().as_encoded_bytes().strip_prefix(prefix.as_os_str().as_encoded_bytes());
         path != own && id.is_some_and(|id| id.iter().all(u8::is_ascii_hexdigit))
     };
-    // One with neither is just being made: who is that far has the lock.
+    // A claim with neither is just being made, by a process that is about to hold its lock.
     let is_left = |record: &Path| match Record::read(record) {
         Ok(Some(left)) => left.generation == generation,
         Ok(None) => disk::exists(&temporary_beside(record, 0)).unwrap_or(false),

@@ -187,7 +187,7 @@ impl Survey {
         failures
     }
 
-    /// Looks who else may look at what, and whether anything comes from the future.
+    /// Looks which files other users may read, and which are dated in the future.
     fn look_at_files(&mut self, state_dir: &Path, lock_directory: &Path, sharing: Sharing) {
         let mut paths = Vec::new();
         for store in self.stores.iter().filter(|store| fs::symlink_metadata(&store.path).is_ok()) {

@@ -1,4 +1,5 @@
-//! Claims: what a host's process has taken out of its stores is on record for as long as it lives, and whoever finds it dead has it.
+//! Claims: a credential that a host's process has taken out of its stores is on record, and goes to one process at a time when that one
+//! is dead.
 
 #![cfg(unix)]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers and roles are part of their tests")]
@@ -69,7 +70,7 @@ fn hold(base: &Path, id: &str, generation: &str) -> Result<Claim> {
     Claim::hold(base, id, generation, credential(), true)
 }
 
-/// What somebody who has waited for a claim finds.
+/// What a process that has waited for a claim finds.
 fn left(base: &Path, id: &str) -> Result<Option<Claim>> {
     Claim::left(lock_of(base, id))
 }
@@ -255,8 +256,7 @@ fn a_failure_at_any_step_is_an_error_without_a_record_or_a_claim_with_one() {
                     held.settle().unwrap();
                 }
                 Err(error) => {
-                    let is_known =
-                        matches!(error.code, Code::JournalUnusable | Code::LockUnavailable | Code::InvalidArgument);
+                    let is_known = matches!(error.code, Code::JournalUnusable | Code::LockUnavailable);
                     assert!(is_known, "{fault:?} at {at}: {error}");
                     assert_no_secret(&error);
                 }

@@ -81,7 +81,7 @@ impl NativeClaim {
         self.end(env, Claim::settle)
     }
 
-    /// Lets go of the claim, whose record stays: who waits for it is told that its owner is gone.
+    /// Lets go of the claim, whose record stays: the next process that waits for it hears that its owner is gone.
     #[napi]
     pub fn release<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         self.end(env, |claim| {

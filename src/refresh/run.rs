@@ -147,7 +147,7 @@ impl<P: Program> Run<P> {
             let first = self.try_begin(&target);
             return go(self, first);
         }
-        // Whoever comes first goes on with it: the lock, or the caller that leaves.
+        // The lock may come, or the caller may leave: the first of the two takes this and goes on.
         let waiting = Arc::new(Mutex::new(Some((self, go))));
         let take = |waiting: &Mutex<Option<_>>| waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (granted, of_caller) = (Arc::clone(&waiting), Arc::clone(&caller));
@@ -165,7 +165,7 @@ impl<P: Program> Run<P> {
                 }
                 let left = Arc::clone(&waiting);
                 caller.begin_to_wait(&base, move || {
-                    // If the lock is on its way, nobody hears of it, and it is let go there.
+                    // If the lock is on its way, it finds no one waiting, and is released there.
                     let _ = ticket.leave();
                     if let Some((run, go)) = take(&left) {
                         go(run, Err(Turn::Left.into()));
