@@ -5,11 +5,11 @@
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use oauth_refresh_lock::clock::SystemClock;
 use oauth_refresh_lock::credential::Credential;
-use oauth_refresh_lock::identity;
+use oauth_refresh_lock::credential::identity;
 use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::key::{Key, lock_base};
 use oauth_refresh_lock::lock::{self, Target};
-use oauth_refresh_lock::refresh::{Call, DEFAULT_REFRESH_MARGIN_MS, Decision, Served, Uncertain, Waits};
+use oauth_refresh_lock::refresh::{DEFAULT_REFRESH_MARGIN_MS, Decision, Refresh, Served, Uncertain, Waits};
 use oauth_refresh_lock::store::FileStore;
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
@@ -55,8 +55,8 @@ impl World {
         lock_base(&self.root, PROVIDER, &id(profile))
     }
 
-    fn call(&self, profile: usize) -> Call {
-        Call {
+    fn call(&self, profile: usize) -> Refresh {
+        Refresh {
             key: Key::new(PROVIDER, &id(profile)).unwrap(),
             lock_base: self.lock_base(profile),
             state_dir: self.root.clone(),

@@ -17,7 +17,6 @@ mod task;
 #[cfg(feature = "token-endpoint")]
 mod token_endpoint;
 
-use crate::clock::SystemClock;
 use crate::error::Error;
 use napi_derive::napi;
 
@@ -34,7 +33,7 @@ pub fn stay_loaded(path: String) {
 #[napi]
 #[must_use]
 pub fn take_warnings() -> Option<String> {
-    let warnings: Vec<_> = crate::file_system::take_warnings()
+    let warnings: Vec<_> = crate::lock::file_system::take_warnings()
         .into_iter()
         .map(|warning| lock::shown(&crate::lock::Notice::Warned(warning)))
         .collect();
@@ -76,7 +75,7 @@ impl From<Error> for Failure {
             code: error.code.as_str().to_owned(),
             path: error.path.map(|path| path.to_string_lossy().into_owned()),
             holder_pid: error.holder.as_ref().map(|holder| holder.pid),
-            holder_held_ms: error.holder.as_ref().and_then(|holder| holder.held_ms(&SystemClock)),
+            holder_held_ms: error.holder.and_then(|holder| holder.held_ms),
             holder_state: None,
             message: error.message,
         }

@@ -1,5 +1,8 @@
 //! A credential as `auth-profiles.json` holds it: a JSON object of which we know some fields and keep all.
 
+pub mod fields;
+pub mod identity;
+pub mod jwt;
 mod mistake;
 mod refreshed;
 mod shape;
@@ -9,9 +12,9 @@ pub use refreshed::{RefreshedFields, Refused, holds_token};
 #[cfg(feature = "token-endpoint")]
 pub(crate) use shape::instant_ms;
 
+use crate::credential::fields::Fields;
 use crate::digest::Digest;
 use crate::ecma;
-use crate::fields::Fields;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::HashSet;

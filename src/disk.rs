@@ -37,16 +37,17 @@ mod fault {
 }
 use fault::point;
 
-pub mod exposed;
-mod permanent;
-use permanent::misplaced;
+mod lock_file;
+pub mod permissions;
+use lock_file::misplaced;
 #[cfg(unix)]
-use permanent::of_another as misowned;
-pub use permanent::{Sharing, open_lock, open_permanent, open_to_look};
+use lock_file::of_another as misowned;
+pub use lock_file::{Sharing, open_lock, open_permanent, open_to_look};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod pinned;
 mod replace;
-pub use replace::{Readers, abandon_replacement, refuse_closed, refuse_pinned, replace, temporary_beside, try_replace};
+pub use permissions::Readers;
+pub use replace::{abandon_replacement, refuse_closed, refuse_pinned, replace, temporary_beside, try_replace};
 #[cfg(unix)]
 mod rights;
 

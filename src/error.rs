@@ -3,7 +3,6 @@
 //! A message says what happened, where, and what to do. No message and no field ever holds a secret: errors are built
 //! from codes, paths and the operating system's words, never from the contents of a store.
 
-use crate::holder::Holder;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,7 +28,7 @@ pub enum Code {
     StoreBusy,
     /// A store is torn, no JSON, or not of the known shape.
     StoreInvalid,
-    /// A store is larger than [`crate::store::MAX_STORE_BYTES`].
+    /// A store is larger than 64 MiB.
     StoreTooLarge,
     /// A store could not be written.
     StoreUnwritable,
@@ -103,6 +102,15 @@ impl Code {
     }
 }
 
+/// The process that holds a lock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HolderProcess {
+    /// Its process id.
+    pub pid: u32,
+    /// For how many milliseconds it has held the lock; `None` if that is not known.
+    pub held_ms: Option<f64>,
+}
+
 /// A failure of ours.
 #[derive(Debug)]
 pub struct Error {
@@ -112,8 +120,8 @@ pub struct Error {
     pub message: String,
     /// The file or directory concerned.
     pub path: Option<PathBuf>,
-    /// With [`Code::FileLockTimeout`]: who holds the lock.
-    pub holder: Option<Box<Holder>>,
+    /// With [`Code::FileLockTimeout`]: the process that holds the lock.
+    pub holder: Option<Box<HolderProcess>>,
     /// What kind of failure the operating system told, if it was one.
     pub kind: Option<io::ErrorKind>,
 }

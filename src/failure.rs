@@ -10,7 +10,7 @@ mod facts;
 pub use body::codes;
 
 use crate::ecma;
-use facts::{Answer, Facts, Meaning, Words};
+use facts::{Facts, KnownAnswer, Meaning, Words};
 use serde_json::{Map, Value};
 
 /// How a provider call failed. The class decides what the next caller may do.
@@ -197,14 +197,15 @@ fn by_words(evidence: &Evidence, bodies: &[&Map<String, Value>]) -> Option<(Mean
     let mut said: Vec<_> = evidence.messages.iter().map(|message| Words::of(message)).collect();
     said.extend(bodies.iter().flat_map(|body| body::descriptions(body)).map(|text| Words::of(&text)));
     let says = |sentence: &str| said.iter().any(|words| words.say(sentence));
-    let mut facts: Vec<(&Answer, String)> = bodies.iter().flat_map(|body| body::facts(body, status, says)).collect();
+    let mut facts: Vec<(&KnownAnswer, String)> =
+        bodies.iter().flat_map(|body| body::facts(body, status, says)).collect();
     let exact = evidence.messages.iter().map(|message| ecma::trim(message));
     facts.extend(exact.flat_map(|message| {
         let answers = Facts::all().answers.iter().filter(|fact| !fact.is_precise());
         answers.filter(|fact| fact.has(message)).map(|fact| (fact, message.to_owned()))
     }));
     let best = |is_precise: bool, class: FailureClass| {
-        let fits = |fact: &Answer| fact.is_precise() == is_precise && fact.meaning().class == class;
+        let fits = |fact: &KnownAnswer| fact.is_precise() == is_precise && fact.meaning().class == class;
         facts.iter().find(|(fact, _)| fits(fact)).map(|(fact, code)| (fact.meaning(), Some(code.clone())))
     };
     let unspent = FailureClass::AnsweredUnspent;

@@ -1,7 +1,7 @@
 //! What can be seen of a state directory from outside: each lock's holder, how far it is, what the stores hold, what is in
 //! the way. For people; no exclusive lock is tried, nothing is made or changed, and no secret leaves the [`Survey`].
 //!
-//! Every verdict is that of the code that a call would run: of [`crate::private_dir`] on directories, of
+//! Every verdict is that of the code that a call would run: of [`crate::lock::private_dir`] on directories, of
 //! [`crate::store::FileStore`] on stores, of [`crate::refresh::verdict`] and [`crate::refresh::relation`] on refresh tokens.
 
 pub mod key;
@@ -12,13 +12,13 @@ pub use stores::{Login, Spent, StoreReport};
 
 use crate::clock::Clock;
 use crate::credential::Generation;
-use crate::disk::exposed::{self, Exposed};
+use crate::disk::permissions::{self, Exposed};
 use crate::disk::{self, Sharing};
 use crate::error::Error;
-use crate::file_system::FileSystem;
-use crate::ledger::Ledger;
-use crate::private_dir::{self, Passage};
-use crate::record::{FailureRecord, Record};
+use crate::journal::ledger::Ledger;
+use crate::journal::record::{FailureRecord, Record};
+use crate::lock::file_system::FileSystemType;
+use crate::lock::private_dir::{self, Passage};
 use crate::refresh::relation::replacement;
 use crate::refresh::verdict::Verdict;
 use crate::refresh::{DEFAULT_REFRESH_MARGIN_MS, access_digest, margin_ms};
@@ -37,7 +37,7 @@ pub struct Survey {
     /// Whether there is anything at its path.
     pub exists: bool,
     /// Where it lies; `None` if the operating system does not tell.
-    pub file_system: Option<FileSystem>,
+    pub file_system: Option<FileSystemType>,
     /// Why its lock directories can't be used.
     pub refused: Vec<Error>,
     /// Directories that everyone may write to and that are used all the same, by which rule: on the way to locks and stores.
@@ -49,7 +49,7 @@ pub struct Survey {
     /// Its keys, each with the failures that bind the next caller: of generations that a store holds, or may hold because it
     /// can't be looked into.
     pub keys: Vec<KeyReport>,
-    /// What other users may look at, and whether [`exposed::close`] would get to it.
+    /// What other users may look at, and whether [`permissions::close`] would get to it.
     pub exposed: Vec<(PathBuf, Exposed, bool)>,
     /// When files were written last, by path: stores, and the files beside locks.
     pub written: Vec<(PathBuf, f64)>,
@@ -73,7 +73,7 @@ impl Survey {
         let paths = store_paths(agents, &keys, state_dir, main_agent_dir);
         let mut survey = Self {
             exists,
-            file_system: File::open(state_dir).ok().and_then(|directory| FileSystem::of(&directory)),
+            file_system: File::open(state_dir).ok().and_then(|directory| FileSystemType::of(&directory)),
             refused: verdicts.into_iter().filter_map(Result::err).collect(),
             passed: BTreeMap::new(),
             unlisted,
@@ -155,9 +155,12 @@ impl Survey {
             |other: &&StoreReport| other.is_main || other.path == store.path || named.contains(&canonical(&other.path));
         let stored = self.stores.iter().filter(is_looked_into).flat_map(StoreReport::credentials).cloned();
         let received = self.records().flat_map(Record::receipts).filter_map(|receipt| receipt.credential.open());
-        let mains = self.stores.iter().filter(|other| other.is_main).flat_map(|main| &main.logins);
-        let mains = mains.filter(|mains| mains.profile_id == login.profile_id).map(|mains| &mains.credential).next();
-        if replacement(held, lineage, is_dead, stored.chain(received), mains).is_none() {
+        let main_credential = self.stores.iter().filter(|other| other.is_main).flat_map(|main| &main.logins);
+        let main_credential = main_credential
+            .filter(|main_credential| main_credential.profile_id == login.profile_id)
+            .map(|main_credential| &main_credential.credential)
+            .next();
+        if replacement(held, lineage, is_dead, stored.chain(received), main_credential).is_none() {
             return Some(Spent::Lost);
         }
         let knowing = self.records().filter(|record| record.ledger.is_spent(held.generation()));
@@ -207,8 +210,8 @@ impl Survey {
             paths.extend(files);
         }
         let look = |path: PathBuf| {
-            let found = exposed::look(&path)?;
-            let can_close = exposed::can_close(state_dir, &path);
+            let found = permissions::look(&path)?;
+            let can_close = permissions::can_close(state_dir, &path);
             Some((path, found, can_close))
         };
         paths.retain(|path| !self.is_trusted(path));
@@ -225,14 +228,15 @@ fn store_paths(
     main_agent_dir: &Path,
 ) -> Vec<(PathBuf, bool)> {
     let main = main_agent_dir.join(STORE_FILE);
-    let mains = canonical(&main);
+    let main_credential = canonical(&main);
     let named: BTreeSet<_> =
         keys.iter().flat_map(KeyReport::named_stores).filter(|path| !is_hosted_path(path)).collect();
     let usual = state_dir.join("agents").join("main").join("agent").join(STORE_FILE);
-    let is_used = |path: &PathBuf| *path != usual || canonical(path) == mains || named.contains(path.as_path());
+    let is_used =
+        |path: &PathBuf| *path != usual || canonical(path) == main_credential || named.contains(path.as_path());
     let agents = agents.into_iter().filter(is_used);
     let all = agents.chain([main.clone()]).chain(named.iter().map(|path| (*path).to_owned()));
-    all.map(|path| (canonical(&path) == mains, path)).map(|(is_main, path)| (path, is_main)).collect()
+    all.map(|path| (canonical(&path) == main_credential, path)).map(|(is_main, path)| (path, is_main)).collect()
 }
 
 #[allow(clippy::ptr_arg, reason = "it filters paths")]

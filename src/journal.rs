@@ -16,11 +16,15 @@
 //!
 //! Only the holder of the key's lock writes. Any process may read: the checksum fails on a record that is being written.
 
+pub mod ledger;
+pub mod record;
+pub mod siblings;
+
 use crate::digest::Digest;
 use crate::disk::{self, PreallocatedFile};
 use crate::error::{Code, Error, Result};
 use crate::lock::{self, term};
-use crate::record::{Record, Sealed};
+use record::{Record, Sealed};
 use std::io;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -223,7 +227,7 @@ fn start(slot: usize) -> u64 {
 }
 
 /// What is found in a slot, and how many of its bytes may be set; `None` if that takes another look.
-type Look = (Slot, Option<usize>);
+type Look = (SlotContent, Option<usize>);
 
 fn look(read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> io::Result<[Look; 2]> {
     let look = |at: usize| -> io::Result<Look> {
@@ -233,9 +237,9 @@ fn look(read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> io::Result<[Look; 2
         let bytes = if length > FIRST_BYTES { Zeroizing::new(read(start(at), length)?) } else { first };
         let slot = decode(&bytes);
         let used = match &slot {
-            Slot::Record(..) => Some(length),
-            Slot::Nothing => bytes.iter().take(HEADER_BYTES).all(|byte| *byte == 0).then_some(0),
-            Slot::Newer(_) => None,
+            SlotContent::Record(..) => Some(length),
+            SlotContent::Nothing => bytes.iter().take(HEADER_BYTES).all(|byte| *byte == 0).then_some(0),
+            SlotContent::Newer(_) => None,
         };
         Ok((slot, used))
     };
@@ -272,7 +276,7 @@ fn checksum(sequence: u64, text: &[u8]) -> Digest {
 }
 
 /// What a slot holds.
-enum Slot {
+enum SlotContent {
     /// Never written, cut off, or damaged: nothing to go by.
     Nothing,
     Record(u64, Box<Record>),
@@ -283,36 +287,37 @@ enum Slot {
 /// Sequence number and record that count.
 fn current([(first, _), (second, _)]: [Look; 2], path: &Path) -> Result<(u64, Record)> {
     match (first, second) {
-        (Slot::Newer(version), _) | (_, Slot::Newer(version)) => {
+        (SlotContent::Newer(version), _) | (_, SlotContent::Newer(version)) => {
             let message = format_args!(
                 "another release wrote the journal (format {version}, this one knows {VERSION}); use the newest release in every process"
             );
             Err(Error::at(Code::JournalVersion, path, message))
         }
-        (Slot::Record(one, _), Slot::Record(two, record)) if one < two => Ok((two, *record)),
-        (Slot::Record(sequence, record), _) | (Slot::Nothing, Slot::Record(sequence, record)) => {
+        (SlotContent::Record(one, _), SlotContent::Record(two, record)) if one < two => Ok((two, *record)),
+        (SlotContent::Record(sequence, record), _) | (SlotContent::Nothing, SlotContent::Record(sequence, record)) => {
             Ok((sequence, *record))
         }
-        (Slot::Nothing, Slot::Nothing) => Ok((0, Record::default())),
+        (SlotContent::Nothing, SlotContent::Nothing) => Ok((0, Record::default())),
     }
 }
 
-fn decode(slot: &[u8]) -> Slot {
-    let Some((header, rest)) = slot.split_at_checked(HEADER_BYTES) else { return Slot::Nothing };
+fn decode(slot: &[u8]) -> SlotContent {
+    let Some((header, rest)) = slot.split_at_checked(HEADER_BYTES) else { return SlotContent::Nothing };
     let word = |at: usize| header[at..at + 4].try_into().map_or(0, u32::from_le_bytes);
     if &header[..4] != MAGIC {
-        return Slot::Nothing;
+        return SlotContent::Nothing;
     }
     if word(4) > VERSION {
-        return Slot::Newer(word(4));
+        return SlotContent::Newer(word(4));
     }
     let sequence = header[8..16].try_into().map_or(0, u64::from_le_bytes);
-    let Some(text) = rest.get(..word(16) as usize) else { return Slot::Nothing };
+    let Some(text) = rest.get(..word(16) as usize) else { return SlotContent::Nothing };
     if checksum(sequence, text).as_bytes() != &header[20..] {
-        return Slot::Nothing;
+        return SlotContent::Nothing;
     }
     // Whole, but not of our making: of another release, and not to be guessed at.
-    serde_json::from_slice(text).map_or(Slot::Newer(word(4)), |record| Slot::Record(sequence, Box::new(record)))
+    serde_json::from_slice(text)
+        .map_or(SlotContent::Newer(word(4)), |record| SlotContent::Record(sequence, Box::new(record)))
 }
 
 #[cfg(test)]
@@ -322,13 +327,15 @@ mod tests {
     use super::*;
     use crate::credential::tests::credential;
     use crate::credential::{Credential, Generation};
-    use crate::ledger::Ledger;
-    use crate::record::{ClaimRecord, FailureRecord, Lifetime, LostWith, Origin, Outcome, Pause, Receipt, State};
+    use crate::journal::ledger::Ledger;
+    use crate::journal::record::{
+        ClaimRecord, FailureRecord, Lifetime, LostCall, Origin, Outcome, Pause, Progress, Receipt,
+    };
     use serde_json::json;
     use std::fs;
     use std::path::PathBuf;
 
-    fn record(state: State, failure: Option<FailureRecord>) -> Record {
+    fn record(state: Progress, failure: Option<FailureRecord>) -> Record {
         let generation = Generation::of("r");
         let key = Digest::of(&[b"key"]);
         let (profile, pid, at, origin) = ("p".into(), 1, 2.5, origin("/store", "/main"));
@@ -367,14 +374,16 @@ mod tests {
         let outcomes = [
             Outcome::Unspent,
             Outcome::Uncertain,
-            Outcome::Dead { lost_with: Some(LostWith { pid, at }) },
+            Outcome::Dead { lost_with: Some(LostCall { pid, at }) },
             Outcome::Dead { lost_with: None },
         ];
         let failure = |outcome| FailureRecord { generation, outcome, pid, at, attempts: 2, pause: Some(pause()) };
         let failures = std::iter::once(None).chain(outcomes.map(|outcome| Some(failure(outcome))));
         let directory = tempfile::tempdir().expect("a directory");
         for failure in failures {
-            for state in [State::Idle, State::Claimed, State::Dispatched, State::Received, State::Committed] {
+            for state in
+                [Progress::Idle, Progress::Claimed, Progress::Dispatched, Progress::Received, Progress::Committed]
+            {
                 let written = record(state, failure.clone());
                 Journal::open(&base(&directory), 0).expect("opened").write(written.clone(), true).expect("written");
                 let read = Journal::open(&base(&directory), 0).expect("opened").record().clone();
@@ -388,16 +397,16 @@ mod tests {
     fn a_record_that_was_cut_off_leaves_the_one_before_it() {
         let directory = tempfile::tempdir().expect("a directory");
         let mut journal = Journal::open(&base(&directory), 0).expect("opened");
-        journal.write(record(State::Claimed, None), false).expect("written");
+        journal.write(record(Progress::Claimed, None), false).expect("written");
         let before = fs::read(term::journal(&base(&directory), 0)).expect("read");
-        journal.write(record(State::Dispatched, None), false).expect("written");
+        journal.write(record(Progress::Dispatched, None), false).expect("written");
         let after = fs::read(term::journal(&base(&directory), 0)).expect("read");
         let changed: Vec<usize> = (0..after.len()).filter(|at| before[*at] != after[*at]).collect();
         for cut in changed.iter().skip(1) {
             let torn: Vec<u8> = after[..*cut].iter().chain(&before[*cut..]).copied().collect();
             fs::write(term::journal(&base(&directory), 0), torn).expect("written");
             let read = Journal::open(&base(&directory), 0).expect("opened");
-            assert_eq!(read.record().state, State::Claimed, "cut at {cut}");
+            assert_eq!(read.record().state, Progress::Claimed, "cut at {cut}");
         }
     }
 
@@ -405,8 +414,8 @@ mod tests {
     fn no_byte_of_a_credential_outlives_its_commit() {
         let directory = tempfile::tempdir().expect("a directory");
         let mut journal = Journal::open(&base(&directory), 0).expect("opened");
-        journal.write(record(State::Received, None), true).expect("written");
-        let bare = Record { receipts: Vec::new(), ledger: Ledger::default(), ..record(State::Committed, None) };
+        journal.write(record(Progress::Received, None), true).expect("written");
+        let bare = Record { receipts: Vec::new(), ledger: Ledger::default(), ..record(Progress::Committed, None) };
         journal.write(bare, false).expect("written");
         journal.wipe_previous().expect("wiped");
         let bytes = fs::read(term::journal(&base(&directory), 0)).expect("read");
@@ -420,7 +429,7 @@ mod tests {
         let path = term::journal(&base(&directory), 0);
         for garbage in [vec![], vec![7; 3], vec![0xFF; 2 * SLOT_BYTES], b"ORLJ\x01\0\0\0".repeat(99)] {
             fs::write(&path, garbage).expect("written");
-            assert_eq!(Journal::open(&base(&directory), 0).expect("opened").record().state, State::Idle);
+            assert_eq!(Journal::open(&base(&directory), 0).expect("opened").record().state, Progress::Idle);
         }
         fs::write(&path, b"ORLJ\x02\0\0\0").expect("written");
         let refused = Journal::open(&base(&directory), 0).map(|_| ()).map_err(|error| error.code);
@@ -474,7 +483,7 @@ mod tests {
         // An id of 12 KiB is no problem.
         assert!(room > 12 << 10, "{room}");
         let word = "x".repeat(room);
-        let claimed = record(State::Claimed, None);
+        let claimed = record(Progress::Claimed, None);
         let claim = claimed.claim.clone().map(|claim| ClaimRecord { profile: word, ..claim });
         let access = "x".repeat(MAX_CREDENTIAL_BYTES - 100);
         let largest = credential(json!({"type": "oauth", "access": access}));
@@ -533,13 +542,13 @@ mod tests {
         };
         let left =
             |record: &Record| record.kept().map(|one| one.credential.open().unwrap().generation()).collect::<Vec<_>>();
-        let mut record = Record { state: State::Received, ..Record::default() };
+        let mut record = Record { state: Progress::Received, ..Record::default() };
         for refresh in ["one", "two"] {
             record.receipts.push(of(refresh, "host:own"));
             record.settle_receipt(Generation::of(refresh), Some(&own), true);
             assert_eq!(left(&record), [Generation::of(refresh)]);
         }
-        assert_eq!((record.state, record.waiting().count()), (State::Committed, 0));
+        assert_eq!((record.state, record.waiting().count()), (Progress::Committed, 0));
         record.forget_kept(&main);
         assert_eq!(left(&record).len(), 1);
         record.forget_kept(&own);
@@ -560,6 +569,6 @@ mod tests {
         let large = credential(json!({"type": "oauth", "access": "x".repeat(SLOT_BYTES)}));
         let large = Record { receipts: vec![receipt(&large)], ..Record::default() };
         assert_eq!(journal.write(large, true).map_err(|error| error.code), Err(Code::JournalUnusable));
-        assert_eq!(journal.record().state, State::Idle);
+        assert_eq!(journal.record().state, Progress::Idle);
     }
 }

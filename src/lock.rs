@@ -4,24 +4,28 @@
 //! [`Sidecar`] that processes with OpenClaw's own lock respect. Among our own processes the kernel's lock counts: they wait for
 //! it without polling, and it is free the moment its holder dies. They poll only for a foreign sidecar.
 //!
-//! A free lock is taken on the caller's thread. For a taken one, one thread per lock ([`line`]) waits and serves
+//! A free lock is taken on the caller's thread. For a taken one, one thread per lock ([`queue`]) waits and serves
 //! this process's waiters in the order they came. One more thread, for all locks of the process, sleeps until an owner is
 //! stuck: until it has held its lock for longer than its record in the lock file allows.
 
+pub mod file_system;
+pub mod holder;
 mod kernel;
-mod line;
 pub mod observe;
+pub mod private_dir;
+mod queue;
+pub mod sidecar;
 pub mod term;
 
-pub use line::Ticket;
+pub use queue::Ticket;
 
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{self, Sharing};
-use crate::error::{Code, Error, Result};
-use crate::file_system::Warning;
-use crate::holder::Holder;
-use crate::sidecar::{self, Foreign, Observer, Sidecar};
+use crate::error::{Code, Error, HolderProcess, Result};
+use file_system::Warning;
+use holder::Holder;
 use kernel::KernelLock;
+use sidecar::{Foreign, Observer, Sidecar};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -135,7 +139,7 @@ impl Guard {
 
     /// Restarts the age by which others may take us for stuck, if that can be written. The time when we took the lock stays: it
     /// identifies our sidecar.
-    pub fn sign_of_life(&self) {
+    pub fn heartbeat(&self) {
         let _ = self.kernel.sign(&Holder { since: self.since, ..Holder::me(&SystemClock, self.target.own_stale) });
     }
 
@@ -151,9 +155,9 @@ impl Guard {
     pub fn recheck_sidecar(&mut self) -> Result<Recheck> {
         if let Some(sidecar) = &self.sidecar {
             match sidecar.check()? {
-                sidecar::State::Ours => return Ok(Recheck::Kept),
-                sidecar::State::Foreign => return Ok(Recheck::Lost),
-                sidecar::State::Gone => {}
+                sidecar::Possession::Ours => return Ok(Recheck::Kept),
+                sidecar::Possession::Foreign => return Ok(Recheck::Lost),
+                sidecar::Possession::Gone => {}
             }
         }
         match try_publish(&self.target, self.term, &self.kernel, &mut Observer::default())? {
@@ -194,12 +198,12 @@ pub fn acquire(target: &Target, wake: impl FnOnce(Result<Guard>) + Send + 'stati
     if let Some(guard) = try_acquire(target)? {
         return Ok(Acquire::Held(guard));
     }
-    line::join(target, Box::new(wake)).map(Acquire::Waiting)
+    queue::join(target, Box::new(wake)).map(Acquire::Waiting)
 }
 
 /// Takes the lock if it is free and no other caller in this process was first.
 pub fn try_acquire(target: &Target) -> Result<Option<Guard>> {
-    if line::is_waited_for(&target.base) {
+    if queue::is_waited_for(&target.base) {
         return Ok(None);
     }
     let term = term::current(&target.base)?;
@@ -345,5 +349,7 @@ fn timed_out_beside(base: &Path, sidecar: &Path) -> Error {
     let message = format_args!("timed out waiting for the lock{whom}");
     // What is locked: a store's lock file lies elsewhere than the store.
     let locked = sidecar.with_extension("");
-    Error { holder: holder.map(Box::new), ..Error::at(Code::FileLockTimeout, &locked, message) }
+    let holder =
+        holder.map(|holder| Box::new(HolderProcess { pid: holder.pid, held_ms: holder.held_ms(&SystemClock) }));
+    Error { holder, ..Error::at(Code::FileLockTimeout, &locked, message) }
 }

@@ -1,6 +1,6 @@
 //! One caller's way to a usable credential: look, then lock and decide, then ask the provider and settle.
 //!
-//! What is read before the lock is held is a hint; what [`Call::decide`] reads under it is authoritative. The types carry
+//! What is read before the lock is held is a hint; what [`Refresh::decide`] reads under it is authoritative. The types carry
 //! the order: a [`Claimed`] generation is [`Sent`], and only that can be settled; settling consumes it, and the lock is released with it.
 
 mod attempt;
@@ -8,6 +8,7 @@ mod caller;
 mod commit;
 mod decide;
 mod known;
+pub mod mirror;
 pub mod relation;
 mod run;
 mod settle;
@@ -19,15 +20,15 @@ pub use crate::failure::{CallFailure, FailureClass, Pause};
 pub use attempt::{Claimed, Sent, TakenOver};
 pub use caller::Caller;
 pub use decide::Decision;
-pub use run::{Answer, Event, First, Program, Run, Turn};
+pub use run::{AskResult, Event, First, Program, Run, Turn};
 pub use settle::{Failed, Settled, Unsettled};
 pub use waits::{LookedAgain, Waits};
 
 use crate::clock::Clock;
+use crate::credential::jwt;
 use crate::credential::{Credential, mistake};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
-use crate::jwt;
 use crate::key::Key;
 use crate::store::{ADOPTION_PATIENCE, Profile, Recent, Store};
 use known::Known;
@@ -44,7 +45,7 @@ pub const DEFAULT_REFRESH_MARGIN_MS: f64 = 300_000.0;
 pub const MAX_MARGIN: f64 = 0.2;
 
 /// What a caller asks for.
-pub struct Call {
+pub struct Refresh {
     /// Provider and profile.
     pub key: Key,
     /// The key's lock file. Its journal lies beside it.
@@ -59,12 +60,12 @@ pub struct Call {
     pub margin_ms: f64,
     /// Serve the stored access token while it has not expired, whatever keeps it from being refreshed.
     pub serve_unexpired: bool,
-    /// Replace the credential although it has not expired: the access token that the first [`Call::look`] finds is
+    /// Replace the credential although it has not expired: the access token that the first [`Refresh::look`] finds is
     /// rejected.
     pub force: bool,
     /// An access token that is not to be served although it has not expired: the resource server refused it.
     pub rejected: OnceLock<Zeroizing<String>>,
-    /// Digests of the access tokens that the first [`Call::look`] found in the own and the main store. An unexpired one that has
+    /// Digests of the access tokens that the first [`Refresh::look`] found in the own and the main store. An unexpired one that has
     /// come since is what we would get ourselves, even if it lives shorter than the margin.
     pub seen: OnceLock<[Option<Digest>; 2]>,
     /// What the stores held when this call last read them.
@@ -143,7 +144,7 @@ enum Place {
     Main,
 }
 
-impl Call {
+impl Refresh {
     /// Refuses where the stores are of OpenClaw's SQLite era.
     pub fn refuse_sqlite_era(&self) -> Result<()> {
         self.own.refuse_sqlite_era()?;
@@ -189,15 +190,15 @@ impl Call {
         }
         // Only a hint here: if main can't be read, the decision under the lock says so.
         let needs_main = place == Place::Own && !is_claimed && !self.is_usable(&held);
-        let mains = match self.main.as_ref().filter(|_| needs_main) {
+        let main_credential = match self.main.as_ref().filter(|_| needs_main) {
             Some(main) => main.read(self.key.profile_id()).ok(),
             None => None,
         };
-        let mains = match mains {
-            Some(Profile::Oauth(mains)) => Some(mains),
+        let main_credential = match main_credential {
+            Some(Profile::Oauth(main_credential)) => Some(main_credential),
             _ => None,
         };
-        self.seen.get_or_init(|| [access_digest(&held), mains.as_ref().and_then(access_digest)]);
+        self.seen.get_or_init(|| [access_digest(&held), main_credential.as_ref().and_then(access_digest)]);
         if self.is_usable(&held) {
             return Ok(Some(Served::Fresh(held)));
         }
@@ -205,7 +206,7 @@ impl Call {
             return Ok(None);
         }
         // Most have nothing to adopt, and need no journal to know.
-        let offered = peers.into_iter().chain(&mains).filter(|offered| self.is_usable(offered));
+        let offered = peers.into_iter().chain(&main_credential).filter(|offered| self.is_usable(offered));
         for offered in offered {
             if self.is_adoptable(&held, offered, &self.known()) {
                 return self.adopt(offered).map(Some);
@@ -224,13 +225,13 @@ impl Call {
         if self.is_good(&held) {
             return Ok(Some(held));
         }
-        let mains = match self.main.as_ref().filter(|_| place == Place::Own) {
+        let main_credential = match self.main.as_ref().filter(|_| place == Place::Own) {
             Some(main) => main.read(self.key.profile_id())?,
             None => return Ok(None),
         };
-        let Profile::Oauth(mains) = mains else { return Ok(None) };
-        let may_have = self.is_good(&mains) && may_take(&held, &mains, &self.known());
-        Ok(may_have.then_some(mains))
+        let Profile::Oauth(main_credential) = main_credential else { return Ok(None) };
+        let may_have = self.is_good(&main_credential) && may_take(&held, &main_credential, &self.known());
+        Ok(may_have.then_some(main_credential))
     }
 
     /// The same, where the stores can't be read: what this call saw there, else what this process saw in a host's store.

@@ -1,12 +1,13 @@
 //! Where credentials are kept: OpenClaw's files, or whatever a host keeps them in.
 
+use crate::credential::fields::Fields;
 use crate::credential::{Credential, mistake};
 use crate::error::{Code, Error, Result};
-use crate::fields::Fields;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod document;
 mod file;
 mod host;
 mod recent;

@@ -15,10 +15,10 @@ mod trust;
 pub use client::{HttpClient, Network};
 
 use crate::credential::Credential;
+use crate::credential::identity;
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::failure::{FailureClass, OwnCodes, Pause};
-use crate::identity;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;

@@ -6,8 +6,8 @@
 mod support;
 
 use oauth_refresh_lock::error::{Code, Result};
-use oauth_refresh_lock::file_system::{self, FileSystem, LockLayer, PROBE_FILE, Probe, Trust};
-use oauth_refresh_lock::private_dir::{self, LockDirectory};
+use oauth_refresh_lock::lock::file_system::{self, FileSystemType, LockLayer, PROBE_FILE, Probe, Trust};
+use oauth_refresh_lock::lock::private_dir::{self, LockDirectory};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::File;
@@ -250,7 +250,7 @@ fn shared_memory_is_a_local_tmpfs() {
     };
     let found = probe(&place.path().join("locks"), &Kernel).unwrap();
     assert_eq!(found.trust, Trust::Kernel);
-    assert_eq!(found.file_system, Some(FileSystem { name: "tmpfs", is_local: true }));
+    assert_eq!(found.file_system, Some(FileSystemType { name: "tmpfs", is_local: true }));
     assert_eq!(found.warning, None);
 }
 

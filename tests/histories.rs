@@ -19,11 +19,11 @@ use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::disk::fault::{self, Fault};
 use oauth_refresh_lock::error::{Code, Error};
 use oauth_refresh_lock::journal::Journal;
+use oauth_refresh_lock::journal::record::Record;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::{self, Target, term};
-use oauth_refresh_lock::record::Record;
 use oauth_refresh_lock::refresh::{
-    Answer, Call, CallFailure, Caller, Decision, Event, Failed, FailureClass, Pause, Program, Run, Sent, Served,
+    AskResult, CallFailure, Caller, Decision, Event, Failed, FailureClass, Pause, Program, Refresh, Run, Sent, Served,
     Settled, Turn, Uncertain, Waits,
 };
 use oauth_refresh_lock::store::{FileStore, Profile, Store};
@@ -291,14 +291,14 @@ type Strike = Option<(usize, Fault)>;
 
 /// A refresh of some process, as the history sees it: it runs on a thread, and stands still wherever it asks.
 struct Process {
-    call: Arc<Call>,
+    call: Arc<Refresh>,
     orders: Sender<Order>,
     said: Receiver<Said>,
 }
 
 /// What a refresh goes on with.
 enum Order {
-    Answer(Answer<()>, Strike),
+    AskResult(AskResult<()>, Strike),
     SaveAgain,
 }
 
@@ -327,14 +327,14 @@ impl Puppet {
 impl Program for Puppet {
     type Failure = ();
 
-    fn ask(&mut self, sent: &Sent) -> Answer<()> {
+    fn ask(&mut self, sent: &Sent) -> AskResult<()> {
         self.say(Said::Asks(sent.credential().refresh().expect("a refresh token").to_owned()));
         match self.orders.recv() {
-            Ok(Order::Answer(answer, strike)) => {
+            Ok(Order::AskResult(answer, strike)) => {
                 fault::order(strike);
                 answer
             }
-            Ok(Order::SaveAgain) | Err(_) => Answer::Lost,
+            Ok(Order::SaveAgain) | Err(_) => AskResult::Lost,
         }
     }
 
@@ -357,7 +357,7 @@ impl Program for Puppet {
 
 impl Process {
     /// Looks, then takes its turn. A lock that is taken means that a peer is asking: this caller would wait.
-    fn start(call: Call, strike: Strike) -> Self {
+    fn start(call: Refresh, strike: Strike) -> Self {
         let call = Arc::new(call);
         let ((orders, ordered), (say, said)) = (channel(), channel());
         let caller = Arc::new(Caller::default());
@@ -387,7 +387,7 @@ impl Process {
 
     /// It dies, having sent.
     fn lose(&self) {
-        self.go_on(Order::Answer(Answer::Lost, None));
+        self.go_on(Order::AskResult(AskResult::Lost, None));
         assert!(matches!(self.hear(), Said::Done(Turn::Left)));
     }
 
@@ -621,7 +621,7 @@ impl History {
         let wanted = self.random.one_in(3).then_some(5_000.0);
         let pause = Pause::after(class, weather != Weather::NotSent, wanted);
         let failure = CallFailure { class, pause, passes: true };
-        pending.process.go_on(Order::Answer(Answer::Failed(failure, ()), strike));
+        pending.process.go_on(Order::AskResult(AskResult::Failed(failure, ()), strike));
         let said = pending.process.hear();
         if strike.is_none() && pause != Pause::None {
             self.provider.failed(&token, self.clock.boot_ms(), pause.asked_ms());
@@ -651,7 +651,7 @@ impl History {
 
     fn settle(&mut self, pending: Pending, fields: String, strike: Strike) {
         self.say(format!("{} answered, {strike:?}", pending.token));
-        pending.process.go_on(Order::Answer(Answer::Fields(fields.into()), strike));
+        pending.process.go_on(Order::AskResult(AskResult::Fields(fields.into()), strike));
         self.settled(pending, strike);
     }
 
@@ -704,7 +704,7 @@ impl History {
         let Pending { process, token, is_unsaved, .. } = pending;
         if !is_unsaved && self.random.one_in(3) {
             self.say(format!("the owner of {token} has nothing to ask with"));
-            process.go_on(Order::Answer(Answer::Nothing, None));
+            process.go_on(Order::AskResult(AskResult::Nothing, None));
             assert!(matches!(process.hear(), Said::Done(Turn::Served(Served::Absent))));
             return;
         }
@@ -765,7 +765,7 @@ impl History {
         }
     }
 
-    fn served(&mut self, call: &Call, served: Served) {
+    fn served(&mut self, call: &Refresh, served: Served) {
         let credential = match served {
             Served::Absent => return,
             Served::Fresh(credential) => credential,
@@ -786,7 +786,7 @@ impl History {
         self.check_served(call, &credential);
     }
 
-    fn refused(&mut self, call: &Call, error: &Error, strike: Option<(usize, Fault)>) {
+    fn refused(&mut self, call: &Refresh, error: &Error, strike: Option<(usize, Fault)>) {
         let (code, message) = (error.code, &error.message);
         self.say(format!("refused: {}", code.as_str()));
         let is_token = |word: &str| word.starts_with(|first: char| first.is_ascii_digit());
@@ -804,7 +804,7 @@ impl History {
     }
 
     /// Whether one of the caller's stores holds, under any name, the current token of the grant that the caller has.
-    fn sees_current_token(&self, call: &Call) -> bool {
+    fn sees_current_token(&self, call: &Refresh) -> bool {
         let stores = [Some(&call.own), call.main.as_ref()].into_iter().flatten();
         let held = |store: &Store, profile: &str| match store.read(profile) {
             Ok(Profile::Oauth(held)) => held.refresh().map(Provider::origin),
@@ -818,7 +818,7 @@ impl History {
     }
 
     /// A credential that was served is of one piece, unexpired and of the account it says.
-    fn check_served(&self, call: &Call, credential: &Credential) {
+    fn check_served(&self, call: &Refresh, credential: &Credential) {
         self.check_credential(credential);
         assert!(credential.is_unexpired(self.clock.now_ms()), "expired");
         let rejected = call.rejected.get().map(|rejected| rejected.as_str());
@@ -856,7 +856,7 @@ impl History {
                 let fields = self.fields(&pending.token, Weather::Fine);
                 self.settle(pending, fields, None);
             } else {
-                pending.process.go_on(Order::Answer(Answer::Failed(REFUSED, ()), None));
+                pending.process.go_on(Order::AskResult(AskResult::Failed(REFUSED, ()), None));
                 let said = pending.process.hear();
                 self.heard(pending.process, said, None);
             }
@@ -939,9 +939,9 @@ impl History {
         Some((at, *self.random.pick(&kinds)))
     }
 
-    fn call(&self, agent: &str, profile: &str) -> Call {
+    fn call(&self, agent: &str, profile: &str) -> Refresh {
         let state_dir = self.state_dir.path();
-        Call {
+        Refresh {
             key: Key::new(PROVIDER, profile).expect("a key"),
             lock_base: key::lock_base(state_dir, PROVIDER, profile),
             state_dir: state_dir.to_owned(),
@@ -987,7 +987,7 @@ impl History {
 }
 
 /// A received credential is in a store or in the journal.
-fn check_kept(call: &Call, credential: &Credential) {
+fn check_kept(call: &Refresh, credential: &Credential) {
     let stored = [Some(&call.own), call.main.as_ref()].into_iter().flatten().any(|store| {
         matches!(store.read(call.key.profile_id()), Ok(Profile::Oauth(held)) if held.access() == credential.access())
     });

@@ -4,7 +4,7 @@
 
 mod support;
 
-use oauth_refresh_lock::identity::{Refusal, check, is_safe_to_copy, is_same_tenant};
+use oauth_refresh_lock::credential::identity::{Refusal, check, is_safe_to_copy, is_same_tenant};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::ops::RangeInclusive;

@@ -7,8 +7,8 @@ mod support;
 
 use oauth_refresh_lock::disk::Sharing;
 use oauth_refresh_lock::error::Code;
-use oauth_refresh_lock::holder::Holder;
 use oauth_refresh_lock::inspect::KeyReport;
+use oauth_refresh_lock::lock::holder::Holder;
 use oauth_refresh_lock::lock::observe::Locks;
 use oauth_refresh_lock::lock::{self, Acquire, Target};
 use std::fs;
@@ -458,7 +458,7 @@ fn an_owner_is_told_by_its_sidecar_and_taken_over_from_however_long_it_took_to_s
         }
         // Longer than it takes to publish a sidecar.
         std::thread::sleep(Duration::from_millis(1_200));
-        held.sign_of_life();
+        held.heartbeat();
         let report = KeyReport::of(&base, Sharing::Private, &Locks::now());
         assert_eq!(report.foreign, None, "has waited: {has_waited}");
         say_that_it_is_stuck(&base);

@@ -4,7 +4,7 @@
 
 mod support;
 
-use oauth_refresh_lock::mirror::{Reason, decide};
+use oauth_refresh_lock::refresh::mirror::{Reason, decide};
 use serde_json::{Value, json};
 use support::world::{map, oauth, with};
 
@@ -178,7 +178,7 @@ fn only_what_expires_later_is_fresher() {
         ("8640000000000000", "8640000000000000", Reason::IncomingNotFresher),
         ("-8640000000000000", "-1", Reason::IncomingFresher),
     ];
-    for (mains, refreshed, expected) in rows {
-        assert_decides(&with(existing(), &expiry(mains)), &with(incoming(), &expiry(refreshed)), expected);
+    for (main_credential, refreshed, expected) in rows {
+        assert_decides(&with(existing(), &expiry(main_credential)), &with(incoming(), &expiry(refreshed)), expected);
     }
 }

@@ -9,7 +9,7 @@ mod support;
 
 use oauth_refresh_lock::disk::{Sharing, open_permanent};
 use oauth_refresh_lock::error::{Code, Result};
-use oauth_refresh_lock::private_dir;
+use oauth_refresh_lock::lock::private_dir;
 use rustix::fs::{FlockOperation, flock};
 use std::collections::BTreeSet;
 use std::fs::{self, File};

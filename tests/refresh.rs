@@ -7,14 +7,14 @@ mod support;
 
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::{Code, Error};
-use oauth_refresh_lock::grant::{Sending, Siblings};
 use oauth_refresh_lock::journal::Journal;
+use oauth_refresh_lock::journal::ledger::Ledger;
+use oauth_refresh_lock::journal::record::{Outcome, Pause, Progress, Record};
+use oauth_refresh_lock::journal::siblings::{Sending, Siblings};
 use oauth_refresh_lock::key::{self, Key};
-use oauth_refresh_lock::ledger::Ledger;
 use oauth_refresh_lock::lock::{self, Target, term};
-use oauth_refresh_lock::mirror::Reason;
-use oauth_refresh_lock::record::{Outcome, Pause, Record, State};
-use oauth_refresh_lock::refresh::{Call, Decision, FailureClass, Served, Settled, Uncertain};
+use oauth_refresh_lock::refresh::mirror::Reason;
+use oauth_refresh_lock::refresh::{Decision, FailureClass, Refresh, Served, Settled, Uncertain};
 use oauth_refresh_lock::store::ADOPTION_PATIENCE;
 use serde_json::{Value, json};
 use std::fs;
@@ -75,13 +75,13 @@ fn settled(settled: Settled) -> (Value, Option<Reason>) {
     }
 }
 
-fn rejecting(call: Call, access: &str) -> Call {
+fn rejecting(call: Refresh, access: &str) -> Refresh {
     call.rejected.set(Zeroizing::new(access.to_owned())).unwrap();
     call
 }
 
-fn forced(call: Call) -> Call {
-    Call { force: true, ..call }
+fn forced(call: Refresh) -> Refresh {
+    Refresh { force: true, ..call }
 }
 
 /// Everything in the agents' directories.
@@ -143,7 +143,7 @@ fn a_credential_is_usable_until_the_margin_begins() {
         assert!(call.look(None).unwrap().is_none(), "{now}");
         claimed(world.decide(&call).unwrap()).give_up().unwrap();
     }
-    let call = Call { margin_ms: 0.0, ..world.call_of_main() };
+    let call = Refresh { margin_ms: 0.0, ..world.call_of_main() };
     world.clock.set(NOW + HOUR - 1);
     fresh(call.look(None).unwrap());
     world.clock.set(NOW + HOUR);
@@ -205,7 +205,7 @@ fn a_profile_of_another_provider_is_not_touched() {
     for provider in [json!("anthropic"), json!("OpenAI-Codex"), json!(null), json!(1)] {
         let world = World::new();
         let other = with(credential("1", HOUR), &json!({ "provider": provider }));
-        let check = |call: Call, holder: Agent| {
+        let check = |call: Refresh, holder: Agent| {
             let before = stores(&world);
             let errors: [Error; 2] = [call.look(None).unwrap_err(), world.decide(&call).unwrap_err()];
             for error in errors {
@@ -229,10 +229,10 @@ fn a_profile_of_another_provider_is_not_touched() {
 #[test]
 fn a_refreshed_credential_is_saved_in_the_own_store_and_mirrored_to_main() {
     let world = World::new();
-    let (own, mains) =
+    let (own, main_credential) =
         (with(credential("1", EXPIRED), &json!({ "own": 1 })), with(credential("1", EXPIRED), &json!({ "mains": 2 })));
     world.sub().put(&own);
-    world.main().put(&mains);
+    world.main().put(&main_credential);
     let call = world.call_of_sub();
     assert!(call.look(None).unwrap().is_none());
     let claim = world.claim(&call);
@@ -243,7 +243,7 @@ fn a_refreshed_credential_is_saved_in_the_own_store_and_mirrored_to_main() {
     assert_eq!(settled(outcome), (refreshed(&own, "2"), Some(Reason::IncomingFresher)));
     world.sub().assert_holds(&refreshed(&own, "2"));
     // Main has what it had, and what the own one has.
-    world.main().assert_holds(&with(refreshed(&mains, "2"), &json!({ "own": 1 })));
+    world.main().assert_holds(&with(refreshed(&main_credential, "2"), &json!({ "own": 1 })));
     assert_lock_is_free(&world);
     assert_eq!(fresh(world.call_of_sub().look(None).unwrap()), refreshed(&own, "2"));
 }
@@ -294,35 +294,35 @@ fn the_main_agent_saves_once_and_never_mirrors_to_itself() {
 #[test]
 fn a_subagent_without_the_profile_uses_mains_and_copies_nothing() {
     let world = World::new();
-    let mains = credential("1", HOUR);
-    world.main().put(&mains);
+    let main_credential = credential("1", HOUR);
+    world.main().put(&main_credential);
     let check_sub = |expected: &[&str]| assert_eq!(names(&world.sub().directory), expected);
     let call = world.call_of_sub();
-    assert_eq!(fresh(call.look(None).unwrap()), mains);
-    assert_eq!(fresh(Some(served(world.decide(&call).unwrap()))), mains);
+    assert_eq!(fresh(call.look(None).unwrap()), main_credential);
+    assert_eq!(fresh(Some(served(world.decide(&call).unwrap()))), main_credential);
     check_sub(&[]);
 
-    let mains = credential("1", EXPIRED);
-    world.main().put(&mains);
+    let main_credential = credential("1", EXPIRED);
+    world.main().put(&main_credential);
     let call = world.call_of_sub();
     assert!(call.look(None).unwrap().is_none());
     let claim = world.claim(&call);
-    assert_eq!(shown(claim.credential()), mains);
+    assert_eq!(shown(claim.credential()), main_credential);
     let outcome = world.settle(&call, claim, &answer("2")).unwrap();
-    assert_eq!(settled(outcome), (refreshed(&mains, "2"), None));
-    world.main().assert_holds(&refreshed(&mains, "2"));
+    assert_eq!(settled(outcome), (refreshed(&main_credential, "2"), None));
+    world.main().assert_holds(&refreshed(&main_credential, "2"));
     check_sub(&[]);
 
     // The same with a store of its own that lacks just this profile.
     let world = World::new();
-    world.main().put(&mains);
+    world.main().put(&main_credential);
     world.sub().put_without_profile();
     let before = snapshot(&world.sub().directory);
     let call = world.call_of_sub();
     world.settle(&call, world.claim(&call), &answer("2")).unwrap();
-    assert_eq!(fresh(world.call_of_sub().look(None).unwrap()), refreshed(&mains, "2"));
+    assert_eq!(fresh(world.call_of_sub().look(None).unwrap()), refreshed(&main_credential, "2"));
     assert_eq!(snapshot(&world.sub().directory), before);
-    world.main().assert_holds(&refreshed(&mains, "2"));
+    world.main().assert_holds(&refreshed(&main_credential, "2"));
 }
 
 #[test]
@@ -658,11 +658,11 @@ fn main_keeps_what_must_not_be_replaced_byte_for_byte() {
     for (different, reason) in rows {
         let world = World::new();
         // Expired, or it would be adopted and nothing mirrored.
-        let mains = with(
+        let main_credential = with(
             with(credential("main", EXPIRED), &json!({ "accountId": "A", "enterpriseUrl": "ghe.example.com" })),
             &different,
         );
-        world.main().put(&mains);
+        world.main().put(&main_credential);
         world.sub().put(&own);
         let before = snapshot(&world.main().directory);
         let call = world.call_of_sub();
@@ -1087,10 +1087,10 @@ fn a_call_that_was_given_up_before_the_provider_was_asked_has_never_been() {
     let world = World::new();
     world.main().put(&credential("1", EXPIRED));
     // Not on record as asked for.
-    let call = Call { uncertain: Uncertain::Fail, ..world.call_of_main() };
+    let call = Refresh { uncertain: Uncertain::Fail, ..world.call_of_main() };
     for _ in 0..2 {
         world.claim(&call).give_up().unwrap();
-        assert_eq!(Journal::open(&world.lock_base(), 0).unwrap().record().state, State::Idle);
+        assert_eq!(Journal::open(&world.lock_base(), 0).unwrap().record().state, Progress::Idle);
     }
     die_asking(world.claim(&call));
     assert_eq!(world.decide(&call).unwrap_err().code, Code::RefreshUncertain);
@@ -1113,7 +1113,7 @@ fn a_call_that_was_taken_over_from_before_the_provider_was_asked_has_never_been(
     let claim = world.claim(&world.call_of_main());
     put(&term::journal(&world.lock_base(), 1), "");
     assert!(claim.send().is_err());
-    assert!(world.claim(&Call { uncertain: Uncertain::Fail, ..world.call_of_main() }).send().is_ok());
+    assert!(world.claim(&Refresh { uncertain: Uncertain::Fail, ..world.call_of_main() }).send().is_ok());
 }
 
 // Tokens that were rejected
@@ -1195,7 +1195,7 @@ const AGENTS: usize = 8;
 
 /// One of many agents with a store each: looks, waits for the lock, decides, and asks the "provider" if it must.
 fn is_one_of_many_agents(world: &World, name: &str) {
-    let call = Call { own: world.agent(name).store().into(), ..world.call_of_sub() };
+    let call = Refresh { own: world.agent(name).store().into(), ..world.call_of_sub() };
     assert!(call.look(None).unwrap().is_none());
     let waiter = Waiter::at(&world.lock_base());
     say("waiting");
@@ -1283,7 +1283,7 @@ fn what_several_agents_received_waits_until_each_store_is_back() {
     let world = World::new();
     world.main().put(&json!({ "type": "api_key", "provider": PROVIDER, "key": "SECRET-key" }));
     let agents: Vec<Agent> = (0..5).map(|number| world.agent(&format!("agent-{number}"))).collect();
-    let call_of = |agent: &Agent| Call { own: agent.store().into(), ..world.call_of_sub() };
+    let call_of = |agent: &Agent| Refresh { own: agent.store().into(), ..world.call_of_sub() };
     for (number, agent) in agents.iter().enumerate() {
         agent.put(&credential(&format!("old-{number}"), EXPIRED));
         let call = call_of(agent);
@@ -1323,11 +1323,11 @@ fn what_logins_have_superseded_never_locks_the_key_out() {
 // The same refresh token under another profile id
 
 /// An agent of its own whose login has the same refresh token under another profile id.
-fn call_under_another_name(world: &World, credential: &serde_json::Value) -> Call {
+fn call_under_another_name(world: &World, credential: &serde_json::Value) -> Refresh {
     let agent = world.agent("other");
     let store = json!({ "version": 1, "profiles": { "other": credential } });
     support::files::put(&agent.path(), store.to_string());
-    Call {
+    Refresh {
         key: Key::new(PROVIDER, "other").unwrap(),
         lock_base: key::lock_base(&world.state(), PROVIDER, "other"),
         own: agent.store().into(),

@@ -9,8 +9,8 @@ mod support;
 
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::Code;
+use oauth_refresh_lock::lock::sidecar::{Attempt, Observer};
 use oauth_refresh_lock::process::{self, Process};
-use oauth_refresh_lock::sidecar::{Attempt, Observer};
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::Path;

@@ -8,7 +8,7 @@ mod support;
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::disk::fault::{Fault, on_this_thread};
 use oauth_refresh_lock::error::{Code, Result};
-use oauth_refresh_lock::sidecar::{Attempt, Observer, State};
+use oauth_refresh_lock::lock::sidecar::{Attempt, Observer, Possession};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -58,7 +58,7 @@ fn in_a_directory(make: Make, test: impl FnOnce(&Path)) {
     make(&path);
     test(&path);
     let held = past(&path, SOON);
-    assert_eq!(held.check().unwrap(), State::Ours);
+    assert_eq!(held.check().unwrap(), Possession::Ours);
     drop(held);
     let mut left = names(directory.path());
     // A guard is in nobody's way but a reclaimer's, who waits for it a moment.

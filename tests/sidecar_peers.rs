@@ -6,8 +6,8 @@ mod support;
 
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::Code;
-use oauth_refresh_lock::holder::Holder;
-use oauth_refresh_lock::sidecar::{Attempt, Foreign, Observer, State};
+use oauth_refresh_lock::lock::holder::Holder;
+use oauth_refresh_lock::lock::sidecar::{Attempt, Foreign, Observer, Possession};
 use std::cell::Cell;
 use std::fs;
 use std::sync::Barrier;
@@ -119,7 +119,7 @@ fn of_several_who_reclaim_at_once_one_has_it_at_a_time() {
                     start.wait();
                     let held = past(path, support::HUNG);
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                    assert_eq!(held.check().unwrap(), State::Ours);
+                    assert_eq!(held.check().unwrap(), Possession::Ours);
                     assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
                     drop(held);
                     start.wait();
@@ -135,14 +135,14 @@ fn a_release_removes_nothing_but_its_own() {
     let other = Living::start();
     let place = Place::new();
     let held = past(&place.path(), SOON);
-    assert_eq!((held.check().unwrap(), held.reclaimed()), (State::Ours, None));
+    assert_eq!((held.check().unwrap(), held.reclaimed()), (Possession::Ours, None));
     fs::remove_file(place.path()).unwrap();
-    assert_eq!(held.check().unwrap(), State::Gone);
+    assert_eq!(held.check().unwrap(), Possession::Gone);
     fs::create_dir(place.path()).unwrap();
     assert_eq!(held.check().unwrap_err().code, Code::LockUnavailable);
     fs::remove_dir(place.path()).unwrap();
     files::put(&place.path(), summer(other.pid, SystemClock.now_ms(), other.start_time));
-    assert_eq!(held.check().unwrap(), State::Foreign);
+    assert_eq!(held.check().unwrap(), Possession::Foreign);
     let before = snapshot(&place.root);
     drop(held);
     assert_eq!(snapshot(&place.root), before);

@@ -6,8 +6,8 @@
 mod support;
 
 use oauth_refresh_lock::credential::Credential;
-use oauth_refresh_lock::document::Document;
 use oauth_refresh_lock::error::{Code, Error, Result};
+use oauth_refresh_lock::store::document::Document;
 use oauth_refresh_lock::store::{FileStore, MAX_STORE_BYTES, Profile, STORE_FILE};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};

@@ -5,15 +5,15 @@
 
 mod support;
 
+use oauth_refresh_lock::credential::fields::Fields;
 use oauth_refresh_lock::disk::fault::{self, Fault};
 use oauth_refresh_lock::error::{Code, Error};
-use oauth_refresh_lock::fields::Fields;
 use oauth_refresh_lock::journal::Journal;
+use oauth_refresh_lock::journal::record::Record;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::term;
-use oauth_refresh_lock::mirror::Reason;
-use oauth_refresh_lock::record::Record;
-use oauth_refresh_lock::refresh::{Call, Claimed, Decision, FailureClass, Settled};
+use oauth_refresh_lock::refresh::mirror::Reason;
+use oauth_refresh_lock::refresh::{Claimed, Decision, FailureClass, Refresh, Settled};
 use oauth_refresh_lock::store::{HostStore, Hosted, NoAnswer, Profile};
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex};
@@ -30,8 +30,8 @@ fn put_profiles(agent: &Agent, profiles: &Value) {
 }
 
 /// A call for a profile that an agent keeps beside others.
-fn call_of(world: &World, provider: &str, profile: &str, own: &Agent, main: Option<&Agent>) -> Call {
-    Call {
+fn call_of(world: &World, provider: &str, profile: &str, own: &Agent, main: Option<&Agent>) -> Refresh {
+    Refresh {
         key: Key::new(provider, profile).unwrap(),
         lock_base: key::lock_base(&world.state(), provider, profile),
         own: own.store().into(),
@@ -40,11 +40,11 @@ fn call_of(world: &World, provider: &str, profile: &str, own: &Agent, main: Opti
     }
 }
 
-fn decide(call: &Call) -> Result<Decision, Error> {
+fn decide(call: &Refresh) -> Result<Decision, Error> {
     call.decide(locks::take(&call.lock_base))
 }
 
-fn claim(call: &Call) -> Box<Claimed> {
+fn claim(call: &Refresh) -> Box<Claimed> {
     claimed(decide(call).unwrap())
 }
 
@@ -53,7 +53,7 @@ fn journal(world: &World) -> Record {
 }
 
 /// Dies as soon as the answer is in the journal.
-fn receive_and_die(world: &World, call: &Call, flight: Box<Claimed>, fields: &Value) {
+fn receive_and_die(world: &World, call: &Refresh, flight: Box<Claimed>, fields: &Value) {
     let sent = flight.send().unwrap();
     fault::on_this_thread(Some((4, Fault::Crash)), || drop(call.settle(sent, &fields.to_string())));
     assert_eq!(journal(world).receipts().len(), 1);
@@ -435,7 +435,7 @@ fn a_successor_that_a_host_keeps_under_another_profile_id_is_found_there() {
     let world = World::new();
     let old = credential("1", EXPIRED);
     let host = Arc::new(Memory(Mutex::new(map(&json!({ "one": old, "two": old, "three": old })))));
-    let call = |profile| Call {
+    let call = |profile| Refresh {
         own: Hosted::new(host.clone()).into(),
         ..call_of(&world, PROVIDER, profile, &world.main(), None)
     };

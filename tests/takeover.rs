@@ -6,7 +6,7 @@
 mod support;
 
 use oauth_refresh_lock::disk::fault;
-use oauth_refresh_lock::holder::Holder;
+use oauth_refresh_lock::lock::holder::Holder;
 use oauth_refresh_lock::lock::{self, Acquire, Guard, Target, term};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::failure::{FailureClass, OwnCodes, Pause};
-use oauth_refresh_lock::token_endpoint::answer::Answer;
+use oauth_refresh_lock::token_endpoint::answer::Response;
 use oauth_refresh_lock::token_endpoint::{
     ClientAuth, Encoding, Exchange, Failure, IdentityClaims, Spec, TimeUnit, TokenEndpoint,
 };
@@ -59,11 +59,11 @@ fn credential(fields: &Value) -> Credential {
     }
 }
 
-fn answer(status: u16, body: &[u8]) -> Answer {
-    Answer { status, retry_after: None, body: Zeroizing::new(body.to_vec()), is_whole: true }
+fn answer(status: u16, body: &[u8]) -> Response {
+    Response { status, retry_after: None, body: Zeroizing::new(body.to_vec()), is_whole: true }
 }
 
-fn read(endpoint: &TokenEndpoint, held: &Credential, answer: &Answer) -> Result<Map<String, Value>, Failure> {
+fn read(endpoint: &TokenEndpoint, held: &Credential, answer: &Response) -> Result<Map<String, Value>, Failure> {
     let fields = endpoint.read(held, NOW_MS..NOW_MS + 1.0, answer)?;
     Ok(serde_json::from_str(&fields).expect("an object"))
 }
@@ -416,7 +416,7 @@ fn a_code_that_is_the_token_is_told_to_nobody() {
 #[test]
 fn a_json_object_that_is_there_to_its_end_is_an_answer_although_the_connection_broke() {
     let broken = |body: &str| {
-        let answer = Answer { is_whole: false, ..answer(200, body.as_bytes()) };
+        let answer = Response { is_whole: false, ..answer(200, body.as_bytes()) };
         read(&endpoint(), &credential(&json!({})), &answer)
     };
     assert_eq!(broken("{\"access_token\":\"a1\"}\r\n").expect("an answer")["access"], "a1");
@@ -428,7 +428,8 @@ fn a_json_object_that_is_there_to_its_end_is_an_answer_although_the_connection_b
 #[test]
 fn of_an_answer_that_is_cut_off_the_status_still_tells() {
     let cut = |status| {
-        let answer = Answer { status, retry_after: Some("7".to_owned()), body: Zeroizing::default(), is_whole: false };
+        let answer =
+            Response { status, retry_after: Some("7".to_owned()), body: Zeroizing::default(), is_whole: false };
         read(&endpoint(), &credential(&json!({})), &answer).expect_err("cut off")
     };
     assert_eq!((cut(200).error.code, cut(200).class), (Code::ProviderAnswerLost, FailureClass::Uncertain));
@@ -438,7 +439,7 @@ fn of_an_answer_that_is_cut_off_the_status_still_tells() {
 #[test]
 fn a_pause_is_given_in_seconds_or_until_a_date() {
     let pause = |retry_after: &str| {
-        let answer = Answer {
+        let answer = Response {
             status: 503,
             retry_after: Some(retry_after.to_owned()),
             body: Zeroizing::default(),

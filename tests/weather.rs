@@ -7,11 +7,11 @@ mod support;
 
 use oauth_refresh_lock::error::{Code, Error};
 use oauth_refresh_lock::journal::Journal;
+use oauth_refresh_lock::journal::record::FailureRecord;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::term;
-use oauth_refresh_lock::record::FailureRecord;
 use oauth_refresh_lock::refresh::{
-    Call, CallFailure, Decision, Failed, FailureClass, Pause, Served, Settled, Uncertain,
+    CallFailure, Decision, Failed, FailureClass, Pause, Refresh, Served, Settled, Uncertain,
 };
 use serde_json::{Value, json};
 use std::sync::OnceLock;
@@ -26,7 +26,7 @@ const EXPIRED: i64 = -MINUTE;
 const SECOND: i64 = 1_000;
 
 /// A main agent whose access token expires so many milliseconds from now.
-fn world(expires_in: i64) -> (World, Call) {
+fn world(expires_in: i64) -> (World, Refresh) {
     let world = World::new();
     world.main().put(&credential("1", expires_in));
     let call = world.call_of_main();
@@ -56,8 +56,8 @@ fn unexpired(decision: Result<Decision, Error>) -> (Value, Error) {
     }
 }
 
-fn call_under(world: &World, profile: &str, own: &Agent, main: Option<&Agent>) -> Call {
-    Call {
+fn call_under(world: &World, profile: &str, own: &Agent, main: Option<&Agent>) -> Refresh {
+    Refresh {
         key: Key::new(PROVIDER, profile).unwrap(),
         lock_base: key::lock_base(&world.state(), PROVIDER, profile),
         own: own.store().into(),
@@ -66,7 +66,7 @@ fn call_under(world: &World, profile: &str, own: &Agent, main: Option<&Agent>) -
     }
 }
 
-fn decide(call: &Call) -> Result<Decision, Error> {
+fn decide(call: &Refresh) -> Result<Decision, Error> {
     call.decide(locks::take(&call.lock_base))
 }
 
@@ -152,7 +152,7 @@ fn after_one_death_the_next_owner_goes_on_at_once_and_after_more_it_waits() {
 fn who_forbids_repeats_is_told_so_and_costs_others_nothing() {
     let (world, call) = world(EXPIRED);
     assert!(world.fail(&call, world.claim(&call), FailureClass::Uncertain).is_none());
-    let strict = Call { uncertain: Uncertain::Fail, ..world.call_of_main() };
+    let strict = Refresh { uncertain: Uncertain::Fail, ..world.call_of_main() };
     for _ in 0..3 {
         world.clock.set(NOW + HOUR);
         let error = world.decide(&strict).unwrap_err();
@@ -169,7 +169,7 @@ fn a_credential_that_is_returned_unchanged_is_not_refreshed_and_not_in_doubt() {
         let error = world.settle(&call, world.claim(&call), &credential("1", expires_in)).unwrap_err();
         assert_eq!(error.code, Code::InvalidRefreshResult);
         assert!(error.message.contains("the credential that it was given"), "{error}");
-        assert_eq!(failure(&world).outcome, oauth_refresh_lock::record::Outcome::Unspent);
+        assert_eq!(failure(&world).outcome, oauth_refresh_lock::journal::record::Outcome::Unspent);
         world.main().assert_holds(&credential("1", expires_in));
         world.clock.set(NOW + 2 * SECOND);
         assert_eq!(world.claim(&call).credential().refresh(), Some("SECRET-refresh-1"));
@@ -192,8 +192,8 @@ fn within_the_margin_the_stored_token_is_served_whatever_keeps_it_from_being_ref
         assert_eq!((credential, error.code), (stored.clone(), code));
         // Who wants the error gets it; and what the resource server has refused is served to nobody.
         let rejected = OnceLock::from(Zeroizing::new("SECRET-access-1".to_owned()));
-        let strict = Call { serve_unexpired: false, ..world.call_of_main() };
-        for call in [strict, Call { rejected, ..world.call_of_main() }] {
+        let strict = Refresh { serve_unexpired: false, ..world.call_of_main() };
+        for call in [strict, Refresh { rejected, ..world.call_of_main() }] {
             match world.decide(&call) {
                 Ok(Decision::BackOff { error, .. }) | Err(error) => assert_eq!(error.code, code),
                 other => panic!("{other:?}"),
@@ -282,10 +282,10 @@ fn another_accounts_newer_token_in_main_is_not_sent_for_an_agent_that_has_its_ow
 #[test]
 fn mains_token_is_not_sent_for_another_client_or_for_who_says_less_of_itself() {
     let client = |id: &str| json!({ "accountId": "A", "clientId": id });
-    for (own, mains) in [(client("app2"), client("app1")), (json!({}), json!({ "accountId": "A" }))] {
+    for (own, main_credential) in [(client("app2"), client("app1")), (json!({}), json!({ "accountId": "A" }))] {
         let world = World::new();
         world.sub().put(&with(credential("own", EXPIRED), &own));
-        world.main().put(&with(credential("mains", EXPIRED + 1), &mains));
+        world.main().put(&with(credential("mains", EXPIRED + 1), &main_credential));
         assert_eq!(world.claim(&world.call_of_sub()).credential().refresh(), Some("SECRET-refresh-own"));
     }
 }
@@ -294,9 +294,9 @@ fn mains_token_is_not_sent_for_another_client_or_for_who_says_less_of_itself() {
 fn neither_of_two_clients_takes_the_others_token() {
     let client = |id: &str| json!({ "accountId": "A", "clientId": id });
     let world = World::new();
-    let mains = with(credential("mains", HOUR), &client("app1"));
+    let main_credential = with(credential("mains", HOUR), &client("app1"));
     world.sub().put(&with(credential("own", EXPIRED), &client("app2")));
-    world.main().put(&mains);
+    world.main().put(&main_credential);
     let call = world.call_of_sub();
     assert!(matches!(call.look(None), Ok(None)));
     assert!(world.fail(&call, world.claim(&call), FailureClass::AnsweredDead).is_none());
@@ -304,7 +304,7 @@ fn neither_of_two_clients_takes_the_others_token() {
     world.sub().put(&with(credential("own2", EXPIRED), &client("app2")));
     let call = world.call_of_sub();
     world.settle(&call, world.claim(&call), &with(answer("own3"), &json!({ "expires": NOW + 2 * HOUR }))).unwrap();
-    world.main().assert_holds(&mains);
+    world.main().assert_holds(&main_credential);
 }
 
 #[test]
@@ -355,7 +355,7 @@ fn a_token_that_the_provider_keeps_is_in_doubt_under_no_name_once_it_was_taken_u
     let fields = json!({ "access": "SECRET-access-2", "expires": NOW + MINUTE });
     there.settle(claimed(decide(&there).unwrap()).send().unwrap(), &fields.to_string()).unwrap();
     world.clock.set(NOW + 2 * MINUTE);
-    let strict = Call { uncertain: Uncertain::Fail, ..call_under(&world, "another", &main, None) };
+    let strict = Refresh { uncertain: Uncertain::Fail, ..call_under(&world, "another", &main, None) };
     claimed(decide(&strict).unwrap()).give_up().unwrap();
 }
 
@@ -378,7 +378,7 @@ fn what_is_known_dead_is_adopted_by_nobody_and_gives_way_to_what_lives() {
     let dead = credential("old", HOUR);
     world.main().put(&dead);
     let rejected = || OnceLock::from(Zeroizing::new("SECRET-access-old".to_owned()));
-    let call = Call { rejected: rejected(), ..world.call_of_main() };
+    let call = Refresh { rejected: rejected(), ..world.call_of_main() };
     assert!(world.fail(&call, world.claim(&call), FailureClass::AnsweredDead).is_none());
     world.sub().put(&credential("login", EXPIRED));
     let call = world.call_of_sub();

@@ -3,7 +3,7 @@
 //! A question is a call of one function of `lib/stores.js`, which hears its number and what is asked; the answer comes by
 //! [`NativeAnswers::give`]. When the JavaScript thread ends, threads that still wait hear of it.
 
-use crate::fields::Fields;
+use crate::credential::fields::Fields;
 use crate::store::{HostStore, Hosted, NoAnswer};
 use napi::Status;
 use napi::bindgen_prelude::{FnArgs, Function};

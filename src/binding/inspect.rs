@@ -4,13 +4,13 @@ use super::paths::{Surroundings, state_dir};
 use super::{Reply, task};
 use crate::clock::SystemClock;
 use crate::digest::Digest;
-use crate::disk::exposed;
+use crate::disk::permissions;
 use crate::error::{Code, Error};
 use crate::inspect::key::{pause_left, state};
 use crate::inspect::{KeyReport, Login, Spent, StoreReport, Survey};
+use crate::journal::record::{FailureRecord, Outcome, Record};
 use crate::key;
-use crate::private_dir::Passage;
-use crate::record::{FailureRecord, Outcome, Record};
+use crate::lock::private_dir::Passage;
 use crate::state_dir::{Environment, normalise};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -88,7 +88,7 @@ pub fn survey(env: &Env, given: Option<String>, surroundings: Surroundings) -> n
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
 pub fn make_private(state_dir: String, path: String) -> Reply {
     let (root, path) = (normalise(Path::new(&state_dir)), normalise(Path::new(&path)));
-    match exposed::close(&root, &path) {
+    match permissions::close(&root, &path) {
         Ok(()) => Reply::default(),
         Err(error) => Error::io(Code::StoreUnwritable, "change the mode", &path, &error).into(),
     }

@@ -91,7 +91,7 @@ impl NativeLock {
             // Should it be taken all the same, it is dropped.
             State::Trying(promise) => promise.settle(Reply::default()),
             State::Waiting(promise, ticket) => {
-                // If the lock is on its way already, `grant` finds us idle and drops it.
+                // If the lock is on its way already, `granted` finds us idle and drops it.
                 let _ = ticket.leave();
                 if let Some(promise) = promise {
                     promise.settle(Reply::default());

@@ -2,8 +2,8 @@
 
 use super::{Reply, task};
 use crate::error::{Code, Error};
-use crate::file_system;
 use crate::key;
+use crate::lock::file_system;
 use crate::state_dir::Environment;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;

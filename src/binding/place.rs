@@ -19,5 +19,5 @@ pub fn refuse_missing(given: Option<String>, surroundings: Surroundings) -> Repl
 #[napi]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
 pub fn trust_volume(path: String) {
-    crate::private_dir::trust(Path::new(&path));
+    crate::lock::private_dir::trust(Path::new(&path));
 }

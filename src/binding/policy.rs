@@ -1,9 +1,10 @@
 //! The gate and the mirror decision, alone.
 
+use crate::credential::fields::Fields;
+use crate::credential::identity;
 use crate::credential::{self, Credential};
 use crate::failure::{self, Evidence, Finding};
-use crate::fields::Fields;
-use crate::{identity, mirror};
+use crate::refresh::mirror;
 use napi_derive::napi;
 
 /// See `isSafeToCopyOAuthIdentity` in `index.d.ts`. Takes JSON objects.

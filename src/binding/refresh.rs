@@ -7,11 +7,11 @@ use super::run::Answers;
 use super::{Reply, task};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
+use crate::credential::fields::Fields;
 use crate::error::{Code, Error, Result};
-use crate::fields::Fields;
-use crate::file_system;
 use crate::key::{self, Key};
-use crate::refresh::{Call, Caller, DEFAULT_REFRESH_MARGIN_MS, Served, Settled, Uncertain, Waits};
+use crate::lock::file_system;
+use crate::refresh::{Caller, DEFAULT_REFRESH_MARGIN_MS, Refresh, Served, Settled, Uncertain, Waits};
 use crate::state_dir::{Environment, canonical, normalise};
 use crate::store::{FileStore, Hosted, Store};
 use napi::bindgen_prelude::{Env, Object};
@@ -56,7 +56,7 @@ pub struct NativeRefresh {
     pub(super) answers: Answers,
     pub(super) caller: Arc<Caller>,
     request: Arc<Request>,
-    call: Arc<OnceLock<Arc<Call>>>,
+    call: Arc<OnceLock<Arc<Refresh>>>,
     lock_path: Option<PathBuf>,
     lane: PathBuf,
 }
@@ -72,7 +72,7 @@ struct Request {
 
 /// A request whose paths are known.
 struct Opened {
-    call: Call,
+    call: Refresh,
     /// The calling agent's directory, or what a host's store goes by.
     agent_dir: PathBuf,
 }
@@ -141,7 +141,7 @@ impl Request {
         if let Some(access) = &given.rejected_access {
             let _ = rejected.set(Zeroizing::new(access.clone()));
         }
-        let call = Call {
+        let call = Refresh {
             lock_base,
             own,
             main,
@@ -163,7 +163,7 @@ impl Request {
 
 impl Opened {
     /// Makes it the call that is asked from now on.
-    fn begin(self, slot: &OnceLock<Arc<Call>>) -> Reply {
+    fn begin(self, slot: &OnceLock<Arc<Refresh>>) -> Reply {
         let Self { call, agent_dir } = self;
         let reply = Reply::from(json!({
             "lockPath": text(&call.lock_base),
@@ -187,7 +187,7 @@ pub struct Glimpse {
     pub agent_dir: Option<String>,
 }
 
-/// See [`Call::glance`]. Looks only at files that are known to be local, so it never waits. Leaves nothing behind for
+/// See [`Refresh::glance`]. Looks only at files that are known to be local, so it never waits. Leaves nothing behind for
 /// Node to collect. With `tells_paths` it says where it looked.
 #[napi]
 pub fn glance(request: RefreshRequest, tells_paths: bool) -> napi::Result<Option<Glimpse>> {
@@ -242,7 +242,7 @@ impl NativeRefresh {
     }
 
     /// The same wherever it is; in the order of the calls. With a credential if that is all that is needed: see
-    /// [`Call::glance`].
+    /// [`Refresh::glance`].
     #[napi]
     pub fn open<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let (request, slot) = (Arc::clone(&self.request), Arc::clone(&self.call));
@@ -257,7 +257,7 @@ impl NativeRefresh {
         })
     }
 
-    /// See [`Call::look`]; `peers` is JSON. The reply is empty if the lock is needed.
+    /// See [`Refresh::look`]; `peers` is JSON. The reply is empty if the lock is needed.
     #[napi]
     pub fn look<'env>(&self, env: &'env Env, peers: Option<String>) -> napi::Result<Object<'env>> {
         let call = self.call()?;
@@ -269,7 +269,7 @@ impl NativeRefresh {
         })
     }
 
-    /// What there is for a caller whose wait is over: as [`Call::look`], else what [`Call::unexpired`] finds, as `unexpired`.
+    /// What there is for a caller whose wait is over: as [`Refresh::look`], else what [`Refresh::unexpired`] finds, as `unexpired`.
     #[napi]
     pub fn at_last<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let call = self.call()?;
@@ -282,7 +282,7 @@ impl NativeRefresh {
         })
     }
 
-    /// See [`Call::last_seen`].
+    /// See [`Refresh::last_seen`].
     #[napi]
     #[must_use]
     pub fn last_seen(&self) -> Reply {
@@ -290,7 +290,7 @@ impl NativeRefresh {
         seen.as_ref().map_or_else(Reply::default, unexpired)
     }
 
-    /// What to tell a caller that has waited in vain: see [`Call::delay`]; else which process holds the lock that it waits for. If
+    /// What to tell a caller that has waited in vain: see [`Refresh::delay`]; else which process holds the lock that it waits for. If
     /// JavaScript knows another reason, `is_known`, empty unless the caller waits for a lock after all.
     #[napi]
     pub fn why_late<'env>(&self, env: &'env Env, is_known: bool) -> napi::Result<Object<'env>> {
@@ -316,7 +316,7 @@ impl NativeRefresh {
 }
 
 impl NativeRefresh {
-    pub(super) fn call(&self) -> napi::Result<Arc<Call>> {
+    pub(super) fn call(&self) -> napi::Result<Arc<Refresh>> {
         let call = self.call.get().cloned();
         call.ok_or_else(|| napi::Error::new(napi::Status::GenericFailure, "asked before it was opened"))
     }

@@ -6,7 +6,7 @@ use super::{Reply, task};
 use crate::clock::{Clock, SystemClock, boot_pause};
 use crate::credential::Credential;
 use crate::error::{Code, Error};
-use crate::refresh::{Answer, CallFailure, Event, FailureClass, Pause, Program, Run, Sent, Turn};
+use crate::refresh::{AskResult, CallFailure, Event, FailureClass, Pause, Program, Run, Sent, Turn};
 use crate::store::Store;
 use napi::Status;
 use napi::bindgen_prelude::{FnArgs, Function};
@@ -220,13 +220,13 @@ impl Dialogue {
         say(&self.tell, told, reply)
     }
 
-    fn ask_endpoint(&self, endpoint: &Endpoint, sent: &Sent) -> Answer<Option<Value>> {
+    fn ask_endpoint(&self, endpoint: &Endpoint, sent: &Sent) -> AskResult<Option<Value>> {
         if !self.say(Told::Dispatched, Reply::default()) {
-            return Answer::Nothing;
+            return AskResult::Nothing;
         }
         match (endpoint.exchange)(sent.credential()) {
-            Ok(fields) => Answer::Fields(fields),
-            Err((failed, shown)) => Answer::Failed(failed, Some(shown)),
+            Ok(fields) => AskResult::Fields(fields),
+            Err((failed, shown)) => AskResult::Failed(failed, Some(shown)),
         }
     }
 }
@@ -257,21 +257,21 @@ impl Program for Dialogue {
         }
     }
 
-    fn ask(&mut self, sent: &Sent) -> Answer<Self::Failure> {
+    fn ask(&mut self, sent: &Sent) -> AskResult<Self::Failure> {
         if let Some(endpoint) = &self.endpoint {
             return self.ask_endpoint(endpoint, sent);
         }
         loop {
             if !self.say(Told::Ask, Reply::from(json!({})).with(sent.credential())) {
-                return Answer::Nothing;
+                return AskResult::Nothing;
             }
             match self.heard.recv() {
-                Ok(Heard::Answered(fields)) => return Answer::Fields(fields),
-                Ok(Heard::Failed(failed)) => return Answer::Failed(failed, None),
+                Ok(Heard::Answered(fields)) => return AskResult::Fields(fields),
+                Ok(Heard::Failed(failed)) => return AskResult::Failed(failed, None),
                 Ok(Heard::Late) if sent.is_ours() => {}
-                Ok(Heard::Late) => return Answer::TakenOver,
-                Ok(Heard::Nothing | Heard::Held(_) | Heard::NotHeld) => return Answer::Nothing,
-                Err(_) => return Answer::Lost,
+                Ok(Heard::Late) => return AskResult::TakenOver,
+                Ok(Heard::Nothing | Heard::Held(_) | Heard::NotHeld) => return AskResult::Nothing,
+                Err(_) => return AskResult::Lost,
             }
         }
     }

@@ -2,10 +2,10 @@
 
 use super::shape::{self, Given};
 use super::{Credential, DEFAULT_LIFETIME_MS, instant, text};
+use crate::credential::fields::Fields;
+use crate::credential::jwt;
 use crate::ecma;
 use crate::error::{Code, Error, Result};
-use crate::fields::Fields;
-use crate::jwt;
 use serde_json::Value;
 use zeroize::Zeroizing;
 

@@ -9,8 +9,8 @@
 //! Our own names come before all others, and what is new before what the function was given.
 
 use super::MAX_DATE_MS;
+use crate::credential::fields::Fields;
 use crate::ecma;
-use crate::fields::Fields;
 use serde_json::Value;
 use std::time::UNIX_EPOCH;
 use zeroize::Zeroizing;

@@ -3,7 +3,7 @@
 use super::fault::{self, point};
 #[cfg(unix)]
 use super::rights::Rights;
-use super::{options, remove, sync_parent};
+use super::{Readers, options, remove, sync_parent};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,15 +12,6 @@ use std::time::Duration;
 /// How long to wait before a refused rename is tried again; doubled each time, up to a second in all.
 const FIRST_RENAME_PAUSE: Duration = Duration::from_millis(4);
 const LAST_RENAME_PAUSE: Duration = Duration::from_millis(512);
-
-/// Which users may read the file that takes another's place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readers {
-    /// Those who may read the file, or fewer.
-    Kept,
-    /// Its owner.
-    OwnerAlone,
-}
 
 /// Replaces the file at `path` in one step: a reader sees the old bytes or the new ones, and a power cut too.
 ///

@@ -1,6 +1,6 @@
 //! Which rights users have on a file, and how a file that takes its place gets the same rights, or fewer.
 
-use super::{misowned, options, replace::Readers};
+use super::{Readers, misowned, options};
 use std::fs::{File, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};

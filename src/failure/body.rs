@@ -1,6 +1,6 @@
 //! What a body says of why a call failed.
 
-use super::facts::{Answer, Facts, Place, Step};
+use super::facts::{Facts, KnownAnswer, Place, Step};
 use crate::ecma;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -41,9 +41,13 @@ pub(super) fn has_code_but(body: &Object, is_meant: impl Fn(&str) -> bool) -> bo
 
 /// The facts that a body bears out after an answer with this status, each with the code that it has there. `says` tells
 /// whether a sentence stands anywhere.
-pub(super) fn facts(body: &Object, status: Option<u16>, says: impl Fn(&str) -> bool) -> Vec<(&'static Answer, String)> {
+pub(super) fn facts(
+    body: &Object,
+    status: Option<u16>,
+    says: impl Fn(&str) -> bool,
+) -> Vec<(&'static KnownAnswer, String)> {
     let mut borne_out = Vec::new();
-    let counts = |fact: &Answer| {
+    let counts = |fact: &KnownAnswer| {
         (fact.status.is_empty() || status.is_some_and(|status| fact.status.contains(&status)))
             && (fact.says.is_empty() || fact.says.iter().any(|sentence| says(sentence)))
     };
@@ -58,7 +62,7 @@ pub(super) fn facts(body: &Object, status: Option<u16>, says: impl Fn(&str) -> b
 }
 
 /// Whether beside a code stands what has to.
-fn stands_with(fact: &Answer, beside: &Object) -> bool {
+fn stands_with(fact: &KnownAnswer, beside: &Object) -> bool {
     fact.with.iter().all(|(member, texts)| {
         let found = beside.get(member).and_then(shown);
         found.is_some_and(|found| texts.iter().any(|text| text.eq_ignore_ascii_case(&found)))

@@ -13,7 +13,7 @@ pub(super) struct Facts {
     places: Vec<Places>,
     descriptions: Vec<Places>,
     /// What codes mean.
-    pub(super) answers: Vec<Answer>,
+    pub(super) answers: Vec<KnownAnswer>,
     phrases: Vec<Phrases>,
     statuses: Vec<Statuses>,
 }
@@ -25,7 +25,7 @@ struct Places {
 
 /// Codes that mean the same.
 #[derive(Debug, Deserialize)]
-pub(super) struct Answer {
+pub(super) struct KnownAnswer {
     class: Class,
     /// Compared whole, in any case.
     pub(super) codes: Vec<String>,
@@ -144,7 +144,7 @@ impl Facts {
     }
 }
 
-impl Answer {
+impl KnownAnswer {
     /// What it means.
     pub(super) fn meaning(&self) -> Meaning {
         Meaning::new(self.class, self.passes)

@@ -5,13 +5,13 @@ use crate::credential::Generation;
 use crate::digest::Digest;
 use crate::disk::{self, Sharing};
 use crate::error::{Code, Error, Result};
-use crate::holder::Holder;
 use crate::journal::Journal;
+use crate::journal::record::{FailureRecord, Outcome, Progress, Record};
+use crate::lock::holder::Holder;
 use crate::lock::observe::Locks;
+use crate::lock::sidecar::Foreign;
 use crate::lock::{self, term};
 use crate::process;
-use crate::record::{FailureRecord, Outcome, Record, State};
-use crate::sidecar::Foreign;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -210,13 +210,13 @@ impl KeyReport {
         let has = |is: fn(&Outcome) -> bool| self.failures.iter().any(|failure| is(&failure.outcome));
         match state {
             _ if self.problem.is_some() => LastRefresh::Unreadable,
-            State::Dispatched if self.is_held => LastRefresh::Asking,
+            Progress::Dispatched if self.is_held => LastRefresh::Asking,
             _ if has(|outcome| matches!(outcome, Outcome::Dead { .. })) => LastRefresh::Dead,
             _ if !self.waiting_stores().is_empty() => LastRefresh::Unsaved,
-            State::Dispatched if has(|outcome| *outcome == Outcome::Uncertain) => LastRefresh::CutOff,
+            Progress::Dispatched if has(|outcome| *outcome == Outcome::Uncertain) => LastRefresh::CutOff,
             _ if has(|outcome| *outcome == Outcome::Uncertain) => LastRefresh::Uncertain,
             _ if !self.failures.is_empty() => LastRefresh::Failed,
-            State::Committed => LastRefresh::Done,
+            Progress::Committed => LastRefresh::Done,
             _ => LastRefresh::None,
         }
     }
@@ -301,8 +301,8 @@ fn peek(journal: &Path) -> Result<Option<Record>> {
 
 /// What the journal says of the last refresh; `None` if it says nothing.
 #[must_use]
-pub fn state(record: Option<&Record>) -> State {
-    record.map_or(State::Idle, |record| record.state)
+pub fn state(record: Option<&Record>) -> Progress {
+    record.map_or(Progress::Idle, |record| record.state)
 }
 
 #[cfg(test)]

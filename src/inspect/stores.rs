@@ -5,7 +5,7 @@ use crate::digest::Digest;
 use crate::disk::{self, Identity};
 use crate::error::{Code, Error, Result};
 use crate::key;
-use crate::sidecar::Foreign;
+use crate::lock::sidecar::Foreign;
 use crate::state_dir::canonical;
 use crate::store::{FileStore, Profile, STORE_FILE};
 use std::collections::BTreeSet;

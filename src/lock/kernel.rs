@@ -13,9 +13,9 @@
 
 use crate::disk::{self, Sharing};
 use crate::error::{Code, Error, Result};
-use crate::file_system::{self, LockLayer, Trust, Warning};
-use crate::holder::{Found, Holder};
-use crate::private_dir;
+use crate::lock::file_system::{self, LockLayer, Trust, Warning};
+use crate::lock::holder::{Found, Holder};
+use crate::lock::private_dir;
 use std::fs::File;
 use std::io;
 use std::path::Path;

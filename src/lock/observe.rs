@@ -9,10 +9,10 @@
 use super::{kernel, term};
 use crate::disk::{self, Sharing};
 use crate::error::{Code, Error, Result};
-use crate::file_system::FileSystem;
-use crate::holder::Holder;
+use crate::lock::file_system::FileSystemType;
+use crate::lock::holder::Holder;
+use crate::lock::sidecar::Foreign;
 use crate::process;
-use crate::sidecar::Foreign;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -73,7 +73,7 @@ impl Locks {
             Told::Free => (false, Some(0)),
             Told::Nothing => {
                 let is_free = kernel::is_free(&file);
-                let is_final = is_free.is_ok() && FileSystem::of(&file).is_none_or(|kind| kind.is_local);
+                let is_final = is_free.is_ok() && FileSystemType::of(&file).is_none_or(|kind| kind.is_local);
                 let has_sidecar = || signed.as_ref().is_some_and(|signed| has_sidecar(lock_file, signed));
                 (!is_free.unwrap_or(true) || (!is_final && has_sidecar()), None)
             }
@@ -90,7 +90,7 @@ impl Locks {
         match tell(list, device, found.ino(), pid) {
             // Remote holders are on no list; and of some overlays the list has other inode numbers.
             Told::Free => {
-                let is_known = FileSystem::of(file).is_some_and(|kind| kind.is_local && kind.name != "overlay");
+                let is_known = FileSystemType::of(file).is_some_and(|kind| kind.is_local && kind.name != "overlay");
                 if self.is_whole && is_known { Told::Free } else { Told::Nothing }
             }
             told => told,

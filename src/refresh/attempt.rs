@@ -5,8 +5,8 @@ use super::Answered;
 use crate::credential::{Credential, Generation};
 use crate::error::Result;
 use crate::journal::Journal;
+use crate::journal::record::Record;
 use crate::lock::Guard;
-use crate::record::Record;
 
 /// A refresh token that this process is about to send. The journal says that it is being sent. Holds the key's lock.
 #[derive(Debug)]
@@ -79,6 +79,6 @@ impl Sent {
 
     /// Tells waiters that we are not stuck: for an owner that keeps trying to save an answer.
     pub fn heartbeat(&self) {
-        self.lock.sign_of_life();
+        self.lock.heartbeat();
     }
 }

@@ -1,13 +1,13 @@
 //! Bringing a received credential into the stores, by compare-and-swap on the generation that it replaces.
 
-use super::Call;
+use super::Refresh;
 use super::relation::{Relation, is_for_one_client, may_succeed};
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::journal::Journal;
-use crate::ledger::Ledger;
-use crate::mirror::{self, Reason};
-use crate::record::{FailureRecord, Receipt, Record, State};
+use crate::journal::ledger::Ledger;
+use crate::journal::record::{FailureRecord, Progress, Receipt, Record};
+use crate::refresh::mirror::{self, Reason};
 use crate::store::{Profile, Store};
 
 /// What became of a received credential in the stores.
@@ -36,7 +36,7 @@ pub(super) struct Recovered {
     pub(super) not_saved: Option<Error>,
 }
 
-impl Call {
+impl Refresh {
     /// Brings a receipt into the stores, and clears it from the journal when they have it.
     ///
     /// `record` is what the journal holds or, if its disk failed, should hold.
@@ -91,7 +91,7 @@ impl Call {
 
     /// Finishes what previous owners had received, the latest last.
     pub(super) fn finish(&self, journal: &mut Journal) -> Vec<Recovered> {
-        if journal.record().waiting().next().is_none() && journal.record().state == State::Committed {
+        if journal.record().waiting().next().is_none() && journal.record().state == Progress::Committed {
             // The owner may have died before it could.
             let _ = journal.wipe_previous();
         }

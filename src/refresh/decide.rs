@@ -4,14 +4,14 @@ use super::commit::Recovered;
 use super::known::Known;
 use super::relation::Relation;
 use super::verdict::Verdict;
-use super::{Call, Claimed, Found, Place, Sent, Served, Uncertain, access_digest};
+use super::{Claimed, Found, Place, Refresh, Sent, Served, Uncertain, access_digest};
 use crate::credential::{self, Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::failure;
-use crate::grant::{self, Sending, Siblings};
+use crate::journal::record::{ClaimRecord, FailureRecord, Origin, Outcome, Pause, Progress, Sealed};
+use crate::journal::siblings::{self, Sending, Siblings};
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::lock::{Guard, Recheck};
-use crate::record::{ClaimRecord, FailureRecord, Origin, Outcome, Pause, Sealed, State};
 use crate::store::Profile;
 use std::path::PathBuf;
 
@@ -84,19 +84,19 @@ impl From<Served> for Try {
 }
 
 /// The holder of a key's lock, about to claim.
-pub(super) struct Owner {
+pub(super) struct Candidate {
     pub(super) lock: Guard,
     pub(super) journal: Journal,
     place: Place,
     pub(super) held: Credential,
     /// What main holds of the profile, if the agent has one of its own.
-    pub(super) mains: Option<Profile>,
+    pub(super) main_profile: Option<Profile>,
     pub(super) recovered: Vec<Recovered>,
     /// What the caller's hosts hold under other profile ids, if they were asked.
     pub(super) others: Option<Vec<Credential>>,
 }
 
-impl Call {
+impl Refresh {
     /// Decides under the key's lock.
     ///
     /// What a previous owner left unfinished is finished first. An adopter releases the lock before it writes its own
@@ -173,21 +173,21 @@ impl Call {
         }
         // A main store that can't be read can't be mirrored to either; its other readers would then replay the token
         // that we spend. So this error stops us before the provider is asked.
-        let mains = match self.main.as_ref().filter(|_| place == Place::Own) {
+        let main_profile = match self.main.as_ref().filter(|_| place == Place::Own) {
             Some(main) => Some(main.read(self.key.profile_id())?),
             None => None,
         };
-        if let Some(Profile::Oauth(mains)) = &mains
-            && self.is_adoptable(&held, mains, &known)
+        if let Some(Profile::Oauth(main_credential)) = &main_profile
+            && self.is_adoptable(&held, main_credential, &known)
         {
             drop((journal, lock));
-            return self.adopt(mains).map(Try::from);
+            return self.adopt(main_credential).map(Try::from);
         }
-        if let Some(Profile::Claimed(_)) = &mains {
+        if let Some(Profile::Claimed(_)) = &main_profile {
             return Ok(self.wait_for_claim(Place::Main, Some(held)).into());
         }
         // From here on the journal is needed. If it can't be used, the provider is not asked.
-        self.claim(Owner { lock, journal: journal?, place, held, mains, recovered, others: None })
+        self.claim(Candidate { lock, journal: journal?, place, held, main_profile, recovered, others: None })
     }
 
     /// Serves what has been brought back into the stores; an agent whose own is not among those adopts it.
@@ -202,76 +202,77 @@ impl Call {
     }
 
     /// Makes sure that no owner sends or has sent this generation under any name, and records that it is being sent.
-    fn claim(&self, mut owner: Owner) -> Result<Try> {
-        if !owner.lock.has_sidecar() {
+    fn claim(&self, mut candidate: Candidate) -> Result<Try> {
+        if !candidate.lock.has_sidecar() {
             // The disk was full. As long as it is, the provider is not asked.
-            let recheck = owner.lock.recheck_sidecar()?;
-            drop(owner.journal);
-            return Ok(if recheck == Recheck::Lost { Decision::TakenOver.into() } else { Try::Again(owner.lock) });
+            let recheck = candidate.lock.recheck_sidecar()?;
+            drop(candidate.journal);
+            return Ok(if recheck == Recheck::Lost { Decision::TakenOver.into() } else { Try::Again(candidate.lock) });
         }
-        if owner.journal.record().state == State::Dispatched {
+        if candidate.journal.record().state == Progress::Dispatched {
             // We hold the lock, so that owner is dead. A peer that finds our lock taken must not take us for the one that sends.
-            let mut record = owner.journal.record().clone();
+            let mut record = candidate.journal.record().clone();
             record.end_claim();
-            owner.journal.write(record, true)?;
+            candidate.journal.write(record, true)?;
         }
-        self.refuse_unsavable(&owner)?;
-        let paths = [self.store_at(owner.place).path(), self.main_store().path()].map(|path| path.to_string_lossy());
-        owner.journal.make_room(&[self.key.profile_id(), &paths[0], &paths[1]])?;
-        owner.others = self.hosted_under_other_names(&owner)?;
-        let claims = grant::lock_claims(&self.lock_base)?;
-        if self.is_replaced(owner.held.generation())? {
+        self.refuse_unsavable(&candidate)?;
+        let paths =
+            [self.store_at(candidate.place).path(), self.main_store().path()].map(|path| path.to_string_lossy());
+        candidate.journal.make_room(&[self.key.profile_id(), &paths[0], &paths[1]])?;
+        candidate.others = self.hosted_under_other_names(&candidate)?;
+        let claims = siblings::lock_claims(&self.lock_base)?;
+        if self.is_replaced(candidate.held.generation())? {
             // Others were claiming while a login or another program replaced it.
-            drop((claims, owner.journal));
-            return Ok(Try::Again(owner.lock));
+            drop((claims, candidate.journal));
+            return Ok(Try::Again(candidate.lock));
         }
-        owner.journal.end_earlier_terms(&self.lock_base, owner.lock.term())?;
-        let mut siblings = Siblings::read(&self.lock_base, owner.lock.term())?;
-        if !owner.lock.is_current() {
+        candidate.journal.end_earlier_terms(&self.lock_base, candidate.lock.term())?;
+        let mut siblings = Siblings::read(&self.lock_base, candidate.lock.term())?;
+        if !candidate.lock.is_current() {
             // We can't judge by what a later term's owner is doing.
             return Ok(Decision::TakenOver.into());
         }
-        let instead = self.mains_instead(&owner, &siblings);
+        let instead = self.main_instead(&candidate, &siblings);
         let instead_of_own = instead.is_some();
-        if let Some(mains) = instead {
-            (owner.place, owner.held, owner.mains) = (Place::Main, mains, None);
+        if let Some(main_credential) = instead {
+            (candidate.place, candidate.held, candidate.main_profile) = (Place::Main, main_credential, None);
         }
-        let generation = owner.held.generation();
+        let generation = candidate.held.generation();
         match siblings.sending(generation)? {
             None => {}
-            Some(Sending::Under(other)) => return Ok(Decision::Busy { lock: owner.lock, other }.into()),
+            Some(Sending::Under(other)) => return Ok(Decision::Busy { lock: candidate.lock, other }.into()),
             Some(Sending::OutOfTerm) => return Ok(Decision::Later(OUT_OF_TERM_PAUSE_MS).into()),
         }
-        let lineage = siblings.lineage(&owner.journal.record().ledger);
-        let failure = siblings.failure_of(generation, owner.journal.record(), &*self.clock);
+        let lineage = siblings.lineage(&candidate.journal.record().ledger);
+        let failure = siblings.failure_of(generation, candidate.journal.record(), &*self.clock);
         let is_spent = lineage.is_spent(generation);
         let verdict = Verdict::of(is_spent, failure.as_ref(), &*self.clock);
         let may_be_sent = matches!(verdict, Verdict::Free | Verdict::BackOff(_));
-        if !may_be_sent && let Some(newer) = self.newer(&owner, &owner.held, &siblings, &lineage) {
+        if !may_be_sent && let Some(newer) = self.newer(&candidate, &candidate.held, &siblings, &lineage) {
             drop(claims);
-            return self.replace(owner, &newer, &siblings);
+            return self.replace(candidate, &newer, &siblings);
         }
-        if is_spent && self.has_hosts() && owner.others.is_none() {
+        if is_spent && self.has_hosts() && candidate.others.is_none() {
             // It has been spent under another name since the hosts would have been asked.
-            drop((claims, owner.journal));
-            return Ok(Try::Again(owner.lock));
+            drop((claims, candidate.journal));
+            return Ok(Try::Again(candidate.lock));
         }
-        match self.obstacle(&owner, verdict, failure.as_ref()) {
-            Some(Obstacle { refresh_error, .. }) if self.may_serve(&owner.held) => {
-                Ok(Served::Unexpired { credential: owner.held, refresh_error }.into())
+        match self.obstacle(&candidate, verdict, failure.as_ref()) {
+            Some(Obstacle { refresh_error, .. }) if self.may_serve(&candidate.held) => {
+                Ok(Served::Unexpired { credential: candidate.held, refresh_error }.into())
             }
             Some(Obstacle { refresh_error, wait_ms: None }) => Err(refresh_error),
             Some(Obstacle { refresh_error: error, wait_ms: Some(wait_ms) }) => {
                 Ok(Decision::BackOff { wait_ms, error }.into())
             }
-            None => self.dispatch(owner, instead_of_own, &claims, failure.as_ref()).map(Try::from),
+            None => self.dispatch(candidate, instead_of_own, &claims, failure.as_ref()).map(Try::from),
         }
     }
 
     /// What keeps this caller from asking the provider, for now or for good.
-    fn obstacle(&self, owner: &Owner, verdict: Verdict, failure: Option<&FailureRecord>) -> Option<Obstacle> {
+    fn obstacle(&self, candidate: &Candidate, verdict: Verdict, failure: Option<&FailureRecord>) -> Option<Obstacle> {
         let (refresh_error, wait_ms) = match (verdict, failure) {
-            (Verdict::Spent, _) => (self.is_spent(owner), None),
+            (Verdict::Spent, _) => (self.is_spent(candidate), None),
             (Verdict::Free, _) | (_, None) => return None,
             (Verdict::Dead, Some(failure)) => (self.grant_is_dead(failure), None),
             (Verdict::InDoubt(_), Some(failure)) if self.uncertain == Uncertain::Fail => {
@@ -279,7 +280,7 @@ impl Call {
             }
             (Verdict::InDoubt(left), Some(failure)) => {
                 // The stored access token is used up first: to ask again may cost it.
-                let wait_ms = left.or_else(|| self.may_serve(&owner.held).then_some(0.0))?;
+                let wait_ms = left.or_else(|| self.may_serve(&candidate.held).then_some(0.0))?;
                 (self.not_known_yet(failure, left), Some(wait_ms))
             }
             (Verdict::BackOff(left), Some(failure)) => (self.backs_off(failure, left), Some(left)),
@@ -297,13 +298,13 @@ impl Call {
     }
 
     /// Refuses what could not be saved, before the provider is asked.
-    fn refuse_unsavable(&self, owner: &Owner) -> Result<()> {
-        let store = self.store_at(owner.place);
+    fn refuse_unsavable(&self, candidate: &Candidate) -> Result<()> {
+        let store = self.store_at(candidate.place);
         store.refuse_unwritable()?;
-        if let Some(main) = self.main.as_ref().filter(|_| owner.place == Place::Own) {
+        if let Some(main) = self.main.as_ref().filter(|_| candidate.place == Place::Own) {
             main.refuse_unwritable()?;
         }
-        if Sealed::new(&owner.held).journaled_bytes() > MAX_CREDENTIAL_BYTES {
+        if Sealed::new(&candidate.held).journaled_bytes() > MAX_CREDENTIAL_BYTES {
             let message = format_args!(
                 "the stored credential is larger than {} KiB; see what has grown in it, or log in again",
                 MAX_CREDENTIAL_BYTES >> 10
@@ -316,12 +317,12 @@ impl Call {
     /// `earlier`: what is known of earlier calls with the same refresh token.
     fn dispatch(
         &self,
-        owner: Owner,
+        candidate: Candidate,
         instead_of_own: bool,
         claims: &Guard,
         earlier: Option<&FailureRecord>,
     ) -> Result<Decision> {
-        let Owner { mut lock, mut journal, place, held, mains, .. } = owner;
+        let Candidate { mut lock, mut journal, place, held, main_profile, .. } = candidate;
         let spent = held.generation();
         let mut record = journal.record().clone();
         record.end_claim();
@@ -337,7 +338,7 @@ impl Call {
         let main = self.main_store().path();
         let last = record.claim.take().map(|last| last.origin);
         let was_in_main = last.is_some_and(|last| last.main_has_profile && last.main == main);
-        record.state = State::Claimed;
+        record.state = Progress::Claimed;
         record.epoch += 1;
         record.claim = Some(ClaimRecord {
             key: self.key.digest(),
@@ -348,13 +349,13 @@ impl Call {
                 generation: spent,
                 store: self.store_at(place).path().to_owned(),
                 main: main.to_owned(),
-                main_has_profile: match &mains {
+                main_has_profile: match &main_profile {
                     // Logged out there, and not for this call to log in again.
                     Some(Profile::Missing) => was_in_main,
-                    mains => mains.as_ref().is_none_or(|mains| !mains.is_absent()),
+                    main_profile => main_profile.as_ref().is_none_or(|profile| !profile.is_absent()),
                 },
-                main_generation: match &mains {
-                    Some(Profile::Oauth(mains)) => Some(mains.generation()),
+                main_generation: match &main_profile {
+                    Some(Profile::Oauth(main_credential)) => Some(main_credential.generation()),
                     _ => None,
                 },
             },
@@ -368,7 +369,7 @@ impl Call {
         // Each durable before the next: two slots that are on their way to the disk at once could both be torn.
         journal.write(record.clone(), true)?;
         let claimed = record.clone();
-        record.state = State::Dispatched;
+        record.state = Progress::Dispatched;
         if let Err(error) = journal.write(record, true) {
             // It may have been written and only not synced; nothing was sent.
             let _ = journal.write(claimed.idle(), true);
@@ -385,8 +386,8 @@ impl Call {
     }
 
     /// Puts a newer credential in the place of the one that can't be sent, and serves it or decides on it in turn.
-    fn replace(&self, owner: Owner, newer: &Credential, siblings: &Siblings) -> Result<Try> {
-        let Owner { lock, mut journal, place, held, .. } = owner;
+    fn replace(&self, candidate: Candidate, newer: &Credential, siblings: &Siblings) -> Result<Try> {
+        let Candidate { lock, mut journal, place, held, .. } = candidate;
         let store = self.store_at(place);
         let replaced = store.update(self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if now.generation() == held.generation() => (Some(take_over(&now, newer)), true),
@@ -422,9 +423,9 @@ impl Call {
         }
     }
 
-    fn is_spent(&self, owner: &Owner) -> Error {
+    fn is_spent(&self, candidate: &Candidate) -> Error {
         let message = "the stored refresh token was used before and its successor is in no store and no journal (was a backup restored, or the same login stored again?); log in again";
-        Error::at(Code::RefreshTokenSpent, self.store_at(owner.place).path(), message)
+        Error::at(Code::RefreshTokenSpent, self.store_at(candidate.place).path(), message)
     }
 
     fn grant_is_dead(&self, failure: &FailureRecord) -> Error {

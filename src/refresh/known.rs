@@ -3,9 +3,9 @@
 use crate::credential::Generation;
 use crate::digest::Digest;
 use crate::journal::Journal;
-use crate::ledger::Ledger;
+use crate::journal::ledger::Ledger;
+use crate::journal::record::{FailureRecord, Record};
 use crate::lock::term;
-use crate::record::{FailureRecord, Record};
 use std::path::Path;
 
 /// What the journals of all terms of a key say.

@@ -1,9 +1,9 @@
 //! What one credential is to another: the one place that says which may take the other's place. Calls go by it, and so does what
 //! `inspect` tells of the next call.
 
+use crate::credential::identity;
 use crate::credential::{self, Credential, Generation};
-use crate::identity;
-use crate::ledger::Ledger;
+use crate::journal::ledger::Ledger;
 
 /// What a credential that is offered is to the one that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ pub fn replacement(
     lineage: &Ledger,
     is_dead: impl Fn(Generation) -> bool,
     known: impl IntoIterator<Item = Credential>,
-    mains: Option<&Credential>,
+    main_credential: Option<&Credential>,
 ) -> Option<Credential> {
     let is = |one: &Credential, relation| {
         let generation = one.generation();
@@ -91,5 +91,5 @@ pub fn replacement(
             && !is_dead(generation)
     };
     let successor = known.into_iter().find(|one| is(one, Relation::Successor));
-    successor.or_else(|| mains.filter(|mains| is(mains, Relation::Newer)).cloned())
+    successor.or_else(|| main_credential.filter(|main_credential| is(main_credential, Relation::Newer)).cloned())
 }

@@ -1,7 +1,7 @@
 //! A refresh from the lock to what is settled: one task, which blocks a thread of its own. Its caller can leave it, but not cancel
 //! it: every call that was sent is settled, even if the caller has left.
 
-use super::{Call, Caller, Claimed, Decision, Failed, LookedAgain, Sent, Served, Settled, Unsettled};
+use super::{Caller, Claimed, Decision, Failed, LookedAgain, Refresh, Sent, Served, Settled, Unsettled};
 use crate::clock::boot_pause;
 use crate::error::{Error, Result};
 use crate::failure::CallFailure;
@@ -35,7 +35,7 @@ pub trait Program {
     fn let_go(&mut self) {}
 
     /// Asks the provider for a new token, and waits for the answer.
-    fn ask(&mut self, sent: &Sent) -> Answer<Self::Failure>;
+    fn ask(&mut self, sent: &Sent) -> AskResult<Self::Failure>;
 
     /// Hears what happens.
     fn tell(&mut self, event: Event<'_>);
@@ -48,7 +48,7 @@ pub trait Program {
 
 /// What became of a provider call.
 #[derive(Debug)]
-pub enum Answer<F> {
+pub enum AskResult<F> {
     /// The fields that the provider gave, as JSON.
     Fields(Zeroizing<String>),
     /// The program had nothing to ask with. Nothing was sent.
@@ -101,7 +101,7 @@ pub enum Turn<F> {
 /// A refresh for one caller.
 pub struct Run<P: Program> {
     /// What is wanted.
-    pub call: Arc<Call>,
+    pub call: Arc<Refresh>,
     /// The caller that wants it.
     pub caller: Arc<Caller>,
     /// Whether it waits for locks.
@@ -306,17 +306,17 @@ impl<P: Program> Run<P> {
             }
             let sent = claimed.send().map_err(|_| End::TakenOver)?;
             let (failed, failure) = match self.program.ask(&sent) {
-                Answer::Fields(fields) => return Ok(self.settle(sent, &fields)),
-                Answer::Nothing => {
+                AskResult::Fields(fields) => return Ok(self.settle(sent, &fields)),
+                AskResult::Nothing => {
                     self.call.abandon(sent)?;
                     return Ok(Turn::Served(Served::Absent));
                 }
-                Answer::TakenOver => {
+                AskResult::TakenOver => {
                     self.call.abandon(sent)?;
                     return Err(End::TakenOver);
                 }
-                Answer::Lost => return Ok(Turn::Left),
-                Answer::Failed(failed, failure) => (failed, failure),
+                AskResult::Lost => return Ok(Turn::Left),
+                AskResult::Failed(failed, failure) => (failed, failure),
             };
             match self.call.fail(sent, failed) {
                 Ok(Failed::Instead(Decision::Served(served))) => return Ok(Turn::Served(served)),

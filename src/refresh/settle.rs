@@ -3,14 +3,14 @@
 use super::commit::{Committed, Swap};
 use super::decide::Decision;
 use super::known::Known;
-use super::{Answered, Call, Place, Sent, Served, access_digest};
+use super::{Answered, Place, Refresh, Sent, Served, access_digest};
+use crate::credential::identity::{self, Refusal};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
 use crate::failure::{self, CallFailure, FailureClass};
-use crate::identity::{self, Refusal};
 use crate::journal::MAX_CREDENTIAL_BYTES;
-use crate::mirror::Reason;
-use crate::record::{FailureRecord, LostWith, Outcome, Pause, Receipt, Record, Sealed, State};
+use crate::journal::record::{FailureRecord, LostCall, Outcome, Pause, Progress, Receipt, Record, Sealed};
+use crate::refresh::mirror::Reason;
 use crate::store::Profile;
 
 /// What became of a refreshed credential.
@@ -56,7 +56,7 @@ pub enum Failed {
     ForGood(Option<Error>),
 }
 
-impl Call {
+impl Refresh {
     /// Stores what the provider answered: first in the journal, then in the store that held the old one, then in the main store.
     /// No caller sees it before it is durable.
     pub fn settle(&self, mut sent: Box<Sent>, fields: &str) -> Result<Settled, Unsettled> {
@@ -165,11 +165,11 @@ impl Call {
             return Ok(Failed::Instead(Decision::Served(Served::Fresh(held))));
         }
         if let Some(main) = self.main.as_ref().filter(|_| place == Place::Own)
-            && let Profile::Oauth(mains) = main.read(self.key.profile_id())?
-            && self.is_adoptable(&held, &mains, &known)
+            && let Profile::Oauth(main_credential) = main.read(self.key.profile_id())?
+            && self.is_adoptable(&held, &main_credential, &known)
         {
             drop(lock);
-            return self.adopt(&mains).map(|served| Failed::Instead(Decision::Served(served)));
+            return self.adopt(&main_credential).map(|served| Failed::Instead(Decision::Served(served)));
         }
         Ok(Failed::ForGood(None))
     }
@@ -186,7 +186,7 @@ impl Call {
         let CallFailure { class, pause, passes } = failed;
         let generation = sent.spent;
         let mut record = sent.journal.record().clone();
-        record.state = State::Idle;
+        record.state = Progress::Idle;
         let earlier = record.failure_before(generation).cloned();
         let attempts = record.claim.as_ref().map_or(0, |claim| claim.attempts).saturating_add(1);
         let mut pause = Pause::begin(&*self.clock, generation, attempts, pause);
@@ -199,7 +199,7 @@ impl Call {
             FailureClass::NotSent | FailureClass::AnsweredUnspent => Outcome::Unspent,
             FailureClass::Uncertain => Outcome::Uncertain,
             FailureClass::AnsweredDead => Outcome::Dead {
-                lost_with: earlier.as_ref().filter(|earlier| earlier.outcome == Outcome::Uncertain).map(LostWith::from),
+                lost_with: earlier.as_ref().filter(|earlier| earlier.outcome == Outcome::Uncertain).map(LostCall::from),
             },
         };
         let says_nothing = matches!(outcome, Outcome::Unspent | Outcome::Uncertain);
@@ -280,7 +280,7 @@ fn receive(record: &mut Record, sent: &Sent, answer: &Answered) -> Result<Receip
         superseded: false,
         kept: false,
     };
-    record.state = State::Received;
+    record.state = Progress::Received;
     record.set_failure(sent.spent, None);
     record.ledger.record(sent.spent, credential.generation());
     record.receive(sent.spent, receipt.clone());

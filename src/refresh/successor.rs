@@ -1,28 +1,28 @@
 //! What to send or serve in the place of a credential that is spent, or may be.
 
-use super::decide::Owner;
+use super::decide::Candidate;
 use super::relation::{is_same_login, replacement};
-use super::{Call, Uncertain};
+use super::{Refresh, Uncertain};
 use crate::credential::Credential;
 use crate::error::Result;
-use crate::grant::Siblings;
 use crate::journal::MAX_CREDENTIAL_BYTES;
-use crate::ledger::Ledger;
-use crate::record::{Outcome, Sealed};
+use crate::journal::ledger::Ledger;
+use crate::journal::record::{Outcome, Sealed};
+use crate::journal::siblings::Siblings;
 use crate::store::Profile;
 use std::path::Path;
 
-impl Call {
+impl Refresh {
     /// What may take the place of a credential that can't be sent any more: see [`replacement`]. Looks into every known store and
     /// journal. Reads files and asks no host, as we hold the lock that all keys share: the caller's hosts were asked before.
     pub(super) fn newer(
         &self,
-        owner: &Owner,
+        candidate: &Candidate,
         held: &Credential,
         siblings: &Siblings,
         lineage: &Ledger,
     ) -> Option<Credential> {
-        let record = owner.journal.record();
+        let record = candidate.journal.record();
         let elsewhere = |path: &Path| self.store_of(path).credentials_in_file();
         // A store that can't be read holds nothing for us.
         let stored = [self.own.credentials_in_file(), self.main_store().credentials_in_file()]
@@ -30,43 +30,45 @@ impl Call {
             .chain(record.stores().chain(siblings.stores()).map(elsewhere))
             .filter_map(Result::ok)
             .flatten();
-        let mains = match &owner.mains {
-            Some(Profile::Oauth(mains)) => Some(mains),
+        let main_credential = match &candidate.main_profile {
+            Some(Profile::Oauth(main_credential)) => Some(main_credential),
             _ => None,
         };
-        let recovered = owner.recovered.iter().map(|one| one.credential.clone());
-        let hosted = owner.others.iter().flatten().cloned();
-        let known = recovered.chain(siblings.received()).chain(mains.cloned()).chain(hosted);
+        let recovered = candidate.recovered.iter().map(|one| one.credential.clone());
+        let hosted = candidate.others.iter().flatten().cloned();
+        let known = recovered.chain(siblings.received()).chain(main_credential.cloned()).chain(hosted);
         let is_dead = |generation| {
             let failure = siblings.failure_of(generation, record, &*self.clock);
             failure.is_some_and(|failure| failure.is_dead())
         };
-        replacement(held, lineage, is_dead, known.chain(stored), mains)
+        replacement(held, lineage, is_dead, known.chain(stored), main_credential)
     }
 
     /// The main store's credential, if it is to be refreshed instead of the agent's own, and adopted afterwards as if it had not
     /// expired: it is newer, and names the same account. The agent's own may have been spent before this package kept a record,
     /// or before that record begins; of one that was received here we know more. The own one stays where it is if the provider
     /// refuses the other.
-    pub(super) fn mains_instead(&self, owner: &Owner, siblings: &Siblings) -> Option<Credential> {
-        let Some(Profile::Oauth(mains)) = &owner.mains else { return None };
-        let (generation, record) = (mains.generation(), owner.journal.record());
+    pub(super) fn main_instead(&self, candidate: &Candidate, siblings: &Siblings) -> Option<Credential> {
+        let Some(Profile::Oauth(main_credential)) = &candidate.main_profile else { return None };
+        let (generation, record) = (main_credential.generation(), candidate.journal.record());
         let lineage = siblings.lineage(&record.ledger);
-        if lineage.is_successor(owner.held.generation()) && !lineage.is_spent(owner.held.generation()) {
+        if lineage.is_successor(candidate.held.generation()) && !lineage.is_spent(candidate.held.generation()) {
             return None;
         }
-        let is_newer = mains.access().is_some() && mains.expires().is_some() && mains.outlives(&owner.held);
-        let is_small = || Sealed::new(mains).journaled_bytes() <= MAX_CREDENTIAL_BYTES;
+        let is_newer = main_credential.access().is_some()
+            && main_credential.expires().is_some()
+            && main_credential.outlives(&candidate.held);
+        let is_small = || Sealed::new(main_credential).journaled_bytes() <= MAX_CREDENTIAL_BYTES;
         if !is_newer
-            || mains.refresh().is_none()
-            || generation == owner.held.generation()
-            || !is_same_login(&owner.held, mains)
+            || main_credential.refresh().is_none()
+            || generation == candidate.held.generation()
+            || !is_same_login(&candidate.held, main_credential)
             || !is_small()
         {
             return None;
         }
         let leads_on = if lineage.is_spent(generation) {
-            self.newer(owner, mains, siblings, &lineage).is_some()
+            self.newer(candidate, main_credential, siblings, &lineage).is_some()
         } else {
             match siblings.failure_of(generation, record, &*self.clock).map(|failure| failure.outcome) {
                 None | Some(Outcome::Unspent) => true,
@@ -79,17 +81,17 @@ impl Call {
             Ok(Profile::Oauth(now)) => now.generation() == generation,
             _ => false,
         };
-        (leads_on && (self.has_hosts() || is_there())).then(|| mains.clone())
+        (leads_on && (self.has_hosts() || is_there())).then(|| main_credential.clone())
     }
 
     /// If the held credential is spent: what the caller's hosts hold of the profiles whose keys have spent a token. We ask them
     /// before we take the lock that all keys share.
-    pub(super) fn hosted_under_other_names(&self, owner: &Owner) -> Result<Option<Vec<Credential>>> {
+    pub(super) fn hosted_under_other_names(&self, candidate: &Candidate) -> Result<Option<Vec<Credential>>> {
         if !self.has_hosts() {
             return Ok(None);
         }
-        let siblings = Siblings::read(&self.lock_base, owner.lock.term())?;
-        if !siblings.lineage(&owner.journal.record().ledger).is_spent(owner.held.generation()) {
+        let siblings = Siblings::read(&self.lock_base, candidate.lock.term())?;
+        if !siblings.lineage(&candidate.journal.record().ledger).is_spent(candidate.held.generation()) {
             return Ok(None);
         }
         let hosted = siblings.stores_and_profiles().filter_map(|(path, profile)| {

@@ -2,7 +2,7 @@
 //! `status` and `doctor` tell.
 
 use crate::clock::Clock;
-use crate::record::{FailureRecord, Outcome};
+use crate::journal::record::{FailureRecord, Outcome};
 
 /// What the next call with a refresh token meets.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,11 +1,11 @@
 //! What a call meets while it waits: peers that refresh, and other programs that do.
 
-use super::{Call, Decision, Place, Served};
+use super::{Decision, Place, Refresh, Served};
 use crate::credential::Credential;
 use crate::error::Result;
 use crate::journal::Journal;
+use crate::journal::record::Progress;
 use crate::lock::{Guard, term};
-use crate::record::State;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -28,7 +28,7 @@ struct Commit {
     epoch: u64,
 }
 
-/// What [`Call::look_again`] came to.
+/// What [`Refresh::look_again`] came to.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "it is moved once")]
 pub enum LookedAgain {
@@ -40,7 +40,7 @@ pub enum LookedAgain {
     InVain,
 }
 
-impl Call {
+impl Refresh {
     /// Notes how far peers have come, for [`Self::look_again`]. Before the stores are read: what is done meanwhile is looked at again.
     pub(super) fn note_last_commit(&self) {
         if self.has_hosts() {
@@ -63,7 +63,7 @@ impl Call {
     fn last_commit(&self) -> Option<Commit> {
         let term = term::current(&self.lock_base).ok()?;
         let record = Journal::peek(&term::journal(&self.lock_base, term)).ok()??;
-        (record.state == State::Committed).then_some(Commit { term, epoch: record.epoch })
+        (record.state == Progress::Committed).then_some(Commit { term, epoch: record.epoch })
     }
 
     /// What to do while another program refreshes what this store holds. We can't wait for its lock, and it needs the

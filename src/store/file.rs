@@ -1,15 +1,15 @@
 //! An agent's `auth-profiles.json`: read by anyone, written one profile at a time by whoever holds its lock.
 
 use crate::credential::Credential;
+use crate::credential::fields::Fields;
 use crate::digest::Digest;
 use crate::disk::{self, Readers};
-use crate::document::{Document, MISPLACED, Malformed};
 use crate::error::{Code, Error, Result};
-use crate::fields::Fields;
 use crate::journal::MAX_CREDENTIAL_BYTES;
+use crate::lock::private_dir;
 use crate::lock::{self, Guard, Recheck, Target};
-use crate::private_dir;
 use crate::state_dir::canonical;
+use crate::store::document::{Document, MISPLACED, Malformed};
 use crate::store::recent::{self, Recent, Stamp};
 use crate::store::{Profile, WRITE_PATIENCE};
 use std::fs;

@@ -3,8 +3,8 @@
 
 use super::{Profile, recent};
 use crate::credential::Credential;
+use crate::credential::fields::Fields;
 use crate::error::{Code, Error, Result};
-use crate::fields::Fields;
 use serde_json::Value;
 use std::fmt;
 use std::path::{Path, PathBuf};

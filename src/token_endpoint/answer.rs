@@ -1,12 +1,12 @@
 //! What a token endpoint answered: the new fields of the credential, or why there are none.
 
 use super::{Exchange, Failure, TimeUnit, TokenEndpoint};
+use crate::credential::fields::Fields;
+use crate::credential::jwt;
 use crate::credential::{Credential, MAX_DATE_MS, instant_ms, text};
 use crate::ecma;
 use crate::error::{Code, Error};
 use crate::failure::{Evidence, FailureClass, Finding, Pause, classify, codes};
-use crate::fields::Fields;
-use crate::jwt;
 use serde_json::{Map, Value};
 use std::ops::Range;
 use std::time::SystemTime;
@@ -16,7 +16,7 @@ use zeroize::{Zeroize, Zeroizing};
 pub const MAX_ANSWER_BYTES: usize = 1 << 20;
 
 /// An answer, as it came.
-pub struct Answer {
+pub struct Response {
     /// Its status.
     pub status: u16,
     /// `Retry-After` (RFC 9110 §10.2.3).
@@ -33,12 +33,12 @@ const SHORTEST_LIFE_MS: f64 = 1_000.0;
 const NOT_KNOWN: &str = "it is not known yet whether the refresh token was used; a later call asks again";
 const STAYS_GOOD: &str = "the refresh token stays good either way; a later call asks again";
 
-/// The new fields of a credential, as [`crate::refresh::Call::settle`] takes them.
+/// The new fields of a credential, as a refresh's settlement takes them.
 pub type NewFields = Zeroizing<String>;
 
 impl TokenEndpoint {
     /// Reads an answer to what was asked with `credential`; `call` is when that was sent and when the answer was there.
-    pub fn read(&self, credential: &Credential, call: Range<f64>, answer: &Answer) -> Result<NewFields, Failure> {
+    pub fn read(&self, credential: &Credential, call: Range<f64>, answer: &Response) -> Result<NewFields, Failure> {
         let body = decoded(&answer.body);
         // Of what was cut off, a JSON object that is there to its closing brace is whole.
         let members = Fields::parse(&body).or_else(|| form(&body).filter(|_| answer.is_whole));
@@ -113,7 +113,7 @@ impl TokenEndpoint {
         }
     }
 
-    fn refused(&self, credential: &Credential, answer: &Answer, members: Option<&Fields>) -> Failure {
+    fn refused(&self, credential: &Credential, answer: &Response, members: Option<&Fields>) -> Failure {
         let status = answer.status;
         let bodies: Vec<_> = members.map(Fields::values).into_iter().collect();
         let mut finding = classify(&Evidence {
@@ -145,7 +145,7 @@ impl TokenEndpoint {
     }
 
     /// What happened, what that means for the login, and what to do.
-    fn explained(&self, credential: &Credential, answer: &Answer, finding: &Finding) -> Error {
+    fn explained(&self, credential: &Credential, answer: &Response, finding: &Finding) -> Error {
         let Finding { class, passes, code, .. } = finding;
         let status = answer.status;
         let is_success = (200..=299).contains(&status);

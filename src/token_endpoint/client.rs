@@ -1,6 +1,6 @@
 //! The HTTP client: one request per call, and whether it was sent.
 
-use super::answer::{Answer, MAX_ANSWER_BYTES, NewFields};
+use super::answer::{MAX_ANSWER_BYTES, NewFields, Response};
 use super::coding::{Undecodable, decode};
 use super::trust::{Named, is_of_authority};
 use super::{Exchange, Failure, TokenEndpoint, is_loopback};
@@ -85,7 +85,7 @@ impl HttpClient {
     }
 
     fn new(network: &Network) -> Result<Self, Failure> {
-        let mut named = Named::read(network);
+        let mut named = Named::read(&network.extra_roots, network.has_system_roots);
         let unreadable = std::mem::take(&mut named.unreadable);
         let provider = Arc::new(ring::default_provider());
         let mut tls = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -284,7 +284,7 @@ enum End {
 
 /// An answer with its body as it is coded.
 struct Received {
-    answer: Answer,
+    answer: Response,
     codings: String,
 }
 
@@ -295,7 +295,7 @@ async fn ask(request: RequestBuilder, received: &mut Option<Received>) -> reqwes
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     // Room for all, so that no copy is left behind by growing.
     let body = Zeroizing::new(Vec::with_capacity(MAX_ANSWER_BYTES));
-    let answer = Answer { status: response.status().as_u16(), retry_after, body, is_whole: false };
+    let answer = Response { status: response.status().as_u16(), retry_after, body, is_whole: false };
     let Received { answer, .. } = received.insert(Received { answer, codings: codings(response.headers()) });
     let is_http2 = response.version() == Version::HTTP_2;
     let mut body = reqwest::Body::from(response);

@@ -1,7 +1,6 @@
 //! Which roots a server's certificate is checked against: Mozilla's, those that the environment names, and the system's where
 //! they are asked for.
 
-use super::client::Network;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::CryptoProvider;
@@ -20,9 +19,9 @@ pub(super) struct Named {
 }
 
 impl Named {
-    pub(super) fn read(network: &Network) -> Self {
+    pub(super) fn read(extra_roots: &[PathBuf], has_system_roots: bool) -> Self {
         let mut named = Self { certificates: Vec::new(), unreadable: Vec::new() };
-        for path in &network.extra_roots {
+        for path in extra_roots {
             // A directory can be opened as a file, and a file may hold anything.
             let read = if path.is_dir() { in_directory(path) } else { in_file(path) };
             if RootCertStore::empty().add_parsable_certificates(read.iter().cloned()).0 == 0 {
@@ -30,7 +29,7 @@ impl Named {
             }
             named.certificates.extend(read);
         }
-        if network.has_system_roots {
+        if has_system_roots {
             named.certificates.extend(rustls_native_certs::load_native_certs().certs);
         }
         named

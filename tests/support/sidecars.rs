@@ -5,8 +5,8 @@
 use super::files::{self, names, snapshot};
 use oauth_refresh_lock::disk::Sharing;
 use oauth_refresh_lock::error::{Code, Error, Result};
+use oauth_refresh_lock::lock::sidecar::{Attempt, Foreign, Observer, Possession, Sidecar};
 use oauth_refresh_lock::process::Process;
-use oauth_refresh_lock::sidecar::{Attempt, Foreign, Observer, Sidecar, State};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -137,7 +137,7 @@ impl Place {
     #[track_caller]
     pub fn is_got_past(&self) {
         let held = past(&self.path(), SOON);
-        assert_eq!(held.check().unwrap(), State::Ours);
+        assert_eq!(held.check().unwrap(), Possession::Ours);
         assert_eq!(self.names(), ["x.lock"]);
         drop(held);
         assert_eq!(self.names(), [""; 0]);

@@ -1,16 +1,16 @@
 //! A main agent and a sub-agent in a state directory of their own, and the way of a call through the core.
 //!
-//! What [`Call`] is made of, and which functions a call passes, is known here only.
+//! What [`Refresh`] is made of, and which functions a call passes, is known here only.
 
 use super::{files, locks};
 use oauth_refresh_lock::clock::Clock;
 use oauth_refresh_lock::credential::Credential;
+use oauth_refresh_lock::credential::fields::Fields;
 use oauth_refresh_lock::error::Result;
-use oauth_refresh_lock::fields::Fields;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::Guard;
 use oauth_refresh_lock::refresh::{
-    Call, CallFailure, Claimed, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, Pause, Served, Settled,
+    CallFailure, Claimed, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, Pause, Refresh, Served, Settled,
     Uncertain, Waits,
 };
 use oauth_refresh_lock::store::{FileStore, STORE_FILE};
@@ -93,17 +93,17 @@ impl World {
     }
 
     /// A call of the main agent.
-    pub fn call_of_main(&self) -> Call {
+    pub fn call_of_main(&self) -> Refresh {
         self.call(self.main().store(), None)
     }
 
     /// A call of the sub-agent.
-    pub fn call_of_sub(&self) -> Call {
+    pub fn call_of_sub(&self) -> Refresh {
         self.call(self.sub().store(), Some(self.main().store()))
     }
 
-    fn call(&self, own: FileStore, main: Option<FileStore>) -> Call {
-        Call {
+    fn call(&self, own: FileStore, main: Option<FileStore>) -> Refresh {
+        Refresh {
             key: Key::new(PROVIDER, PROFILE).unwrap(),
             lock_base: self.lock_base(),
             state_dir: self.state(),
@@ -132,29 +132,29 @@ impl World {
     }
 
     /// Decides under the key's lock.
-    pub fn decide(&self, call: &Call) -> Result<Decision> {
+    pub fn decide(&self, call: &Refresh) -> Result<Decision> {
         call.decide(self.lock())
     }
 
     /// Decides under the key's lock, and the decision must be to ask the provider.
-    pub fn claim(&self, call: &Call) -> Box<Claimed> {
+    pub fn claim(&self, call: &Refresh) -> Box<Claimed> {
         claimed(self.decide(call).unwrap())
     }
 
     /// Settles with what the provider answered.
-    pub fn settle(&self, call: &Call, claim: Box<Claimed>, fields: &Value) -> Result<Settled> {
+    pub fn settle(&self, call: &Refresh, claim: Box<Claimed>, fields: &Value) -> Result<Settled> {
         call.settle(claim.send().unwrap(), &fields.to_string()).map_err(|unsettled| unsettled.error)
     }
 
     /// Ends a call that failed: what there is instead.
-    pub fn fail(&self, call: &Call, claim: Box<Claimed>, class: FailureClass) -> Option<Decision> {
+    pub fn fail(&self, call: &Refresh, claim: Box<Claimed>, class: FailureClass) -> Option<Decision> {
         self.fail_and_pause(call, claim, class, Pause::after(class, false, None))
     }
 
     /// The same, with this pause.
     pub fn fail_and_pause(
         &self,
-        call: &Call,
+        call: &Refresh,
         claim: Box<Claimed>,
         class: FailureClass,
         pause: Pause,

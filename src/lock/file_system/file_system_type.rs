@@ -6,14 +6,14 @@ use std::path::Path;
 
 /// A kind of file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileSystem {
+pub struct FileSystemType {
     /// As `mount` calls it; `fuse` for all that FUSE serves, virtiofs too; `unknown`.
     pub name: &'static str,
     /// Whether this host's kernel alone decides about its locks.
     pub is_local: bool,
 }
 
-impl FileSystem {
+impl FileSystemType {
     /// None that we have heard of.
     pub const UNKNOWN: Self = Self { name: "unknown", is_local: false };
 
@@ -132,13 +132,13 @@ mod tests {
             (0x6573_5546, "fuse", false),
             (0x1234, "unknown", false),
         ] {
-            assert_eq!(FileSystem::of_number(number), FileSystem { name, is_local });
+            assert_eq!(FileSystemType::of_number(number), FileSystemType { name, is_local });
         }
     }
 
     #[test]
     fn the_system_names_its_own() {
         let proc = File::open("/proc/self/status").expect("a file");
-        assert_eq!(FileSystem::of(&proc), Some(FileSystem::UNKNOWN));
+        assert_eq!(FileSystemType::of(&proc), Some(FileSystemType::UNKNOWN));
     }
 }

@@ -3,8 +3,8 @@
 //! A write cuts values out of the text and puts others in; every other byte stays as it was. So number spelling, key
 //! order, unknown fields, escapes that are not valid text and everything else we do not own survive by construction.
 
+use crate::credential::fields::{Fields, Members, Name};
 use crate::credential::{is_oauth, mistake};
-use crate::fields::{Fields, Members, Name};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -245,7 +245,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fields::tests::{comparisons_of, many};
+    use crate::credential::fields::tests::{comparisons_of, many};
     use serde_json::json;
 
     #[test]

@@ -15,16 +15,16 @@
 
 use crate::disk;
 use crate::error::Result;
-use crate::private_dir::{self, LockDirectory};
+use crate::lock::private_dir::{self, LockDirectory};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
-mod kind;
+mod file_system_type;
 mod local;
-pub use kind::FileSystem;
+pub use file_system_type::FileSystemType;
 pub use local::{is_known_local, learn};
 
 /// The file in a lock directory that is locked twice. It stays, as lock files do.
@@ -53,7 +53,7 @@ pub struct Probe {
     /// What locks in this directory are worth.
     pub trust: Trust,
     /// Where it lies; `None` where the operating system is not asked.
-    pub file_system: Option<FileSystem>,
+    pub file_system: Option<FileSystemType>,
     /// What to tell the user; each process is told once for each directory.
     pub warning: Option<Warning>,
 }
@@ -83,7 +83,7 @@ pub struct Warning {
     pub path: PathBuf,
 }
 
-type Verdict = (Trust, Option<FileSystem>);
+type Verdict = (Trust, Option<FileSystemType>);
 
 /// Verdicts by directory and device, so that another file system that is mounted there is probed too.
 static REMEMBERED: LazyLock<Mutex<HashMap<PathBuf, (u64, Verdict)>>> = LazyLock::new(Mutex::default);
@@ -102,7 +102,7 @@ pub fn probe(path: &Path, directory: LockDirectory, layer: &dyn LockLayer) -> Re
     let file = path.join(PROBE_FILE);
     let first = private_dir::open(&file, directory)?;
     let second = private_dir::open(&file, directory)?;
-    let verdict @ (trust, file_system) = (try_both(&first, &second, layer), FileSystem::of(&first));
+    let verdict @ (trust, file_system) = (try_both(&first, &second, layer), FileSystemType::of(&first));
     // Other threads may have been probing at the same time; the first to know tells.
     let earlier = remembered().insert(path.to_owned(), (directory.device, verdict));
     let is_first = earlier.is_none_or(|(device, _)| device != directory.device);
@@ -133,11 +133,11 @@ fn try_lock(file: &File, layer: &dyn LockLayer) -> io::Result<bool> {
     }
 }
 
-fn warning(path: &Path, trust: Trust, file_system: Option<FileSystem>) -> Option<Warning> {
+fn warning(path: &Path, trust: Trust, file_system: Option<FileSystemType>) -> Option<Warning> {
     const INSTEAD: &str = "lock files like those of OpenClaw's own lock, and the journal, keep owners apart instead; \
                            a state directory on a local disk is safer";
-    let name = file_system.map_or(FileSystem::UNKNOWN.name, |file_system| file_system.name);
-    let name = if name == FileSystem::UNKNOWN.name { "this file system" } else { name };
+    let name = file_system.map_or(FileSystemType::UNKNOWN.name, |file_system| file_system.name);
+    let name = if name == FileSystemType::UNKNOWN.name { "this file system" } else { name };
     let (code, finding) = match (trust, file_system) {
         (Trust::Lies, _) => ("lock_granted_twice", format!("{name} grants one lock to two owners: {INSTEAD}")),
         (Trust::Refused(errno), _) => {
@@ -145,7 +145,7 @@ fn warning(path: &Path, trust: Trust, file_system: Option<FileSystem>) -> Option
                 errno.map_or_else(|| "no reason".to_owned(), |errno| io::Error::from_raw_os_error(errno).to_string());
             ("lock_refused", format!("{name} refuses locks ({why}): {INSTEAD}"))
         }
-        (Trust::Kernel, Some(FileSystem { is_local: false, .. })) => (
+        (Trust::Kernel, Some(FileSystemType { is_local: false, .. })) => (
             "file_system_not_local",
             format!(
                 "locks on {name} exclude this host's processes, but those of other hosts or virtual machines only as far as \
@@ -165,10 +165,10 @@ fn remembered() -> std::sync::MutexGuard<'static, HashMap<PathBuf, (u64, Verdict
 mod tests {
     use super::*;
 
-    const DISK: FileSystem = FileSystem { name: "xfs", is_local: true };
-    const NFS: FileSystem = FileSystem { name: "nfs", is_local: false };
+    const DISK: FileSystemType = FileSystemType { name: "xfs", is_local: true };
+    const NFS: FileSystemType = FileSystemType { name: "nfs", is_local: false };
 
-    fn code(trust: Trust, file_system: Option<FileSystem>) -> Option<&'static str> {
+    fn code(trust: Trust, file_system: Option<FileSystemType>) -> Option<&'static str> {
         let warning = warning(Path::new("/locks"), trust, file_system)?;
         assert!(warning.message.contains("/locks"), "{warning:?}");
         assert!(file_system.is_none_or(|file_system| warning.message.contains(file_system.name)), "{warning:?}");
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(code(Trust::Kernel, Some(NFS)), Some("file_system_not_local"));
         assert_eq!(code(Trust::Kernel, Some(DISK)), None);
         assert_eq!(code(Trust::Kernel, None), None);
-        let unknown = warning(Path::new("/locks"), Trust::Kernel, Some(FileSystem::UNKNOWN)).expect("a warning");
+        let unknown = warning(Path::new("/locks"), Trust::Kernel, Some(FileSystemType::UNKNOWN)).expect("a warning");
         assert!(unknown.message.starts_with("locks on this file system"), "{unknown:?}");
     }
 }

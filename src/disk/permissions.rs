@@ -4,6 +4,15 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
+/// Which users may read the file that takes another's place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Those who may read the file, or fewer.
+    Kept,
+    /// Its owner.
+    OwnerAlone,
+}
+
 /// What others may look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exposed {

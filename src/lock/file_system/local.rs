@@ -1,7 +1,7 @@
 //! Which paths this host's kernel answers for by itself: a look there waits for no server, so it is allowed where nothing may
 //! sleep. Whether it does is found out once for each path, where sleeping does no harm.
 
-use super::FileSystem;
+use super::FileSystemType;
 use crate::state_dir::canonical;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub fn learn(path: &Path) {
 
 /// Whether what there is of a path is local.
 fn are_local(path: &Path) -> bool {
-    path.ancestors().all(|part| match FileSystem::at(part) {
+    path.ancestors().all(|part| match FileSystemType::at(part) {
         Ok(found) => found.is_some_and(|found| found.is_local),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     })
@@ -53,7 +53,7 @@ mod tests {
         let missing = directory.path().join("agent").join("store");
         assert!(!is_known_local(&missing));
         learn(&missing);
-        let is_local = FileSystem::at(directory.path()).expect("told").is_some_and(|found| found.is_local);
+        let is_local = FileSystemType::at(directory.path()).expect("told").is_some_and(|found| found.is_local);
         assert_eq!(is_known_local(&missing), is_local);
         // No file system that is on our list.
         let foreign = Path::new("/proc/self/oauth-refresh-lock");

@@ -29,7 +29,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::digest::Digest;
 use crate::disk::{self, Sharing, exclusive};
 use crate::error::{Code, Error, Result};
-use crate::holder::Holder;
+use crate::lock::holder::Holder;
 use crate::process::{self, Process};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -80,7 +80,7 @@ pub enum Attempt {
 
 /// What has become of a sidecar of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum Possession {
     /// It is where we put it.
     Ours,
     /// Another process has removed it.
@@ -156,11 +156,11 @@ impl Sidecar {
     }
 
     /// What has become of it.
-    pub fn check(&self) -> Result<State> {
+    pub fn check(&self) -> Result<Possession> {
         Ok(match read(&self.path)? {
-            Some(bytes) if bytes == self.bytes => State::Ours,
-            Some(_) => State::Foreign,
-            None => State::Gone,
+            Some(bytes) if bytes == self.bytes => Possession::Ours,
+            Some(_) => Possession::Foreign,
+            None => Possession::Gone,
         })
     }
 

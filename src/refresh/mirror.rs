@@ -1,7 +1,7 @@
 //! Whether a refreshed credential may replace what the main store holds (OpenClaw's table, in OpenClaw's order).
 
+use crate::credential::identity::{self, Refusal};
 use crate::credential::{Credential, MAX_DATE_MS, is_oauth};
-use crate::identity::{self, Refusal};
 use serde_json::{Map, Value};
 
 /// Why the main store takes a credential or keeps its own.

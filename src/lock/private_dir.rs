@@ -40,9 +40,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 #[cfg(unix)]
-mod volume;
+mod path_walk;
 #[cfg(unix)]
-mod way;
+mod volume;
 #[cfg(unix)]
 pub use volume::trust;
 
@@ -74,7 +74,7 @@ pub enum Passage {
 /// `lstat` tells.
 pub fn check(directory: &Path) -> Result<LockDirectory> {
     #[cfg(unix)]
-    return way::check(directory);
+    return path_walk::check(directory);
     #[cfg(not(unix))]
     {
         disk::create_private_dirs(directory).map_err(|error| unusable("use the lock directory", directory, &error))?;
@@ -86,7 +86,7 @@ pub fn check(directory: &Path) -> Result<LockDirectory> {
 /// this process may not list or write to is refused as well, as its first use would be.
 pub fn look(directory: &Path) -> Result<Option<LockDirectory>> {
     #[cfg(unix)]
-    return way::look_at(directory);
+    return path_walk::look_at(directory);
     #[cfg(not(unix))]
     Ok(directory.is_dir().then_some(LockDirectory { sharing: Sharing::Private, device: 0 }))
 }
@@ -95,7 +95,7 @@ pub fn look(directory: &Path) -> Result<Option<LockDirectory>> {
 #[must_use]
 pub fn passed(directory: &Path) -> Vec<(PathBuf, Passage)> {
     #[cfg(unix)]
-    return way::passed(directory);
+    return path_walk::passed(directory);
     #[cfg(not(unix))]
     {
         let _ = directory;
@@ -113,7 +113,7 @@ pub fn check_store(name: &Path) -> Result<()> {
     #[cfg(unix)]
     {
         let told = |error: Error| Error { code: Code::StoreUnwritable, ..error };
-        way::check_store(name).map_err(told)
+        path_walk::check_store(name).map_err(told)
     }
     #[cfg(not(unix))]
     {

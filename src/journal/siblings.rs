@@ -12,11 +12,11 @@ use crate::credential::{Credential, Generation};
 use crate::digest::Digest;
 use crate::disk;
 use crate::error::{Code, Error, Result};
-use crate::holder::Holder;
 use crate::journal::Journal;
-use crate::ledger::Ledger;
+use crate::journal::ledger::Ledger;
+use crate::journal::record::{FailureRecord, Record};
+use crate::lock::holder::Holder;
 use crate::lock::{self, Guard, Target, term};
-use crate::record::{FailureRecord, Record};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -166,14 +166,14 @@ fn of_journal(journal: &Path) -> (PathBuf, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{ClaimRecord, Origin, Outcome, State};
+    use crate::journal::record::{ClaimRecord, Origin, Outcome, Progress};
 
     #[test]
     fn what_a_later_term_takes_over_while_others_look_is_not_lost_to_them() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().canonicalize().expect("a path").join("locks");
         let (own, other, generation) = (path.join("own"), path.join("other"), Generation::of("1"));
-        let mut record = Record { state: State::Dispatched, ..Record::default() };
+        let mut record = Record { state: Progress::Dispatched, ..Record::default() };
         let key = Digest::of(&[b"key"]);
         let main = path.join("store");
         let origin = Origin { generation, store: main.clone(), main, main_has_profile: true, main_generation: None };

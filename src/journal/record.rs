@@ -1,11 +1,11 @@
 //! What a journal says of a key: how far a refresh has come, what was received, what must not be sent.
 
 use crate::clock::Clock;
+use crate::credential::fields::Fields;
 use crate::credential::{Credential, Generation};
 use crate::digest::Digest;
 use crate::failure;
-use crate::fields::Fields;
-use crate::ledger::Ledger;
+use crate::journal::ledger::Ledger;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -27,7 +27,7 @@ const LAST_BACK_OFF_MS: f64 = 60_000.0;
 /// How far a refresh has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum Progress {
     /// Nothing under way.
     #[default]
     Idle,
@@ -41,7 +41,7 @@ pub enum State {
     Committed,
 }
 
-impl State {
+impl Progress {
     /// The state as people see it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -60,7 +60,7 @@ impl State {
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// How far the refresh has come.
-    pub state: State,
+    pub state: Progress,
     /// Counts claims, so that one commit can be told from the next.
     pub epoch: u64,
     /// The claim: which owner sends which generation. Set from `Claimed` on.
@@ -185,7 +185,7 @@ pub enum Outcome {
     /// The provider refused it for good.
     Dead {
         /// The owner that died, or whose call was cut off, before the answer arrived; `None` if none did.
-        lost_with: Option<LostWith>,
+        lost_with: Option<LostCall>,
     },
 }
 
@@ -237,14 +237,14 @@ fn doubled_ms(attempts: u32) -> f64 {
 
 /// The owner whose call's outcome was lost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LostWith {
+pub struct LostCall {
     /// Its process id.
     pub pid: u32,
     /// When it claimed, in milliseconds since the epoch.
     pub at: f64,
 }
 
-impl From<&FailureRecord> for LostWith {
+impl From<&FailureRecord> for LostCall {
     fn from(first: &FailureRecord) -> Self {
         Self { pid: first.pid, at: first.at }
     }
@@ -273,7 +273,7 @@ impl Record {
     /// The same, with nothing under way.
     #[must_use]
     pub fn idle(self) -> Self {
-        Self { state: State::Idle, ..self }
+        Self { state: Progress::Idle, ..self }
     }
 
     /// Takes over what the owner of an earlier term received and spent. It may be stuck in the middle of a call, and this
@@ -323,7 +323,7 @@ impl Record {
     pub fn end_claim(&mut self) {
         if let Some(generation) = self.claim.as_ref().map(|claim| claim.origin.generation) {
             let failure = self.failure_of(generation);
-            self.state = State::Idle;
+            self.state = Progress::Idle;
             self.set_failure(generation, failure);
         }
     }
@@ -356,7 +356,7 @@ impl Record {
     /// When this generation was last sent with success and kept by the provider; `None` if the last claim is another's.
     #[must_use]
     pub fn kept_at(&self, generation: Generation) -> Option<f64> {
-        let is_done = matches!(self.state, State::Received | State::Committed);
+        let is_done = matches!(self.state, Progress::Received | Progress::Committed);
         let claim = self.claim.as_ref().filter(|claim| is_done && claim.origin.generation == generation)?;
         (!self.ledger.is_spent(generation)).then_some(claim.at)
     }
@@ -378,7 +378,7 @@ impl Record {
     /// Whether an owner is sending this generation, or was when it died.
     #[must_use]
     pub fn is_sending(&self, generation: Generation) -> bool {
-        self.state == State::Dispatched
+        self.state == Progress::Dispatched
             && self.claim.as_ref().is_some_and(|claim| claim.origin.generation == generation)
     }
 
@@ -446,8 +446,8 @@ impl Record {
             let excess = self.stores.len().saturating_sub(MAX_STORES);
             self.stores.drain(..excess);
         }
-        if self.waiting().next().is_none() && self.state == State::Received {
-            self.state = State::Committed;
+        if self.waiting().next().is_none() && self.state == Progress::Received {
+            self.state = Progress::Committed;
         }
     }
 
