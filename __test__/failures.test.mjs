@@ -436,7 +436,7 @@ describe("a provider's own codes, given with its token endpoint,", () => {
   ])("%s", async (_, answer, expected, oauthError) => {
     const host = createHost({ main: expired() });
     const server = await startServer(says(answer));
-    const call = refreshAs(host, "main", at(server, { classify: own }), { timeoutMs: 500 });
+    const call = refreshAs(host, "main", at(server, { classify: own }), { timeoutMs: 2_000 });
     const told = await typedRejection(call, "provider_refused");
     expect({ class: told.refreshFailure.class, oauthError: told.oauthError }).toEqual({ class: expected, oauthError });
   });

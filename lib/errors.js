@@ -14,21 +14,21 @@ class OAuthRefreshLockError extends Error {
 }
 
 /** Makes an error of what the native side says failed. */
-function fromNative({ code, message, path, holderPid, holderHeldMs, holderState }) {
+function fromNative({ code, message, path, holderPid, holderHeldMs, holderState, retryAfterMs }) {
   const holder =
     holderPid == null
       ? undefined
       : { pid: holderPid, heldMs: holderHeldMs, ...(holderState && { state: holderState }) };
   // OpenClaw tells a lock wait that ran out by exactly this pair.
   const lockPath = code === "file_lock_timeout" ? `${path}.lock` : undefined;
-  return new OAuthRefreshLockError(code, message, { path: path ?? undefined, lockPath, holder });
+  return new OAuthRefreshLockError(code, message, { path: path ?? undefined, lockPath, holder, retryAfterMs });
 }
 
 /** Takes a native reply's value, or raises its error. A credential comes as it is and, in `spelled`, as its text. */
-function unwrap({ error, value, credential }) {
+function unwrap({ error, kind, value, credential }) {
   if (error) throw fromNative(error);
   if (value == null) return undefined;
-  const answer = JSON.parse(value);
+  const answer = kind == null ? JSON.parse(value) : { ...JSON.parse(value), kind };
   return credential == null ? answer : { ...answer, credential: JSON.parse(credential), spelled: credential };
 }
 

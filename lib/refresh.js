@@ -1,23 +1,14 @@
-const { types } = require("node:util");
 const args = require("./arguments.js");
 const { Caller, soon } = require("./caller.js");
 const { OAuthRefreshLockError, fromNative, unwrap } = require("./errors.js");
 const { isHeard, publish, tellFailure } = require("./events.js");
-const { lookAt } = require("./failure.js");
+const { HostStores } = require("./host-stores.js");
 const { asHolder, enter, inOrder, isHolder, refuseNested } = require("./line.js");
-const { explained, lockTimeout, tell, unanswered } = require("./lock.js");
+const { explained, tell, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
-const { toJson } = require("./result.js");
-const { HostStore } = require("./stores.js");
+const { callProvider, readRefusal } = require("./provider-call.js");
 const { providerError, tokenEndpoint } = require("./token-endpoint.js");
 
-/** How long to wait before a provider that was not reached is asked again; doubled each time, give or take a half. */
-const FIRST_RETRY_MS = 500;
-const LAST_RETRY_MS = 10_000;
-/** Callers that wait for the same pause wake up at random times, up to this part of it late. */
-const PAUSE_JITTER = 0.1;
-/** A call that is overdue by more than this has had no chance to hear its answer: the event loop stood still. It gets this. */
-const OVERDUE_MS = 500;
 /** How long a caller whose time is up waits for what the stores hold. */
 const LAST_LOOK_MS = 500;
 /** How long a caller waits for others if the stored token has not expired: for them to refresh it, and no longer. */
@@ -26,8 +17,6 @@ const WAIT_WITH_TOKEN_MS = 1_000;
 const ASK_WITH_TOKEN_MS = 10_000;
 /** So long after its first failure a refresh function is called again, which has ways of its own to try again. */
 const FUNCTION_PATIENCE_MS = 10_000;
-/** How long an answer that came after its call's limit waits for the store's own lock. */
-const LATE_HOLD_MS = 30_000;
 /** For so long an answer that is nowhere but in memory keeps the process from exiting. */
 const SAVE_PATIENCE_MS = 30_000;
 
@@ -46,35 +35,38 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   const endpoint = typeof refresh === "function" ? undefined : tokenEndpoint("refresh", refresh);
   const checked = args.refreshArguments(options);
   const { signal, timeoutMs, callTimeoutMs, stores, classify: hostsClassify, ...request } = checked;
-  const { stateDir, agentDir: own, mainAgentDir } = request;
+  const { stateDir } = request;
   request.surroundings =
-    stores.length > 0 ? args.surroundings(stateDir) : args.surroundings(stateDir, own, mainAgentDir);
+    stores.length > 0
+      ? args.surroundings(stateDir)
+      : args.surroundings(stateDir, request.agentDir, request.mainAgentDir);
   Object.assign(request, { provider, profileId });
+  const hosts = new HostStores(stores);
+  const [own, main] = hosts.natives;
   // Code that holds a key may not ask for it, be there a token or not.
-  if (stores.length === 0 && !signal?.aborted && !isHolder()) {
-    const glimpse = native().glance(request, isHeard());
-    if (glimpse) {
-      const { credential, lockPath, agentDir } = glimpse;
-      publish("fresh", { provider, profileId, lockPath, agentDir });
-      return { outcome: "fresh", credential: JSON.parse(credential) };
-    }
+  const glances = stores.length === 0 && !signal?.aborted && !isHolder();
+  const {
+    credential,
+    lockPath,
+    agentDir,
+    refresh: call,
+    opened,
+  } = native().startRefresh(request, own, main, glances, isHeard());
+  if (credential) {
+    publish("fresh", { provider, profileId, lockPath, agentDir });
+    return { outcome: "fresh", credential: JSON.parse(credential) };
   }
-
-  const hosts = stores.map((store) => new HostStore(store));
-  const call = new (native().NativeRefresh)(request, ...hosts.map((host) => host.native));
-  const subject = { provider, profileId, lockPath: call.lockPath ?? undefined };
+  const subject = { provider, profileId, lockPath: lockPath ?? undefined };
   const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut());
   const how = endpoint ?? { refresh, classify: hostsClassify };
   const turn = new RefreshTurn(call, subject, caller, {
     ...how,
     callTimeoutMs,
     patient,
-    // One order for everyone, whose main store another's own may be.
-    hosts: hosts.toSorted((one, other) => (one.name < other.name ? -1 : 1)),
+    hosts,
     serveUnexpired: request.serveUnexpired,
-    uncertain: request.uncertain,
   });
-  tellFailure(caller, subject, turn.begin());
+  tellFailure(caller, subject, turn.begin(opened));
   return caller.promise;
 }
 
@@ -85,32 +77,25 @@ class RefreshTurn {
   #caller;
   /**
    * How to ask the provider: `refresh`, a function, or `at`, a native token endpoint; `hosts`, the host's stores;
-   * `serveUnexpired`, whether a token that has not expired is better than an error; `uncertain`, whether to ask again in doubt.
+   * `serveUnexpired`, whether a token that has not expired is better than an error.
    */
   #ask;
   /** Settles when it is known where things lie. */
   #begun;
   #looked;
-  #retries = 0;
-  /** Why the provider has to be asked again. */
-  #failure;
-  /** Until when, by `performance.now()`. */
-  #asksUntil = Number.POSITIVE_INFINITY;
-  /** Why everyone waits, while this caller does. */
-  #pausing;
-  /** Whether the call of the refresh function is past its limit. */
-  #isOverdue = false;
   /** When the provider was asked, by `performance.now()`; not set while the native side waits for a lock. */
   #dispatchedAt;
-  /** What the refresh function threw, and what it was marked with; or what `hold` threw. */
+  /** Why the provider is to be asked again. */
+  #failure;
+  /** What the refresh function threw last, and what it was marked with; or what `hold` threw. */
   #thrown;
   /** Ends the wait of a caller whose token has not expired. */
   #enough;
   /** Keeps the process from exiting while an answer is nowhere but in memory. */
   #keepAlive;
+  /** Whether the native side has it. */
+  #isUnderWay = false;
   #endTurn;
-  /** Settles when the stores' owners have their locks back. */
-  #leaving;
   /** See `Turn` in line.js. */
   onOverdue;
   isDone = false;
@@ -122,7 +107,7 @@ class RefreshTurn {
     this.#ask = ask;
     const leave = () => {
       clearTimeout(this.#enough);
-      if (call.leave()) this.#leaveStores();
+      if (!this.#isUnderWay || call.leave()) ask.hosts.close();
     };
     caller.promise.then(leave, leave);
     if (ask.serveUnexpired && ask.patient)
@@ -130,17 +115,17 @@ class RefreshTurn {
   }
 
   /** Stands in line, once it is known which one that is. */
-  begin() {
-    this.#begun = this.#open();
+  begin(opened) {
+    this.#begun = this.#open(opened);
     return this.#begun;
   }
 
-  async #open() {
+  async #open(now) {
     const call = this.#call;
     try {
       await inOrder(
         this.#subject.lockPath,
-        call.openNow(),
+        now,
         () => call.open(),
         (opened) => this.#opened(unwrap(opened)),
       );
@@ -155,7 +140,7 @@ class RefreshTurn {
     refuseNested(paths.key);
     if (credential) return void this.#finish({ kind: "fresh", credential, spelled });
     const { hosts, refresh } = this.#ask;
-    for (const host of hosts) host.callFor(paths.key);
+    hosts.callFor(paths.key);
     if (refresh) this.#ask.refresh = asHolder(paths.key, refresh);
     this.start();
     enter(this.#subject, this);
@@ -174,7 +159,7 @@ class RefreshTurn {
       await this.#fail(error);
     } finally {
       clearTimeout(this.#keepAlive);
-      if (this.#caller.gone) this.#leaveStores();
+      if (this.#caller.gone) this.#ask.hosts.close();
     }
     return undefined;
   }
@@ -183,18 +168,20 @@ class RefreshTurn {
   async #turn() {
     const done = await this.#take();
     // Before its caller goes on, which may end the process.
-    await this.#leaving;
+    await this.#ask.hosts.left();
     this.#dispatchedAt = undefined;
     return done;
   }
 
   #take() {
-    const { at, maxParallel, callTimeoutMs, patient } = this.#ask;
+    const { at, maxParallel, callTimeoutMs, patient: waits } = this.#ask;
     const hear = (told, reply) => this.#hear(told, reply);
+    const patience = { waits, ms: this.#caller.patienceMs, askingMs: at ? undefined : FUNCTION_PATIENCE_MS };
+    this.#isUnderWay = true;
     return new Promise((resolve) => {
       this.#endTurn = resolve;
-      if (at) this.#call.exchange(hear, patient, isHeard(), at, maxParallel, callTimeoutMs);
-      else this.#call.turn(hear, patient, isHeard());
+      if (at) this.#call.exchange(hear, patience, isHeard(), at, maxParallel, callTimeoutMs);
+      else this.#call.turn(hear, patience, isHeard());
     });
   }
 
@@ -211,8 +198,7 @@ class RefreshTurn {
       case "hold":
         return void this.#answerHold();
       case "letGo":
-        this.#leaving = this.#leaveHolds();
-        return;
+        return void this.#ask.hosts.leave();
       case "ask":
         return void this.#callFunction(unwrap(reply).credential);
       case "askLate":
@@ -220,24 +206,31 @@ class RefreshTurn {
       case "dispatched":
         this.#dispatched();
         return this.#stayAlive(this.#ask.callTimeoutMs + SAVE_PATIENCE_MS);
+      case "pausing":
+        return this.#pausing(unwrap(reply));
       case "unsaved":
         this.#stayAlive(SAVE_PATIENCE_MS);
         return void this.#fail(fromNative(reply.error));
       default:
-        this.#isSaving(false);
+        this.#isUnderWay = false;
+        this.#ask.hosts.isSaving = false;
         return this.#endTurn(reply);
     }
+  }
+
+  /** Those who wait behind us in this process need not wait for a pause. */
+  #pausing({ failure }) {
+    this.#failure = failure ? providerError(failure) : (this.#thrown?.error ?? this.#failure);
+    this.#dispatchedAt = undefined;
+    this.#ask.hosts.isSaving = false;
+    clearTimeout(this.#keepAlive);
+    this.onOverdue?.();
   }
 
   #dispatched() {
     publish("dispatched", this.#subject);
     this.#dispatchedAt = performance.now();
-    this.#isSaving(true);
-  }
-
-  /** Whether there may be an answer to save: for that no store is waited for longer than it takes to know that it is busy. */
-  #isSaving(isSaving) {
-    for (const host of this.#ask.hosts) host.isSaving = isSaving;
+    this.#ask.hosts.isSaving = true;
   }
 
   #stayAlive(ms) {
@@ -245,40 +238,15 @@ class RefreshTurn {
     this.#keepAlive = setTimeout(() => {}, ms);
   }
 
-  /** Takes the locks that the stores' owners have, after ours and a place. `false` if the caller gave up first. */
-  async #hold(caller, patient) {
-    for (const host of this.#ask.hosts) {
-      if (!(await host.hold(this.#subject.profileId, caller, patient))) return false;
-    }
-    return true;
-  }
-
+  /** After our lock and a place. */
   async #answerHold() {
+    const { hosts, patient } = this.#ask;
     try {
-      this.#call.held(await this.#hold(this.#caller, this.#ask.patient));
+      this.#call.held(await hosts.hold(this.#subject.profileId, this.#caller, patient));
     } catch (error) {
       this.#thrown = { error };
       this.#call.notHeld();
     }
-  }
-
-  async #leaveHolds() {
-    await Promise.all(this.#ask.hosts.toReversed().map((host) => host.leave()));
-  }
-
-  /** Before an answer is saved that came after its call's limit: the stores' locks were released then. */
-  async #holdAgain() {
-    if (!this.#isOverdue) return;
-    const patience = new Caller({ timeoutMs: LATE_HOLD_MS }, (late) => late.resolve());
-    const isHeld = await this.#hold(patience, true).catch(() => false);
-    patience.resolve();
-    // Then it waits in the journal, for a call that has it.
-    if (!isHeld) this.#leaveStores();
-  }
-
-  /** Asks the host's stores no more. */
-  #leaveStores() {
-    for (const host of this.#ask.hosts) host.close();
   }
 
   /** Takes what the leader got, through the same checks as a peer's. */
@@ -289,9 +257,9 @@ class RefreshTurn {
     await this.#looked;
     // Agents under different main agents are not peers: they may be different people's.
     if (this.#caller.gone) return true;
-    for (const host of this.#ask.hosts) host.shared = shared;
+    this.#ask.hosts.shared = shared;
     await this.#look(subject.mainStore === mainStore ? spelled : undefined);
-    for (const host of this.#ask.hosts) host.shared = undefined;
+    this.#ask.hosts.shared = undefined;
     return this.#caller.gone;
   }
 
@@ -332,8 +300,7 @@ class RefreshTurn {
 
   async #timeoutError() {
     const isWaiting = this.#dispatchedAt === undefined;
-    const delayed = this.#ask.hosts.map((host) => host.delay).find(Boolean);
-    const known = this.#pausing || isWaiting ? (this.#failure ?? this.#pausing ?? delayed) : this.#beingAsked();
+    const known = isWaiting ? (this.#failure ?? this.#ask.hosts.delay) : this.#beingAsked();
     const late = await explained(this.#call.whyLate(known !== undefined));
     return late ?? known ?? unanswered(this.#subject.lockPath);
   }
@@ -357,19 +324,15 @@ class RefreshTurn {
     }
   }
 
-  /** Goes on with what a turn came to. What peers may take over is returned. */
-  async #end(done) {
+  /** Goes on with what the refresh came to. What peers may take over is returned. */
+  #end(done) {
     switch (done.kind) {
       case "left":
         return undefined;
-      case "notHeld":
+      case "notheld":
         throw this.#thrown.error;
       case "failed":
-        return await this.#tryLater(this.#failed(done));
-      case "backoff":
-      case "claimed":
-      case "later":
-        return await this.#pause(done);
+        throw this.#failed(done);
       default:
         return this.#finish(done);
     }
@@ -377,131 +340,42 @@ class RefreshTurn {
 
   /** The error of a failed call, which tells if the login has ended. */
   #failed({ failure, dead }) {
-    if (!failure) {
-      const { error, marked, ...more } = this.#thrown;
-      if (dead) marked.message = dead;
-      return { error, ...more, isTransient: more.isTransient && !dead };
-    }
-    const { class: failureClass, isTransient, status } = failure;
-    const mayRepeat = failureClass === "uncertain" && this.#ask.uncertain !== "fail";
-    // What the provider asked for is on record, for everyone.
-    const isOnRecord = failureClass !== "not_sent" || status != null;
-    return { error: providerError({ ...failure, dead }), isTransient: isTransient || mayRepeat, isOnRecord };
-  }
-
-  /** Asks again, within the caller's patience: after the pause that is on record for everyone, or one of our own. */
-  async #tryLater({ error, isTransient, isOnRecord }) {
-    // Another account's token is not a temporary failure.
-    const isInTime = isTransient && error.code !== "identity_mismatch" && !this.#caller.gone;
-    // A caller with a token that is still good waits for no better weather.
-    if (!isInTime || (await this.#serveUnexpired(error))) throw error;
-    if (!this.#failure && !this.#ask.at) this.#asksUntil = performance.now() + FUNCTION_PATIENCE_MS;
-    this.#failure = error;
-    const pause = Math.min(FIRST_RETRY_MS * 2 ** this.#retries, LAST_RETRY_MS) * (0.5 + Math.random());
-    this.#retries += 1;
-    return this.#pause({ kind: "retry", waitMs: isOnRecord ? 0 : pause });
-  }
-
-  /**
-   * Waits, out of line, for the end of the pause that the provider asked for, or for an owner behind which no caller can stand in line,
-   * or another program; then stands in line again. A caller with less patience is told why at once.
-   */
-  async #pause({ kind, waitMs: ms, refreshError }) {
-    const patienceMs = Math.min(this.#caller.patienceMs, this.#asksUntil - performance.now());
-    const isTooLong = !this.#ask.patient || ms >= patienceMs;
-    if (isTooLong && this.#failure) throw this.#failure;
-    if (kind === "later" && !this.#ask.patient) throw await lockTimeout(this.#subject.lockPath);
-    const retryAfterMs = kind === "backoff" ? Math.ceil(ms) : undefined;
-    const backOff = refreshError && told(refreshError, retryAfterMs);
-    if (backOff && isTooLong) throw backOff;
-    this.#pausing = backOff;
-    const timer = setTimeout(
-      () => {
-        this.#caller.onGone = undefined;
-        this.#pausing = undefined;
-        this.start();
-        enter(this.#subject, this);
-      },
-      Math.min(ms * (1 + Math.random() * PAUSE_JITTER), (ms + patienceMs) / 2),
-    );
-    this.#caller.onGone = () => clearTimeout(timer);
+    if (failure) return providerError({ ...failure, dead });
+    const { error, marked } = this.#thrown;
+    if (dead) marked.message = dead;
+    return error;
   }
 
   /** Calls the refresh function, and answers with what it made of the credential. */
   async #callFunction(credential) {
     if (this.#caller.gone) return this.#call.nothing();
+    const { refresh, classify, callTimeoutMs: limitMs, hosts } = this.#ask;
+    let isOverdue = false;
+    // A function that ignores its signal keeps the claim, neither the caller nor the line; a late success is saved. Other programs
+    // that use the stores need not wait for it either.
+    const onOverdue = (error) => {
+      void this.#fail(error);
+      isOverdue = true;
+      void hosts.leave();
+      this.onOverdue?.();
+    };
     let answer;
+    this.#dispatched();
     try {
-      const fields = await this.#dispatch(credential);
+      const fields = await callProvider(refresh, credential, { limitMs, caller: this.#caller, onOverdue });
       answer = () => (fields === undefined ? this.#call.nothing() : this.#call.answered(fields));
     } catch (error) {
-      answer = await this.#refuse(error);
+      const { marked, onRecord, isAnswer, passes, retryAfterMs } = await readRefusal(error, classify);
+      this.#thrown = { error, marked };
+      answer = () => this.#call.failed(onRecord, isAnswer, passes, retryAfterMs);
     }
-    await this.#holdAgain();
+    if (isOverdue) await hosts.holdLate(this.#subject.profileId);
     this.#stayAlive(SAVE_PATIENCE_MS);
     answer();
   }
 
-  /** Tells an error of the refresh function what it is. Returns what tells the native side. */
-  async #refuse(error) {
-    const { failure, isAnswer, passes, isWeather } = await lookAt(error, this.#ask.classify);
-    const { class: failureClass, retryAfterMs } = failure;
-    try {
-      error.refreshFailure = failure;
-    } catch {
-      // A frozen error passes through as it is.
-    }
-    const mayPass = {
-      not_sent: true,
-      answered_unspent: passes,
-      uncertain: isWeather && this.#ask.uncertain !== "fail",
-    };
-    const isOnRecord = isAnswer || failureClass !== "not_sent";
-    this.#thrown = { error, marked: failure, isTransient: mayPass[failureClass] ?? false, isOnRecord };
-    // To the core it is one whether the provider could not be asked or was not to be.
-    const onRecord = failureClass === "not_asked" ? "not_sent" : failureClass;
-    return () => this.#call.failed(onRecord, isAnswer, passes, retryAfterMs);
-  }
-
-  /** Calls the refresh function and reads its result, with the limit that a provider call has. */
-  async #dispatch(credential) {
-    this.#dispatched();
-    const controller = new AbortController();
-    const due = performance.now() + this.#ask.callTimeoutMs;
-    const abort = () => {
-      const error = callTimeout(this.#ask.callTimeoutMs);
-      controller.abort(error);
-      // A function that ignores its signal keeps the claim, neither the caller nor the line; a late success is saved.
-      void this.#fail(error);
-      // Other programs that use the stores need not wait for it either.
-      this.#isOverdue = true;
-      void this.#leaveHolds();
-      this.onOverdue?.();
-    };
-    const atLimit = () => {
-      if (performance.now() < due + OVERDUE_MS) return abort();
-      timer = setTimeout(abort, OVERDUE_MS);
-      if (this.#caller.gone) timer.unref();
-    };
-    let timer = setTimeout(atLimit, this.#ask.callTimeoutMs);
-    // While a caller waits the process lives on for it; a call without one does not keep the process from exiting.
-    this.#caller.onGone = () => timer.unref();
-    try {
-      return await toJson(await this.#ask.refresh(credential, { signal: controller.signal }));
-    } catch (error) {
-      if (types.isNativeError(error) || error instanceof Error) throw error;
-      throw new OAuthRefreshLockError(
-        "refresh_threw_non_error",
-        "the refresh function threw something that is not an Error",
-        { cause: error },
-      );
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
   async #fail(error) {
-    for (const host of this.#ask.hosts) host.explain(error);
+    this.#ask.hosts.explain(error);
     tell(this.#subject, native().takeWarnings());
     if (!(await this.#serveUnexpired(error))) this.#caller.reject(error);
   }
@@ -519,23 +393,11 @@ class RefreshTurn {
     const result = { outcome: kind, credential };
     if (mirror) result.mirror = mirror;
     if (notSaved) result.notSaved = notSaved;
-    if (refreshError) result.refreshError = refreshError instanceof Error ? refreshError : told(refreshError);
+    if (refreshError) result.refreshError = refreshError instanceof Error ? refreshError : fromNative(refreshError);
     this.#caller.resolve(result);
     // No peer may take a token for fresh that could not be refreshed.
     return refreshError ? undefined : { subject: this.#subject, spelled, shared: new Map() };
   }
-}
-
-/** An error that the native side has put into words. */
-function told({ code, message, path }, retryAfterMs) {
-  return new OAuthRefreshLockError(code, message, { path: path ?? undefined, retryAfterMs });
-}
-
-function callTimeout(ms) {
-  return new OAuthRefreshLockError(
-    "refresh_call_timeout",
-    `the provider call was aborted after ${ms / 1000} s; whether the provider has rotated the token is unknown`,
-  );
 }
 
 module.exports = { refreshIfFree, withOAuthRefreshLock };

@@ -5,6 +5,8 @@
 #![allow(unreachable_pub, reason = "napi exports to JavaScript, not to Rust")]
 
 mod claim;
+mod dialogue;
+mod ending;
 mod host_store;
 mod inspect;
 mod lock;
@@ -40,10 +42,12 @@ pub fn take_warnings() -> Option<String> {
     (!warnings.is_empty()).then(|| serde_json::Value::from(warnings).to_string())
 }
 
-/// The outcome of a native call. Exactly one of the two is set, or neither for "nothing".
+/// The outcome of a native call: an error, or something, or nothing.
 #[napi(object, object_from_js = false)]
 #[derive(Default)]
 pub struct Reply {
+    /// What it came to, of a refresh.
+    pub kind: Option<ending::Kind>,
     /// JSON text.
     pub value: Option<String>,
     /// A credential's JSON text, with every number as it is spelled.
@@ -67,6 +71,8 @@ pub struct Failure {
     pub holder_held_ms: Option<f64>,
     /// The lock's holder: how far its refresh has come, as the journal says.
     pub holder_state: Option<String>,
+    /// How long everyone waits before the provider is asked again, in milliseconds.
+    pub retry_after_ms: Option<f64>,
 }
 
 impl From<Error> for Failure {
@@ -77,6 +83,7 @@ impl From<Error> for Failure {
             holder_pid: error.holder.as_ref().map(|holder| holder.pid),
             holder_held_ms: error.holder.and_then(|holder| holder.held_ms),
             holder_state: None,
+            retry_after_ms: None,
             message: error.message,
         }
     }
@@ -89,6 +96,10 @@ impl From<Error> for Reply {
 }
 
 impl Reply {
+    fn of(kind: ending::Kind, details: serde_json::Value) -> Self {
+        Self { kind: Some(kind), ..Self::from(details) }
+    }
+
     fn with(self, credential: &crate::credential::Credential) -> Self {
         Self { credential: Some(credential.to_json()), ..self }
     }

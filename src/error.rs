@@ -112,7 +112,7 @@ pub struct HolderProcess {
 }
 
 /// A failure of ours.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Error {
     /// Its stable name.
     pub code: Code,
@@ -133,6 +133,12 @@ impl Error {
     /// A failure that concerns no file.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), path: None, holder: None, kind: None }
+    }
+
+    /// What a panic of ours becomes.
+    #[must_use]
+    pub fn defect() -> Self {
+        Self::new(Code::Internal, "a defect in oauth-refresh-lock; please report it")
     }
 
     /// A failure at `path`; the message names it.

@@ -3,24 +3,32 @@
 //! What is read before the lock is held is a hint; what [`Refresh::decide`] reads under it is authoritative. The types carry
 //! the order: a [`Claimed`] generation is [`Sent`], and only that can be settled; settling consumes it, and the lock is released with it.
 
+mod acquire;
 mod attempt;
 mod caller;
+mod claim;
 mod commit;
 mod decide;
+mod decision;
 mod known;
+mod look;
 pub mod mirror;
+mod obstacle;
 pub mod relation;
+mod retry;
 mod run;
 mod settle;
 mod successor;
+mod turn;
 pub mod verdict;
 mod waits;
 
 pub use crate::failure::{CallFailure, FailureClass, Pause};
 pub use attempt::{Claimed, Sent, TakenOver};
 pub use caller::Caller;
-pub use decide::Decision;
-pub use run::{AskResult, Event, First, Program, Run, Turn};
+pub use decision::Decision;
+pub use retry::{Patience, Waiting};
+pub use run::{AskResult, Event, Program, Run, Turn, Work};
 pub use settle::{Failed, Settled, Unsettled};
 pub use waits::{LookedAgain, Waits};
 
@@ -30,7 +38,7 @@ use crate::credential::{Credential, mistake};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::key::Key;
-use crate::store::{ADOPTION_PATIENCE, Profile, Recent, Store};
+use crate::store::{Profile, Store};
 use known::Known;
 use relation::Relation;
 use std::path::{Path, PathBuf};
@@ -149,109 +157,6 @@ impl Refresh {
     pub fn refuse_sqlite_era(&self) -> Result<()> {
         self.own.refuse_sqlite_era()?;
         self.main.as_ref().map_or(Ok(()), Store::refuse_sqlite_era)
-    }
-
-    /// What [`Self::look`] would find, if nothing needs to be read for it: a usable credential, in a store that shows no change
-    /// since this process read it.
-    #[must_use]
-    pub fn glance(&self) -> Option<Arc<Recent>> {
-        if self.force || self.refuse_sqlite_era().is_err() {
-            return None;
-        }
-        let profile_id = self.key.profile_id();
-        let recent = match (self.own.recent(profile_id), &self.main) {
-            (Some(own), Some(main)) if own.profile.is_absent() => main.recent(profile_id)?,
-            (Some(own), _) => own,
-            (None, Some(main)) if self.own.is_missing() => main.recent(profile_id)?,
-            (None, _) => return None,
-        };
-        let Profile::Oauth(held) = &recent.profile else { return None };
-        let now_ms = self.clock.now_ms();
-        let is_usable =
-            held.is_usable(now_ms, self.margin_ms) || held.is_usable(now_ms, margin_ms(held, None, self.margin_ms));
-        (is_usable && self.is_of_provider(held) && !self.is_rejected(held)).then_some(recent)
-    }
-
-    /// Tries without the lock: the stored credential, then what a peer in this process just got, then the main store's.
-    ///
-    /// `None` means that the lock is needed.
-    pub fn look(&self, peers: Option<&Credential>) -> Result<Option<Served>> {
-        self.note_last_commit();
-        let (place, held, is_claimed) = match self.found()? {
-            // What waits or is kept for who has logged out ends under the lock.
-            Found::Absent if self.has_receipt_for_own() => return Ok(None),
-            Found::Absent => return Ok(Some(Served::Absent)),
-            Found::Claimed(_, None) => return Ok(None),
-            Found::Claimed(place, Some(held)) => (place, held, true),
-            Found::Held(place, held) => (place, held, false),
-        };
-        if self.force {
-            self.rejected.get_or_init(|| Zeroizing::new(held.access().unwrap_or_default().to_owned()));
-        }
-        // Only a hint here: if main can't be read, the decision under the lock says so.
-        let needs_main = place == Place::Own && !is_claimed && !self.is_usable(&held);
-        let main_credential = match self.main.as_ref().filter(|_| needs_main) {
-            Some(main) => main.read(self.key.profile_id()).ok(),
-            None => None,
-        };
-        let main_credential = match main_credential {
-            Some(Profile::Oauth(main_credential)) => Some(main_credential),
-            _ => None,
-        };
-        self.seen.get_or_init(|| [access_digest(&held), main_credential.as_ref().and_then(access_digest)]);
-        if self.is_usable(&held) {
-            return Ok(Some(Served::Fresh(held)));
-        }
-        if place == Place::Main || is_claimed || self.own.is_held() {
-            return Ok(None);
-        }
-        // Most have nothing to adopt, and need no journal to know.
-        let offered = peers.into_iter().chain(&main_credential).filter(|offered| self.is_usable(offered));
-        for offered in offered {
-            if self.is_adoptable(&held, offered, &self.known()) {
-                return self.adopt(offered).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    /// The stored credential although it is about to expire, for a caller that can't wait; else the main store's, if the agent
-    /// may adopt that. `None` if they have expired, or were rejected.
-    pub fn unexpired(&self) -> Result<Option<Credential>> {
-        let (place, held) = match self.found()? {
-            Found::Absent | Found::Claimed(_, None) => return Ok(None),
-            Found::Held(place, held) | Found::Claimed(place, Some(held)) => (place, held),
-        };
-        if self.is_good(&held) {
-            return Ok(Some(held));
-        }
-        let main_credential = match self.main.as_ref().filter(|_| place == Place::Own) {
-            Some(main) => main.read(self.key.profile_id())?,
-            None => return Ok(None),
-        };
-        let Profile::Oauth(main_credential) = main_credential else { return Ok(None) };
-        let may_have = self.is_good(&main_credential) && may_take(&held, &main_credential, &self.known());
-        Ok(may_have.then_some(main_credential))
-    }
-
-    /// The same, where the stores can't be read: what this call saw there, else what this process saw in a host's store.
-    #[must_use]
-    pub fn last_seen(&self) -> Option<Credential> {
-        let seen = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        seen.or_else(|| self.last_seen_by_process()).filter(|seen| self.is_of_provider(seen) && self.is_good(seen))
-    }
-
-    /// The main store's only if the agent's own store was seen to lack the profile: it may be another account's.
-    fn last_seen_by_process(&self) -> Option<Credential> {
-        let profile_id = self.key.profile_id();
-        let seen = match (self.own.last_seen(profile_id)?, &self.main) {
-            (seen, Some(main)) if seen.is_absent() => main.last_seen(profile_id)?,
-            (seen, _) => seen,
-        };
-        match seen {
-            Profile::Oauth(seen) => Some(seen),
-            _ => None,
-        }
     }
 
     /// What to tell a caller that has waited in vain, if that is for a store's lock.
@@ -384,28 +289,6 @@ impl Refresh {
     /// Whether the caller takes this credential although it should have been refreshed.
     fn may_serve(&self, held: &Credential) -> bool {
         self.serve_unexpired && self.is_good(held)
-    }
-
-    /// Takes a credential over into the agent's own store, which it reads again under the store's lock. It waits only
-    /// briefly for that lock: the credential is durable where it comes from.
-    fn adopt(&self, offered: &Credential) -> Result<Served> {
-        let adopted = |not_saved| Served::Adopted { credential: offered.clone(), not_saved };
-        let saved = self.own.update_within(ADOPTION_PATIENCE, self.key.profile_id(), |now| match now {
-            Profile::Oauth(now) if self.is_usable(&now) && self.is_of_provider(&now) => {
-                (None, Some(Served::Fresh(now)))
-            }
-            Profile::Oauth(now) if self.is_adoptable(&now, offered, &self.known()) => {
-                (Some(now.replaced_by(offered)), Some(adopted(None)))
-            }
-            Profile::Claimed(_) => (None, Some(adopted(Some(self.own.is_claimed())))),
-            Profile::Oauth(_) | Profile::NotOauth | Profile::Mistaken(_) => (None, None),
-            Profile::NoStore | Profile::Missing => (None, Some(Served::Absent)),
-        });
-        match saved {
-            Ok(Some(served)) => Ok(served),
-            Ok(None) => Err(superseded(&self.own)),
-            Err(error) => Ok(adopted(Some(error))),
-        }
     }
 }
 

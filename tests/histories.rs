@@ -23,8 +23,8 @@ use oauth_refresh_lock::journal::record::Record;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::{self, Target, term};
 use oauth_refresh_lock::refresh::{
-    AskResult, CallFailure, Caller, Decision, Event, Failed, FailureClass, Pause, Program, Refresh, Run, Sent, Served,
-    Settled, Turn, Uncertain, Waits,
+    AskResult, CallFailure, Caller, Decision, Event, Failed, FailureClass, Patience, Pause, Program, Refresh, Run,
+    Sent, Served, Settled, Turn, Uncertain, Waits, Work,
 };
 use oauth_refresh_lock::store::{FileStore, Profile, Store};
 use serde_json::{Map, Value, json};
@@ -353,6 +353,19 @@ impl Program for Puppet {
         fault::order(Some((1, Fault::Crash)));
         std::panic::resume_unwind(Box::new("died"));
     }
+
+    fn spawn(work: Work) -> bool {
+        work();
+        true
+    }
+
+    fn after(_: f64, _: Work) {
+        unreachable!("it does not wait");
+    }
+
+    fn random(&mut self) -> f64 {
+        0.0
+    }
 }
 
 impl Process {
@@ -361,17 +374,19 @@ impl Process {
         let call = Arc::new(call);
         let ((orders, ordered), (say, said)) = (channel(), channel());
         let caller = Arc::new(Caller::default());
-        let run =
-            Run { call: Arc::clone(&call), caller, is_patient: false, program: Puppet { orders: ordered, said: say } };
+        let patience = Patience { waits: false, ms: f64::INFINITY, asking_ms: f64::INFINITY };
+        let wanted = Arc::clone(&call);
         std::thread::spawn(move || {
             fault::order(strike);
-            match run.call.look(None) {
-                Ok(None) => run.begin(|mut run, first| {
-                    let end = first.map_or_else(|turn| *turn, |lock| run.turn(lock));
-                    run.program.say(Said::Done(end));
+            let puppet = Puppet { orders: ordered, said: say };
+            match wanted.look(None) {
+                Ok(None) => Run::new(wanted, caller, patience, puppet).start(|puppet, end| match end {
+                    // It died.
+                    Turn::Refused(error) if error.code == Code::Internal => {}
+                    end => puppet.say(Said::Done(end)),
                 }),
-                Ok(Some(served)) => run.program.say(Said::Looked(Ok(served))),
-                Err(error) => run.program.say(Said::Looked(Err(error))),
+                Ok(Some(served)) => puppet.say(Said::Looked(Ok(served))),
+                Err(error) => puppet.say(Said::Looked(Err(error))),
             }
         });
         Self { call, orders, said }

@@ -245,12 +245,8 @@ test("a run in which everything happens tells no token", async () => {
     forceRefresh: false,
     surroundings: { workingDir: "/", osHome: "/" },
   };
-  const nativeCall = new (native().NativeRefresh)({
-    serveUnexpired: true,
-    ...request,
-    rejectedAccess: host.old.access,
-    ...host.options("one"),
-  });
+  const asked = { serveUnexpired: true, ...request, rejectedAccess: host.old.access, ...host.options("one") };
+  const nativeCall = native().startRefresh(asked, undefined, undefined, false, true);
   said.push(inspect(nativeCall, { showHidden: true, depth: null, getters: true }));
 
   const all = said.join("\n");

@@ -1,9 +1,10 @@
 //! A refresh, for JavaScript: look, decide under the lock, settle.
 
+use super::dialogue::Answers;
+use super::ending::{back_off, served, unexpired};
 use super::host_store::NativeHostStore;
 use super::lock::timed_out;
 use super::paths::{Surroundings, state_dir};
-use super::run::Answers;
 use super::{Reply, task};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
@@ -11,12 +12,12 @@ use crate::credential::fields::Fields;
 use crate::error::{Code, Error, Result};
 use crate::key::{self, Key};
 use crate::lock::file_system;
-use crate::refresh::{Caller, DEFAULT_REFRESH_MARGIN_MS, Refresh, Served, Settled, Uncertain, Waits};
+use crate::refresh::{Caller, DEFAULT_REFRESH_MARGIN_MS, Refresh, Uncertain, Waiting, Waits};
 use crate::state_dir::{Environment, canonical, normalise};
 use crate::store::{FileStore, Hosted, Store};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use zeroize::Zeroizing;
@@ -50,7 +51,7 @@ pub struct RefreshRequest {
     pub surroundings: Option<Surroundings>,
 }
 
-/// One caller's refresh. To be opened before anything else is asked of it.
+/// One caller's refresh, begun by [`start_refresh`]. To be opened before anything else is asked of it.
 #[napi]
 pub struct NativeRefresh {
     pub(super) answers: Answers,
@@ -176,73 +177,59 @@ impl Opened {
     }
 }
 
-/// What [`glance`] found.
+/// What [`start_refresh`] came to.
 #[napi(object, object_from_js = false)]
-pub struct Glimpse {
-    /// The credential's JSON text.
-    pub credential: String,
-    /// The key's lock base path, if it was asked for.
+#[derive(Default)]
+pub struct Started {
+    /// JSON text of a usable credential: nothing more is to be done, and nothing is left behind for Node to collect.
+    pub credential: Option<String>,
+    /// The key's lock base path, if nothing had to be looked up for it.
     pub lock_path: Option<String>,
-    /// The calling agent's directory, likewise.
+    /// The calling agent's directory, beside a credential.
     pub agent_dir: Option<String>,
+    /// The refresh, else.
+    pub refresh: Option<NativeRefresh>,
+    /// What [`NativeRefresh::open`] would tell, if that could be told at once.
+    pub opened: Option<Reply>,
 }
 
-/// See [`Refresh::glance`]. Looks only at files that are known to be local, so it never waits. Leaves nothing behind for
-/// Node to collect. With `tells_paths` it says where it looked.
+/// Begins a refresh; `own` and `main` are a host's stores. Looks only at files that are known to be local, so it never waits. One that
+/// `glances` is served at once if its credential is usable: see [`Refresh::glance`]. With `tells_paths` it says where it looked.
 #[napi]
-pub fn glance(request: RefreshRequest, tells_paths: bool) -> napi::Result<Option<Glimpse>> {
-    // The function that opens it reports a refusal.
-    let opened = Request::new(request, None, None)?.open(file_system::is_known_local);
-    let Ok(Some(Opened { call, agent_dir })) = opened else {
-        return Ok(None);
+pub fn start_refresh(
+    request: RefreshRequest,
+    own: Option<&NativeHostStore>,
+    main: Option<&NativeHostStore>,
+    glances: bool,
+    tells_paths: bool,
+) -> napi::Result<Started> {
+    let request = Request::new(request, own.map(NativeHostStore::store), main.map(NativeHostStore::store))?;
+    let opened = request.open(file_system::is_known_local).transpose();
+    if let (true, Some(Ok(Opened { call, agent_dir }))) = (glances, &opened)
+        && let Some(credential) = call.glance().and_then(|recent| recent.json.as_deref().cloned())
+    {
+        let told = |path: &Path| tells_paths.then(|| text(path));
+        let (lock_path, agent_dir) = (told(&call.lock_base), told(agent_dir));
+        return Ok(Started { credential: Some(credential), lock_path, agent_dir, ..Started::default() });
+    }
+    let refresh = NativeRefresh {
+        lock_path: request.lock_path(),
+        lane: request.lane(),
+        request: Arc::new(request),
+        call: Arc::default(),
+        answers: Answers::default(),
+        caller: Arc::default(),
     };
-    let told = |path: &Path| tells_paths.then(|| text(path));
-    Ok(call.glance().and_then(|recent| recent.json.as_deref().cloned()).map(|credential| Glimpse {
-        credential,
-        lock_path: told(&call.lock_base),
-        agent_dir: told(&agent_dir),
-    }))
+    let opened = opened.map(|opened| opened.map_or_else(Reply::from, |opened| opened.begin(&refresh.call)));
+    let lock_path = refresh.lock_path.as_deref().map(text);
+    Ok(Started { refresh: Some(refresh), opened, lock_path, ..Started::default() })
 }
 
 #[napi]
 impl NativeRefresh {
-    /// Touches no file. `own` and `main` are a host's stores.
-    #[napi(constructor)]
-    pub fn new(
-        request: RefreshRequest,
-        own: Option<&NativeHostStore>,
-        main: Option<&NativeHostStore>,
-    ) -> napi::Result<Self> {
-        let request = Request::new(request, own.map(NativeHostStore::store), main.map(NativeHostStore::store))?;
-        Ok(Self {
-            lock_path: request.lock_path(),
-            lane: request.lane(),
-            request: Arc::new(request),
-            call: Arc::default(),
-            answers: Answers::default(),
-            caller: Arc::default(),
-        })
-    }
-
-    /// The key's lock base path, if nothing had to be looked up for it.
-    #[napi(getter)]
-    #[must_use]
-    pub fn lock_path(&self) -> Option<String> {
-        self.lock_path.as_deref().map(text)
-    }
-
     /// Looks up what it takes to go on, as JSON: `lockPath`, the key's lock base path, and `key`, the real path of that;
     /// `agentDir`, the calling agent's directory, or a host's store as `host:<name>`; `mainStore`, which this caller
-    /// adopts from. Says nothing where that may be slow: then call [`Self::open`].
-    #[napi]
-    #[must_use]
-    pub fn open_now(&self) -> Option<Reply> {
-        let opened = self.request.open(file_system::is_known_local).transpose()?;
-        Some(opened.map_or_else(Reply::from, |opened| opened.begin(&self.call)))
-    }
-
-    /// The same wherever it is; in the order of the calls. With a credential if that is all that is needed: see
-    /// [`Refresh::glance`].
+    /// adopts from. In the order of the calls. With a credential if that is all that is needed: see [`Refresh::glance`].
     #[napi]
     pub fn open<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let (request, slot) = (Arc::clone(&self.request), Arc::clone(&self.call));
@@ -294,7 +281,8 @@ impl NativeRefresh {
     /// JavaScript knows another reason, `is_known`, empty unless the caller waits for a lock after all.
     #[napi]
     pub fn why_late<'env>(&self, env: &'env Env, is_known: bool) -> napi::Result<Object<'env>> {
-        let (call, awaited) = (self.call.get().cloned(), self.caller.awaited());
+        let call = self.call.get().cloned();
+        let (awaited, pausing) = (self.caller.awaited(), self.caller.pausing());
         task::beside(env, &self.lane, move || {
             if let Some(error) = call.as_ref().and_then(|call| call.delay()) {
                 return Err(error);
@@ -302,6 +290,9 @@ impl NativeRefresh {
             let base = call.map(|call| call.lock_base.clone());
             // The key's own lock says less than what JavaScript knows.
             let awaited = awaited.filter(|lock| !is_known || Some(lock) != base.as_ref());
+            if let Some(Waiting { error, ms }) = pausing.filter(|_| awaited.is_none() && !is_known) {
+                return Ok(back_off(error, ms));
+            }
             let awaited = awaited.or_else(|| base.filter(|_| !is_known));
             Ok(awaited.map_or_else(Reply::default, |lock| timed_out(&lock)))
         })
@@ -331,55 +322,11 @@ impl NativeRefresh {
     }
 }
 
-pub(super) fn served(by: Served) -> Reply {
-    let reply = |kind: &str, not_saved: Option<Error>, credential: &Credential| {
-        Reply::from(json!({ "kind": kind, "notSaved": not_saved.as_ref().map(words) })).with(credential)
-    };
-    match by {
-        Served::Absent => Reply::from(json!({ "kind": "absent" })),
-        Served::Fresh(credential) => reply("fresh", None, &credential),
-        Served::Unexpired { credential, refresh_error } => {
-            Reply::from(json!({ "kind": "fresh", "refreshError": located(&refresh_error) })).with(&credential)
-        }
-        Served::Recovered { credential, not_saved } => reply("recovered", not_saved, &credential),
-        Served::Adopted { credential, not_saved } => reply("adopted", not_saved, &credential),
-    }
-}
-
-fn unexpired(credential: &Credential) -> Reply {
-    Reply::from(json!({ "kind": "unexpired" })).with(credential)
-}
-
-pub(super) fn settled(settled: Settled) -> Reply {
-    match settled {
-        Settled::Refreshed { credential, mirrored, not_saved } => Reply::from(json!({
-            "kind": "refreshed",
-            "notSaved": not_saved.as_ref().map(words),
-            "mirror": mirrored.map(|mirrored| match mirrored {
-                Ok(reason) => json!({ "written": reason.writes(), "reason": reason.as_str() }),
-                Err(error) => json!({ "written": false, "reason": "store-error", "error": words(&error) }),
-            }),
-        }))
-        .with(&credential),
-        Settled::Superseded(credential) => served(Served::Fresh(credential)),
-        Settled::LoggedOut => served(Served::Absent),
-    }
+/// Whether two directories are one, by whatever names.
+fn is_same_dir(one: &Path, other: &Path) -> bool {
+    one == other || crate::disk::is_same(one, other)
 }
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
-}
-
-pub(super) fn words(error: &Error) -> Value {
-    json!({ "code": error.code.as_str(), "message": error.message })
-}
-
-/// The same with the path concerned, for an error that is raised.
-pub(super) fn located(error: &Error) -> Value {
-    json!({ "code": error.code.as_str(), "message": error.message, "path": error.path.as_deref().map(text) })
-}
-
-/// Whether two directories are one, by whatever names.
-fn is_same_dir(one: &Path, other: &Path) -> bool {
-    one == other || crate::disk::is_same(one, other)
 }

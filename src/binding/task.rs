@@ -1,7 +1,8 @@
 //! Work off Node's thread, as a promise.
 
 use super::Reply;
-use crate::error::{Code, Error, Result};
+use crate::clock::{Clock, SystemClock, boot_pause};
+use crate::error::{Error, Result};
 use napi::JsDeferred;
 use napi::bindgen_prelude::{Env, Object};
 use std::collections::{HashMap, VecDeque};
@@ -43,13 +44,8 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        self.resolve(defect().into());
+        self.resolve(Error::defect().into());
     }
-}
-
-/// What a panic of ours becomes.
-pub(super) fn defect() -> Error {
-    Error::new(Code::Internal, "a defect in oauth-refresh-lock; please report it")
 }
 
 /// Runs `work` on a thread of ours; the promise settles with its reply. Not libuv's pool: that is the user's.
@@ -187,6 +183,26 @@ pub(super) fn on_own_thread<F: FnOnce() + Send + 'static>(work: F) -> std::resul
         Ok(_) => Ok(()),
         Err(_) => take(&given).map_or(Ok(()), Err),
     }
+}
+
+/// Runs `work` on a thread of its own, or if none is to be had on a shared one, after so many milliseconds of the boot's clock.
+pub(super) fn after(ms: f64, work: impl FnOnce() + Send + 'static) {
+    let due_ms = SystemClock.boot_ms() + ms;
+    let go = || {
+        if let Err(work) = on_own_thread(work) {
+            run(Path::new(""), LANE_THREADS, work);
+        }
+    };
+    let Some(runtime) = runtime() else { return go() };
+    runtime.spawn(async move {
+        loop {
+            let left_ms = due_ms - SystemClock.boot_ms();
+            if left_ms <= 0.0 {
+                return go();
+            }
+            tokio::time::sleep(boot_pause(left_ms)).await;
+        }
+    });
 }
 
 /// Never shut down: a thread that writes a credential when the last worker ends must be able to finish.

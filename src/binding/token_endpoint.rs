@@ -1,14 +1,15 @@
 //! A token endpoint, for JavaScript: asked alone, or with everything from dispatch to durable receipt in one native step, so
 //! that neither a blocked event loop nor the end of a worker thread costs the answer.
 
+use super::dialogue::{Endpoint, Message};
 use super::refresh::NativeRefresh;
-use super::run::{Endpoint, Message};
+use super::run::GivenPatience;
 use super::task::{self, Promise};
 use super::{Failure as Told, Reply};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Code, Error};
-use crate::failure::{CallFailure, OwnCodes};
+use crate::failure::{CallFailure, FailureClass, OwnCodes};
 use crate::token_endpoint::answer::NewFields;
 use crate::token_endpoint::{
     ClientAuth, Encoding, Exchange, Failure, HttpClient, IdentityClaims, Network, Spec, TimeUnit, TokenEndpoint,
@@ -184,7 +185,7 @@ impl NativeRefresh {
     pub fn exchange(
         &self,
         tell: Function<'_, Message, ()>,
-        is_patient: bool,
+        patience: GivenPatience,
         is_heard: bool,
         at: &NativeTokenEndpoint,
         places: Option<u32>,
@@ -194,11 +195,13 @@ impl NativeRefresh {
         let place = places.map(|count| asked.endpoint.slot(&call.lock_base, call.key.digest(), count));
         let exchange = Box::new(move |credential: &Credential| {
             asked.exchange(credential, limit_ms).map_err(|failure| {
-                let &Failure { class, pause, is_transient: passes, .. } = &failure;
+                let &Failure { class, pause, is_transient, .. } = &failure;
+                // A request that was lost says nothing against the next one.
+                let passes = is_transient || class == FailureClass::Uncertain;
                 (CallFailure { class, pause, passes }, shown(&failure))
             })
         });
-        self.begin_turn(&tell, is_patient, is_heard, Some(Endpoint { place, exchange }))
+        self.begin_turn(&tell, patience, is_heard, Some(Endpoint { place, exchange }))
     }
 }
 
@@ -215,7 +218,6 @@ fn shown(failure: &Failure) -> Value {
         "retryAfterMs": failure.pause.asked_ms(),
         "status": failure.status,
         "oauthError": failure.oauth_error,
-        "isTransient": failure.is_transient,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The caller of a refresh: it may leave at any time, and may be told what it waited for.
 
+use super::retry::Waiting;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,9 @@ struct State {
     is_sending: bool,
     /// The lock that the refresh waits for.
     awaited: Option<PathBuf>,
-    /// Ends that wait.
+    /// Why it pauses, if there is something to say.
+    pausing: Option<Waiting>,
+    /// Ends that wait, or pause.
     wake: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -65,21 +68,36 @@ impl Caller {
         self.lock().awaited.clone()
     }
 
+    /// Why the refresh pauses, if it does, and there is something to say.
+    #[must_use]
+    pub fn pausing(&self) -> Option<Waiting> {
+        self.lock().pausing.clone()
+    }
+
     /// Notes what is waited for. `wake` is called when the caller leaves meanwhile; at once if it has left.
     pub(super) fn begin_to_wait(&self, lock: &Path, wake: impl FnOnce() + Send + 'static) {
+        self.wait(wake, |state| state.awaited = Some(lock.to_owned()));
+    }
+
+    /// The same for a pause.
+    pub(super) fn begin_to_pause(&self, why: Option<Waiting>, wake: impl FnOnce() + Send + 'static) {
+        self.wait(wake, |state| state.pausing = why);
+    }
+
+    fn wait(&self, wake: impl FnOnce() + Send + 'static, note: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         if state.has_left {
             drop(state);
             return wake();
         }
-        state.awaited = Some(lock.to_owned());
+        note(&mut state);
         state.wake = Some(Box::new(wake));
     }
 
     /// Nothing is waited for any more.
     pub(super) fn end_waiting(&self) {
         let mut state = self.lock();
-        state.awaited = None;
+        (state.awaited, state.pausing) = (None, None);
         // Not dropped while it is locked: it may own what leads back here.
         let wake = state.wake.take();
         drop(state);

@@ -1,7 +1,7 @@
 //! The end of a provider call: what it answered, or how it failed.
 
 use super::commit::{Committed, Swap};
-use super::decide::Decision;
+use super::decision::Decision;
 use super::known::Known;
 use super::{Answered, Place, Refresh, Sent, Served, access_digest};
 use crate::credential::identity::{self, Refusal};

@@ -1,9 +1,10 @@
 //! What to send or serve in the place of a credential that is spent, or may be.
 
-use super::decide::Candidate;
+use super::claim::Candidate;
+use super::decision::Try;
 use super::relation::{is_same_login, replacement};
-use super::{Refresh, Uncertain};
-use crate::credential::Credential;
+use super::{Refresh, Served, Uncertain, access_digest};
+use crate::credential::{self, Credential};
 use crate::error::Result;
 use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::journal::ledger::Ledger;
@@ -107,4 +108,38 @@ impl Refresh {
         });
         Ok(Some(oauth.collect()))
     }
+
+    /// Puts a newer credential in the place of the one that can't be sent, and serves it or decides on it in turn.
+    pub(super) fn replace(&self, candidate: Candidate, newer: &Credential, siblings: &Siblings) -> Result<Try> {
+        let Candidate { lock, mut journal, place, held, .. } = candidate;
+        let store = self.store_at(place);
+        let replaced = store.update(self.key.profile_id(), |now| match now {
+            Profile::Oauth(now) if now.generation() == held.generation() => (Some(take_over(&now, newer)), true),
+            _ => (None, false),
+        })?;
+        if let Some(access) = access_digest(newer)
+            && journal.record().lifetime_ms(access).is_none()
+            && let Some(lifetime_ms) = siblings.lifetime_ms(access)
+        {
+            let mut record = journal.record().clone();
+            record.note_lifetime(access, lifetime_ms);
+            journal.write(record, true)?;
+        }
+        drop(journal);
+        if !replaced {
+            return Err(super::superseded(store));
+        }
+        if self.is_usable(newer) {
+            let credential = take_over(&held, newer);
+            return Ok(Served::Adopted { credential, not_saved: None }.into());
+        }
+        Ok(Try::Again(lock))
+    }
+}
+
+/// Tokens and identity of another profile's credential; what else a profile has is its own.
+fn take_over(held: &Credential, newer: &Credential) -> Credential {
+    let taken = ["access", "refresh", "expires", "accountId", "email", "enterpriseUrl", "projectId"];
+    let taken: Vec<_> = taken.into_iter().chain(credential::OF_TOKENS).map(str::to_owned).collect();
+    held.updated_by(newer, &taken).without_others(newer)
 }

@@ -1,0 +1,221 @@
+//! What a refresh and JavaScript say to each other while it runs: its thread tells and asks one function, which answers later.
+
+use super::ending::ended;
+use super::lock::shown;
+use super::{Reply, task};
+use crate::clock::{Clock, SystemClock};
+use crate::credential::Credential;
+use crate::refresh::{AskResult, CallFailure, Event, Program, Sent, Turn, Work};
+use napi::Status;
+use napi::bindgen_prelude::{FnArgs, Function};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi_derive::napi;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroizing;
+
+/// A program that is asked so much later to call the provider says so: a peer may have taken over since.
+const TIMELY_MS: f64 = 30_000.0;
+
+/// What the function hears, with a [`Reply`].
+#[napi(string_enum = "camelCase")]
+#[derive(Debug)]
+pub enum Told {
+    /// A lock is taken, and is waited for.
+    Waiting,
+    /// The key's lock is held. The value lists what people should know of that, if anything.
+    Acquired,
+    /// Another lock is held. The value lists the same.
+    Noticed,
+    /// Take the locks that the stores' owners have, and say [`NativeRefresh::held`].
+    Hold,
+    /// Let go of those.
+    LetGo,
+    /// Ask the provider to refresh this credential, and say [`NativeRefresh::answered`], [`NativeRefresh::failed`] or
+    /// [`NativeRefresh::nothing`].
+    Ask,
+    /// The same, but it has waited for this thread for long: say [`NativeRefresh::late`].
+    AskLate,
+    /// The token endpoint is being asked.
+    Dispatched,
+    /// The answer could not be saved yet: the error. It is tried again and again.
+    Unsaved,
+    /// There is a pause, and then another turn. The value has how the token endpoint failed, as `failure`, if that is why.
+    Pausing,
+    /// The refresh is over. The value says by its `kind` how.
+    Done,
+}
+
+pub(super) type Message = FnArgs<(Told, Reply)>;
+type Letter = (Told, Reply, f64);
+/// Weak: what keeps the event loop going is the timer of the caller.
+type Tell = ThreadsafeFunction<Letter, (), Message, Status, false, true>;
+
+/// What is heard from JavaScript.
+pub(super) enum Heard {
+    Held(bool),
+    /// The program's own locks can't be had; JavaScript has the error.
+    NotHeld,
+    Answered(Zeroizing<String>),
+    Failed(CallFailure),
+    Nothing,
+    Late,
+}
+
+/// Where JavaScript answers; `None` if no turn is under way, or JavaScript can't answer any more.
+pub(super) type Answers = Arc<Mutex<Option<Sender<Heard>>>>;
+
+/// Held by Node for as long as the function can be called.
+struct Open(Answers);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        close(&self.0);
+    }
+}
+
+pub(super) fn close(answers: &Answers) {
+    *answers.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// How a token endpoint is asked: `Err` is how it failed, as JavaScript shows it.
+pub(super) struct Endpoint {
+    pub(super) place: Option<PathBuf>,
+    #[allow(clippy::type_complexity, reason = "said once")]
+    pub(super) exchange: Box<dyn Fn(&Credential) -> Result<Zeroizing<String>, (CallFailure, Value)> + Send>,
+}
+
+/// The program that a refresh runs in.
+pub(super) struct Dialogue {
+    tell: Tell,
+    heard: Receiver<Heard>,
+    is_heard: bool,
+    /// Whether a store's owner has a lock of its own.
+    is_held: bool,
+    endpoint: Option<Endpoint>,
+    /// How it failed last, if that has not been told yet.
+    failed: Option<Value>,
+}
+
+impl Dialogue {
+    pub(super) fn new(
+        tell: &Function<'_, Message, ()>,
+        answers: &Answers,
+        is_heard: bool,
+        is_held: bool,
+        endpoint: Option<Endpoint>,
+    ) -> napi::Result<Self> {
+        let (answer, heard) = channel();
+        *answers.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+        let open = Open(Arc::clone(answers));
+        let tell = tell.build_threadsafe_function::<Letter>().weak::<true>().callee_handled::<false>().build_callback(
+            move |context| {
+                let _ = &open;
+                let (told, reply, at) = context.value;
+                let is_late = matches!(told, Told::Ask) && SystemClock.boot_ms() - at > TIMELY_MS;
+                Ok((if is_late { Told::AskLate } else { told }, reply).into())
+            },
+        )?;
+        Ok(Self { tell, heard, is_heard, is_held, endpoint, failed: None })
+    }
+
+    pub(super) fn end(&self, turn: Turn<Option<Value>>) {
+        self.say(Told::Done, ended(turn));
+    }
+
+    /// Says whether the function will be called.
+    fn say(&self, told: Told, reply: Reply) -> bool {
+        self.tell.call((told, reply, SystemClock.boot_ms()), ThreadsafeFunctionCallMode::NonBlocking) == Status::Ok
+    }
+
+    fn ask_endpoint(&self, endpoint: &Endpoint, sent: &Sent) -> AskResult<Option<Value>> {
+        if !self.say(Told::Dispatched, Reply::default()) {
+            return AskResult::Nothing;
+        }
+        match (endpoint.exchange)(sent.credential()) {
+            Ok(fields) => AskResult::Fields(fields),
+            Err((failed, shown)) => AskResult::Failed(failed, Some(shown)),
+        }
+    }
+}
+
+impl Program for Dialogue {
+    /// How a token endpoint failed; `None` if JavaScript has the error.
+    type Failure = Option<Value>;
+
+    fn place(&self) -> Option<PathBuf> {
+        self.endpoint.as_ref()?.place.clone()
+    }
+
+    fn hold(&mut self) -> Result<bool, Self::Failure> {
+        if !self.is_held {
+            return Ok(true);
+        }
+        self.say(Told::Hold, Reply::default());
+        match self.heard.recv() {
+            Ok(Heard::Held(is_held)) => Ok(is_held),
+            Ok(Heard::NotHeld) => Err(None),
+            _ => Ok(false),
+        }
+    }
+
+    fn let_go(&mut self) {
+        if self.is_held {
+            self.say(Told::LetGo, Reply::default());
+        }
+    }
+
+    fn ask(&mut self, sent: &Sent) -> AskResult<Self::Failure> {
+        if let Some(endpoint) = &self.endpoint {
+            let asked = self.ask_endpoint(endpoint, sent);
+            if let AskResult::Failed(_, shown) = &asked {
+                self.failed.clone_from(shown);
+            }
+            return asked;
+        }
+        loop {
+            if !self.say(Told::Ask, Reply::from(json!({})).with(sent.credential())) {
+                return AskResult::Nothing;
+            }
+            match self.heard.recv() {
+                Ok(Heard::Answered(fields)) => return AskResult::Fields(fields),
+                Ok(Heard::Failed(failed)) => return AskResult::Failed(failed, None),
+                Ok(Heard::Late) if sent.is_ours() => {}
+                Ok(Heard::Late) => return AskResult::TakenOver,
+                Ok(Heard::Nothing | Heard::Held(_) | Heard::NotHeld) => return AskResult::Nothing,
+                Err(_) => return AskResult::Lost,
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event<'_>) {
+        match event {
+            Event::Waiting if self.is_heard => drop(self.say(Told::Waiting, Reply::default())),
+            Event::Acquired(is_keys, notices) if self.is_heard || !notices.is_empty() => {
+                let notices: Vec<_> = notices.iter().map(shown).collect();
+                let told = if is_keys { Told::Acquired } else { Told::Noticed };
+                self.say(told, Value::from(notices).into());
+            }
+            Event::Unsaved(error) => drop(self.say(Told::Unsaved, error.into())),
+            Event::Pausing => {
+                let failed = self.failed.take();
+                self.say(Told::Pausing, json!({ "failure": failed }).into());
+            }
+            Event::Waiting | Event::Acquired(..) => {}
+        }
+    }
+
+    fn spawn(work: Work) -> bool {
+        task::on_own_thread(work).is_ok()
+    }
+
+    fn after(ms: f64, work: Work) {
+        task::after(ms, work);
+    }
+
+    fn random(&mut self) -> f64 {
+        fastrand::f64()
+    }
+}

@@ -1,0 +1,101 @@
+//! How a refresh gets its locks: the key's without a thread that waits, others on the refresh's own thread.
+
+use super::run::Shared;
+use super::turn::Step;
+use super::{Event, Program, Run, Turn};
+use crate::error::Result;
+use crate::lock::{self, Acquire, Guard, Target};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+/// The key's lock, or why there is none.
+pub(super) type First<F> = std::result::Result<Guard, Box<Turn<F>>>;
+
+impl<P: Program> Run<P> {
+    /// Takes the key's lock; no thread waits for it. Then `go` is called with it, or with why there is none: here, or on a thread
+    /// that must not be blocked.
+    pub(super) fn begin(self, go: impl FnOnce(Self, First<P::Failure>) + Send + 'static) {
+        let (base, caller) = (self.call.lock_base.clone(), Arc::clone(&self.caller));
+        let target = Target::refresh(&base);
+        if caller.has_left() || !self.waits {
+            let first = self.try_begin(&target);
+            return go(self, first);
+        }
+        // The lock may come, or the caller may leave: the first of the two takes this and goes on.
+        let (shared, granted) = Shared::new((self, go));
+        let of_caller = Arc::clone(&caller);
+        let held = lock::acquire(&target, move |lock| {
+            let waiter = granted.take();
+            of_caller.end_waiting();
+            if let Some((run, go)) = waiter {
+                go(run, lock.map_err(|error| Turn::Refused(error).into()));
+            }
+        });
+        let first = match held {
+            Ok(Acquire::Waiting(ticket)) => {
+                shared.with(|(run, _)| run.program.tell(Event::Waiting));
+                let left = shared.clone();
+                caller.begin_to_wait(&base, move || {
+                    // If the lock is on its way, it finds no one waiting, and is released there.
+                    let _ = ticket.leave();
+                    if let Some((run, go)) = left.take() {
+                        go(run, Err(Turn::Left.into()));
+                    }
+                });
+                if shared.is_taken() {
+                    caller.end_waiting();
+                }
+                return;
+            }
+            Ok(Acquire::Held(lock)) => Ok(lock),
+            Err(error) => Err(Turn::Refused(error).into()),
+        };
+        if let Some((run, go)) = shared.take() {
+            go(run, first);
+        }
+    }
+
+    fn try_begin(&self, target: &Target) -> First<P::Failure> {
+        if self.caller.has_left() {
+            return Err(Turn::Left.into());
+        }
+        let lock = lock::try_acquire(target).map_err(Turn::Refused)?;
+        lock.ok_or_else(|| Turn::Taken(self.call.lock_base.clone()).into())
+    }
+
+    pub(super) fn acquire(&mut self, base: &Path) -> Step<Guard, P::Failure> {
+        let target = Target::refresh(base);
+        let lock = if self.caller.has_left() {
+            None
+        } else if self.waits {
+            self.wait_for(&target, base)?
+        } else {
+            Some(lock::try_acquire(&target)?.ok_or_else(|| Turn::Taken(base.to_owned()))?)
+        };
+        // A lock that came as the caller left is let go.
+        let lock = lock.filter(|_| !self.caller.has_left()).ok_or(Turn::Left)?;
+        self.program.tell(Event::Acquired(base == self.call.lock_base, &lock.notices()));
+        Ok(lock)
+    }
+
+    /// `None` if the caller leaves first.
+    fn wait_for(&mut self, target: &Target, base: &Path) -> Result<Option<Guard>> {
+        let (granted, heard) = channel();
+        let left = granted.clone();
+        let ticket = match lock::acquire(target, move |lock| drop(granted.send(Some(lock))))? {
+            Acquire::Held(lock) => return Ok(Some(lock)),
+            Acquire::Waiting(ticket) => ticket,
+        };
+        self.program.tell(Event::Waiting);
+        self.caller.begin_to_wait(base, move || drop(left.send(None)));
+        let heard = heard.recv();
+        self.caller.end_waiting();
+        if let Ok(Some(lock)) = heard {
+            return lock.map(Some);
+        }
+        // If the lock is on its way, no one receives it, and it is released there.
+        let _ = ticket.leave();
+        Ok(None)
+    }
+}

@@ -1,0 +1,61 @@
+//! What the owner of a key's lock is to do.
+
+use super::{Claimed, Served};
+use crate::error::Error;
+use crate::lock::Guard;
+use std::path::PathBuf;
+
+/// What the owner of the lock is to do.
+#[derive(Debug)]
+pub enum Decision {
+    /// Nothing: a peer has refreshed. The locks are released.
+    Served(Served),
+    /// Ask the provider. It is on record that it is being asked.
+    Send(Box<Claimed>),
+    /// Decide again after a pause that everyone keeps. The locks are released.
+    BackOff {
+        /// In so many milliseconds.
+        wait_ms: f64,
+        /// What to tell a caller that can't wait so long.
+        error: Error,
+    },
+    /// Decide again in so many milliseconds: another program is refreshing, as a store says. The locks are released.
+    Claimed {
+        /// Longer each time.
+        wait_ms: f64,
+        /// What to tell a caller that can't wait so long.
+        error: Error,
+    },
+    /// Decide again in this many milliseconds: an owner that is not stuck, of a term that is over, is asking the provider.
+    /// The locks are released.
+    Later(f64),
+    /// The same refresh token is being sent under another name: wait for that key's lock, let it go, then decide again.
+    Busy {
+        /// The key's lock, to decide with.
+        lock: Guard,
+        /// The lock to wait for.
+        other: PathBuf,
+    },
+    /// We were stuck, and a peer has taken over; or another program has taken what our sidecar should have kept it from.
+    /// Nothing was sent. Take the lock again, then decide again.
+    TakenOver,
+}
+
+/// What a try to decide came to.
+pub(super) enum Try {
+    Decided(Decision),
+    /// A store has changed meanwhile: decide again, on what it holds now.
+    Again(Guard),
+}
+
+impl From<Decision> for Try {
+    fn from(decision: Decision) -> Self {
+        Self::Decided(decision)
+    }
+}
+
+impl From<Served> for Try {
+    fn from(served: Served) -> Self {
+        Self::Decided(Decision::Served(served))
+    }
+}
