@@ -64,7 +64,7 @@ test("installed, it is required by name, and loads its addon at the first call",
 test("what is no export is not to be had", () => {
   const program = `
     const codes = [];
-    for (const name of ["lib/line.js", "index.js", "package.json"])
+    for (const name of ["lib/queue.js", "index.js", "package.json"])
       await import("oauth-refresh-lock/" + name).then(() => codes.push("imported"), ({ code }) => codes.push(code));
     console.log(JSON.stringify(codes));
   `;

@@ -1,7 +1,7 @@
 const args = require("./arguments.js");
 const { Caller } = require("./caller.js");
 const { unwrap } = require("./errors.js");
-const { asHolder, enter, inOrder, refuseNested } = require("./line.js");
+const { asHolder, enter, inOrder, refuseNested } = require("./queue.js");
 const { acquire, lockTimeout, release, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
 

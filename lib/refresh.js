@@ -3,7 +3,7 @@ const { Caller, soon } = require("./caller.js");
 const { OAuthRefreshLockError, fromNative, unwrap } = require("./errors.js");
 const { isHeard, publish, tellFailure } = require("./events.js");
 const { HostStores } = require("./host-stores.js");
-const { asHolder, enter, inOrder, isHolder, refuseNested } = require("./line.js");
+const { asHolder, enter, inOrder, isHolder, refuseNested } = require("./queue.js");
 const { explained, tell, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
 const { callProvider, readRefusal } = require("./provider-call.js");
@@ -96,7 +96,7 @@ class RefreshTurn {
   /** Whether the native side has it. */
   #isUnderWay = false;
   #endTurn;
-  /** See `Turn` in line.js. */
+  /** See `Turn` in queue.js. */
   onOverdue;
   isDone = false;
 

@@ -1,6 +1,6 @@
 const { soon } = require("./caller.js");
 const { OAuthRefreshLockError } = require("./errors.js");
-const { asHolder } = require("./line.js");
+const { asHolder } = require("./queue.js");
 const { native } = require("./native.js");
 
 /** No host says this, so it is refused as nonsense. */

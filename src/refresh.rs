@@ -153,6 +153,33 @@ enum Place {
 }
 
 impl Refresh {
+    /// What the defaults ask for.
+    pub fn new(
+        key: Key,
+        lock_base: PathBuf,
+        state_dir: PathBuf,
+        own: Store,
+        main: Option<Store>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            key,
+            lock_base,
+            state_dir,
+            own,
+            main,
+            margin_ms: DEFAULT_REFRESH_MARGIN_MS,
+            serve_unexpired: true,
+            force: false,
+            rejected: OnceLock::new(),
+            seen: OnceLock::new(),
+            last_seen: Mutex::default(),
+            uncertain: Uncertain::default(),
+            waits: Waits::default(),
+            clock,
+        }
+    }
+
     /// Refuses where the stores are of OpenClaw's SQLite era.
     pub fn refuse_sqlite_era(&self) -> Result<()> {
         self.own.refuse_sqlite_era()?;

@@ -12,14 +12,14 @@ use crate::credential::fields::Fields;
 use crate::error::{Code, Error, Result};
 use crate::key::{self, Key};
 use crate::lock::file_system;
-use crate::refresh::{Caller, DEFAULT_REFRESH_MARGIN_MS, Refresh, Uncertain, Waiting, Waits};
+use crate::refresh::{Caller, Refresh, Uncertain, Waiting};
 use crate::state_dir::{Environment, canonical, normalise};
 use crate::store::{FileStore, Hosted, Store};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
 use serde_json::json;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
 /// A call's arguments, validated by JavaScript. Paths are absolute.
@@ -105,7 +105,7 @@ impl Request {
 
     /// Looks the paths up. `None` if one of them may not be looked at.
     fn open(&self, may_look_at: impl Fn(&Path) -> bool) -> Result<Option<Opened>> {
-        let Self { given, key, environment, own, main } = self;
+        let Self { given, key, environment, .. } = self;
         let searched = environment.searched().filter(|_| given.state_dir.is_none());
         if !searched.iter().flatten().all(|path| may_look_at(path)) {
             return Ok(None);
@@ -121,44 +121,39 @@ impl Request {
         if !may_look_at(&state_dir.join("state")) || !may_look_at(&lock_base) {
             return Ok(None);
         }
-        let main_dir = given.main_agent_dir.as_ref().map(normal);
-        let (own, main, agent_dir) = if let Some(own) = own {
-            let main_file = main_dir.map(|dir| FileStore::new(&dir, &state_dir).into());
-            let main = main.clone().map(Store::from).or(main_file);
+        let Some((own, main, agent_dir)) = self.stores(&state_dir, may_look_at) else { return Ok(None) };
+        let mut call = Refresh::new(key.clone(), lock_base, state_dir, own, main, Arc::new(SystemClock));
+        call.margin_ms = given.refresh_margin_ms.unwrap_or(call.margin_ms);
+        call.serve_unexpired = given.serve_unexpired;
+        call.force = given.force_refresh;
+        if given.uncertain.as_deref() == Some("fail") {
+            call.uncertain = Uncertain::Fail;
+        }
+        if let Some(access) = &given.rejected_access {
+            let _ = call.rejected.set(Zeroizing::new(access.clone()));
+        }
+        Ok(Some(Opened { call, agent_dir }))
+    }
+
+    /// The caller's store, the main agent's if that is another, and where the caller is.
+    fn stores(&self, state_dir: &Path, may_look_at: impl Fn(&Path) -> bool) -> Option<(Store, Option<Store>, PathBuf)> {
+        let normal = |given: &String| normalise(Path::new(given));
+        let main_dir = self.given.main_agent_dir.as_ref().map(normal);
+        if let Some(own) = &self.own {
+            let main_file = main_dir.map(|dir| FileStore::new(&dir, state_dir).into());
+            let main = self.main.clone().map(Store::from).or(main_file);
             let agent_dir = own.path().to_owned();
             // Two stores of one name are one.
-            (Store::from(own.clone()), main.filter(|main| main.path() != agent_dir), agent_dir)
-        } else {
-            let main_dir = main_dir.unwrap_or_else(|| environment.main_agent_dir(&state_dir));
-            let agent_dir = given.agent_dir.as_ref().map_or_else(|| main_dir.clone(), normal);
-            let (own, main) = (FileStore::new(&agent_dir, &state_dir), FileStore::new(&main_dir, &state_dir));
-            if !may_look_at(own.path()) || !may_look_at(main.path()) {
-                return Ok(None);
-            }
-            let main = (!is_same_dir(&agent_dir, &main_dir)).then(|| main.into());
-            (own.into(), main, agent_dir)
-        };
-        let rejected = OnceLock::new();
-        if let Some(access) = &given.rejected_access {
-            let _ = rejected.set(Zeroizing::new(access.clone()));
+            return Some((Store::from(own.clone()), main.filter(|main| main.path() != agent_dir), agent_dir));
         }
-        let call = Refresh {
-            lock_base,
-            own,
-            main,
-            margin_ms: given.refresh_margin_ms.unwrap_or(DEFAULT_REFRESH_MARGIN_MS),
-            serve_unexpired: given.serve_unexpired,
-            force: given.force_refresh,
-            rejected,
-            seen: OnceLock::new(),
-            last_seen: Mutex::default(),
-            waits: Waits::default(),
-            uncertain: if given.uncertain.as_deref() == Some("fail") { Uncertain::Fail } else { Uncertain::Probe },
-            clock: Arc::new(SystemClock),
-            state_dir,
-            key: key.clone(),
-        };
-        Ok(Some(Opened { call, agent_dir }))
+        let main_dir = main_dir.unwrap_or_else(|| self.environment.main_agent_dir(state_dir));
+        let agent_dir = self.given.agent_dir.as_ref().map_or_else(|| main_dir.clone(), normal);
+        let (own, main) = (FileStore::new(&agent_dir, state_dir), FileStore::new(&main_dir, state_dir));
+        if !may_look_at(own.path()) || !may_look_at(main.path()) {
+            return None;
+        }
+        let main = (!is_same_dir(&agent_dir, &main_dir)).then(|| main.into());
+        Some((own.into(), main, agent_dir))
     }
 }
 
