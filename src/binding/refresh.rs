@@ -1,11 +1,10 @@
 //! A refresh, for JavaScript: look, decide under the lock, settle.
 
 use super::host_store::NativeHostStore;
-use super::lock::timed_out;
+use super::lock::{clock, timed_out};
 use super::paths::{Surroundings, state_dir};
 use super::run::Answers;
 use super::{Reply, task};
-use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::credential::fields::Fields;
 use crate::error::{Code, Error, Result};
@@ -113,7 +112,7 @@ impl Request {
         {
             environment.refuse_made_up(&normalise(Path::new(agent_dir)))?;
         }
-        let state_dir = state_dir(given.state_dir.clone(), environment);
+        let (state_dir, clock) = (state_dir(given.state_dir.clone(), environment), clock());
         let normal = |given: &String| normalise(Path::new(given));
         let default_base = || key::lock_base(&state_dir, key.provider(), key.profile_id());
         let lock_base = given.lock_path.as_ref().map_or_else(default_base, normal);
@@ -122,7 +121,7 @@ impl Request {
         }
         let main_dir = given.main_agent_dir.as_ref().map(normal);
         let (own, main, agent_dir) = if let Some(own) = own {
-            let main_file = main_dir.map(|dir| FileStore::new(&dir, &state_dir).into());
+            let main_file = main_dir.map(|dir| FileStore::new(&dir, &state_dir, &clock).into());
             let main = main.clone().map(Store::from).or(main_file);
             let agent_dir = own.path().to_owned();
             // Two stores of one name are one.
@@ -130,7 +129,8 @@ impl Request {
         } else {
             let main_dir = main_dir.unwrap_or_else(|| environment.main_agent_dir(&state_dir));
             let agent_dir = given.agent_dir.as_ref().map_or_else(|| main_dir.clone(), normal);
-            let (own, main) = (FileStore::new(&agent_dir, &state_dir), FileStore::new(&main_dir, &state_dir));
+            let file = |dir| FileStore::new(dir, &state_dir, &clock);
+            let (own, main) = (file(&agent_dir), file(&main_dir));
             if !may_look_at(own.path()) || !may_look_at(main.path()) {
                 return Ok(None);
             }
@@ -153,7 +153,7 @@ impl Request {
             last_seen: Mutex::default(),
             waits: Waits::default(),
             uncertain: if given.uncertain.as_deref() == Some("fail") { Uncertain::Fail } else { Uncertain::Probe },
-            clock: Arc::new(SystemClock),
+            clock,
             state_dir,
             key: key.clone(),
         };

@@ -3,7 +3,7 @@
 use super::lock::{lane, shown, timed_out};
 use super::refresh::{NativeRefresh, located, served, settled};
 use super::{Reply, task};
-use crate::clock::{Clock, SystemClock, boot_pause};
+use crate::clock::{Clock, SystemClock};
 use crate::credential::Credential;
 use crate::error::{Code, Error};
 use crate::refresh::{AskResult, CallFailure, Event, FailureClass, Pause, Program, Run, Sent, Turn};
@@ -298,7 +298,7 @@ fn done(turn: Turn<Option<Value>>) -> Reply {
             Reply::from(json!({ "kind": "failed", "failure": failure, "dead": dead.map(|dead| dead.message) }))
         }
         Turn::BackOff(wait_ms, error) => {
-            let wait_ms = boot_pause(wait_ms).as_secs_f64() * 1000.0;
+            let wait_ms = SystemClock.pause(wait_ms).as_secs_f64() * 1000.0;
             Reply::from(json!({ "kind": "backoff", "waitMs": wait_ms, "refreshError": located(&error) }))
         }
         Turn::Claimed(wait_ms, error) => {

@@ -220,7 +220,7 @@ impl Refresh {
             [self.store_at(candidate.place).path(), self.main_store().path()].map(|path| path.to_string_lossy());
         candidate.journal.make_room(&[self.key.profile_id(), &paths[0], &paths[1]])?;
         candidate.others = self.hosted_under_other_names(&candidate)?;
-        let claims = siblings::lock_claims(&self.lock_base)?;
+        let claims = siblings::lock_claims(&self.lock_base, &self.clock)?;
         if self.is_replaced(candidate.held.generation())? {
             // Others were claiming while a login or another program replaced it.
             drop((claims, candidate.journal));
@@ -238,7 +238,7 @@ impl Refresh {
             (candidate.place, candidate.held, candidate.main_profile) = (Place::Main, main_credential, None);
         }
         let generation = candidate.held.generation();
-        match siblings.sending(generation)? {
+        match siblings.sending(generation, &*self.clock)? {
             None => {}
             Some(Sending::Under(other)) => return Ok(Decision::Busy { lock: candidate.lock, other }.into()),
             Some(Sending::OutOfTerm) => return Ok(Decision::Later(OUT_OF_TERM_PAUSE_MS).into()),

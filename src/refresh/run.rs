@@ -2,7 +2,6 @@
 //! it: every call that was sent is settled, even if the caller has left.
 
 use super::{Caller, Claimed, Decision, Failed, LookedAgain, Refresh, Sent, Served, Settled, Unsettled};
-use crate::clock::boot_pause;
 use crate::error::{Error, Result};
 use crate::failure::CallFailure;
 use crate::lock::{self, Acquire, Guard, Notice, Target};
@@ -142,7 +141,7 @@ impl<P: Program> Run<P> {
         P: Send + 'static,
     {
         let (base, caller) = (self.call.lock_base.clone(), Arc::clone(&self.caller));
-        let target = Target::refresh(&base);
+        let target = Target::refresh(&base, &self.call.clock);
         if caller.has_left() || !self.is_patient {
             let first = self.try_begin(&target);
             return go(self, first);
@@ -261,7 +260,7 @@ impl<P: Program> Run<P> {
     }
 
     fn acquire(&mut self, base: &Path) -> Step<Guard, P::Failure> {
-        let target = Target::refresh(base);
+        let target = Target::refresh(base, &self.call.clock);
         let lock = if self.caller.has_left() {
             None
         } else if self.is_patient {
@@ -347,7 +346,7 @@ impl<P: Program> Run<P> {
                         self.program.tell(Event::Unsaved(error));
                         is_told = true;
                     }
-                    self.program.pause(boot_pause(pause_ms));
+                    self.program.pause(self.call.clock.pause(pause_ms));
                     pause_ms = (pause_ms * 2.0).min(LAST_SAVE_PAUSE_MS);
                     again.heartbeat();
                     sent = again;
