@@ -1,38 +1,29 @@
 //! A key's journal: what a refresh had reached, so that the next owner loses nothing and repeats nothing.
 //!
-//! `<base>.journal` ([`term::journal`]), mode 0600, two slots of [`SLOT_BYTES`]. A change writes the whole record into the slot that does not
-//! hold the current one, in place, so a record that was cut off leaves the one before it valid. The space is written
-//! once, when the file is made: recording a received credential needs no free block.
-//!
-//! A slot is a header and a JSON text ([`Record`]); numbers are little-endian:
-//!
-//! | bytes | |
-//! |---|---|
-//! | 4 | `ORLJ` |
-//! | 4 | format version, [`VERSION`] |
-//! | 8 | sequence number; the valid slot with the higher one is current |
-//! | 4 | length of the text |
-//! | 32 | SHA-256 over sequence number and text |
+//! `<base>.journal` ([`term::journal`]), mode 0600, two slots of [`SLOT_BYTES`]. A change writes the whole record into the
+//! slot that does not hold the current one, in place, so a record that was cut off leaves the one before it valid. The space is
+//! written once, when the file is made: recording a received credential needs no free block.
 //!
 //! Only the holder of the key's lock writes. Any process may read: the checksum fails on a record that is being written.
 
+mod failures;
 pub mod ledger;
+mod receipts;
 pub mod record;
 pub mod siblings;
+mod slot;
 
-use crate::digest::Digest;
+pub use slot::{SLOT_BYTES, VERSION};
+
 use crate::disk::{self, PreallocatedFile};
 use crate::error::{Code, Error, Result};
 use crate::lock::{self, term};
 use record::{Record, Sealed};
+use slot::{Current, HEADER_BYTES, encode, index, start};
 use std::io;
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// The format this code writes. A newer one is refused, not guessed.
-pub const VERSION: u32 = 1;
-/// Bytes of one slot.
-pub const SLOT_BYTES: usize = 128 << 10;
 /// The largest credential that is refreshed or mirrored, in bytes of its text as the journal spells it. Stores have no limit of
 /// their own for one: what a store is asked to keep, the journal has kept before.
 pub const MAX_CREDENTIAL_BYTES: usize = 40 << 10;
@@ -41,11 +32,6 @@ const MAX_LOOKS: u32 = 100;
 
 /// What a record grows by besides a credential and the words of its claim: digests, numbers, names of fields.
 const SPARE_BYTES: usize = 8 << 10;
-
-const MAGIC: &[u8; 4] = b"ORLJ";
-const HEADER_BYTES: usize = 4 + 4 + 8 + 4 + 32;
-/// So much of a slot is read at first: most records are no longer.
-const FIRST_BYTES: usize = 4 << 10;
 
 /// A key's journal, open for writing. Its opener holds the key's lock.
 #[derive(Debug)]
@@ -65,20 +51,8 @@ impl Journal {
     /// [`Code::JournalUnusable`] if it can't be read and written, [`Code::JournalVersion`] if a newer release wrote it.
     pub fn open(lock_base: &Path, term: u32) -> Result<Self> {
         let path = term::journal(lock_base, term);
-        let unusable = |error: &io::Error| unusable(&path, error);
-        let file = PreallocatedFile::open(&path, 2 * SLOT_BYTES).map_err(|error| unusable(&error))?;
-        let read = |at, length| file.read_at(at, length);
-        let found = look(read).map_err(|error| unusable(&error))?;
-        let mut used = [0; 2];
-        for (at, (_, known)) in found.iter().enumerate() {
-            used[at] = if let Some(used) = known {
-                *used
-            } else {
-                let all = Zeroizing::new(read(start(at), SLOT_BYTES).map_err(|error| unusable(&error))?);
-                all.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
-            };
-        }
-        let (sequence, record) = current(found, &path)?;
+        let file = PreallocatedFile::open(&path, 2 * SLOT_BYTES).map_err(|error| unusable(&path, &error))?;
+        let Current { sequence, record, used } = slot::current(&path, |at, length| file.read_at(at, length))?;
         let mut journal = Self { file, sequence, used, record };
         for earlier in 0..term {
             if let Some(earlier) = Self::peek(&term::journal(lock_base, earlier))? {
@@ -120,8 +94,8 @@ impl Journal {
         let mut earlier = None;
         // Until two looks agree: a single one may meet the slots while they are being written.
         for _ in 0..MAX_LOOKS {
-            let found = look(|at, length| disk::read_at(&file, path, at, length));
-            let (sequence, record) = current(found.map_err(|error| unusable(path, &error))?, path)?;
+            let found = slot::current(path, |at, length| disk::read_at(&file, path, at, length))?;
+            let Current { sequence, record, .. } = found;
             if earlier.replace(sequence) == Some(sequence) {
                 return Ok((sequence > 0).then_some(record));
             }
@@ -216,108 +190,8 @@ impl Journal {
     }
 }
 
-/// Which slot a sequence number is written to.
-fn index(sequence: u64) -> usize {
-    usize::from(sequence % 2 == 1)
-}
-
-/// Where a slot starts.
-fn start(slot: usize) -> u64 {
-    (slot * SLOT_BYTES) as u64
-}
-
-/// What is found in a slot, and how many of its bytes may be set; `None` if that takes another look.
-type Look = (SlotContent, Option<usize>);
-
-fn look(read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> io::Result<[Look; 2]> {
-    let look = |at: usize| -> io::Result<Look> {
-        let first = Zeroizing::new(read(start(at), FIRST_BYTES)?);
-        let length = length(&first);
-        // A record that is cut off at the file's end is told by its checksum.
-        let bytes = if length > FIRST_BYTES { Zeroizing::new(read(start(at), length)?) } else { first };
-        let slot = decode(&bytes);
-        let used = match &slot {
-            SlotContent::Record(..) => Some(length),
-            SlotContent::Nothing => bytes.iter().take(HEADER_BYTES).all(|byte| *byte == 0).then_some(0),
-            SlotContent::Newer(_) => None,
-        };
-        Ok((slot, used))
-    };
-    Ok([look(0)?, look(1)?])
-}
-
-/// How long a slot's record says it is, with its header.
-fn length(slot: &[u8]) -> usize {
-    let length = slot.get(16..20).and_then(|word| word.try_into().ok()).map_or(0, u32::from_le_bytes);
-    (HEADER_BYTES + length as usize).min(SLOT_BYTES)
-}
-
 fn unusable(path: &Path, error: &io::Error) -> Error {
     Error::io(Code::JournalUnusable, "use the journal", path, error)
-}
-
-fn encode(sequence: u64, record: &Record) -> Option<Zeroizing<Vec<u8>>> {
-    let text = Zeroizing::new(serde_json::to_vec(record).ok()?);
-    if text.len() > SLOT_BYTES - HEADER_BYTES {
-        return None;
-    }
-    let mut slot = Zeroizing::new(Vec::with_capacity(HEADER_BYTES + text.len()));
-    slot.extend_from_slice(MAGIC);
-    slot.extend_from_slice(&VERSION.to_le_bytes());
-    slot.extend_from_slice(&sequence.to_le_bytes());
-    slot.extend_from_slice(&u32::try_from(text.len()).ok()?.to_le_bytes());
-    slot.extend_from_slice(checksum(sequence, &text).as_bytes());
-    slot.extend_from_slice(&text);
-    Some(slot)
-}
-
-fn checksum(sequence: u64, text: &[u8]) -> Digest {
-    Digest::of(&[&sequence.to_le_bytes(), text])
-}
-
-/// What a slot holds.
-enum SlotContent {
-    /// Never written, cut off, or damaged: nothing to go by.
-    Nothing,
-    Record(u64, Box<Record>),
-    /// Written by a newer release, in this format.
-    Newer(u32),
-}
-
-/// Sequence number and record that count.
-fn current([(first, _), (second, _)]: [Look; 2], path: &Path) -> Result<(u64, Record)> {
-    match (first, second) {
-        (SlotContent::Newer(version), _) | (_, SlotContent::Newer(version)) => {
-            let message = format_args!(
-                "another release wrote the journal (format {version}, this one knows {VERSION}); use the newest release in every process"
-            );
-            Err(Error::at(Code::JournalVersion, path, message))
-        }
-        (SlotContent::Record(one, _), SlotContent::Record(two, record)) if one < two => Ok((two, *record)),
-        (SlotContent::Record(sequence, record), _) | (SlotContent::Nothing, SlotContent::Record(sequence, record)) => {
-            Ok((sequence, *record))
-        }
-        (SlotContent::Nothing, SlotContent::Nothing) => Ok((0, Record::default())),
-    }
-}
-
-fn decode(slot: &[u8]) -> SlotContent {
-    let Some((header, rest)) = slot.split_at_checked(HEADER_BYTES) else { return SlotContent::Nothing };
-    let word = |at: usize| header[at..at + 4].try_into().map_or(0, u32::from_le_bytes);
-    if &header[..4] != MAGIC {
-        return SlotContent::Nothing;
-    }
-    if word(4) > VERSION {
-        return SlotContent::Newer(word(4));
-    }
-    let sequence = header[8..16].try_into().map_or(0, u64::from_le_bytes);
-    let Some(text) = rest.get(..word(16) as usize) else { return SlotContent::Nothing };
-    if checksum(sequence, text).as_bytes() != &header[20..] {
-        return SlotContent::Nothing;
-    }
-    // Whole, but not of our making: of another release, and not to be guessed at.
-    serde_json::from_slice(text)
-        .map_or(SlotContent::Newer(word(4)), |record| SlotContent::Record(sequence, Box::new(record)))
 }
 
 #[cfg(test)]

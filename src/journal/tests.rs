@@ -3,6 +3,7 @@
 use super::*;
 use crate::credential::tests::credential;
 use crate::credential::{Credential, Generation};
+use crate::digest::Digest;
 use crate::journal::ledger::Ledger;
 use crate::journal::record::{
     ClaimRecord, FailureRecord, Lifetime, LostCall, Origin, Outcome, Pause, Progress, Receipt,
