@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, missing_docs, reason = "a benchmark ends with its first fault")]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use oauth_refresh_lock::clock::SystemClock;
+use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::credential::identity;
 use oauth_refresh_lock::journal::Journal;
@@ -48,7 +48,7 @@ impl World {
     }
 
     fn store(&self) -> FileStore {
-        FileStore::new(&self.agent(), &self.root)
+        FileStore::new(&self.agent(), &self.root, &clock())
     }
 
     fn lock_base(&self, profile: usize) -> PathBuf {
@@ -70,7 +70,7 @@ impl World {
             serve_unexpired: true,
             uncertain: Uncertain::Probe,
             waits: Waits::default(),
-            clock: Arc::new(SystemClock),
+            clock: clock(),
         }
     }
 }
@@ -90,10 +90,14 @@ fn credential(secret: &str, expires: u64) -> Credential {
     Credential::from_profile(profile(secret, expires).as_object().unwrap().clone()).unwrap()
 }
 
+fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
 fn locks(criterion: &mut Criterion) {
     let world = World::new(1, 0);
-    for (name, target) in [("alone", Target::alone as fn(&_) -> _), ("to refresh", Target::refresh)] {
-        let target = target(&world.lock_base(0));
+    for (name, target) in [("alone", Target::alone as fn(&_, &_) -> _), ("to refresh", Target::refresh)] {
+        let target = target(&world.lock_base(0), &clock());
         criterion.bench_function(&format!("lock, {name}: acquire and release"), |bencher| {
             bencher.iter(|| lock::acquire_blocking(&target, PATIENCE).unwrap());
         });
@@ -115,7 +119,7 @@ fn looks(criterion: &mut Criterion) {
 fn writes(criterion: &mut Criterion) {
     let world = World::new(20, 0);
     let base = world.lock_base(0);
-    let _lock = lock::acquire_blocking(&Target::refresh(&base), PATIENCE).unwrap();
+    let _lock = lock::acquire_blocking(&Target::refresh(&base, &clock()), PATIENCE).unwrap();
     let mut journal = Journal::open(&base, 0).unwrap();
     for (name, durable) in [("durably", true), ("without waiting for the disk", false)] {
         criterion.bench_function(&format!("journal: write, {name}"), |bencher| {
@@ -150,7 +154,7 @@ fn refreshes(criterion: &mut Criterion) {
             },
             |(call, answer)| {
                 assert!(call.look(None).unwrap().is_none());
-                let lock = lock::acquire_blocking(&Target::refresh(&call.lock_base), PATIENCE).unwrap();
+                let lock = lock::acquire_blocking(&Target::refresh(&call.lock_base, &call.clock), PATIENCE).unwrap();
                 let Decision::Send(claim) = call.decide(lock).unwrap() else { panic!("not to be asked") };
                 call.settle(claim.send().unwrap(), &answer).unwrap()
             },

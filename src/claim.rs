@@ -7,6 +7,7 @@
 //!
 //! A claim's id is used once. So its lock file, unlike others, is removed with the claim.
 
+use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::digest::Digest;
 use crate::disk::{self, Readers, exclusive, temporary_beside};
@@ -17,6 +18,7 @@ use crate::lock::{self, Guard, Target};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// More than a record can have.
@@ -40,39 +42,62 @@ struct Record {
     may_probe: bool,
 }
 
-/// The lock that a claim's owner holds.
-#[must_use]
-pub fn lock_file(base: &Path, id: &str) -> PathBuf {
-    disk::with_suffix(base, &format!(".claim-{}", &Digest::of(&[id.as_bytes()]).to_hex()[..32]))
+/// Where the files of a claim lie.
+#[derive(Debug, Clone)]
+pub struct ClaimFiles {
+    /// The lock base of its key.
+    base: PathBuf,
+    lock_file: PathBuf,
 }
 
-/// Whether there is a record of a claim.
-pub fn is_on_record(base: &Path, id: &str) -> Result<bool> {
-    let record = record_of(&lock_file(base, id));
-    disk::exists(&record).map_err(|error| unusable("look for", &record, &error))
+impl ClaimFiles {
+    /// Those of the claim with this id.
+    #[must_use]
+    pub fn new(base: &Path, id: &str) -> Self {
+        let suffix = format!(".claim-{}", &Digest::of(&[id.as_bytes()]).to_hex()[..32]);
+        Self { base: base.to_owned(), lock_file: disk::with_suffix(base, &suffix) }
+    }
+
+    /// The lock that the claim's owner holds.
+    #[must_use]
+    pub fn lock_file(&self) -> &Path {
+        &self.lock_file
+    }
+
+    /// Whether there is a record of the claim.
+    pub fn is_on_record(&self) -> Result<bool> {
+        let record = record_of(&self.lock_file);
+        disk::exists(&record).map_err(|error| unusable("look for", &record, &error))
+    }
 }
 
 impl Claim {
     /// Puts a credential on record, durably. What dead owners have left of the same generation is removed: this record has it.
-    pub fn hold(base: &Path, id: &str, generation: &str, credential: Credential, may_probe: bool) -> Result<Self> {
-        let lock_file = lock_file(base, id);
+    pub fn hold(
+        files: &ClaimFiles,
+        generation: &str,
+        credential: Credential,
+        may_probe: bool,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let lock_file = files.lock_file();
         let sealed = Sealed::new(&credential);
         if sealed.journaled_bytes() > MAX_CREDENTIAL_BYTES {
             let message =
                 format!("the credential of a claim must not be larger than {} KiB", MAX_CREDENTIAL_BYTES >> 10);
             return Err(Error::new(Code::InvalidArgument, message));
         }
-        let used = || Error::at(Code::InvalidArgument, &lock_file, "claimId was used before; give each claim its own");
-        let guard = lock::try_acquire(&Target::alone(&lock_file))?.ok_or_else(used)?;
-        if is_on_record(base, id)? {
+        let used = || Error::at(Code::InvalidArgument, lock_file, "claimId was used before; give each claim its own");
+        let guard = lock::try_acquire(&Target::alone(lock_file, clock))?.ok_or_else(used)?;
+        if files.is_on_record()? {
             return Err(used());
         }
         let record = Record { generation: generation.to_owned(), credential: sealed, may_probe };
-        if let Err(error) = record.write(&record_of(&lock_file)) {
+        if let Err(error) = record.write(&record_of(lock_file)) {
             let _ = clear(guard);
             return Err(error);
         }
-        forget_dead(base, &lock_file, generation);
+        forget_dead(files, generation, clock);
         Ok(Self { guard, credential, may_probe })
     }
 
@@ -128,11 +153,11 @@ fn clear(guard: Guard) -> Result<()> {
 }
 
 /// Removes what owners that are gone have left of this generation, and what they had not finished. It can wait for the next time.
-fn forget_dead(base: &Path, own: &Path, generation: &str) {
-    let prefix = disk::with_suffix(base, ".claim-");
+fn forget_dead(own: &ClaimFiles, generation: &str, clock: &Arc<dyn Clock>) {
+    let prefix = disk::with_suffix(&own.base, ".claim-");
     let is_other = |path: &Path| {
         let id = path.as_os_str().as_encoded_bytes().strip_prefix(prefix.as_os_str().as_encoded_bytes());
-        path != own && id.is_some_and(|id| id.iter().all(u8::is_ascii_hexdigit))
+        path != own.lock_file && id.is_some_and(|id| id.iter().all(u8::is_ascii_hexdigit))
     };
     // A claim with neither is just being made, by a process that is about to hold its lock.
     let is_left = |record: &Path| match Record::read(record) {
@@ -140,11 +165,11 @@ fn forget_dead(base: &Path, own: &Path, generation: &str) {
         Ok(None) => disk::exists(&temporary_beside(record, 0)).unwrap_or(false),
         Err(_) => false,
     };
-    let files = base.parent().and_then(|directory| disk::own_files(directory, is_other).ok());
+    let files = own.base.parent().and_then(|directory| disk::own_files(directory, is_other).ok());
     for lock_file in files.unwrap_or_default() {
         let record = record_of(&lock_file);
         if is_left(&record)
-            && let Ok(Some(guard)) = lock::try_acquire(&Target::alone(&lock_file))
+            && let Ok(Some(guard)) = lock::try_acquire(&Target::alone(&lock_file, clock))
             && is_left(&record)
         {
             let _ = clear(guard);

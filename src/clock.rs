@@ -3,11 +3,12 @@
 //! Wall-clock time serves expiry and display. How long ago something was is measured on the boot's monotonic clock, which
 //! does not count suspended time: neither a laptop's sleep nor a clock that is set ages anything.
 
+use std::fmt;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where "now" comes from.
-pub trait Clock: Send + Sync {
+pub trait Clock: fmt::Debug + Send + Sync {
     /// Milliseconds since the epoch, as `Date.now()` gives them.
     fn now_ms(&self) -> f64;
 
@@ -21,6 +22,12 @@ pub trait Clock: Send + Sync {
     /// told apart, an instant in the future is of an earlier boot.
     fn is_of_this_boot(&self, boot_id: &str, boot_ms: f64) -> bool {
         self.boot_id() == boot_id && !(boot_id.is_empty() && boot_ms > self.boot_ms())
+    }
+
+    /// How long a thread may sleep until so many milliseconds of [`Self::boot_ms`] have passed. A clock that is put forward ends
+    /// no sleep, so one that tests set asks for short ones.
+    fn pause(&self, ms: f64) -> Duration {
+        sleep_of(ms).min(LOOK_AGAIN)
     }
 }
 
@@ -41,6 +48,11 @@ impl Clock for SystemClock {
         static BOOT: OnceLock<String> = OnceLock::new();
         let read = || std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         BOOT.get_or_init(|| read().trim().to_owned()).clone()
+    }
+
+    fn pause(&self, ms: f64) -> Duration {
+        let pause = sleep_of(ms / scale());
+        if ahead_ms().is_some() { pause.min(LOOK_AGAIN) } else { pause }
     }
 }
 
@@ -64,12 +76,8 @@ fn since_boot() -> Duration {
     Duration::from_micros(winsafe::QueryUnbiasedInterruptTime().unwrap_or(0) / 10)
 }
 
-/// How long a thread has to sleep for so many milliseconds of [`Clock::boot_ms`].
-#[must_use]
-pub fn boot_pause(ms: f64) -> Duration {
-    let pause = Duration::try_from_secs_f64(ms / 1000.0 / scale()).unwrap_or(Duration::ZERO);
-    // Putting the clock forward does not end the sleep.
-    if ahead_ms().is_some() { pause.min(LOOK_AGAIN) } else { pause }
+fn sleep_of(ms: f64) -> Duration {
+    Duration::try_from_secs_f64(ms / 1000.0).unwrap_or(Duration::ZERO)
 }
 
 /// How often to look at a clock that tests may put forward.

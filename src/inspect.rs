@@ -27,6 +27,7 @@ use crate::store::{STORE_FILE, is_hosted_path};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A state directory as it looks now.
 ///
@@ -58,7 +59,7 @@ pub struct Survey {
 impl Survey {
     /// Looks around.
     #[must_use]
-    pub fn of(state_dir: &Path, main_agent_dir: &Path, clock: &dyn Clock) -> Self {
+    pub fn of(state_dir: &Path, main_agent_dir: &Path, clock: &Arc<dyn Clock>) -> Self {
         let exists = fs::symlink_metadata(state_dir).is_ok();
         let locks = state_dir.join("locks");
         let directories = [locks.join("oauth-refresh"), locks.join("auth-store")];
@@ -77,7 +78,7 @@ impl Survey {
             refused: verdicts.into_iter().filter_map(Result::err).collect(),
             passed: BTreeMap::new(),
             unlisted,
-            stores: stores::look(paths, state_dir),
+            stores: stores::look(paths, state_dir, clock),
             keys,
             exposed: Vec::new(),
             written: Vec::new(),
@@ -85,7 +86,7 @@ impl Survey {
         if exists {
             survey.note_passed(&directories);
         }
-        survey.judge(clock);
+        survey.judge(&**clock);
         survey.look_at_files(state_dir, &directories[0], sharing);
         survey
     }

@@ -19,7 +19,7 @@ pub mod term;
 
 pub use queue::Ticket;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::disk::{self, Sharing};
 use crate::error::{Code, Error, HolderProcess, Result};
 use file_system::Warning;
@@ -27,7 +27,7 @@ use holder::Holder;
 use kernel::KernelLock;
 use sidecar::{Foreign, Observer, Sidecar};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// From this age on, an owner that refreshes is taken for stuck (OpenClaw's `stale`).
@@ -46,32 +46,34 @@ pub struct Target {
     own_stale: Option<Duration>,
     /// Whether the lock is of use without a sidecar, where the disk has no room for one: see [`Guard::has_sidecar`].
     goes_without: bool,
+    /// By which its owners and waiters tell ages.
+    clock: Arc<dyn Clock>,
 }
 
 impl Target {
     /// A key's lock, for a refresh: it looks, before it asks or writes, whether a peer has taken over.
     #[must_use]
-    pub fn refresh(base: &Path) -> Self {
-        Self { own_stale: Some(REFRESH_STALE), goes_without: true, ..Self::alone(base) }
+    pub fn refresh(base: &Path, clock: &Arc<dyn Clock>) -> Self {
+        Self { own_stale: Some(REFRESH_STALE), goes_without: true, ..Self::alone(base, clock) }
     }
 
     /// A key's lock around something that we know nothing of: it is never taken over.
     #[must_use]
-    pub fn alone(base: &Path) -> Self {
-        let (base, sidecar) = (base.to_owned(), beside(base));
-        Self { base, sidecar, foreign_stale: REFRESH_STALE, own_stale: None, goes_without: false }
+    pub fn alone(base: &Path, clock: &Arc<dyn Clock>) -> Self {
+        let (base, sidecar, clock) = (base.to_owned(), beside(base), Arc::clone(clock));
+        Self { base, sidecar, foreign_stale: REFRESH_STALE, own_stale: None, goes_without: false, clock }
     }
 
     /// A short lock of ours, which no other program knows.
     #[must_use]
-    pub fn short(base: &Path) -> Self {
-        Self { foreign_stale: WRITE_STALE, own_stale: Some(WRITE_STALE), ..Self::alone(base) }
+    pub fn short(base: &Path, clock: &Arc<dyn Clock>) -> Self {
+        Self { foreign_stale: WRITE_STALE, own_stale: Some(WRITE_STALE), ..Self::alone(base, clock) }
     }
 
     /// The lock of the store at `store`, with the sidecar that OpenClaw's writers respect.
     #[must_use]
-    pub fn store(base: &Path, store: &Path) -> Self {
-        Self { sidecar: beside(store), ..Self::short(base) }
+    pub fn store(base: &Path, store: &Path, clock: &Arc<dyn Clock>) -> Self {
+        Self { sidecar: beside(store), ..Self::short(base, clock) }
     }
 }
 
@@ -140,7 +142,8 @@ impl Guard {
     /// Restarts the age by which others may take us for stuck, if that can be written. The time when we took the lock stays: it
     /// identifies our sidecar.
     pub fn heartbeat(&self) {
-        let _ = self.kernel.sign(&Holder { since: self.since, ..Holder::me(&SystemClock, self.target.own_stale) });
+        let _ =
+            self.kernel.sign(&Holder { since: self.since, ..Holder::me(&*self.target.clock, self.target.own_stale) });
     }
 
     /// What people should know of how we got it. The first caller in this process that asks gets a warning.
@@ -160,7 +163,7 @@ impl Guard {
                 sidecar::Possession::Gone => {}
             }
         }
-        match try_publish(&self.target, self.term, &self.kernel, &mut Observer::default())? {
+        match try_publish(&self.target, self.term, &self.kernel, &mut self.target.observer())? {
             Attempt::Held(sidecar) => {
                 self.sidecar = sidecar;
                 Ok(Recheck::Renewed)
@@ -209,9 +212,9 @@ pub fn try_acquire(target: &Target) -> Result<Option<Guard>> {
     let term = term::current(&target.base)?;
     let Some(kernel) = KernelLock::try_take(&term::lock_file(&target.base, term))? else { return Ok(None) };
     // Before we look: a peer that begins the next term reads afterwards that we are not stuck, and waits for us.
-    let since = SystemClock.now_ms();
+    let since = target.clock.now_ms();
     sign(target, target.own_stale, &kernel, since)?;
-    let sidecar = match try_publish(target, term, &kernel, &mut Observer::default())? {
+    let sidecar = match try_publish(target, term, &kernel, &mut target.observer())? {
         Attempt::Held(sidecar) => sidecar,
         Attempt::NoRoom(error) => {
             go_without(target, &kernel, error)?;
@@ -230,7 +233,7 @@ fn go_without(target: &Target, kernel: &KernelLock, no_room: Error) -> Result<()
 /// Whatever a process wants the lock for, a peer may take over if it gets stuck over its sidecar; it looks for that afterwards.
 /// Returns the time since when, for others, we have the lock.
 fn sign_while_publishing(target: &Target, kernel: &KernelLock) -> f64 {
-    let holder = Holder::me(&SystemClock, Some(target.foreign_stale));
+    let holder = Holder::me(&*target.clock, Some(target.foreign_stale));
     // A lock without a record is a lock all the same.
     let _ = kernel.sign(&holder);
     holder.since
@@ -239,7 +242,7 @@ fn sign_while_publishing(target: &Target, kernel: &KernelLock) -> f64 {
 /// Says when a peer may take over from us, now that we hold everything. `since` is no later than our sidecar, and identifies
 /// it.
 fn sign(target: &Target, own_stale: Option<Duration>, kernel: &KernelLock, since: f64) -> Result<()> {
-    match kernel.sign(&Holder { since, ..Holder::me(&SystemClock, own_stale) }) {
+    match kernel.sign(&Holder { since, ..Holder::me(&*target.clock, own_stale) }) {
         // The record of our wait for the sidecar, or none, would have us taken over from.
         Err(error) if own_stale.is_none() => {
             Err(Error::io(Code::LockUnavailable, "sign the lock file", &target.base, &error))
@@ -268,11 +271,11 @@ fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut O
     let is_outdated = |foreign: &Foreign| {
         // Containers are started together, and virtual machines always in the same way: its process may have the id and the
         // start time of one of ours, even our own.
-        let is_gone = |gone: &&Holder| gone.is_elsewhere() || gone.is_of_another_boot(&SystemClock);
+        let is_gone = |gone: &&Holder| gone.is_elsewhere() || gone.is_of_another_boot(&*target.clock);
         let left = kernel.predecessor().filter(is_gone).is_some_and(|gone| foreign.is_of(gone));
         left || (0..term).map(|term| term::lock_file(&target.base, term)).any(|file| {
             let holder = Holder::read(&file).filter(|holder| foreign.is_of(holder));
-            holder.is_some_and(|holder| holder.is_stale(&SystemClock) || is_free(&file).unwrap_or(false))
+            holder.is_some_and(|holder| holder.is_stale(&*target.clock) || is_free(&file).unwrap_or(false))
         })
     };
     let sharing = if is_beside { kernel.sharing() } else { Sharing::Private };
@@ -319,37 +322,35 @@ fn is_alone(lock: &KernelLock, lock_file: &Path) -> bool {
     lock.excludes() || Foreign::at(&beside(&term::of_lock_file(lock_file).0)).is_none()
 }
 
-/// The error of a wait for a key that ran out, with what is known of the holder.
-#[must_use]
-pub fn timed_out(base: &Path) -> Error {
-    timed_out_beside(base, &beside(base))
-}
-
 impl Target {
-    /// The error of a wait for it that ran out.
+    fn observer(&self) -> Observer {
+        Observer::new(Arc::clone(&self.clock))
+    }
+
+    /// The error of a wait for it that ran out, with what is known of the holder.
     #[must_use]
     pub fn timed_out(&self) -> Error {
-        timed_out_beside(&self.base, &self.sidecar)
+        let clock = &*self.clock;
+        let signed = |term| Holder::read(&term::lock_file(&self.base, term));
+        let ours = term::current(&self.base).ok().and_then(signed);
+        // A process that waits for another program's lock file holds the kernel's lock meanwhile.
+        let is_ours = |foreign: &Foreign| ours.as_ref().is_some_and(|ours| foreign.is_of(ours));
+        let foreign = Foreign::at(&self.sidecar).filter(|foreign| !is_ours(foreign));
+        let holder = foreign.and_then(|foreign| foreign.as_holder(clock)).or(ours);
+        let whom = holder.as_ref().map_or_else(String::new, |holder| {
+            let age = holder.held_ms(clock).map_or_else(
+                || " since before the last boot".to_owned(),
+                |held| format!(" for {:.1} s", held / 1000.0),
+            );
+            let is_us = holder.pid == std::process::id() && !holder.is_elsewhere();
+            let whom =
+                if is_us { "another call in this process".to_owned() } else { format!("process {}", holder.pid) };
+            format!(", held by {whom}{age}")
+        });
+        let message = format_args!("timed out waiting for the lock{whom}");
+        // What is locked: a store's lock file lies elsewhere than the store.
+        let locked = self.sidecar.with_extension("");
+        let holder = holder.map(|holder| Box::new(HolderProcess { pid: holder.pid, held_ms: holder.held_ms(clock) }));
+        Error { holder, ..Error::at(Code::FileLockTimeout, &locked, message) }
     }
-}
-
-fn timed_out_beside(base: &Path, sidecar: &Path) -> Error {
-    let ours = term::current(base).ok().and_then(|term| Holder::read(&term::lock_file(base, term)));
-    // A process that waits for another program's lock file holds the kernel's lock meanwhile.
-    let foreign = Foreign::at(sidecar).filter(|foreign| !ours.as_ref().is_some_and(|ours| foreign.is_of(ours)));
-    let holder = foreign.and_then(|foreign| foreign.as_holder(&SystemClock)).or(ours);
-    let whom = holder.as_ref().map_or_else(String::new, |holder| {
-        let age = holder
-            .held_ms(&SystemClock)
-            .map_or_else(|| " since before the last boot".to_owned(), |held| format!(" for {:.1} s", held / 1000.0));
-        let is_ours = holder.pid == std::process::id() && !holder.is_elsewhere();
-        let whom = if is_ours { "another call in this process".to_owned() } else { format!("process {}", holder.pid) };
-        format!(", held by {whom}{age}")
-    });
-    let message = format_args!("timed out waiting for the lock{whom}");
-    // What is locked: a store's lock file lies elsewhere than the store.
-    let locked = sidecar.with_extension("");
-    let holder =
-        holder.map(|holder| Box::new(HolderProcess { pid: holder.pid, held_ms: holder.held_ms(&SystemClock) }));
-    Error { holder, ..Error::at(Code::FileLockTimeout, &locked, message) }
 }

@@ -266,7 +266,7 @@ impl Refresh {
     /// The store that goes by this path in a journal.
     fn store_of(&self, path: &Path) -> Store {
         let given = std::iter::once(&self.own).chain(&self.main).find(|given| given.path() == path);
-        given.cloned().unwrap_or_else(|| Store::at(path, &self.state_dir))
+        given.cloned().unwrap_or_else(|| Store::at(path, &self.state_dir, &self.clock))
     }
 
     /// Whether a host keeps one of the stores, and may take any time to answer.

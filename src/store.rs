@@ -1,5 +1,6 @@
 //! Where credentials are kept: OpenClaw's files, or whatever a host keeps them in.
 
+use crate::clock::Clock;
 use crate::credential::fields::Fields;
 use crate::credential::{Credential, mistake};
 use crate::error::{Code, Error, Result};
@@ -78,8 +79,11 @@ impl From<Hosted> for Store {
 impl Store {
     /// The store that goes by this path in a journal, for one that the caller was not given.
     #[must_use]
-    pub fn at(path: &Path, state_dir: &Path) -> Self {
-        if host::is_path(path) { Self::Elsewhere(path.to_owned()) } else { FileStore::at(path, state_dir).into() }
+    pub fn at(path: &Path, state_dir: &Path, clock: &Arc<dyn Clock>) -> Self {
+        if host::is_path(path) {
+            return Self::Elsewhere(path.to_owned());
+        }
+        FileStore::at(path, state_dir, clock).into()
     }
 
     /// What it goes by: the path of its file, symbolic links not followed, or [`Hosted::path`].

@@ -6,7 +6,7 @@
 
 mod support;
 
-use oauth_refresh_lock::claim::{self, Claim};
+use oauth_refresh_lock::claim::{Claim, ClaimFiles};
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::disk::fault::{Fault, on_this_thread};
 use oauth_refresh_lock::error::{Code, Result};
@@ -18,7 +18,7 @@ use std::process::Command;
 use support::child::{Child, hear, play_or_test, say};
 use support::files::{mode, names, put};
 use support::locks::{Waiter, take, try_or_wait};
-use support::{SECRET, assert_no_secret};
+use support::{SECRET, assert_no_secret, clocks};
 use tempfile::TempDir;
 
 const SIGKILL: i32 = 9;
@@ -39,7 +39,7 @@ fn a_child_that_fails_is_noticed() {
             }
             "hold and end" => drop(hold(base, "id", "generation").unwrap()),
             "wait" => {
-                let lock = match try_or_wait(&claim::lock_file(base, &arguments[1])).unwrap() {
+                let lock = match try_or_wait(&lock_file(base, &arguments[1])).unwrap() {
                     Ok(lock) => lock,
                     Err(waiter) => {
                         say("waiting");
@@ -67,7 +67,7 @@ fn credential() -> Credential {
 }
 
 fn hold(base: &Path, id: &str, generation: &str) -> Result<Claim> {
-    Claim::hold(base, id, generation, credential(), true)
+    Claim::hold(&ClaimFiles::new(base, id), generation, credential(), true, &clocks::system())
 }
 
 /// What a process that has waited for a claim finds.
@@ -75,8 +75,12 @@ fn left(base: &Path, id: &str) -> Result<Option<Claim>> {
     Claim::left(lock_of(base, id))
 }
 
+fn lock_file(base: &Path, id: &str) -> PathBuf {
+    ClaimFiles::new(base, id).lock_file().to_owned()
+}
+
 fn lock_of(base: &Path, id: &str) -> Guard {
-    take(&claim::lock_file(base, id))
+    take(&lock_file(base, id))
 }
 
 fn refresh_token(left: Option<Claim>) -> Option<String> {
@@ -84,7 +88,7 @@ fn refresh_token(left: Option<Claim>) -> Option<String> {
 }
 
 fn is_on_record(base: &Path, id: &str) -> bool {
-    claim::is_on_record(base, id).unwrap()
+    ClaimFiles::new(base, id).is_on_record().unwrap()
 }
 
 /// The files of claims.
@@ -104,8 +108,8 @@ fn a_record_is_private_and_holds_the_credential_until_it_is_settled() {
     let (directory, base) = base();
     let held = hold(&base, "id", "generation").unwrap();
     assert!(is_on_record(&base, "id"));
-    let record = claim::lock_file(&base, "id")
-        .with_file_name(format!("{}.record", claim::lock_file(&base, "id").file_name().unwrap().to_str().unwrap()));
+    let record = lock_file(&base, "id")
+        .with_file_name(format!("{}.record", lock_file(&base, "id").file_name().unwrap().to_str().unwrap()));
     assert_eq!(mode(&record), 0o600);
     assert!(fs::read_to_string(&record).unwrap().contains(SECRET));
     assert!(!format!("{held:?}").contains(SECRET));
@@ -120,7 +124,10 @@ fn what_may_be_done_with_it_is_on_record_too() {
     let (_directory, base) = base();
     for may_probe in [true, false] {
         let id = may_probe.to_string();
-        drop(Claim::hold(&base, &id, "generation", credential(), may_probe).unwrap());
+        drop(
+            Claim::hold(&ClaimFiles::new(&base, &id), "generation", credential(), may_probe, &clocks::system())
+                .unwrap(),
+        );
         assert_eq!(left(&base, &id).unwrap().unwrap().may_probe(), may_probe);
     }
 }
@@ -186,7 +193,7 @@ fn a_waiter_that_found_the_owner_dead_keeps_the_others_out_until_it_has_settled(
     let (_directory, base) = base();
     drop(hold(&base, "id", "generation").unwrap());
     let found = left(&base, "id").unwrap().unwrap();
-    let waiter = Waiter::at(&claim::lock_file(&base, "id"));
+    let waiter = Waiter::at(&lock_file(&base, "id"));
     found.settle().unwrap();
     assert!(Claim::left(waiter.lock()).unwrap().is_none());
 }
@@ -197,7 +204,7 @@ fn a_new_claim_removes_what_dead_owners_left_of_its_generation_and_nothing_else(
     drop(hold(&base, "dead", "generation").unwrap());
     drop(hold(&base, "dead, of another generation", "other").unwrap());
     let alive = hold(&base, "alive", "a third").unwrap();
-    let unfinished = claim::lock_file(&base, "unfinished");
+    let unfinished = lock_file(&base, "unfinished");
     drop(take(&unfinished));
     put(&directory.path().join(format!("{}.record.oauth-refresh-lock.tmp", name(&unfinished))), SECRET);
     let elsewhere = base.with_file_name("lock-00");
@@ -271,7 +278,7 @@ fn a_failure_at_any_step_is_an_error_without_a_record_or_a_claim_with_one() {
 #[test]
 fn a_record_that_nobody_understands_is_an_error_and_stays() {
     let (directory, base) = base();
-    let record = directory.path().join(format!("{}.record", name(&claim::lock_file(&base, "id"))));
+    let record = directory.path().join(format!("{}.record", name(&lock_file(&base, "id"))));
     for text in ["", "{", "{}", r#"{"generation":"g","credential":"SECRET","mayProbe":true}"#] {
         put(&record, text);
         let error = left(&base, "id").map(drop).unwrap_err();
@@ -285,7 +292,8 @@ fn a_record_that_nobody_understands_is_an_error_and_stays() {
 fn a_credential_that_is_too_large_is_refused() {
     let (directory, base) = base();
     let large = Credential::of_refresh_token(&SECRET.repeat(10_000));
-    let error = Claim::hold(&base, "id", "generation", large, true).map(drop).unwrap_err();
+    let error =
+        Claim::hold(&ClaimFiles::new(&base, "id"), "generation", large, true, &clocks::system()).map(drop).unwrap_err();
     assert_eq!(error.code, Code::InvalidArgument);
     assert_eq!(files(&directory), [""; 0]);
 }

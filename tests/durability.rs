@@ -17,11 +17,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
-use support::HUNG;
 use support::child::{Child, play_or_test, say};
 use support::files::{names, put, text};
 use support::sidecars::{dead_pid, summer};
 use support::world::{HOUR, MINUTE, NOW, World, answer, credential, served};
+use support::{HUNG, clocks};
 
 const EXPIRED: i64 = -MINUTE;
 
@@ -49,13 +49,16 @@ fn spawn(fault: &str, role: &str, world: &World) -> Child {
 fn comes_to_a_full_disk(world: &World) {
     let base = world.lock_base();
     let (sender, lock) = mpsc::channel();
-    let lock = match lock::acquire(&Target::refresh(&base), move |granted| drop(sender.send(granted))).unwrap() {
-        Acquire::Held(lock) => lock,
-        Acquire::Waiting(_) => {
-            say("waiting");
-            lock.recv_timeout(HUNG).unwrap().unwrap()
-        }
-    };
+    let lock =
+        match lock::acquire(&Target::refresh(&base, &clocks::system()), move |granted| drop(sender.send(granted)))
+            .unwrap()
+        {
+            Acquire::Held(lock) => lock,
+            Acquire::Waiting(_) => {
+                say("waiting");
+                lock.recv_timeout(HUNG).unwrap().unwrap()
+            }
+        };
     assert!(!lock.has_sidecar());
     let Served::Recovered { credential, not_saved } = served(world.call_of_main().decide(lock).unwrap()) else {
         panic!("not recovered")
@@ -65,11 +68,11 @@ fn comes_to_a_full_disk(world: &World) {
 
     // Once that has expired, the provider would have to be asked.
     world.clock.set(NOW + 2 * HOUR);
-    let lock = lock::acquire_blocking(&Target::refresh(&base), HUNG).unwrap();
+    let lock = lock::acquire_blocking(&Target::refresh(&base, &clocks::system()), HUNG).unwrap();
     let refused = world.call_of_main().decide(lock).unwrap_err();
     assert!(refused.code == Code::LockUnavailable && refused.is_for_want_of_room(), "{refused}");
     // Whoever wants the lock for something else would have to keep everybody out.
-    let refused = lock::acquire_blocking(&Target::alone(&base), HUNG).unwrap_err();
+    let refused = lock::acquire_blocking(&Target::alone(&base, &clocks::system()), HUNG).unwrap_err();
     assert_eq!(refused.code, Code::LockUnavailable);
     say("refused");
 }
@@ -89,7 +92,7 @@ fn a_full_disk_keeps_nobody_from_what_was_received_and_lets_nobody_ask() {
         // Dies as soon as the answer is in the journal.
         drop(on_this_thread(Some((4, Fault::Crash)), || world.settle(&call, claim, &answer("2"))));
         let held = if waits {
-            Some(lock::acquire_blocking(&Target::refresh(&world.lock_base()), HUNG).unwrap())
+            Some(lock::acquire_blocking(&Target::refresh(&world.lock_base(), &clocks::system()), HUNG).unwrap())
         } else {
             put(&lock::sidecar_path(&world.lock_base()), summer(dead_pid(), SystemClock.now_ms(), 1));
             None

@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HISTORIES: u64 = 10_000;
 const STEPS: u64 = 24;
@@ -163,16 +163,20 @@ impl Random {
     }
 }
 
-/// A clock that stands still until it is set, and a monotonic one beside it. Milliseconds.
+/// A clock that stands still until it is set, and a monotonic one beside it, which goes on by itself too: what a death left in
+/// the way is waited for. Milliseconds.
+#[derive(Debug)]
 struct TestClock {
     wall: AtomicU64,
     boot: AtomicU64,
+    started: Instant,
 }
 
 impl TestClock {
     fn advance(&self, ms: f64) {
         self.wall.store((self.now_ms() + ms).to_bits(), Ordering::Relaxed);
-        self.boot.store((self.boot_ms() + ms.abs()).to_bits(), Ordering::Relaxed);
+        let boot_ms = f64::from_bits(self.boot.load(Ordering::Relaxed));
+        self.boot.store((boot_ms + ms.abs()).to_bits(), Ordering::Relaxed);
     }
 }
 
@@ -182,7 +186,7 @@ impl Clock for TestClock {
     }
 
     fn boot_ms(&self) -> f64 {
-        f64::from_bits(self.boot.load(Ordering::Relaxed))
+        f64::from_bits(self.boot.load(Ordering::Relaxed)) + self.started.elapsed().as_secs_f64() * 1000.0
     }
 
     fn boot_id(&self) -> String {
@@ -465,7 +469,11 @@ impl History {
         let mut history = Self {
             seed,
             random,
-            clock: Arc::new(TestClock { wall: AtomicU64::new(1e12f64.to_bits()), boot: AtomicU64::new(0) }),
+            clock: Arc::new(TestClock {
+                wall: AtomicU64::new(1e12f64.to_bits()),
+                boot: AtomicU64::new(0),
+                started: Instant::now(),
+            }),
             provider: Provider::default(),
             state_dir: tempfile::Builder::new().prefix("histories-").tempdir_in(place).expect("a directory"),
             pending: Vec::new(),
@@ -904,7 +912,8 @@ impl History {
             return self.served(&call, served);
         }
         // Nobody holds it; what a death left there takes a moment.
-        let lock = lock::acquire_blocking(&Target::refresh(&call.lock_base), HUNG).expect("nobody holds it");
+        let lock =
+            lock::acquire_blocking(&Target::refresh(&call.lock_base, &call.clock), HUNG).expect("nobody holds it");
         match call.decide(lock) {
             Ok(Decision::TakenOver) => panic!("nobody takes over here"),
             Ok(Decision::Send(claimed)) => {
@@ -975,8 +984,8 @@ impl History {
     }
 
     fn store(&self, agent: &str) -> FileStore {
-        let state_dir = self.state_dir.path();
-        FileStore::new(&state_dir.join("agents").join(agent).join("agent"), state_dir)
+        let (state_dir, clock): (_, Arc<dyn Clock>) = (self.state_dir.path(), self.clock.clone());
+        FileStore::new(&state_dir.join("agents").join(agent).join("agent"), state_dir, &clock)
     }
 
     fn write_login(&self, agent: &str, profile: &str, grant: usize) {

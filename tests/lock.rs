@@ -18,9 +18,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use support::child::{Child, hear, play_or_test, say};
+use support::clocks::HandClock;
 use support::files::{Make, fifo, inode, link, mode, names, put, snapshot, text};
 use support::locks::{Waiter, take, try_or_wait};
-use support::{HUNG, assert_names_path_and_no_secret, eventually, without_hanging};
+use support::{HUNG, assert_names_path_and_no_secret, clocks, eventually, without_hanging};
 use tempfile::TempDir;
 
 /// What the waiting threads are called.
@@ -312,7 +313,7 @@ fn stand_in_line(base: &Path, name: usize, told: &mpsc::Sender<usize>) -> lock::
         told.send(name).unwrap();
         drop(guard);
     };
-    match lock::acquire(&Target::alone(base), wake).unwrap() {
+    match lock::acquire(&Target::alone(base, &clocks::system()), wake).unwrap() {
         Acquire::Waiting(ticket) => ticket,
         Acquire::Held(_) => panic!("the lock is free"),
     }
@@ -351,7 +352,7 @@ fn who_comes_while_others_wait_is_served_behind_them_even_if_the_lock_is_free_at
     let (sender, told) = mpsc::channel();
     let held = take(&base);
     let (again, same) = (sender.clone(), base.clone());
-    let first = lock::acquire(&Target::alone(&base), move |guard| {
+    let first = lock::acquire(&Target::alone(&base, &clocks::system()), move |guard| {
         drop(guard.expect("the lock"));
         again.send(0).unwrap();
         // The thread that serves the line is in here, so nobody has the lock.
@@ -448,22 +449,24 @@ fn who_comes_after_all_have_left_takes_over_from_an_owner_that_is_stuck() {
 #[test]
 fn an_owner_is_told_by_its_sidecar_and_taken_over_from_however_long_it_took_to_say_that_it_lives() {
     for has_waited in [false, true] {
-        let place = Place::new();
+        let (place, clock) = (Place::new(), HandClock::new());
         let base = place.base("key");
-        let mut held = take(&base);
+        let target = Target::refresh(&base, &clock.clone().into_dyn());
+        let mut held = lock::try_acquire(&target).unwrap().expect("free");
         if has_waited {
-            let waiter = Waiter::at(&base);
+            let waiter = Waiter::by(&target);
             drop(held);
             held = waiter.lock();
         }
-        // Longer than it takes to publish a sidecar.
-        std::thread::sleep(Duration::from_millis(1_200));
+        // Longer than two records of the same time may differ.
+        clock.advance(Duration::from_millis(1_200));
         held.heartbeat();
         let report = KeyReport::of(&base, Sharing::Private, &Locks::now());
         assert_eq!(report.foreign, None, "has waited: {has_waited}");
-        say_that_it_is_stuck(&base);
-        assert_eq!(Waiter::at(&base).lock().term(), 1, "has waited: {has_waited}");
-        drop(held);
+        let before = clock.ahead();
+        let next = Waiter::by(&target).lock_as_time_goes_by(&clock, Duration::from_secs(1));
+        assert_eq!(next.term(), 1, "has waited: {has_waited}");
+        assert!(clock.ahead() >= before + lock::REFRESH_STALE && !held.is_current());
     }
 }
 
@@ -480,7 +483,7 @@ fn a_sidecar_that_an_earlier_boot_has_left_is_got_past_although_its_process_seem
         let mut holder = Holder::read(&base).unwrap();
         holder.boot = boot.map_or(holder.boot, str::to_owned);
         holder.write(&fs::File::options().read(true).write(true).open(&base).unwrap()).unwrap();
-        let is_got_past = lock::try_acquire(&Target::alone(&base)).unwrap().is_some();
+        let is_got_past = lock::try_acquire(&Target::alone(&base, &clocks::system())).unwrap().is_some();
         assert_eq!(is_got_past, boot.is_some());
         let _ = fs::remove_file(lock::sidecar_path(&base));
     }
@@ -494,7 +497,7 @@ fn an_owner_that_is_not_stuck_is_waited_for_although_the_next_term_has_begun() {
     put(&lock::term::journal(&base, 1), "");
     let waiter = Waiter::at(&base);
     std::thread::sleep(Duration::from_millis(200));
-    assert!(!held.is_current() && lock::try_acquire(&Target::alone(&base)).unwrap().is_none());
+    assert!(!held.is_current() && lock::try_acquire(&Target::alone(&base, &clocks::system())).unwrap().is_none());
     drop(held);
     assert_eq!(waiter.lock().term(), 1);
 }
@@ -504,7 +507,8 @@ fn a_waiter_whose_callback_panics_takes_nothing_from_the_others() {
     let place = Place::new();
     let base = place.base("key");
     let held = take(&base);
-    let panics = lock::acquire(&Target::alone(&base), |_| std::panic::resume_unwind(Box::new("on purpose")));
+    let panics =
+        lock::acquire(&Target::alone(&base, &clocks::system()), |_| std::panic::resume_unwind(Box::new("on purpose")));
     assert!(matches!(panics, Ok(Acquire::Waiting(_))));
     let next = Waiter::at(&base);
     drop(held);
@@ -530,7 +534,7 @@ fn a_wait_that_runs_out_names_the_holder_and_frees_its_place() {
     let place = Place::new();
     let base = place.base("key");
     let mut holder = holder_of(&base);
-    let error = lock::acquire_blocking(&Target::alone(&base), Duration::ZERO).unwrap_err();
+    let error = lock::acquire_blocking(&Target::alone(&base, &clocks::system()), Duration::ZERO).unwrap_err();
     assert_eq!(error.code, Code::FileLockTimeout);
     assert_names_path_and_no_secret(&error, &base);
     assert_eq!(error.holder.as_ref().map(|holder| holder.pid), Some(holder.id()));
@@ -540,7 +544,7 @@ fn a_wait_that_runs_out_names_the_holder_and_frees_its_place() {
     drop(waiter.lock());
     holder.ends_well();
     // Nothing of the given-up wait is left that could keep the lock.
-    drop(lock::acquire_blocking(&Target::alone(&base), HUNG).unwrap());
+    drop(lock::acquire_blocking(&Target::alone(&base, &clocks::system()), HUNG).unwrap());
 }
 
 // The file
@@ -661,8 +665,10 @@ fn what_is_no_lock_file_is_refused_and_left_alone() {
         let before = snapshot(place.0.path());
         without_hanging(move || {
             for error in [
-                lock::acquire(&Target::alone(&base), |_| panic!("called")).map(|_| ()).expect_err(name),
-                lock::acquire_blocking(&Target::alone(&base), HUNG).map(|_| ()).expect_err(name),
+                lock::acquire(&Target::alone(&base, &clocks::system()), |_| panic!("called"))
+                    .map(|_| ())
+                    .expect_err(name),
+                lock::acquire_blocking(&Target::alone(&base, &clocks::system()), HUNG).map(|_| ()).expect_err(name),
             ] {
                 assert_eq!(error.code, Code::LockUnavailable, "{name}");
                 assert_names_path_and_no_secret(&error, &base);
@@ -677,7 +683,7 @@ fn a_path_through_a_file_is_refused() {
     let place = Place::new();
     put(&place.base("file"), "");
     let base = place.base("file").join("key");
-    let error = lock::acquire(&Target::alone(&base), |_| panic!("called")).unwrap_err();
+    let error = lock::acquire(&Target::alone(&base, &clocks::system()), |_| panic!("called")).unwrap_err();
     assert_eq!(error.code, Code::LockUnavailable);
     assert_names_path_and_no_secret(&error, &place.base("file"));
 }
@@ -690,7 +696,7 @@ fn a_waiter_is_told_if_the_lock_file_can_be_used_no_more() {
     let (go, gone) = mpsc::channel::<()>();
     let held = take(&base);
     // The first in line keeps the serving thread until the file has been replaced.
-    let first = lock::acquire(&Target::alone(&base), move |guard| {
+    let first = lock::acquire(&Target::alone(&base, &clocks::system()), move |guard| {
         let guard = guard.expect("the lock");
         inside.send(()).unwrap();
         gone.recv().unwrap();

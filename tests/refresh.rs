@@ -30,7 +30,7 @@ use support::world::{
     Agent, HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, claimed, credential, die_asking, oauth, served, shown,
     store_with, store_without, with,
 };
-use support::{HUNG, assert_names_path_and_no_secret, assert_no_secret};
+use support::{HUNG, assert_names_path_and_no_secret, assert_no_secret, clocks};
 use zeroize::Zeroizing;
 
 const EXPIRED: i64 = -MINUTE;
@@ -91,7 +91,7 @@ fn stores(world: &World) -> impl PartialEq + std::fmt::Debug {
 
 #[track_caller]
 fn assert_lock_is_free(world: &World) {
-    drop(lock::acquire_blocking(&Target::refresh(&world.lock_base()), HUNG).expect("a free lock"));
+    drop(lock::acquire_blocking(&Target::refresh(&world.lock_base(), &clocks::system()), HUNG).expect("a free lock"));
 }
 
 #[test]
@@ -1058,6 +1058,7 @@ fn after_a_refusal_another_token_that_is_stored_now_is_claimed_under_the_same_lo
 }
 
 /// A host that can't tell its boots apart, so long after its last.
+#[derive(Debug)]
 struct Nameless(f64);
 
 impl Clock for Nameless {
@@ -1362,10 +1363,10 @@ fn an_owner_that_settles_while_we_look_is_not_taken_for_a_dead_one() {
     let flight = claimed(here.decide(support::locks::take(&here.lock_base)).unwrap());
     let mut siblings = Siblings::read(&there.lock_base, 0).unwrap();
     let generation = oauth(&expired).generation();
-    assert_eq!(siblings.sending(generation).unwrap(), Some(Sending::Under(here.lock_base.clone())));
+    assert_eq!(siblings.sending(generation, &SystemClock).unwrap(), Some(Sending::Under(here.lock_base.clone())));
     // Between our look at its journal and our look at its lock it comes to its end.
     settled(world.settle(&here, flight, &answer("2")).unwrap());
-    assert_eq!(siblings.sending(generation).unwrap(), None);
+    assert_eq!(siblings.sending(generation, &SystemClock).unwrap(), None);
     assert!(siblings.lineage(&Ledger::default()).is_spent(generation));
     assert!(siblings.failure_of(generation, &Record::default(), &SystemClock).is_none());
 }

@@ -15,11 +15,17 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 use support::child::{Child, hear, play_or_test, say};
+use support::clocks::HandClock;
 use support::files::{self, Make};
-use support::sidecars::{Living, Place, SOON, april, april_at, attempt, beside, dead_pid, lives, past, summer};
+use support::sidecars::{
+    Living, Place, SOON, april, april_at, attempt, beside, dead_pid, lives, observer, past, summer,
+};
 use support::{is_root, skipped};
+
+/// How long a process that reclaims may take, before it counts as dead.
+const GUARD_GRACE: Duration = Duration::from_millis(600);
 
 #[test]
 fn a_child_that_fails_is_noticed() {
@@ -30,7 +36,7 @@ fn a_child_that_fails_is_noticed() {
             hear();
             drop(held);
         }
-        "fail" => match attempt(Path::new(&arguments[0]), &mut Observer::default()) {
+        "fail" => match attempt(Path::new(&arguments[0]), &mut observer()) {
             Err(error) => say(&format!("{:?} {}", error.code, error.path.unwrap().display())),
             Ok(other) => panic!("{other:?}"),
         },
@@ -45,7 +51,7 @@ fn a_child_that_fails_is_noticed() {
             // Nor does a peer whose start can't be told lose its sidecar.
             let path = Path::new(&arguments[0]);
             files::put(path, summer(1, 0.0, own));
-            let found = attempt(path, &mut Observer::default()).unwrap();
+            let found = attempt(path, &mut observer()).unwrap();
             assert!(matches!(found, Attempt::InTheWay(_)), "{found:?}");
             say("judged");
         }
@@ -104,19 +110,18 @@ fn what_lies_beside_debris_is_got_past_or_named() {
 
     // The stale file itself is gone by then.
     let place = beside_debris(&|path| fs::create_dir(beside(path, ".tmp")).unwrap());
-    attempt(&place.path(), &mut Observer::default()).unwrap_err();
+    attempt(&place.path(), &mut observer()).unwrap_err();
     place.is_refused(".tmp");
 
     let place = beside_debris(&|path| files::put(&beside(path, ".reclaim").join("file"), ""));
-    let mut observer = Observer::default();
-    let started = Instant::now();
-    let error = loop {
-        assert!(started.elapsed() < SOON);
-        match attempt(&place.path(), &mut observer) {
-            Ok(found) => assert!(matches!(found, Attempt::InTheWay(_))),
-            Err(error) => break error,
-        }
-    };
+    let clock = HandClock::new();
+    let mut observer = Observer::new(clock.clone());
+    for wait in [Duration::ZERO, GUARD_GRACE] {
+        clock.advance(wait);
+        assert!(matches!(attempt(&place.path(), &mut observer).unwrap(), Attempt::InTheWay(_)));
+    }
+    clock.advance(Duration::from_millis(1));
+    let error = attempt(&place.path(), &mut observer).unwrap_err();
     assert_eq!((error.code, error.path), (Code::LockUnavailable, Some(beside(&place.path(), ".reclaim"))));
 }
 

@@ -8,14 +8,14 @@ mod support;
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::disk::fault::{Fault, on_this_thread};
 use oauth_refresh_lock::error::{Code, Result};
-use oauth_refresh_lock::lock::sidecar::{Attempt, Observer, Possession};
+use oauth_refresh_lock::lock::sidecar::{Attempt, Possession};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 use support::child::{Child, play_or_test};
 use support::files::{self, Make, names};
-use support::sidecars::{SOON, april, attempt, beside, dead_pid, past, summer};
+use support::sidecars::{SOON, april, attempt, beside, dead_pid, observer, past, summer};
 
 const SIGKILL: i32 = 9;
 const EPERM: i32 = 1;
@@ -45,7 +45,7 @@ fn a_child_that_fails_is_noticed() {
 
 /// Publishes and releases.
 fn publish(path: &Path) -> Result<()> {
-    match attempt(path, &mut Observer::default())? {
+    match attempt(path, &mut observer())? {
         Attempt::Held(held) => drop(held),
         Attempt::InTheWay(foreign) => panic!("in the way: {foreign:?}"),
     }

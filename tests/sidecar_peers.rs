@@ -1,39 +1,48 @@
 //! The sidecar among living peers: who is respected and for how long, and that only one holds it at a time.
 
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "helpers are part of their tests")]
 
 mod support;
 
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::lock::holder::Holder;
-use oauth_refresh_lock::lock::sidecar::{Attempt, Foreign, Observer, Possession};
+use oauth_refresh_lock::lock::sidecar::{Attempt, Foreign, Observer, Possession, Sidecar};
 use std::cell::Cell;
 use std::fs;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+use support::clocks::HandClock;
 use support::files::{self, snapshot};
-use support::sidecars::{LIMIT, Living, Place, SOON, april, april_at, attempt_within, dead_pid, past, summer};
+use support::sidecars::{
+    LIMIT, Living, Place, SOON, april, april_at, attempt_within, dead_pid, observer, past, summer,
+};
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Looks a millisecond before `limit` has passed since the first look, and a millisecond after, when the file is reclaimed.
+fn is_respected_for(limit: Duration, place: &Place, clock: &Arc<HandClock>) -> Sidecar {
+    let mut observer = Observer::new(clock.clone());
+    let mut look = || attempt_within(&place.path(), limit, &mut observer, &|_| false).unwrap();
+    for wait in [Duration::ZERO, limit.saturating_sub(MILLISECOND)] {
+        clock.advance(wait);
+        assert!(matches!(look(), Attempt::InTheWay(_)));
+    }
+    clock.advance(2 * MILLISECOND);
+    match look() {
+        Attempt::Held(held) => held,
+        Attempt::InTheWay(foreign) => panic!("in the way: {foreign:?}"),
+    }
+}
 
 #[test]
 fn a_living_peer_of_the_first_releases_is_respected_until_the_limit() {
     let other = Living::start();
-    let place = Place::new();
-    files::put(&place.path(), april(other.pid, SystemClock.now_ms()));
-    place.is_respected();
-    // The same with a limit that can be waited for.
-    let made = SystemClock.now_ms();
-    files::put(&place.path(), april(other.pid, made));
-    let mut observer = Observer::default();
-    let held = loop {
-        match attempt_within(&place.path(), SOON, &mut observer, &|_| false).unwrap() {
-            Attempt::Held(held) => break held,
-            Attempt::InTheWay(_) => std::thread::yield_now(),
-        }
-    };
-    // Both are in whole milliseconds.
-    assert!(SystemClock.now_ms() - made + 1.0 >= 1000.0 * SOON.as_secs_f64());
+    let (place, clock) = (Place::new(), HandClock::new());
+    files::put(&place.path(), april(other.pid, clock.now_ms()));
+    let held = is_respected_for(LIMIT, &place, &clock);
     assert_eq!(held.reclaimed().and_then(|foreign| foreign.pid), Some(other.pid));
 }
 
@@ -49,20 +58,10 @@ fn a_process_that_was_started_later_is_not_the_one_that_the_file_means() {
 #[test]
 fn a_time_to_come_counts_from_when_it_was_first_seen() {
     let other = Living::start();
-    let limit = Duration::from_millis(400);
     for debris in [april(other.pid, 4e12), format!("{{\"createdAt\": \"{}\"}}", april_at(4e12)).into_bytes()] {
         let place = Place::new();
         files::put(&place.path(), debris);
-        let mut observer = Observer::default();
-        let started = Instant::now();
-        let _held = loop {
-            assert!(started.elapsed() < limit + SOON);
-            match attempt_within(&place.path(), limit, &mut observer, &|_| false).unwrap() {
-                Attempt::Held(held) => break held,
-                Attempt::InTheWay(_) => std::thread::yield_now(),
-            }
-        };
-        assert!(started.elapsed() >= limit);
+        drop(is_respected_for(LIMIT, &place, &HandClock::new()));
     }
 }
 
@@ -70,14 +69,14 @@ fn a_time_to_come_counts_from_when_it_was_first_seen() {
 fn a_living_peer_of_the_latest_releases_is_always_respected() {
     let other = Living::start();
     for made in [0.0, SystemClock.now_ms() - 1e9, SystemClock.now_ms(), 4e12] {
-        let place = Place::new();
+        let (place, clock) = (Place::new(), HandClock::new());
         files::put(&place.path(), summer(other.pid, made, other.start_time));
         place.is_respected();
-        let mut observer = Observer::default();
+        let mut observer = Observer::new(clock.clone());
         for _ in 0..2 {
             let found = attempt_within(&place.path(), Duration::ZERO, &mut observer, &|_| false).unwrap();
             assert!(matches!(found, Attempt::InTheWay(_)));
-            std::thread::sleep(Duration::from_millis(20));
+            clock.advance(LIMIT * 100);
         }
     }
 }
@@ -95,7 +94,7 @@ fn what_changes_after_it_was_judged_is_not_reclaimed() {
         files::put(&place.path(), &successor);
         judged.get() == 1
     };
-    let found = attempt_within(&place.path(), LIMIT, &mut Observer::default(), &is_outdated).unwrap();
+    let found = attempt_within(&place.path(), LIMIT, &mut observer(), &is_outdated).unwrap();
     assert!(matches!(found, Attempt::InTheWay(foreign) if foreign.start_time.is_some()));
     assert_eq!((judged.get(), place.names()), (2, vec!["x.lock".to_owned()]));
     assert_eq!(fs::read(place.path()).unwrap(), successor);

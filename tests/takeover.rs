@@ -16,7 +16,7 @@ use std::time::Duration;
 use support::child::{Child, hear, play_or_test, say};
 use support::files::put;
 use support::locks::take;
-use support::{HUNG, eventually, threads};
+use support::{HUNG, clocks, eventually, threads};
 use tempfile::TempDir;
 
 /// What the threads are called that wait in the kernel.
@@ -86,13 +86,14 @@ impl Place {
 /// Stands in line for a refresh.
 fn stand_in_line(base: &Path) -> Receiver<oauth_refresh_lock::error::Result<Guard>> {
     let (sender, lock) = channel();
-    let acquired = lock::acquire(&Target::refresh(base), move |granted| drop(sender.send(granted))).unwrap();
+    let acquired =
+        lock::acquire(&Target::refresh(base, &clocks::system()), move |granted| drop(sender.send(granted))).unwrap();
     assert!(matches!(acquired, Acquire::Waiting(_)));
     lock
 }
 
 fn holds(base: &Path) {
-    let lock = lock::acquire_blocking(&Target::refresh(base), HUNG).unwrap();
+    let lock = lock::acquire_blocking(&Target::refresh(base, &clocks::system()), HUNG).unwrap();
     say(&format!("holding term {}", lock.term()));
     hear();
 }
@@ -126,7 +127,7 @@ fn takes_over_at_last(base: &Path, clock: &Clock) {
 fn a_term_that_cannot_be_begun_costs_no_thread_and_is_begun_when_it_can() {
     let place = Place::new();
     let base = place.base("key");
-    let held = lock::try_acquire(&Target::refresh(&base)).unwrap().expect("free");
+    let held = lock::try_acquire(&Target::refresh(&base, &clocks::system())).unwrap().expect("free");
     // ENOSPC
     let fault = format!("create#1-{FAILURES}:28");
     let child = place.spawn(&fault, "takes over at last", &[&base, &place.clock()]);
@@ -180,9 +181,9 @@ fn who_stops_before_its_first_record_is_taken_over_from_and_sees_it() {
 fn who_holds_a_lock_for_something_else_than_a_refresh_says_that_it_is_never_stuck() {
     let place = Place::new();
     let base = place.base("key");
-    let held = lock::try_acquire(&Target::alone(&base)).unwrap().expect("free");
+    let held = lock::try_acquire(&Target::alone(&base, &clocks::system())).unwrap().expect("free");
     assert_eq!(Holder::read(&base).expect("a record").stale_after, None);
     drop(held);
-    drop(lock::try_acquire(&Target::refresh(&base)).unwrap().expect("free"));
+    drop(lock::try_acquire(&Target::refresh(&base, &clocks::system())).unwrap().expect("free"));
     assert!(Holder::read(&base).expect("a record").stale_after.is_some());
 }

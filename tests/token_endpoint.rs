@@ -451,6 +451,8 @@ fn a_pause_is_given_in_seconds_or_until_a_date() {
     // Told as they are made: at least a second, at most an hour.
     assert_eq!(pause("0"), Some(1_000.0));
     assert_eq!(pause("Fri, 31 Dec 1999 23:59:59 GMT"), Some(1_000.0));
+    // By the clock of the caller, a minute and a half after the answer was there.
+    assert_eq!(pause("Tue, 14 Nov 2023 22:14:50 GMT"), Some(90_000.0 - 1.0));
     assert_eq!(pause("Fri, 31 Dec 9999 23:59:59 GMT"), Some(3_600_000.0));
     assert_eq!(pause(&"9".repeat(400)), Some(3_600_000.0));
     for nonsense in ["", "soon", "-1", "1.5", "1e3"] {

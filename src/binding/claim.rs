@@ -1,23 +1,22 @@
 //! A claim, for JavaScript: held, waited for by way of a [`NativeLock`], and settled.
 
-use super::lock::{NativeLock, lane};
+use super::lock::{NativeLock, clock, lane};
 use super::{Reply, task};
-use crate::claim::{self, Claim};
+use crate::claim::{Claim, ClaimFiles};
 use crate::credential::Credential;
 use crate::credential::fields::Fields;
 use crate::error::{Code, Error, Result};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 /// One claim, by the path of its key's lock and its id.
 #[napi]
 pub struct NativeClaim {
-    base: PathBuf,
-    id: String,
+    files: ClaimFiles,
     held: Arc<Mutex<Option<Claim>>>,
 }
 
@@ -26,15 +25,16 @@ impl NativeClaim {
     /// For the lock at `base`, an absolute path.
     #[napi(constructor)]
     #[must_use]
+    #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
     pub fn new(base: String, id: String) -> Self {
-        Self { base: base.into(), id, held: Arc::default() }
+        Self { files: ClaimFiles::new(Path::new(&base), &id), held: Arc::default() }
     }
 
     /// Where the lock is that its owner holds.
     #[napi]
     #[must_use]
     pub fn lock_path(&self) -> String {
-        claim::lock_file(&self.base, &self.id).to_string_lossy().into_owned()
+        self.files.lock_file().to_string_lossy().into_owned()
     }
 
     /// Puts a credential, as JSON, on record, and holds the claim.
@@ -46,12 +46,12 @@ impl NativeClaim {
         credential: String,
         may_probe: bool,
     ) -> napi::Result<Object<'env>> {
-        let (base, id, held) = (self.base.clone(), self.id.clone(), Arc::clone(&self.held));
+        let (files, held) = (self.files.clone(), Arc::clone(&self.held));
         let credential = Zeroizing::new(credential);
         task::promise(env, self.lane(), move || {
             let oauth = Fields::parse(&credential).and_then(Credential::from_profile);
             let no_oauth = || Error::new(Code::InvalidArgument, "credential must be one of type \"oauth\"");
-            put(&held, Claim::hold(&base, &id, &generation, oauth.ok_or_else(no_oauth)?, may_probe)?);
+            put(&held, Claim::hold(&files, &generation, oauth.ok_or_else(no_oauth)?, may_probe, &clock())?);
             Ok(Reply::default())
         })
     }
@@ -59,8 +59,8 @@ impl NativeClaim {
     /// Whether it is on record.
     #[napi]
     pub fn is_on_record<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let (base, id) = (self.base.clone(), self.id.clone());
-        task::promise(env, self.lane(), move || claim::is_on_record(&base, &id).map(|is| Value::Bool(is).into()))
+        let files = self.files.clone();
+        task::promise(env, self.lane(), move || files.is_on_record().map(|is| Value::Bool(is).into()))
     }
 
     /// Takes the claim over by its lock, which the caller has waited for: says what is on record. Says nothing if it was settled.
@@ -96,7 +96,7 @@ impl NativeClaim {
     }
 
     fn lane(&self) -> &Path {
-        lane(&self.base)
+        lane(self.files.lock_file())
     }
 }
 

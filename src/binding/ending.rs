@@ -2,7 +2,7 @@
 
 use super::lock::timed_out;
 use super::{Failure, Reply};
-use crate::clock::boot_pause;
+use crate::clock::{Clock, SystemClock};
 use crate::credential::Credential;
 use crate::error::Error;
 use crate::refresh::{Served, Settled, Turn};
@@ -85,7 +85,7 @@ pub(super) fn ended(turn: Turn<Option<Value>>) -> Reply {
 
 /// Why everyone waits, and for how long, by the clock on the wall.
 pub(super) fn back_off(error: Error, wait_ms: Option<f64>) -> Reply {
-    let retry_after_ms = wait_ms.map(|ms| (boot_pause(ms).as_secs_f64() * 1000.0).ceil());
+    let retry_after_ms = wait_ms.map(|ms| (SystemClock.pause(ms).as_secs_f64() * 1000.0).ceil());
     Reply { error: Some(Failure { retry_after_ms, ..error.into() }), ..Reply::default() }
 }
 

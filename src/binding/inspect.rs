@@ -1,5 +1,6 @@
 //! A look inside, for JavaScript.
 
+use super::lock::clock;
 use super::paths::{Surroundings, state_dir};
 use super::{Reply, task};
 use crate::clock::SystemClock;
@@ -24,7 +25,7 @@ pub fn inspect_locks(env: &Env, given: Option<String>, surroundings: Surrounding
     let lane = PathBuf::from(given.as_deref().unwrap_or_default());
     task::promise(env, &lane, move || {
         let state_dir = state_dir(given, &environment);
-        let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir), &SystemClock);
+        let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir), &clock());
         if let Some(error) = survey.unlisted.into_iter().find(|error| error.code == Code::LockUnavailable) {
             return Err(error);
         }
@@ -40,7 +41,7 @@ pub fn survey(env: &Env, given: Option<String>, surroundings: Surroundings) -> n
     let lane = PathBuf::from(given.as_deref().unwrap_or_default());
     task::promise(env, &lane, move || {
         let state_dir = state_dir(given, &environment);
-        let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir), &SystemClock);
+        let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir), &clock());
         let refused: Vec<_> = survey.refused.iter().map(told).collect();
         let passed = survey.passed.iter().map(|(path, why)| {
             json!({ "path": text(path), "rule": if *why == Passage::Trusted { "trusted" } else { "alone" } })

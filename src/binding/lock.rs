@@ -2,6 +2,7 @@
 
 use super::task::{self, Promise};
 use super::{Failure, Reply};
+use crate::clock::{Clock, SystemClock};
 use crate::journal::Journal;
 use crate::lock::{self, Acquire, Guard, Notice, Target, Ticket, term};
 use napi::bindgen_prelude::{Env, Object};
@@ -36,7 +37,7 @@ impl NativeLock {
     #[must_use]
     pub fn new(base: String) -> Self {
         let base = PathBuf::from(base);
-        Self { target: Target::alone(&base), base, state: Arc::new(Mutex::new(State::Idle)) }
+        Self { target: Target::alone(&base, &clock()), base, state: Arc::new(Mutex::new(State::Idle)) }
     }
 
     /// Takes the lock if it is free, and says whether. Otherwise it stands in line for it: call `wait`. Says nothing if the
@@ -138,6 +139,11 @@ impl Drop for NativeLock {
     }
 }
 
+/// The clock of everything that JavaScript asks for.
+pub(super) fn clock() -> Arc<dyn Clock> {
+    Arc::new(SystemClock)
+}
+
 /// Where a lock's files lie.
 pub(super) fn lane(base: &Path) -> &Path {
     base.parent().unwrap_or(base)
@@ -145,7 +151,7 @@ pub(super) fn lane(base: &Path) -> &Path {
 
 /// The error of a wait that ran out, with what is known of the holder.
 pub(super) fn timed_out(base: &Path) -> Reply {
-    let mut failure = Failure::from(lock::timed_out(base));
+    let mut failure = Failure::from(Target::alone(base, &clock()).timed_out());
     let journal = term::current(base).map(|term| term::journal(base, term));
     if let Ok(Some(record)) = journal.and_then(|journal| Journal::peek(&journal)) {
         failure.message = format!("{} (its refresh: {})", failure.message, record.state.as_str());

@@ -3,10 +3,10 @@
 use super::dialogue::Answers;
 use super::ending::{back_off, served, unexpired};
 use super::host_store::NativeHostStore;
-use super::lock::timed_out;
+use super::lock::{clock, timed_out};
 use super::paths::{Surroundings, state_dir};
 use super::{Reply, task};
-use crate::clock::SystemClock;
+use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::credential::fields::Fields;
 use crate::error::{Code, Error, Result};
@@ -121,8 +121,9 @@ impl Request {
         if !may_look_at(&state_dir.join("state")) || !may_look_at(&lock_base) {
             return Ok(None);
         }
-        let Some((own, main, agent_dir)) = self.stores(&state_dir, may_look_at) else { return Ok(None) };
-        let mut call = Refresh::new(key.clone(), lock_base, state_dir, own, main, Arc::new(SystemClock));
+        let clock = clock();
+        let Some((own, main, agent_dir)) = self.stores(&state_dir, &clock, may_look_at) else { return Ok(None) };
+        let mut call = Refresh::new(key.clone(), lock_base, state_dir, own, main, clock);
         call.margin_ms = given.refresh_margin_ms.unwrap_or(call.margin_ms);
         call.serve_unexpired = given.serve_unexpired;
         call.force = given.force_refresh;
@@ -136,11 +137,17 @@ impl Request {
     }
 
     /// The caller's store, the main agent's if that is another, and where the caller is.
-    fn stores(&self, state_dir: &Path, may_look_at: impl Fn(&Path) -> bool) -> Option<(Store, Option<Store>, PathBuf)> {
+    fn stores(
+        &self,
+        state_dir: &Path,
+        clock: &Arc<dyn Clock>,
+        may_look_at: impl Fn(&Path) -> bool,
+    ) -> Option<(Store, Option<Store>, PathBuf)> {
+        let file = |dir: &Path| FileStore::new(dir, state_dir, clock);
         let normal = |given: &String| normalise(Path::new(given));
         let main_dir = self.given.main_agent_dir.as_ref().map(normal);
         if let Some(own) = &self.own {
-            let main_file = main_dir.map(|dir| FileStore::new(&dir, state_dir).into());
+            let main_file = main_dir.map(|dir| file(&dir).into());
             let main = self.main.clone().map(Store::from).or(main_file);
             let agent_dir = own.path().to_owned();
             // Two stores of one name are one.
@@ -148,7 +155,7 @@ impl Request {
         }
         let main_dir = main_dir.unwrap_or_else(|| self.environment.main_agent_dir(state_dir));
         let agent_dir = self.given.agent_dir.as_ref().map_or_else(|| main_dir.clone(), normal);
-        let (own, main) = (FileStore::new(&agent_dir, state_dir), FileStore::new(&main_dir, state_dir));
+        let (own, main) = (file(&agent_dir), file(&main_dir));
         if !may_look_at(own.path()) || !may_look_at(main.path()) {
             return None;
         }

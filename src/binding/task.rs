@@ -1,7 +1,7 @@
 //! Work off Node's thread, as a promise.
 
 use super::Reply;
-use crate::clock::{Clock, SystemClock, boot_pause};
+use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use napi::JsDeferred;
 use napi::bindgen_prelude::{Env, Object};
@@ -200,7 +200,7 @@ pub(super) fn after(ms: f64, work: impl FnOnce() + Send + 'static) {
             if left_ms <= 0.0 {
                 return go();
             }
-            tokio::time::sleep(boot_pause(left_ms)).await;
+            tokio::time::sleep(SystemClock.pause(left_ms)).await;
         }
     });
 }

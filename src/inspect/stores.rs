@@ -1,5 +1,6 @@
 //! An agent's store as its calls would find it: the verdicts are those of [`FileStore`] itself.
 
+use crate::clock::Clock;
 use crate::credential::{Credential, mistake};
 use crate::digest::Digest;
 use crate::disk::{self, Identity};
@@ -12,6 +13,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// No file that a living writer makes and removes again is there for so long.
@@ -71,8 +73,8 @@ pub enum Spent {
 impl StoreReport {
     /// Looks at a store.
     #[must_use]
-    pub fn of(path: &Path, state_dir: &Path, is_main: bool) -> Self {
-        let store = FileStore::at(path, state_dir);
+    pub fn of(path: &Path, state_dir: &Path, is_main: bool, clock: &Arc<dyn Clock>) -> Self {
+        let store = FileStore::at(path, state_dir, clock);
         let (mut logins, mut malformed) = (Vec::new(), Vec::new());
         let document = store.load();
         if let Ok(Some(document)) = &document {
@@ -148,12 +150,12 @@ pub fn in_state_dir(state_dir: &Path) -> Result<Vec<PathBuf>> {
 
 /// Looks at these stores, each once by whatever names it goes; at what a living writer may just be making, twice.
 #[must_use]
-pub fn look(paths: Vec<(PathBuf, bool)>, state_dir: &Path) -> Vec<StoreReport> {
+pub fn look(paths: Vec<(PathBuf, bool)>, state_dir: &Path, clock: &Arc<dyn Clock>) -> Vec<StoreReport> {
     let mut known = BTreeSet::new();
     let mut reports: Vec<_> = paths
         .into_iter()
         .filter(|(path, _)| known.insert(canonical(path)))
-        .map(|(path, is_main)| StoreReport::of(&path, state_dir, is_main))
+        .map(|(path, is_main)| StoreReport::of(&path, state_dir, is_main, clock))
         .collect();
     let seen: Vec<Vec<Option<Identity>>> =
         reports.iter().map(|report| report.debris.iter().map(|path| disk::identity_of(path)).collect()).collect();

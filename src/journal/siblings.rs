@@ -7,7 +7,7 @@
 //! Lock order: key, claims, store. An owner waits only for one that has dispatched, with no other lock than its own key's
 //! held, and that one waits for no other; so there is no deadlock.
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::credential::{Credential, Generation};
 use crate::digest::Digest;
 use crate::disk;
@@ -19,6 +19,7 @@ use crate::lock::holder::Holder;
 use crate::lock::{self, Guard, Target, term};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an owner waits for others to put their claims on record, which takes milliseconds each; longer than it takes
@@ -26,8 +27,8 @@ use std::time::Duration;
 const CLAIMS_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Takes the lock that makes looking and claiming one step for all keys in this directory.
-pub fn lock_claims(lock_base: &Path) -> Result<Guard> {
-    lock::acquire_blocking(&Target::short(&lock_base.with_file_name("claims")), CLAIMS_PATIENCE)
+pub fn lock_claims(lock_base: &Path, clock: &Arc<dyn Clock>) -> Result<Guard> {
+    lock::acquire_blocking(&Target::short(&lock_base.with_file_name("claims"), clock), CLAIMS_PATIENCE)
 }
 
 /// What the other journals in a lock directory say: those of the other keys, and of one's own key's earlier terms.
@@ -95,7 +96,7 @@ impl Siblings {
 
     /// The owner that is sending this generation. One that is gone leaves its lock free: it has died, or it has settled
     /// since we looked, so what it left is read again. One that was stuck and taken over from is not waited for.
-    pub fn sending(&mut self, generation: Generation) -> Result<Option<Sending>> {
+    pub fn sending(&mut self, generation: Generation, clock: &dyn Clock) -> Result<Option<Sending>> {
         // Profiles without a token have nothing in common.
         let is_sending = |sibling: &&Sibling| !generation.is_none() && sibling.record.is_sending(generation);
         let sending = self.others.iter().filter(is_sending);
@@ -107,7 +108,7 @@ impl Siblings {
                 if !term::has_begun(&lock_base, term + 1)? {
                     return Ok(Some(Sending::Under(lock_base)));
                 }
-                if Holder::read(&lock_file).is_some_and(|holder| !holder.is_stale(&SystemClock)) {
+                if Holder::read(&lock_file).is_some_and(|holder| !holder.is_stale(clock)) {
                     return Ok(Some(Sending::OutOfTerm));
                 }
             }
@@ -166,6 +167,7 @@ fn of_journal(journal: &Path) -> (PathBuf, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
     use crate::journal::record::{ClaimRecord, Origin, Outcome, Progress};
 
     #[test]
@@ -185,7 +187,7 @@ mod tests {
         // Its owner has died; the next one is of the next term.
         Journal::open(&other, 1).and_then(|mut journal| journal.end_earlier_terms(&other, 1)).expect("taken over");
         assert_eq!(Journal::peek(&term::journal(&other, 0)).expect("read").map(|_| ()), None);
-        assert_eq!(siblings.sending(generation).expect("told"), None);
+        assert_eq!(siblings.sending(generation, &SystemClock).expect("told"), None);
         let failure = siblings.failure_of(generation, &Record::default(), &SystemClock);
         assert_eq!(failure.map(|failure| failure.outcome), Some(Outcome::Uncertain));
     }

@@ -132,6 +132,7 @@ mod tests {
     use super::*;
 
     /// A boot, and how long ago it was.
+    #[derive(Debug)]
     struct Boot(&'static str, f64);
 
     impl Clock for Boot {

@@ -152,6 +152,8 @@ fn has_sidecar(lock_file: &Path, signed: &Holder) -> bool {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use crate::clock::{Clock, SystemClock};
+    use std::sync::Arc;
 
     #[test]
     fn the_list_tells_who_holds_and_waits_and_only_for_this_file() {
@@ -172,9 +174,11 @@ mod tests {
     fn who_looks_sees_an_owner_and_no_other_who_looks() {
         let directory = tempfile::tempdir().expect("a directory");
         let base = directory.path().canonicalize().expect("a path").join("locks").join("lock");
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let unlisted = Locks { list: None, is_whole: false };
         for locks in [|| Locks { list: None, is_whole: false }, Locks::now] {
-            let guard = super::super::try_acquire(&super::super::Target::alone(&base)).expect("tried").expect("free");
+            let guard =
+                super::super::try_acquire(&super::super::Target::alone(&base, &clock)).expect("tried").expect("free");
             let sight = locks().look(&base, Sharing::Private).expect("seen");
             assert!(sight.is_held);
             assert_eq!(sight.signed.map(|signed| signed.pid), Some(std::process::id()));

@@ -25,7 +25,7 @@
 //!
 //! If its time lies ahead, or is missing, the age counts from when we first saw the file, on the boot's clock.
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::disk::{self, Sharing, exclusive};
 use crate::error::{Code, Error, Result};
@@ -36,7 +36,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A file that says nothing may be on its way: OpenClaw's first releases create it, then write it.
@@ -90,8 +90,9 @@ pub enum Possession {
 }
 
 /// What a process that waits for a foreign sidecar has seen so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Observer {
+    clock: Arc<dyn Clock>,
     file: Option<Seen>,
     guard: Option<Seen>,
 }
@@ -104,15 +105,23 @@ struct Seen {
     wall_ms: f64,
 }
 
+impl Observer {
+    /// One that has seen nothing yet.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, file: None, guard: None }
+    }
+}
+
 impl Seen {
-    fn note(seen: &mut Option<Self>, what: Digest) -> &Self {
+    fn note<'a>(seen: &'a mut Option<Self>, what: Digest, clock: &dyn Clock) -> &'a Self {
         let earlier = seen.take().filter(|earlier| earlier.what == what);
-        let now = || Self { what, boot_ms: SystemClock.boot_ms(), wall_ms: SystemClock.now_ms() };
+        let now = || Self { what, boot_ms: clock.boot_ms(), wall_ms: clock.now_ms() };
         seen.insert(earlier.unwrap_or_else(now))
     }
 
-    fn age_ms(&self) -> f64 {
-        SystemClock.boot_ms() - self.boot_ms
+    fn age_ms(&self, clock: &dyn Clock) -> f64 {
+        clock.boot_ms() - self.boot_ms
     }
 }
 
@@ -137,15 +146,16 @@ impl Sidecar {
                     clear_guard(path, observer)?;
                     return Ok(Attempt::InTheWay(Foreign::default()));
                 }
-                let bytes = content()?;
+                let bytes = content(&*observer.clock)?;
                 if publish(path, &bytes, sharing)? {
                     return Ok(Attempt::Held(Self { path: path.to_owned(), bytes, reclaimed }));
                 }
                 continue;
             };
             let foreign = Foreign::parse(&found);
-            let seen = Seen::note(&mut observer.file, Digest::of(&[&found]));
-            let may_reclaim = foreign.is_stale(limit, seen) || is_outdated(&foreign) || left_behind().contains(&found);
+            let seen = Seen::note(&mut observer.file, Digest::of(&[&found]), &*observer.clock);
+            let is_stale = foreign.is_stale(limit, seen, &*observer.clock);
+            let may_reclaim = is_stale || is_outdated(&foreign) || left_behind().contains(&found);
             if !may_reclaim || !reclaim(path, &found, observer)? {
                 return Ok(Attempt::InTheWay(foreign));
             }
@@ -247,12 +257,12 @@ impl Foreign {
         }
     }
 
-    fn is_stale(&self, limit: Duration, seen: &Seen) -> bool {
-        let limit_ms = limit.as_secs_f64() * 1000.0;
+    fn is_stale(&self, limit: Duration, seen: &Seen, clock: &dyn Clock) -> bool {
+        let (limit_ms, seen_ms) = (limit.as_secs_f64() * 1000.0, seen.age_ms(clock));
         let is_old = || match self.created_at {
             // By the clock as it was when we first saw it: setting it while we wait ages nothing.
-            Some(at) if at <= seen.wall_ms => seen.wall_ms - at + seen.age_ms() > limit_ms,
-            _ => seen.age_ms() > limit_ms,
+            Some(at) if at <= seen.wall_ms => seen.wall_ms - at + seen_ms > limit_ms,
+            _ => seen_ms > limit_ms,
         };
         match (self.pid.map(Process::of), self.start_time) {
             (Some(Process::Dead), _) => true,
@@ -265,13 +275,13 @@ impl Foreign {
             }
             (Some(Process::Alive { .. }), None) => is_old(),
             (None, _) if self.created_at.is_some() => is_old(),
-            (None, _) => seen.age_ms() > GRACE_MS,
+            (None, _) => seen_ms > GRACE_MS,
         }
     }
 }
 
-fn content() -> Result<Vec<u8>> {
-    let at = UNIX_EPOCH + Duration::try_from_secs_f64(SystemClock.now_ms() / 1000.0).unwrap_or_default();
+fn content(clock: &dyn Clock) -> Result<Vec<u8>> {
+    let at = UNIX_EPOCH + Duration::try_from_secs_f64(clock.now_ms() / 1000.0).unwrap_or_default();
     let mut text = format!("{{\n  \"pid\": {},\n  \"createdAt\": \"{}\"", std::process::id(), iso(at));
     if let Some(start_time) = process::own_start_time() {
         // Writing to a string can't fail.
@@ -345,7 +355,8 @@ fn guard_of(path: &Path) -> PathBuf {
 /// Removes a guard that has stood for longer than reclaiming takes: its owner has died over it.
 fn clear_guard(path: &Path, observer: &mut Observer) -> Result<()> {
     let guard = guard_of(path);
-    if Seen::note(&mut observer.guard, Digest::of(&[b"guard"])).age_ms() > GUARD_GRACE_MS {
+    let clock = &*observer.clock;
+    if Seen::note(&mut observer.guard, Digest::of(&[b"guard"]), clock).age_ms(clock) > GUARD_GRACE_MS {
         observer.guard = None;
         exclusive::remove_dir(&guard)
             .map_err(|error| unusable("remove the directory that a dead process left", &guard, &error))?;

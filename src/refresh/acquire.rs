@@ -17,7 +17,7 @@ impl<P: Program> Run<P> {
     /// that must not be blocked.
     pub(super) fn begin(self, go: impl FnOnce(Self, First<P::Failure>) + Send + 'static) {
         let (base, caller) = (self.call.lock_base.clone(), Arc::clone(&self.caller));
-        let target = Target::refresh(&base);
+        let target = Target::refresh(&base, &self.call.clock);
         if caller.has_left() || !self.waits {
             let first = self.try_begin(&target);
             return go(self, first);
@@ -65,7 +65,7 @@ impl<P: Program> Run<P> {
     }
 
     pub(super) fn acquire(&mut self, base: &Path) -> Step<Guard, P::Failure> {
-        let target = Target::refresh(base);
+        let target = Target::refresh(base, &self.call.clock);
         let lock = if self.caller.has_left() {
             None
         } else if self.waits {

@@ -42,7 +42,7 @@ impl Refresh {
             return Ok(if recheck == Recheck::Lost { Decision::TakenOver.into() } else { Try::Again(candidate.lock) });
         }
         self.prepare(&mut candidate)?;
-        let claims = siblings::lock_claims(&self.lock_base)?;
+        let claims = siblings::lock_claims(&self.lock_base, &self.clock)?;
         if self.is_replaced(candidate.held.generation())? {
             // Others were claiming while a login or another program replaced it.
             drop((claims, candidate.journal));
@@ -58,7 +58,7 @@ impl Refresh {
             candidate.instead_of_own = true;
             (candidate.place, candidate.held, candidate.main_profile) = (Place::Main, main_credential, None);
         }
-        match siblings.sending(candidate.held.generation())? {
+        match siblings.sending(candidate.held.generation(), &*self.clock)? {
             None => self.judge(candidate, claims, &siblings),
             Some(Sending::Under(other)) => Ok(Decision::Busy { lock: candidate.lock, other }.into()),
             Some(Sending::OutOfTerm) => Ok(Decision::Later(OUT_OF_TERM_PAUSE_MS).into()),

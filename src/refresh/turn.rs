@@ -3,7 +3,6 @@
 use super::{
     AskResult, Claimed, Decision, Event, Failed, LookedAgain, Program, Run, Sent, Served, Turn, Uncertain, Unsettled,
 };
-use crate::clock::boot_pause;
 use crate::error::Error;
 use crate::failure::{CallFailure, FailureClass, Pause};
 use crate::lock::Guard;
@@ -168,7 +167,7 @@ impl<P: Program> Run<P> {
                         self.program.tell(Event::Unsaved(error));
                         is_told = true;
                     }
-                    self.program.pause(boot_pause(pause_ms));
+                    self.program.pause(self.call.clock.pause(pause_ms));
                     pause_ms = (pause_ms * 2.0).min(LAST_SAVE_PAUSE_MS);
                     again.heartbeat();
                     sent = again;

@@ -1,5 +1,6 @@
 //! An agent's `auth-profiles.json`: read by anyone, written one profile at a time by whoever holds its lock.
 
+use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::credential::fields::Fields;
 use crate::digest::Digest;
@@ -39,6 +40,7 @@ const TORN_PAUSE: Duration = Duration::from_millis(10);
 pub struct FileStore {
     path: PathBuf,
     state_dir: PathBuf,
+    clock: Arc<dyn Clock>,
     /// The lock that this store, or a clone of it, waits for now.
     awaited: Arc<Mutex<Option<Target>>>,
 }
@@ -46,14 +48,15 @@ pub struct FileStore {
 impl FileStore {
     /// The store in `agent_dir`. Its lock lies in the state directory, so that agents' directories stay clean.
     #[must_use]
-    pub fn new(agent_dir: &Path, state_dir: &Path) -> Self {
-        Self::at(&agent_dir.join(STORE_FILE), state_dir)
+    pub fn new(agent_dir: &Path, state_dir: &Path, clock: &Arc<dyn Clock>) -> Self {
+        Self::at(&agent_dir.join(STORE_FILE), state_dir, clock)
     }
 
     /// The store whose file is `path`.
     #[must_use]
-    pub fn at(path: &Path, state_dir: &Path) -> Self {
-        Self { path: path.to_owned(), state_dir: state_dir.to_owned(), awaited: Arc::default() }
+    pub fn at(path: &Path, state_dir: &Path, clock: &Arc<dyn Clock>) -> Self {
+        let (path, state_dir, clock) = (path.to_owned(), state_dir.to_owned(), Arc::clone(clock));
+        Self { path, state_dir, clock, awaited: Arc::default() }
     }
 
     /// The path of its file, symbolic links not followed.
@@ -134,7 +137,7 @@ impl FileStore {
 
     fn lock_within(&self, patience: Duration) -> Result<StoreGuard<'_>> {
         let target = self.target()?;
-        let lock = Target::store(&self.lock_base(&target), &canonical(&self.path));
+        let lock = Target::store(&self.lock_base(&target), &canonical(&self.path), &self.clock);
         *self.awaited() = Some(lock.clone());
         let lock = lock::acquire_blocking(&lock, patience);
         *self.awaited() = None;

@@ -9,7 +9,7 @@ use crate::error::{Code, Error};
 use crate::failure::{Evidence, FailureClass, Finding, Pause, classify, codes};
 use serde_json::{Map, Value};
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Larger answers are not read: 1 MiB.
@@ -42,7 +42,7 @@ impl TokenEndpoint {
         let body = decoded(&answer.body);
         // Of what was cut off, a JSON object that is there to its closing brace is whole.
         let members = Fields::parse(&body).or_else(|| form(&body).filter(|_| answer.is_whole));
-        let Some(members) = members else { return Err(self.refused(credential, answer, None)) };
+        let Some(members) = members else { return Err(self.refused(credential, answer, call.end, None)) };
         let enveloped = self.enveloped(&members);
         let place = enveloped.as_ref().filter(|place| self.tokens(place).is_any()).unwrap_or(&members);
         if (200..=299).contains(&answer.status) {
@@ -61,7 +61,7 @@ impl TokenEndpoint {
         // Where the error stands differs as well.
         let mut all = enveloped.clone().unwrap_or_default();
         all.overlay(&members, |_, value| !value.is_null());
-        let failure = self.refused(credential, answer, Some(&all));
+        let failure = self.refused(credential, answer, call.end, Some(&all));
         let is_invalid = failure.error.code == Code::ProviderAnswerInvalid;
         Err(match self.tokens(place) {
             Tokens { access: Token::Unusable, .. } if is_invalid => {
@@ -113,13 +113,13 @@ impl TokenEndpoint {
         }
     }
 
-    fn refused(&self, credential: &Credential, answer: &Response, members: Option<&Fields>) -> Failure {
+    fn refused(&self, credential: &Credential, answer: &Response, now_ms: f64, members: Option<&Fields>) -> Failure {
         let status = answer.status;
         let bodies: Vec<_> = members.map(Fields::values).into_iter().collect();
         let mut finding = classify(&Evidence {
             status: Some(status),
             bodies: bodies.clone(),
-            retry_after_ms: answer.retry_after.as_deref().and_then(retry_after_ms),
+            retry_after_ms: answer.retry_after.as_deref().and_then(|text| retry_after_ms(text, now_ms)),
             own: Some(&self.spec.own_codes),
             ..Evidence::default()
         });
@@ -448,11 +448,12 @@ fn is_code(code: &str) -> bool {
 }
 
 /// Seconds, or a date (RFC 9110 §10.2.3).
-fn retry_after_ms(value: &str) -> Option<f64> {
+fn retry_after_ms(value: &str, now_ms: f64) -> Option<f64> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit()) {
         return value.parse::<f64>().ok().map(|seconds| seconds * 1000.0);
     }
     let at = httpdate::parse_http_date(value).ok()?;
-    Some(at.duration_since(SystemTime::now()).map_or(0.0, |left| left.as_secs_f64() * 1000.0))
+    let at_ms = at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0);
+    Some((at_ms - now_ms).max(0.0))
 }

@@ -1,10 +1,12 @@
 //! Locks, taken in ways that tell whether somebody else was inside.
 
-use super::HUNG;
+use super::clocks::HandClock;
+use super::{HUNG, clocks};
 use oauth_refresh_lock::error::Result;
 use oauth_refresh_lock::lock::{self, Acquire, Guard, Target, Ticket};
 use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 /// A place in the line, and where the lock will come to.
 pub struct Waiter {
@@ -15,7 +17,12 @@ pub struct Waiter {
 impl Waiter {
     /// Stands in line for a lock that somebody holds.
     pub fn at(base: &Path) -> Self {
-        match try_or_wait(base).expect("a usable lock") {
+        Self::by(&Target::alone(base, &clocks::system()))
+    }
+
+    /// The same, by another clock.
+    pub fn by(target: &Target) -> Self {
+        match try_or_wait_by(target).expect("a usable lock") {
             Ok(_) => panic!("the lock is free"),
             Err(waiter) => waiter,
         }
@@ -24,6 +31,17 @@ impl Waiter {
     /// Waits for the lock, or for why there is none.
     pub fn result(self) -> Result<Guard> {
         self.lock.recv_timeout(HUNG).expect("an answer to a waiter")
+    }
+
+    /// Puts the clock forward, step by step, until the lock is there.
+    pub fn lock_as_time_goes_by(self, clock: &HandClock, step: Duration) -> Guard {
+        loop {
+            match self.lock.recv_timeout(Duration::from_millis(1)) {
+                Err(RecvTimeoutError::Timeout) => clock.advance(step),
+                answer => return answer.expect("an answer").expect("the lock"),
+            }
+            assert!(clock.ahead() < Duration::from_secs(3600), "the lock does not come");
+        }
     }
 
     /// Waits for the lock.
@@ -39,8 +57,12 @@ impl Waiter {
 
 /// Takes the lock if it is free, else stands in line.
 pub fn try_or_wait(base: &Path) -> Result<Result<Guard, Waiter>> {
+    try_or_wait_by(&Target::alone(base, &clocks::system()))
+}
+
+fn try_or_wait_by(target: &Target) -> Result<Result<Guard, Waiter>> {
     let (sender, lock) = channel();
-    Ok(match lock::acquire(&Target::alone(base), move |granted| drop(sender.send(granted)))? {
+    Ok(match lock::acquire(target, move |granted| drop(sender.send(granted)))? {
         Acquire::Held(guard) => Ok(guard),
         Acquire::Waiting(ticket) => Err(Waiter { ticket, lock }),
     })

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper that fails fails its test")]
 
 pub mod child;
+pub mod clocks;
 pub mod files;
 pub mod locks;
 pub mod random;

@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
+use super::clocks::{self, HandClock};
 use super::files::{self, names, snapshot};
 use oauth_refresh_lock::disk::Sharing;
 use oauth_refresh_lock::error::{Code, Error, Result};
@@ -24,6 +25,11 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// One that has seen nothing yet, by the host's clock.
+pub fn observer() -> Observer {
+    Observer::new(clocks::system())
+}
+
 pub fn attempt(path: &Path, observer: &mut Observer) -> Result<Attempt> {
     attempt_within(path, LIMIT, observer, &|_| false)
 }
@@ -41,7 +47,7 @@ pub fn attempt_within(
 #[track_caller]
 pub fn past(path: &Path, patience: Duration) -> Sidecar {
     let started = Instant::now();
-    let mut observer = Observer::default();
+    let mut observer = observer();
     loop {
         match attempt(path, &mut observer).unwrap() {
             Attempt::Held(held) => return held,
@@ -136,7 +142,15 @@ impl Place {
     /// Takes the lock soon, with nothing else beside it and nothing left after it.
     #[track_caller]
     pub fn is_got_past(&self) {
-        let held = past(&self.path(), SOON);
+        let clock = HandClock::new();
+        let mut observer = Observer::new(clock.clone());
+        let held = loop {
+            match attempt(&self.path(), &mut observer).unwrap() {
+                Attempt::Held(held) => break held,
+                Attempt::InTheWay(foreign) => assert!(clock.ahead() < SOON, "in the way: {foreign:?}"),
+            }
+            clock.advance(Duration::from_millis(1));
+        };
         assert_eq!(held.check().unwrap(), Possession::Ours);
         assert_eq!(self.names(), ["x.lock"]);
         drop(held);
@@ -148,7 +162,7 @@ impl Place {
     #[track_caller]
     pub fn is_refused(&self, suffix: &str) -> Error {
         let before = snapshot(&self.root);
-        let error = attempt(&self.path(), &mut Observer::default()).unwrap_err();
+        let error = attempt(&self.path(), &mut observer()).unwrap_err();
         assert_eq!((error.code, error.path.as_deref()), (Code::LockUnavailable, Some(&*beside(&self.path(), suffix))));
         assert_eq!(snapshot(&self.root), before);
         error
@@ -157,7 +171,7 @@ impl Place {
     #[track_caller]
     pub fn is_respected(&self) {
         let before = snapshot(&self.root);
-        assert!(matches!(attempt(&self.path(), &mut Observer::default()).unwrap(), Attempt::InTheWay(_)));
+        assert!(matches!(attempt(&self.path(), &mut observer()).unwrap(), Attempt::InTheWay(_)));
         assert_eq!(snapshot(&self.root), before);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What [`Refresh`] is made of, and which functions a call passes, is known here only.
 
-use super::{files, locks};
+use super::{clocks, files, locks};
 use oauth_refresh_lock::clock::Clock;
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::credential::fields::Fields;
@@ -183,7 +183,7 @@ impl Agent {
     }
 
     pub fn store(&self) -> FileStore {
-        FileStore::new(&self.directory, &self.state)
+        FileStore::new(&self.directory, &self.state, &clocks::system())
     }
 
     /// Puts a store with this profile and what others keep there.
