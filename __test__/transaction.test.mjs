@@ -6,8 +6,6 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "../index.mjs";
-import { startProvider } from "../storm/provider.mjs";
-import { createRefresh } from "../storm/refresh.mjs";
 import { startAgent } from "./support/agents.mjs";
 import { stopClock } from "./support/clock.mjs";
 import { deferred } from "./support/events.mjs";
@@ -24,6 +22,8 @@ import {
   usable,
 } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
+import { startProvider } from "./support/oauth/provider.mjs";
+import { createRefresh } from "./support/oauth/refresh.mjs";
 import { answering, held, unwanted } from "./support/refresh-functions.mjs";
 import { rejection, typedRejection } from "./support/rejections.mjs";
 

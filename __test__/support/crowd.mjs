@@ -19,8 +19,8 @@ import { readSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
-import { createRefresh } from "../../storm/refresh.mjs";
 import { CHANNEL } from "./events.mjs";
+import { createRefresh } from "./oauth/refresh.mjs";
 
 const MAX_KEYS = 64;
 
