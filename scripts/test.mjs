@@ -14,7 +14,9 @@ const NEWEST_NODE = 26;
 /** What depends on Node: how values, errors, threads, promises and exits behave there. The rest is the core's, or npm's. */
 const CONTRACT = [
   ...[
+    "after-the-answer",
     "bad-input",
+    "bad-stores",
     "children",
     "engine",
     "events",
