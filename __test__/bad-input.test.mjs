@@ -23,7 +23,7 @@ import {
 } from "./support/host.mjs";
 import { answering, unwanted } from "./support/refresh-functions.mjs";
 import { rejection, typedRejection } from "./support/rejections.mjs";
-import { token, toldBy } from "./support/secrets.mjs";
+import { token } from "./support/secrets.mjs";
 
 /** Shows any value in a test's name. */
 const shown = (values) => values.map((value) => [inspect(value, { breakLength: Number.POSITIVE_INFINITY }), value]);

@@ -6,7 +6,7 @@ import { createServer } from "node:net";
 import tls from "node:tls";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { refreshAs } from "./support/calls.mjs";
-import { createHost, expired, MINUTE } from "./support/host.mjs";
+import { createHost, expired, IMPATIENT, MINUTE } from "./support/host.mjs";
 import { rejection, typedRejection } from "./support/rejections.mjs";
 import { at, http, json, says, startServer } from "./support/token-server.mjs";
 import { ERRORS, error, GRANT, unread } from "./vectors/errors.mjs";
@@ -178,7 +178,7 @@ describe("a provider's own codes, given with its token endpoint,", () => {
   ])("%s", async (_, answer, expected, oauthError) => {
     const host = createHost({ main: expired() });
     const server = await startServer(says(answer));
-    const call = refreshAs(host, "main", at(server, { classify: own }), { timeoutMs: 500 });
+    const call = refreshAs(host, "main", at(server, { classify: own }), IMPATIENT);
     const told = await typedRejection(call, "provider_refused");
     expect({ class: told.refreshFailure.class, oauthError: told.oauthError }).toEqual({ class: expected, oauthError });
   });
@@ -225,7 +225,7 @@ describe("what a refusal by a token endpoint says", () => {
     ],
   ])("%#", async (answer, expected) => {
     const server = await startServer(says(answer));
-    const call = refreshAs(createHost({ main: expired() }), "main", at(server), { timeoutMs: 300 });
+    const call = refreshAs(createHost({ main: expired() }), "main", at(server), IMPATIENT);
     expect((await rejection(call)).message).toBe(expected);
   });
 });

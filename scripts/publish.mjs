@@ -31,7 +31,6 @@ function npm(args, stdio) {
   return { stdout, status };
 }
 
-/** @returns {{ file: string, name: string, version: string, integrity: string }} */
 function packed(file) {
   const { stdout, status } = spawnSync("tar", ["-xzOf", file, "package/package.json"], { encoding: "utf8" });
   if (status !== 0) fail(`${file} is no package`);

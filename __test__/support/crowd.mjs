@@ -24,7 +24,6 @@ import { createRefresh } from "./oauth/refresh.mjs";
 
 const MAX_KEYS = 64;
 
-/** @type {{ calls: Call[], inside: Int32Array }} */
 const { calls, inside } = isMainThread
   ? { ...JSON.parse(process.argv[2]), inside: new Int32Array(new SharedArrayBuffer(4 * MAX_KEYS)) }
   : workerData;

@@ -7,7 +7,6 @@ import { expired, MINUTE, PROFILE, PROVIDER } from "./host.mjs";
 import { startProvider } from "./oauth/provider.mjs";
 import { createRefresh } from "./oauth/refresh.mjs";
 
-/** @type {Awaited<ReturnType<typeof startProvider>>} */
 export let server;
 export let refreshAtServer;
 /** Called when the server has dealt with a refresh, before it answers. */

@@ -75,7 +75,6 @@ function configuration(storage, accessTokenSeconds) {
 }
 
 /**
- * @param {object} [options]
  * @param {number} [options.latencyMs] how long the answer to a refresh takes. The token is spent when the request
  *   arrives, only the answer is late: whoever is gone by then has lost it, as with a real server.
  * @param {number} [options.accessTokenSeconds] lifetime of an access token
