@@ -3,8 +3,8 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["__test__/**/*.test.mjs"],
-    // Real processes and real locks: one file at a time on small machines; time limits are for hangs only.
-    fileParallelism: false,
+    // Real processes and real locks: most files wait for a disk or a server. Time limits are for hangs only.
+    maxWorkers: 2,
     testTimeout: 600_000,
     hookTimeout: 600_000,
   },

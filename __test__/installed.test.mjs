@@ -24,7 +24,6 @@ let packed;
 let project;
 let registry;
 
-/** @param {string} command @param {string[]} args */
 async function run(command, args, cwd = project, env = {}) {
   const options = { cwd, encoding: "utf8", maxBuffer: 1 << 24, env: { ...process.env, ...env } };
   try {

@@ -4,10 +4,10 @@
 import { createServer } from "node:http";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { withOAuthRefreshLock } from "../index.mjs";
-import { createRefresh } from "../storm/refresh.mjs";
 import { startAgent } from "./support/agents.mjs";
 import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
+import { createRefresh } from "./support/oauth/refresh.mjs";
 import { unwanted } from "./support/refresh-functions.mjs";
 import { rejection } from "./support/rejections.mjs";
 

@@ -46,7 +46,7 @@ function directoryOf(addons) {
   return directory;
 }
 
-/** Packs in the clone, or in a copy of it. @returns {{ status: number, said: string, made: string[] }} */
+/** Packs in the clone, or in a copy of it. */
 function pack(args, root = ROOT) {
   const out = join(temporary(), "out");
   mkdirSync(out);
@@ -55,7 +55,7 @@ function pack(args, root = ROOT) {
   return { status, said: stdout + stderr, made: readdirSync(out).sort() };
 }
 
-/** A clone in which some files have another text. @param {Record<string, (text: string) => string>} changes */
+/** A clone in which some files have another text. */
 function cloneWith(changes) {
   const clone = temporary();
   const copied = ["lib", "npm", "scripts", ...Object.keys(changes).filter((file) => !file.includes("/"))];

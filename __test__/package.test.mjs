@@ -9,7 +9,7 @@ import { copyPackage } from "./support/package-copy.mjs";
 const ROOT = join(import.meta.dirname, "..");
 const required = createRequire(import.meta.url)("../index.js");
 
-/** Runs a program beside the installed package; it prints JSON. @param {"module" | "commonjs"} type */
+/** Runs a program beside the installed package; it prints JSON. */
 function run(copy, type, program) {
   const { stdout, stderr, status } = spawnSync(process.execPath, [`--input-type=${type}`, "--eval", program], {
     cwd: dirname(dirname(copy)),

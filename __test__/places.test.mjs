@@ -46,7 +46,6 @@ const PROGRAM = `
 `;
 const WELL = ["refreshed", "held", 1, "string"];
 
-/** @param {{ options: object, env?: object, goAway?: string, through?: string[] }} how */
 function calls({ options, env = {}, goAway = "", through = [] }) {
   const [program, ...args] = [
     ...through,
@@ -104,7 +103,7 @@ const alone = ["unshare", "--pid", "--fork", "--mount-proc", ...asSomebody];
 const canBeSomebody = isRoot && has(...asSomebody);
 const canBeAlone = isRoot && has(...alone);
 
-/** A host whose state directory is a volume. @param {number} mode */
+/** A host whose state directory is a volume. */
 function volume(mode, owner = 0) {
   const host = createHost();
   chmodSync(host.root, 0o755);

@@ -18,7 +18,6 @@ import { at, http, json, jwt, says, startServer } from "./support/token-server.m
  * @property {{ means: string, status: number, headers?: Record<string, string>, body: object | string }[]} answers
  */
 
-/** @type {Row[]} */
 const PROVIDERS = JSON.parse(readFileSync(new URL("vectors/providers.json", import.meta.url), "utf8"));
 const SUCCESSES = PROVIDERS.filter(({ success }) => success !== null).map((row) => [row.provider, row.success]);
 const ANSWERS = PROVIDERS.flatMap(({ provider, answers }) =>

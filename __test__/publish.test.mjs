@@ -31,7 +31,6 @@ async function packages({ version = "1.2.3", content = "as built", without = [] 
   return directory;
 }
 
-/** @returns {Promise<{ status: number, said: string }>} */
 async function publish(registry, directory, { args = [], env = {} } = {}) {
   const home = temporary();
   const userconfig = join(home, "npmrc");

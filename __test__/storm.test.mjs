@@ -1,11 +1,11 @@
 import { describe, expect, onTestFinished, test } from "vitest";
 import { withOAuthRefreshLock } from "../index.mjs";
-import { startProvider } from "../storm/provider.mjs";
-import { createRefresh, discover } from "../storm/refresh.mjs";
 import { startAgent } from "./support/agents.mjs";
 import { deferred } from "./support/events.mjs";
 import { createHost, expired, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
 import { listen } from "./support/listen.mjs";
+import { startProvider } from "./support/oauth/provider.mjs";
+import { createRefresh, discover } from "./support/oauth/refresh.mjs";
 
 const CALLERS = 20;
 const ROUNDS = 20;

@@ -55,9 +55,9 @@ describe("a refresh function that fails once", () => {
     const host = createHost({ main: expired() });
     const thrown = error({ status: 503 });
     const refresh = vi.fn(() => Promise.reject(thrown));
-    expect(await rejection(refreshAs(host, "main", refresh, { timeoutMs: 1_500 }))).toBe(thrown);
+    expect(await rejection(refreshAs(host, "main", refresh, { timeoutMs: 2_500 }))).toBe(thrown);
     expect(thrown.refreshFailure.class).toBe("answered_unspent");
-    // At once, and after a second or somewhat more.
+    // At once, and after a second or somewhat more; not yet after two more.
     expect(refresh).toHaveBeenCalledTimes(2);
   });
 });

@@ -19,14 +19,7 @@ import { OURS, OURS_NATIVE } from "./flows.mjs";
 const ours = "ours";
 const TWENTY = crowdOf({ agents: 20, processes: 20 }, 200);
 
-/**
- * Our figure in that of fs-ext, in whichever way of using it is the quicker.
- *
- * @param {Find} find
- * @param {string} name
- * @param {string} what
- * @param {string} key
- */
+/** Our figure in that of fs-ext, in whichever way of using it is the quicker. */
 function toFsExt(find, name, what, key) {
   const own = find(name, what, ours)?.figures[key];
   const ratios = ["fs-ext", "fs-ext, file kept open"].map((who) => ratio(own, find(name, what, who)?.figures[key]));
@@ -34,68 +27,64 @@ function toFsExt(find, name, what, key) {
   return known.length > 0 ? Math.max(...known) : Number.NaN;
 }
 
-/** What waiting costs more than not waiting, for one lock or for many. @param {Find} find @param {string} key */
+/** What waiting costs more than not waiting, for one lock or for many. */
 function ofWaiting(find, key) {
-  const own = (/** @type {string} */ what) => middle(find("waiting", what, ours), key);
-  const idle = (/** @type {string} */ what) => middle(find("waiting", what, NOBODY), key);
+  const own = (what) => middle(find("waiting", what, ours), key);
+  const idle = (what) => middle(find("waiting", what, NOBODY), key);
   return Math.max(...WAITING.map(({ what }) => own(what) - idle(what)));
 }
 
-/** @param {Find} find @param {string} who */
 const growthOfAgents = (find, who) => {
-  const beyond = (/** @type {number} */ agents) => {
+  const beyond = (agents) => {
     const what = crowdOf({ agents, processes: 1 }, 0);
     return middle(find("storm", what, who), "last");
   };
   return beyond(200) / beyond(20);
 };
 
-/** @param {Find} find @param {string} who */
 const growthOfStore = (find, who) =>
   middle(find("fast-path", sizeOf(1_000), who), "p50") - middle(find("fast-path", sizeOf(1), who), "p50");
 
-/** @type {Aim[]} */
 const AIMS = [
   ...[OURS, OURS_NATIVE].flatMap((flow) => {
-    const times = (/** @type {Find} */ find, /** @type {string} */ what) => middle(find("storm", what, flow), "times");
-    const inOne = (/** @type {number} */ agents) => crowdOf({ agents, processes: 1 }, 200);
+    const times = (find, what) => middle(find("storm", what, flow), "times");
+    const inOne = (agents) => crowdOf({ agents, processes: 1 }, 200);
     return [
       {
         text: `Storm, 20 processes, 200 ms provider, ${flow}: last agent fresh, in provider's answers`,
         limit: 1.1,
         unit: "×",
-        found: (/** @type {Find} */ find) => times(find, TWENTY),
+        found: (find) => times(find, TWENTY),
       },
       {
         text: `The same, 20 agents in one process, ${flow}`,
         limit: 1.05,
         unit: "×",
-        found: (/** @type {Find} */ find) => times(find, inOne(20)),
+        found: (find) => times(find, inOne(20)),
       },
       {
         text: `The same, 200 agents in one process, ${flow}`,
         limit: 1.25,
         unit: "×",
-        found: (/** @type {Find} */ find) => times(find, inOne(200)),
+        found: (find) => times(find, inOne(200)),
       },
       {
         text: `Storm, 20 processes, 0 ms provider, ${flow}: last agent fresh`,
         limit: 20,
         unit: "ms",
-        found: (/** @type {Find} */ find) =>
-          middle(find("storm", crowdOf({ agents: 20, processes: 20 }, 0), flow), "last"),
+        found: (find) => middle(find("storm", crowdOf({ agents: 20, processes: 20 }, 0), flow), "last"),
       },
       {
         text: `Ten times the agents in one process, 0 ms provider, ${flow}: times as long`,
         limit: 10,
         unit: "×",
-        found: (/** @type {Find} */ find) => growthOfAgents(find, flow),
+        found: (find) => growthOfAgents(find, flow),
       },
       {
         text: `Ten times the profiles, ${flow}: times as long`,
         limit: 10,
         unit: "×",
-        found: (/** @type {Find} */ find) =>
+        found: (find) =>
           middle(find("profiles", profilesOf(100, 10), flow), "last") /
           middle(find("profiles", profilesOf(10, 10), flow), "last"),
       },
@@ -163,12 +152,8 @@ const AIMS = [
   },
 ];
 
-/**
- * @param {import("./figures.mjs").Result[]} results
- * @returns {string[][]} for each aim that was measured: what it is, what was found, whether it is reached
- */
+/** @returns {string[][]} for each aim that was measured: what it is, what was found, whether it is reached */
 export function judge(results) {
-  /** @type {Find} */
   const find = (name, what, who) => rowOf(results, name, what, who);
   return AIMS.map(({ text, limit, unit, found }) => {
     const value = found(find);

@@ -15,13 +15,10 @@ const POLLING = { factor: 2, minTimeout: 100, maxTimeout: 10_000, randomize: tru
 const REFRESH_LOCK = { retries: { retries: 20, ...POLLING }, stale: 180_000 };
 const STORE_LOCK = { retries: { retries: 10, ...POLLING }, stale: 30_000 };
 
-const isUsable = (/** @type {any} */ credential) =>
-  Boolean(credential?.access) && credential.expires - Date.now() > MARGIN_MS;
+const isUsable = (credential) => Boolean(credential?.access) && credential.expires - Date.now() > MARGIN_MS;
 
-/** @param {string} agentDir */
 const load = async (agentDir) => JSON.parse(await readFile(join(agentDir, STORE_FILE), "utf8"));
 
-/** @param {string} agentDir @param {object} store */
 async function save(agentDir, store) {
   const path = join(agentDir, STORE_FILE);
   await writeFile(`${path}.${process.pid}.tmp`, `${JSON.stringify(store, null, 2)}\n`, { mode: 0o600, flush: true });
@@ -38,13 +35,11 @@ async function save(agentDir, store) {
  * @property {(credential: any) => Promise<object>} refresh
  */
 
-/** @returns {(request: Request) => Promise<any>} */
 export function createAprilFlow() {
   const { lock } = createRequire(new URL("package.json", pathToFileURL(PEERS)))("proper-lockfile");
-  /** The last caller of each key in this process. @type {Map<string, Promise<unknown>>} */
+  /** The last caller of each key in this process. */
   const queues = new Map();
 
-  /** @param {string} path @param {object} options @param {() => Promise<any>} work */
   async function locked(path, options, work) {
     await mkdir(dirname(path), { recursive: true });
     const release = await lock(path, { realpath: false, ...options });
@@ -55,17 +50,15 @@ export function createAprilFlow() {
     }
   }
 
-  /** @param {string} agentDir @param {() => Promise<any>} work */
   const withStore = (agentDir, work) => locked(join(agentDir, STORE_FILE), STORE_LOCK, work);
 
-  /** @param {string} agentDir @param {string} profileId @param {object} credential */
   async function put(agentDir, profileId, credential) {
     const store = await load(agentDir);
     store.profiles[profileId] = credential;
     await save(agentDir, store);
   }
 
-  /** Takes main's credential over, if that is usable. @param {Request} request */
+  /** Takes main's credential over, if that is usable. */
   async function adopt({ profileId, agentDir, mainAgentDir }) {
     const { [profileId]: mains } = (await load(mainAgentDir)).profiles;
     if (!isUsable(mains)) return undefined;
@@ -73,7 +66,7 @@ export function createAprilFlow() {
     return mains;
   }
 
-  /** Both locks are held. @param {Request} request */
+  /** Both locks are held. */
   async function decide(request) {
     const { profileId, agentDir, mainAgentDir } = request;
     const held = (await load(agentDir)).profiles[profileId];

@@ -25,12 +25,9 @@ const BAR_WIDTH = 420;
 const LINE = 22;
 const GAP = 26;
 
-const escaped = (/** @type {string} */ text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+const escaped = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 
-/**
- * @param {import("./figures.mjs").Result[]} results
- * @returns {string | undefined} an SVG image, if any of its figures were measured
- */
+/** @returns {string | undefined} an SVG image, if any of its figures were measured */
 export function drawChart(results) {
   const panels = PANELS.map(({ name, what, key, title }) => {
     const rows = results.find((one) => one.case.name === name)?.rows ?? [];
@@ -67,14 +64,13 @@ ${parts.join("\n")}
 `;
 }
 
-/** How long a bar is, in pixels. @param {number[]} values */
+/** How long a bar is, in pixels. */
 function scale(values) {
   const least = Math.min(...values) / 2;
   const span = Math.log(Math.max(...values) / least);
-  return (/** @type {number} */ value) => Math.round((Math.log(value / least) / span) * BAR_WIDTH);
+  return (value) => Math.round((Math.log(value / least) / span) * BAR_WIDTH);
 }
 
-/** @param {number} x @param {number} y @param {string} kind @param {string} words */
 const text = (x, y, kind, words) => `<text class="${kind}" x="${x}" y="${y}">${escaped(words)}</text>`;
 
 const STYLE = `<style>

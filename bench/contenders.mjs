@@ -31,7 +31,7 @@ const MANY = 1_000_000;
 /** @param {object} options of proper-lockfile */
 const properLockfile = (options) => async () => {
   const { lock } = fromPeers("proper-lockfile");
-  return async (/** @type {string} */ path, /** @type {() => any} */ fn) => {
+  return async (path, fn) => {
     const release = await lock(path, { realpath: false, ...options });
     try {
       return await fn();
@@ -45,7 +45,7 @@ const properLockfile = (options) => async () => {
 const fsSafe = (retry) => async () => {
   const { withFileLock } = await import(pathToFileURL(fromPeers.resolve("@openclaw/fs-safe/file-lock")).href);
   const payload = () => ({ pid: process.pid, createdAt: new Date().toISOString() });
-  const isDead = (/** @type {{ payload: any }} */ { payload }) => {
+  const isDead = ({ payload }) => {
     try {
       return process.kill(payload?.pid, 0) !== true;
     } catch {
@@ -54,8 +54,7 @@ const fsSafe = (retry) => async () => {
   };
   const recovery = { shouldReclaim: isDead, staleRecovery: "remove-if-unchanged", shouldRemoveStaleLock: () => true };
   const options = { staleMs: 30_000, payload, retry, ...recovery };
-  return (/** @type {string} */ path, /** @type {() => any} */ fn) =>
-    withFileLock(path, { ...options, managerKey: "bench" }, async () => fn());
+  return (path, fn) => withFileLock(path, { ...options, managerKey: "bench" }, async () => fn());
 };
 
 /** @param {{ retryNumber: number, retryDelay: number }} [options] of msal's lock */
@@ -65,7 +64,7 @@ const msal = (options) => async () => {
   const file = new URL("dist/lock/CrossPlatformLock.mjs", pathToFileURL(fromPeers.resolve(entry)));
   const { CrossPlatformLock } = await import(file.href);
   const logger = { info() {}, warning() {}, error() {} };
-  return async (/** @type {string} */ path, /** @type {() => any} */ fn) => {
+  return async (path, fn) => {
     const lock = new CrossPlatformLock(`${path}.lockfile`, logger, options);
     await lock.lock();
     try {
@@ -76,8 +75,8 @@ const msal = (options) => async () => {
   };
 };
 
-/** A lock on a file that is opened for each hold; closing it releases. @param {(fd: number) => Promise<void>} take */
-const onFile = (take) => async (/** @type {string} */ path, /** @type {() => any} */ fn) => {
+/** A lock on a file that is opened for each hold; closing it releases. */
+const onFile = (take) => async (path, fn) => {
   const fd = openSync(path, "a");
   try {
     await take(fd);
@@ -87,13 +86,11 @@ const onFile = (take) => async (/** @type {string} */ path, /** @type {() => any
   }
 };
 
-/** @returns {(fd: number, how: string) => Promise<void>} */
 const flockOf =
-  (/** @type {any} */ { flock }) =>
+  ({ flock }) =>
   (fd, how) =>
-    new Promise((resolve, reject) => flock(fd, how, (/** @type {any} */ error) => (error ? reject(error) : resolve())));
+    new Promise((resolve, reject) => flock(fd, how, (error) => (error ? reject(error) : resolve())));
 
-/** @type {Contender[]} */
 export const CONTENDERS = [
   {
     name: "ours",
@@ -159,10 +156,9 @@ export const CONTENDERS = [
   },
 ];
 
-/** @type {Map<string, Promise<Hold>>} */
 const loaded = new Map();
 
-/** The lock of this name, loaded once in this process. @param {string} name */
+/** The lock of this name, loaded once in this process. */
 export function holdOf(name) {
   const contender = CONTENDERS.find((one) => one.name === name);
   if (!contender) throw new Error(`no contender is called ${name}`);
@@ -174,7 +170,7 @@ export function holdOf(name) {
 /** What holds the locks that are kept: what nobody refers to is collected. */
 const kept = new Set();
 
-/** Takes a lock and never releases it. @param {Hold} hold @param {string} path @returns {Promise<void>} */
+/** Takes a lock and never releases it. */
 export const keep = (hold, path) =>
   new Promise((resolve, reject) => {
     const forever = () =>

@@ -5,7 +5,7 @@ import { median } from "./stats.mjs";
  * @typedef {{ case: import("./table.mjs").Case, rows: import("./table.mjs").Row[] }} Result
  */
 
-/** Three digits are more than such a figure is good for. @param {number} value */
+/** Three digits are more than such a figure is good for. */
 export function short(value) {
   if (!Number.isFinite(value)) return "–";
   if (value === 0) return "0";
@@ -13,7 +13,7 @@ export function short(value) {
   return value.toFixed(digits).replace(/\.0+$/, "");
 }
 
-/** The median round, and from the best to the worst. @param {number[] | undefined} rounds */
+/** The median round, and from the best to the worst. */
 export function range(rounds) {
   const known = rounds?.filter(Number.isFinite) ?? [];
   if (known.length === 0) return "–";
@@ -21,25 +21,20 @@ export function range(rounds) {
   return least === most ? middle : `${middle} (${least}–${most})`;
 }
 
-/**
- * How many times as much, round by round: what else the machine did then hit both.
- *
- * @param {number[] | undefined} rounds
- * @param {number[] | undefined} others
- */
+/** How many times as much, round by round: what else the machine did then hit both. */
 export function ratio(rounds, others) {
   const ratios = (rounds ?? []).map((value, round) => value / (others?.[round] ?? Number.NaN));
   return median(ratios.filter(Number.isFinite));
 }
 
-/** @param {Result[]} results @param {string} name of the case @param {string} what @param {string} who */
+/** @param {string} name of the case */
 export function rowOf(results, name, what, who) {
   const result = results.find((one) => one.case.name === name);
   return result?.rows.find((row) => row.what === what && row.who === who && !row.reason);
 }
 
-/** The median round. @param {import("./table.mjs").Row | undefined} row @param {string} key */
+/** The median round. */
 export const middle = (row, key) => (row ? median((row.figures[key] ?? []).filter(Number.isFinite)) : Number.NaN);
 
-/** The worst round. @param {import("./table.mjs").Row | undefined} row @param {string} key */
+/** The worst round. */
 export const worst = (row, key) => (row?.figures[key]?.length ? Math.max(...row.figures[key]) : Number.NaN);

@@ -11,17 +11,13 @@ const START_MS = 100;
  * Lets all agents go at once. Each has been served once before, as agents have that run for hours: what is loaded at the
  * first call is loaded.
  *
- * @param {object} storm
  * @param {import("./processes.mjs").Process[]} storm.processes the agents are dealt out to them
- * @param {string} storm.flow
  * @param {string} storm.url of the provider
- * @param {import("./stores.mjs").State} storm.state
  * @param {{ access: string, refresh: string }[]} storm.grants each agent wants them all
- * @param {{ stats(): Promise<import("./provider.mjs").Stats> }} storm.provider
  */
 export async function storm({ processes, flow, url, state, grants, provider }) {
   const { stateDir, mainAgentDir, agentDirs } = state;
-  const share = (/** @type {number} */ at) => agentDirs.filter((_, index) => index % processes.length === at);
+  const share = (at) => agentDirs.filter((_, index) => index % processes.length === at);
   const args = { flow, url, stateDir, mainAgentDir, profiles: grants.length };
   writeStores(state, grants, HOUR_MS);
   await Promise.all(
@@ -33,8 +29,7 @@ export async function storm({ processes, flow, url, state, grants, provider }) {
   const reports = await Promise.all(calls);
   const agents = reports.flatMap(({ agents }) => agents);
   const { calls: made, spent, latest } = await provider.stats();
-  const isWrong = (/** @type {{ profile: number, access: string }} */ { profile, access }) =>
-    access !== latest[profile];
+  const isWrong = ({ profile, access }) => access !== latest[profile];
   return {
     last: Math.max(...agents.map(({ ended }) => ended)) - Math.min(...agents.map(({ begun }) => begun)),
     calls: made,
@@ -47,11 +42,10 @@ export async function storm({ processes, flow, url, state, grants, provider }) {
 }
 
 /** How long the provider takes to answer one plain call, in milliseconds. */
-export async function plainCall(/** @type {import("./processes.mjs").Process} */ process, /** @type {object} */ args) {
-  return /** @type {Promise<number>} */ (process.call(import.meta.url, "plain", args));
+export async function plainCall(process, args) {
+  return process.call(import.meta.url, "plain", args);
 }
 
-/** @type {Map<string, Awaited<ReturnType<typeof flowOf>>>} */
 const flows = new Map();
 
 export const work = {
@@ -63,7 +57,6 @@ export const work = {
     return now() - begun;
   },
 
-  /** @param {{ flow: string, url: string, stateDir: string, mainAgentDir: string, agentDirs: string[] }} args */
   async ready({ flow, url, stateDir, mainAgentDir, agentDirs }) {
     const name = `${flow} ${url}`;
     const run = flows.get(name) ?? (await flowOf(flow, url));
@@ -71,12 +64,8 @@ export const work = {
     for (const agentDir of agentDirs) await run({ stateDir, mainAgentDir, agentDir, profileId: profileId(0) });
   },
 
-  /**
-   * @param {{ flow: string, url: string, stateDir: string, mainAgentDir: string, agentDirs: string[], profiles: number,
-   *   start: number }} args
-   */
   async go({ flow, url, stateDir, mainAgentDir, agentDirs, profiles, start }) {
-    const run = /** @type {any} */ (flows.get(`${flow} ${url}`));
+    const run = flows.get(`${flow} ${url}`);
     const subjects = agentDirs.flatMap((agentDir) =>
       Array.from({ length: profiles }, (_, profile) => ({ agentDir, profile })),
     );
@@ -90,7 +79,7 @@ export const work = {
           const access = await run({ stateDir, mainAgentDir, agentDir, profileId: profileId(profile) });
           return { begun, ended: now(), profile, access };
         } catch (error) {
-          return { begun, ended: now(), profile, code: /** @type {any} */ (error).code ?? "unknown" };
+          return { begun, ended: now(), profile, code: error.code ?? "unknown" };
         }
       }),
     );

@@ -21,12 +21,11 @@ export function buildFloor() {
 }
 
 export class Floor {
-  /** @param {string} program */
   constructor(program) {
     this.program = program;
   }
 
-  /** Runs it to its end. @param {string[]} args @returns {Promise<any>} what it says */
+  /** Runs it to its end. @returns {Promise<any>} what it says */
   async run(...args) {
     const { lines, child } = this.start(...args);
     const line = await lines.next();
@@ -35,7 +34,7 @@ export class Floor {
     return JSON.parse(line.value);
   }
 
-  /** Starts it; `lines` are what it says. @param {string[]} args */
+  /** Starts it; `lines` are what it says. */
   start(...args) {
     const child = spawn(this.program, args, { stdio: ["ignore", "pipe", "inherit"] });
     return { child, lines: createInterface({ input: child.stdout })[Symbol.asyncIterator]() };

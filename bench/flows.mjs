@@ -7,7 +7,7 @@ export const OURS = "ours, refresh function";
 export const OURS_NATIVE = "ours, token endpoint";
 export const APRIL = "OpenClaw's flow of April";
 
-/** The flows that can be measured. @param {import("./peers.mjs").Entrant[]} entrants */
+/** The flows that can be measured. */
 export const flowsOf = (entrants) => [
   { name: OURS },
   { name: OURS_NATIVE },
@@ -17,13 +17,7 @@ export const flowsOf = (entrants) => [
 const CLIENT_ID = "bench";
 const connections = new Agent({ keepAlive: true });
 
-/**
- * One call to the provider.
- *
- * @param {string} url
- * @param {string} refreshToken
- * @returns {Promise<{ access: string, refresh: string, expires: number }>}
- */
+/** One call to the provider. */
 export async function ask(url, refreshToken) {
   const body = new URLSearchParams({
     grant_type: "refresh_token",
@@ -63,7 +57,7 @@ export async function ask(url, refreshToken) {
  * @returns {Promise<(subject: Subject) => Promise<string>>} resolves to an access token
  */
 export async function flowOf(name, url) {
-  const refresh = (/** @type {{ refresh: string }} */ credential) => ask(url, credential.refresh);
+  const refresh = (credential) => ask(url, credential.refresh);
   if (name === APRIL) {
     const run = createAprilFlow();
     return async (subject) => (await run({ provider: PROVIDER, refresh, ...subject })).access;

@@ -12,7 +12,7 @@ import { withProcesses } from "./processes.mjs";
 /** @param {string[]} args of npm @returns {string | undefined} what went wrong */
 function npm(...args) {
   const quiet = ["--no-audit", "--no-fund", "--loglevel=error"];
-  const options = { cwd: PEERS, encoding: /** @type {const} */ ("utf8"), env: { ...process.env, NODE_ENV: "" } };
+  const options = { cwd: PEERS, encoding: "utf8", env: { ...process.env, NODE_ENV: "" } };
   const { status, error, stderr } = spawnSync("npm", [...args, ...quiet], options);
   if (status === 0) return undefined;
   return `npm ${args[0]} failed: ${error?.message ?? stderr.trim().split("\n")[0]}`;
@@ -26,15 +26,12 @@ function install() {
   return npm("install", "--ignore-scripts") ?? npm("rebuild", "fs-ext");
 }
 
-/** The Node that a contender runs on. @param {number | undefined} major */
+/** The Node that a contender runs on. */
 function nodeFor(major) {
   return major && Number(process.versions.node.split(".")[0]) < major ? nodeBinary(major) : process.execPath;
 }
 
-/**
- * @param {{ alone: boolean, directory: string }} options `alone`: ours only
- * @returns {Promise<Entrant[]>}
- */
+/** @param {{ alone: boolean, directory: string }} options `alone`: ours only */
 export async function gather({ alone, directory }) {
   const missing = alone ? "left out (--alone)" : install();
   const entrants = [];
@@ -48,14 +45,14 @@ export async function gather({ alone, directory }) {
       );
       entrants.push({ name, node });
     } catch (error) {
-      const message = /** @type {Error} */ (error).message.split("\n")[0];
+      const message = error.message.split("\n")[0];
       entrants.push({ name, node: "", reason: contender.package && missing ? missing : message });
     }
   }
   return entrants;
 }
 
-/** Versions of what was measured, by name. @param {Entrant[]} entrants */
+/** Versions of what was measured, by name. */
 export function versions(entrants) {
   const found = new Map();
   for (const { name, package: packageName } of CONTENDERS) {
@@ -67,7 +64,7 @@ export function versions(entrants) {
 }
 
 export const work = {
-  async tryOut(/** @type {{ name: string, path: string }} */ { name, path }) {
+  async tryOut({ name, path }) {
     const hold = await holdOf(name);
     await hold(path, () => {});
   },

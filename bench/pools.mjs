@@ -1,14 +1,7 @@
 /** As many processes as a case needs, for each Node that a contender runs on. */
 import { Process } from "./processes.mjs";
 
-/**
- * @template T
- * @param {import("./peers.mjs").Entrant[]} entrants
- * @param {number} count
- * @param {(of: (entrant: { node: string }) => Process[]) => Promise<T>} work
- */
 export async function withPools(entrants, count, work) {
-  /** @type {Map<string, Process[]>} */
   const pools = new Map();
   for (const { node, reason } of entrants) {
     if (!reason && !pools.has(node))

@@ -10,11 +10,10 @@ export class Process {
   #calls = new Map();
   #count = 0;
 
-  /** @param {{ node?: string }} [options] */
   constructor({ node = process.execPath } = {}) {
     this.#child = fork(AGENT, { execPath: node, execArgv: [], stdio: ["ignore", 2, 2, "ipc"] });
     this.exited = once(this.#child, "exit");
-    this.#child.on("message", (/** @type {any} */ { id, result, error }) => {
+    this.#child.on("message", ({ id, result, error }) => {
       const call = this.#calls.get(id);
       this.#calls.delete(id);
       if (error) call?.reject(Object.assign(new Error(error.message), { code: error.code }));
@@ -32,9 +31,7 @@ export class Process {
    * Runs a function there.
    *
    * @param {string} module the URL of a module that exports it in `work`
-   * @param {string} name
    * @param {object} [args] as JSON
-   * @returns {Promise<any>}
    */
   call(module, name, args = {}) {
     const id = this.#count++;
@@ -50,14 +47,7 @@ export class Process {
   }
 }
 
-/**
- * Runs `work` with this many processes, and leaves none behind.
- *
- * @template T
- * @param {number} count
- * @param {{ node?: string }} options
- * @param {(processes: Process[]) => Promise<T>} work
- */
+/** Runs `work` with this many processes, and leaves none behind. */
 export async function withProcesses(count, options, work) {
   const processes = Array.from({ length: count }, () => new Process(options));
   try {

@@ -18,20 +18,17 @@ import { withProcesses } from "./processes.mjs";
  *   tokens that are the newest of their login
  */
 
-/** Long enough for a token. @param {string} kind @param {number} number */
+/** Long enough for a token. */
 const token = (kind, number) => `${kind}-${String(number).padStart(64, "0")}`;
 
-/** @type {Rules} */
 let rules = { count: 0, latencyMs: 0 };
 let issued = 0;
 let calls = 0;
 let spent = 0;
-/** Which login a refresh token is of, while it is good. @type {Map<string, number>} */
+/** Which login a refresh token is of, while it is good. */
 let good = new Map();
-/** @type {string[]} */
 let latest = [];
 
-/** @param {number} login @returns {Grant} */
 function issue(login) {
   issued += 1;
   const grant = { access: token("access", issued), refresh: token("refresh", issued) };
@@ -40,7 +37,6 @@ function issue(login) {
   return grant;
 }
 
-/** @param {string} body @returns {[status: number, answer: object]} */
 function answer(body) {
   calls += 1;
   if (calls <= (rules.unavailable ?? 0)) return [503, { error: "temporarily_unavailable" }];
@@ -70,10 +66,10 @@ export const work = {
     server.keepAliveTimeout = 600_000;
     server.listen({ host: "127.0.0.1", port: 0, backlog: 1024 });
     await once(server, "listening");
-    return `http://127.0.0.1:${/** @type {import("node:net").AddressInfo} */ (server.address()).port}/token`;
+    return `http://127.0.0.1:${server.address().port}/token`;
   },
 
-  /** Begins anew. @param {Rules} next @returns {Promise<Grant[]>} */
+  /** Begins anew. */
   async logIn(next) {
     rules = next;
     calls = 0;
@@ -83,16 +79,11 @@ export const work = {
     return Array.from({ length: next.count }, (_, login) => issue(login));
   },
 
-  /** @returns {Promise<Stats>} */
   async stats() {
     return { calls, spent, latest };
   },
 };
 
-/**
- * @template T
- * @param {(provider: { url: string, logIn(rules: Rules): Promise<Grant[]>, stats(): Promise<Stats> }) => Promise<T>} use
- */
 export function withProvider(use) {
   return withProcesses(1, {}, async ([server]) => {
     const url = await server.call(import.meta.url, "listen");

@@ -6,12 +6,7 @@ import { FLOOR } from "./table.mjs";
 
 const OURS = "ours";
 
-/**
- * @param {object} page
- * @param {import("./figures.mjs").Result[]} page.results
- * @param {Map<string, string>} page.versions of the peers
- * @param {boolean} page.hasChart
- */
+/** @param {Map<string, string>} page.versions of the peers */
 export function drawPage({ results, versions, hasChart }) {
   const parts = ["# Benchmarks", intro(versions)];
   if (hasChart) parts.push("![The main figures as bars](benchmarks.svg)");
@@ -24,7 +19,6 @@ export function drawPage({ results, versions, hasChart }) {
   return `${parts.join("\n\n")}\n`;
 }
 
-/** @param {Map<string, string>} versions */
 function intro(versions) {
   const [cpu] = os.cpus();
   const memory = Math.round(os.totalmem() / 2 ** 30);
@@ -39,7 +33,6 @@ function intro(versions) {
   ].join("\n");
 }
 
-/** @param {import("./table.mjs").Case} one @param {import("./table.mjs").Row[]} rows @returns {string[]} */
 function drawCase({ columns }, rows) {
   const [first] = columns;
   const whats = [...new Set(rows.map(({ what }) => what))];
@@ -58,9 +51,8 @@ function drawCase({ columns }, rows) {
   });
 }
 
-/** @param {string[]} head @param {string[][]} rows */
 function table(head, rows) {
-  const line = (/** @type {string[]} */ cells) => `| ${head.map((_, at) => cells[at] ?? "").join(" | ")} |`;
+  const line = (cells) => `| ${head.map((_, at) => cells[at] ?? "").join(" | ")} |`;
   const rule = head.map((_, at) => (at === 0 ? "---" : "--:"));
   return [line(head), line(rule), ...rows.map(line)].join("\n");
 }

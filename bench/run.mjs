@@ -40,14 +40,12 @@ function options() {
   return values;
 }
 
-/** @param {string} text */
 const tell = (text) => process.stderr.write(`${text}\n`);
 
-/** @param {ReturnType<typeof options>} options */
 async function bench({ only, quick, alone, out }) {
   // In the working copy, which is on a disk; the system's temporary directory may be in memory.
   const directory = join(root, "target", "bench", `run-${process.pid}`);
-  const created = (/** @type {string} */ name) => {
+  const created = (name) => {
     const path = join(directory, name);
     mkdirSync(path, { recursive: true, mode: 0o700 });
     return path;
@@ -80,6 +78,6 @@ try {
   if (chosen.help) process.stdout.write(HELP);
   else await bench(chosen);
 } catch (error) {
-  tell(/** @type {Error} */ (error).message);
+  tell(error.message);
   process.exitCode = 1;
 }

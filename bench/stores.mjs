@@ -7,10 +7,9 @@ export const STORE_FILE = "auth-profiles.json";
 export const EXPIRED_MS = -60_000;
 export const HOUR_MS = 3_600_000;
 
-/** @param {number} number */
 export const profileId = (number) => `bench:${number}`;
 
-/** @param {{ access: string, refresh: string }} grant @param {number} expiresIn in milliseconds */
+/** @param {number} expiresIn in milliseconds */
 const credential = ({ access, refresh }, expiresIn) => ({
   type: "oauth",
   provider: PROVIDER,
@@ -22,9 +21,9 @@ const credential = ({ access, refresh }, expiresIn) => ({
 
 /** @typedef {{ stateDir: string, mainAgentDir: string, agentDirs: string[] }} State */
 
-/** @param {string} stateDir @param {number} agents besides the main one @returns {State} */
+/** @param {number} agents besides the main one */
 export function createState(stateDir, agents) {
-  const agentDir = (/** @type {string} */ name) => {
+  const agentDir = (name) => {
     const path = join(stateDir, "agents", name, "agent");
     mkdirSync(path, { recursive: true, mode: 0o700 });
     return path;
@@ -36,8 +35,6 @@ export function createState(stateDir, agents) {
 /**
  * Writes every store anew, with a profile for each grant.
  *
- * @param {State} state
- * @param {{ access: string, refresh: string }[]} grants
  * @param {number} expiresIn in milliseconds
  */
 export function writeStores({ mainAgentDir, agentDirs }, grants, expiresIn) {
@@ -46,7 +43,7 @@ export function writeStores({ mainAgentDir, agentDirs }, grants, expiresIn) {
   for (const dir of [mainAgentDir, ...agentDirs]) writeFileSync(join(dir, STORE_FILE), text, { mode: 0o600 });
 }
 
-/** The access tokens that an agent's store holds, by profile. @param {string} agentDir */
+/** The access tokens that an agent's store holds, by profile. */
 export function storedTokens(agentDir) {
   const { profiles } = JSON.parse(readFileSync(join(agentDir, STORE_FILE), "utf8"));
   return new Map(Object.entries(profiles).map(([id, { access }]) => [id, access]));

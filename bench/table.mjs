@@ -34,10 +34,9 @@
 export const FLOOR = "floor";
 
 export class Table {
-  /** @type {Row[]} */
   rows = [];
 
-  /** @param {string} what @param {string} who @param {Record<string, number>} figures of one round */
+  /** @param {Record<string, number>} figures of one round */
   add(what, who, figures) {
     const row = this.#row(what, who);
     for (const [key, value] of Object.entries(figures)) {
@@ -46,28 +45,20 @@ export class Table {
     }
   }
 
-  /**
-   * Measures a contender in one round, or says why it can't be measured.
-   *
-   * @param {string} what
-   * @param {{ name: string, reason?: string }} entrant
-   * @param {() => Promise<Record<string, number>>} measured
-   */
+  /** Measures a contender in one round, or says why it can't be measured. */
   async measure(what, { name, reason }, measured) {
     if (reason) return this.miss(what, name, reason);
     try {
       this.add(what, name, await measured());
     } catch (error) {
-      this.miss(what, name, /** @type {Error} */ (error).message.split("\n")[0]);
+      this.miss(what, name, error.message.split("\n")[0]);
     }
   }
 
-  /** @param {string} what @param {string} who @param {string} reason */
   miss(what, who, reason) {
     this.#row(what, who).reason = reason;
   }
 
-  /** @param {string} what @param {string} who */
   #row(what, who) {
     let row = this.rows.find((one) => one.what === what && one.who === who);
     if (!row) {

@@ -60,7 +60,6 @@ function fail(message) {
   process.exit(1);
 }
 
-/** @param {string} command @param {string[]} args @param {NodeJS.ProcessEnv} [env] */
 function run(command, args, env = {}, cwd = root) {
   console.log(`\n> ${[command, ...args].join(" ")}`);
   const { status, error } = spawnSync(command, args, { cwd, stdio: "inherit", env: { ...process.env, ...env } });
@@ -170,7 +169,7 @@ function refuseNewGlibc(name, addon) {
 
 const isThere = (command) => spawnSync(command, ["--version"]).status === 0;
 
-/** A Node that does not find itself by its own path. @returns {Runner} */
+/** A Node that does not find itself by its own path. */
 const started = (by, command) => ({ by, command, env: { SMOKE_NODE: JSON.stringify(command) } });
 
 /**
@@ -184,7 +183,7 @@ function arm64() {
   return started("QEMU", ["qemu-aarch64", "-L", ARM64_ROOT, foreignNode(NODE, "linux-arm64")]);
 }
 
-/** musl from Debian, since the libraries beside PyPI's Node need 1.2.4. @returns {Runner | undefined} */
+/** musl from Debian, since the libraries beside PyPI's Node need 1.2.4. */
 function musl(cpu, debian) {
   const isForeign = debian !== "amd64";
   if (!isThere("apt-get") || (isForeign && !isThere("qemu-aarch64"))) return undefined;
@@ -232,7 +231,6 @@ function muslNode(cpu) {
   return node;
 }
 
-/** @returns {Runner | undefined} */
 function wine() {
   const { status, stdout } = spawnSync("wine", ["--version"], { encoding: "utf8" });
   if (status !== 0) return undefined;
@@ -258,7 +256,7 @@ function addPrng(directory) {
   run(join(zig(), "zig"), ["cc", "-target", "x86_64-windows-gnu", "-shared", "-o", to, source, "-ladvapi32"]);
 }
 
-/** Runs the smoke test. @param {Runner} runner */
+/** Runs the smoke test. */
 function smoke(name, addon, { command, env }) {
   const beside = join(root, `oauth-refresh-lock.${name}.node`);
   copyFileSync(addon, beside);

@@ -31,7 +31,6 @@ function npm(args, stdio) {
   return { stdout, status };
 }
 
-/** @returns {{ file: string, name: string, version: string, integrity: string }} */
 function packed(file) {
   const { stdout, status } = spawnSync("tar", ["-xzOf", file, "package/package.json"], { encoding: "utf8" });
   if (status !== 0) fail(`${file} is no package`);
@@ -73,6 +72,7 @@ function isPublished(one) {
   return integrity !== undefined;
 }
 
+/** Whether it was published now, and not before. */
 function publish(one) {
   const { name, version, file } = one;
   if (isPublished(one)) return console.log(`${name}@${version} is published already`);
@@ -81,6 +81,7 @@ function publish(one) {
   const provenance = values.provenance ? ["--provenance"] : [];
   const { status } = npm(["publish", file, "--access", "public", ...tag, ...provenance], "inherit");
   if (status !== 0) fail(`npm did not take ${name}@${version}; what it took before stays: run this again`);
+  return true;
 }
 
 async function untilPublished(packages) {
@@ -107,6 +108,5 @@ if (values.provenance) refuseOldNpm();
 const packages = release();
 const platforms = packages.slice(0, -1);
 const [main] = packages.slice(-1);
-for (const platform of platforms) publish(platform);
-await untilPublished(platforms);
+await untilPublished(platforms.filter(publish));
 publish(main);

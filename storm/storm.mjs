@@ -1,10 +1,11 @@
 /**
- * `npm run storm`: many agents, one expired login, a real OAuth server.
+ * `npm run storm`: many agents find the same expired login at once, and a real OAuth server counts their calls.
  */
 import { parseArgs } from "node:util";
-import { runStorm } from "./run.mjs";
-import { drawTable, drawVerdict } from "./table.mjs";
-import { drawTimeline, wantsColour } from "./timeline.mjs";
+import { Agent } from "../__test__/support/agents.mjs";
+import { expired, Host, storeText } from "../__test__/support/host.mjs";
+import { startProvider } from "../__test__/support/oauth/provider.mjs";
+import { drawTimeline } from "./timeline.mjs";
 
 const HELP = `Usage: npm run storm -- [options]
 
@@ -24,130 +25,127 @@ Exit code: 0 if exactly one call was made, everyone was served the one token, th
 login is alive and every store is in order; 1 if not; 2 for a bad option.
 `;
 
-/** Exit codes of processes that a signal ended. */
-const SIGNALS = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 };
-
-class UsageError extends Error {}
-
-/** @param {string} name @param {string} text @param {number} least @param {number} most */
-function wholeNumber(name, text, least, most) {
-  const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
-  if (value >= least && value <= most) return value;
-  throw new UsageError(`--${name} takes a whole number from ${least} to ${most}, not "${text}"`);
+function readOptions() {
+  const flag = { type: "boolean", default: false };
+  const number = (fallback) => ({ type: "string", default: fallback });
+  const options = { "in-process": flag, json: flag, "no-lock": flag, help: flag };
+  const { values } = parseArgs({ options: { ...options, agents: number("20"), latency: number("200") } });
+  const wholeNumber = (name, least, most) => {
+    const value = /^\d{1,9}$/.test(values[name]) ? Number(values[name]) : Number.NaN;
+    if (value >= least && value <= most) return value;
+    throw new Error(`--${name} takes a whole number from ${least} to ${most}, not "${values[name]}"`);
+  };
+  const agents = wholeNumber("agents", 1, values["in-process"] ? 1000 : 200);
+  return { ...values, agents, latency: wholeNumber("latency", 0, 60_000) };
 }
 
-/** @param {string[]} args */
-function readOptions(args) {
-  let values;
-  try {
-    ({ values } = parseArgs({
-      args,
-      options: {
-        agents: { type: "string", default: "20" },
-        "in-process": { type: "boolean", default: false },
-        latency: { type: "string", default: "200" },
-        json: { type: "boolean", default: false },
-        "no-lock": { type: "boolean", default: false },
-        help: { type: "boolean", default: false },
-      },
-    }));
-  } catch (error) {
-    const [line] = /** @type {Error} */ (error).message.split(/\n|\. /);
-    throw new UsageError(line.replace(/\.$/, ""));
-  }
-  const most = values["in-process"] ? 1000 : 200;
+/** Lets the agents go, and tells when and how each was served, in milliseconds after the start. */
+async function run({ agents: count, "in-process": inProcess, "no-lock": noLock, latency }, cleanUps) {
+  const provider = await startProvider({ latencyMs: latency });
+  cleanUps.push(() => provider.close());
+  const host = new Host();
+  cleanUps.push(() => host.remove());
+  const names = Array.from({ length: count }, (_, at) => `agent-${String(at + 1).padStart(3, "0")}`);
+  const old = expired(await provider.obtainGrant().then(({ access, refresh }) => ({ access, refresh })));
+  for (const name of ["main", ...names]) host.seed(name, old);
+
+  const processes = Array.from({ length: inProcess ? 1 : count }, () => new Agent());
+  for (const agent of processes) cleanUps.push(() => agent.kill());
+  const { issuer, clientId } = provider;
+  const calls = names.map((name, at) => {
+    const agent = processes[at % processes.length];
+    const request = { options: host.as(name), server: { issuer, clientId }, barrier: true };
+    const call = noLock ? agent.alone(request) : agent.refresh(request);
+    // It need not ask us before it asks the server.
+    call.answer();
+    return { name, agent, call };
+  });
+  await Promise.all(calls.map(({ call }) => call.ready));
+  const start = Date.now();
+  for (const { call } of calls) call.go();
+  const agents = await Promise.all(
+    calls.map(async ({ name, agent, call }) => {
+      const [{ result, error }] = await call.settled;
+      const endMs = Date.now() - start;
+      const { events } = agent.log;
+      const own = events.filter(({ agentDir }) => agentDir === host.agentDir(name));
+      const outcome = error ? "failed" : (result?.outcome ?? "none");
+      const told = own.map(({ type, at }) => ({ type, atMs: at - start }));
+      return {
+        name,
+        outcome,
+        code: error && (error.oauth ?? error.code ?? error.name),
+        credential: result?.credential,
+        endMs,
+        events: told,
+      };
+    }),
+  );
+  const stats = provider.stats();
+  const tokens = new Set(agents.map(({ credential }) => credential?.access).filter(Boolean));
+  const { access, refresh, expires } = agents.find(({ outcome }) => outcome === "refreshed")?.credential ?? {};
+  const text = storeText({ ...old, access, refresh, expires });
+  const wrong = noLock ? [] : ["main", ...names].filter((name) => host.store(name) !== text);
+  const served = agents.filter(({ credential }) => credential).length;
+  const faults = [
+    stats.refreshCalls !== 1 && `the server counted ${stats.refreshCalls} calls, not 1`,
+    stats.reuseErrors > 0 && `it refused a spent token ${stats.reuseErrors} times`,
+    !provider.isGrantAlive(old.refresh) && "it revoked the login",
+    tokens.size !== 1 && `the agents were given ${tokens.size} different tokens, not 1`,
+    served !== count && `${count - served} of ${count} agents were not served`,
+    wrong.length > 0 && `the stores of ${wrong.join(", ")} are not as they should be`,
+  ].filter(Boolean);
   return {
-    agents: wholeNumber("agents", values.agents, 1, most),
-    inProcess: values["in-process"],
-    latencyMs: wholeNumber("latency", values.latency, 0, 60_000),
-    json: values.json,
-    lock: !values["no-lock"],
-    help: values.help,
+    ok: faults.length === 0,
+    faults,
+    lastMs: Math.max(...agents.map(({ endMs }) => endMs)),
+    calls: stats.calls.map(({ start: from, end = from, answer }) => ({
+      startMs: from - start,
+      endMs: end - start,
+      answer,
+    })),
+    agents: agents.map(({ credential: _, ...agent }) => agent),
   };
 }
 
-/** One line that is written over itself, for people who watch. @param {import("node:tty").WriteStream} stream */
-function statusLine(stream) {
-  let shown = "";
-  const write = (/** @type {string} */ text) => {
-    if (text !== shown) stream.write(`\r\x1b[2K${text}`);
-    shown = text;
-  };
-  return {
-    /** @param {import("./run.mjs").Progress} progress */
-    show({ phase, ready, processes, settled, agents, calls }) {
-      const parts = [phase];
-      if (processes > 0) parts.push(`ready ${ready}/${processes}`);
-      if (phase === "storm") parts.push(`calls ${calls}`, `served ${settled}/${agents}`);
-      write(parts.join(" · "));
-    },
-    clear: () => write(""),
-  };
+function tell({ agents, latency, "in-process": inProcess, "no-lock": noLock }, report) {
+  const where = inProcess ? "in one process" : "in a process each";
+  console.log(
+    `${agents} agents ${where}, ${noLock ? "WITHOUT" : "with"} the lock; the server answers in ${latency} ms\n`,
+  );
+  console.log(drawTimeline(report, { columns: Math.min(80, process.stdout.columns || 80) }));
+  console.log(`\nthe last agent after ${report.lastMs} ms`);
+  console.log(
+    report.ok ? "One call, one token, everyone served." : report.faults.map((fault) => `- ${fault}`).join("\n"),
+  );
 }
 
-/** @param {import("./report.mjs").StormReport} report */
-function drawReport(report) {
-  const { agents, inProcess, latencyMs, lock } = report.options;
-  const count = `${agents} ${agents === 1 ? "agent" : "agents"}`;
-  const where = inProcess ? "in one process" : agents === 1 ? "in a process" : "in a process each";
-  const columns = Math.min(80, process.stdout.columns || 80);
-  const colour = wantsColour(process.stdout);
-  return [
-    `${count} ${where}, ${lock ? "with the lock" : "WITHOUT the lock"}; the server answers in ${latencyMs} ms`,
-    "",
-    drawTimeline(report, { columns, colour }),
-    "",
-    drawTable(report),
-    "",
-    drawVerdict(report),
-    "",
-  ].join("\n");
-}
-
-/** @param {string[]} args @returns {Promise<number>} the exit code */
-async function main(args) {
-  const { help, json, ...options } = readOptions(args);
-  if (help) {
-    process.stdout.write(HELP);
-    return 0;
-  }
-
-  const interruption = new AbortController();
-  let exitCode = 1;
-  for (const [name, code] of Object.entries(SIGNALS)) {
-    process.on(name, () => {
-      if (interruption.signal.aborted) return;
-      exitCode = code;
-      interruption.abort();
-    });
-  }
-  const status = statusLine(process.stderr);
-  try {
-    const report = await runStorm({
-      ...options,
-      signal: interruption.signal,
-      ...(process.stderr.isTTY && { onProgress: status.show }),
-    });
-    status.clear();
-    interruption.signal.throwIfAborted();
-    process.stdout.write(json ? `${JSON.stringify(report)}\n` : drawReport(report));
-    return report.ok ? 0 : 1;
-  } catch (error) {
-    status.clear();
-    if (interruption.signal.aborted) return exitCode;
-    throw error;
-  }
-}
-
-process.stdout.on("error", (error) => {
-  // The reader has seen enough.
-  if (/** @type {NodeJS.ErrnoException} */ (error).code !== "EPIPE") throw error;
-});
+let options;
 try {
-  process.exitCode = await main(process.argv.slice(2));
+  options = readOptions();
 } catch (error) {
-  const { message, code } = /** @type {Error & { code?: string }} */ (error);
-  const hint = error instanceof UsageError ? " (see --help)" : code ? ` (${code})` : "";
-  process.stderr.write(`storm: ${message}${hint}\n`);
-  process.exitCode = error instanceof UsageError ? 2 : 1;
+  console.error(`storm: ${error.message} (see --help)`);
+  process.exit(2);
+}
+if (options.help) console.log(HELP);
+else {
+  const cleanUps = [];
+  const cleanUp = async () => {
+    for (const end of cleanUps.reverse()) await end();
+  };
+  for (const [signal, code] of [
+    ["SIGHUP", 129],
+    ["SIGINT", 130],
+    ["SIGTERM", 143],
+  ]) {
+    process.once(signal, () => void cleanUp().then(() => process.exit(code)));
+  }
+  try {
+    const report = await run(options, cleanUps);
+    if (options.json) console.log(JSON.stringify(report));
+    else tell(options, report);
+    process.exitCode = report.ok ? 0 : 1;
+  } finally {
+    await cleanUp();
+  }
 }

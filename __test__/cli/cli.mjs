@@ -5,7 +5,6 @@ import { join } from "node:path";
 const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.mjs");
 const ENV = { PATH: process.env.PATH, HOME: "/nonexistent" };
 
-/** @param {string[]} args @param {Record<string, string>} [env] @param {number} [uid] */
 export function cli(args, env = {}, uid = undefined) {
   const { stdout, stderr, status } = spawnSync(process.execPath, [MAIN, ...args], {
     encoding: "utf8",

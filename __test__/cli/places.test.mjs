@@ -195,7 +195,7 @@ describe.runIf(isRoot && has(...apart))("a disk without room for another file", 
   });
 });
 
-/** Sets an attribute until the test ends. @param {string} path @param {string} flag */
+/** Sets an attribute until the test ends. */
 function pin(path, flag) {
   expect(spawnSync("chattr", [`+${flag}`, path]).status).toBe(0);
   onTestFinished(() => void spawnSync("chattr", [`-${flag}`, path]));

@@ -53,11 +53,8 @@ async function countPoints(before, name) {
 /**
  * One call for each point and fault, and what must hold afterwards.
  *
- * @param {object} run
- * @param {[string, string | number][]} run.faults
  * @param {(host: object) => Promise<object | undefined>} [run.before] what happens first; gives what the provider answered
  * @param {string} [run.name] which agent then suffers the fault
- * @param {(one: object) => void} run.check
  */
 async function atEachPoint({ faults, before = async () => {}, name = "one", check }) {
   const points = await countPoints(before, name);

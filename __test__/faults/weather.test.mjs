@@ -69,7 +69,8 @@ async function weatherTest({ weather, seconds, processes, callers, how }) {
   const clock = { env: { OAUTH_REFRESH_LOCK_CLOCK_SCALE: String(SCALE) } };
   const fleet = Array.from({ length: processes }, () => new AgentProcess({ package: module, clock }));
   try {
-    const way = how === "endpoint" ? { request: { tokenEndpoint: gateway.url, clientId: "c" } } : { plain: gateway };
+    const provider = { tokenEndpoint: gateway.url, clientId: "c" };
+    const way = how === "endpoint" ? { request: provider } : { server: provider };
     const ask = (agent, name) =>
       agent.call({ provider: PROVIDER, profileId: PROFILE, options: host.options(name), ...way });
     const asked = fleet.flatMap((agent, number) =>

@@ -4,7 +4,7 @@
  *
  * @typedef {object} Ask
  * @property {number} id
- * @property {"refresh" | "lock" | "path"} ask
+ * @property {"refresh" | "alone" | "lock" | "path"} ask `alone`: refresh as without this package, without a lock
  * @property {string} provider
  * @property {string} profileId
  * @property {object} [options]
@@ -16,9 +16,11 @@
  * @property {boolean} [barrier] hold the calls back until the parent says "go"
  */
 import { subscribe } from "node:diagnostics_channel";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
-import { createRefresh, discover } from "../../storm/refresh.mjs";
 import { CHANNEL, deferred } from "./events.mjs";
+import { createRefresh, discover } from "./oauth/refresh.mjs";
 
 /** What the parent says or has said, by request and word. */
 const words = new Map();
@@ -34,8 +36,8 @@ function said(id, word) {
 
 function plain(error) {
   if (!(error instanceof Error)) return { thrown: error };
-  const { name, message, code, path, lockPath, holder } = error;
-  return { name, message, code, path, lockPath, holder };
+  const { name, message, code, error: oauth, path, lockPath, holder } = error;
+  return { name, message, code, oauth, path, lockPath, holder };
 }
 
 async function storesIn({ path, own, main, isStuck }, id) {
@@ -69,6 +71,14 @@ const asks = {
         },
         { ...options, signal },
       );
+  },
+  async alone({ profileId, options: { agentDir }, server }) {
+    const ask = await refreshAt(server);
+    return async () => {
+      const { profiles } = JSON.parse(readFileSync(join(agentDir, "auth-profiles.json"), "utf8"));
+      tell({ event: { type: "dispatched", agentDir, at: Date.now() } });
+      return { outcome: "refreshed", credential: await ask(profiles[profileId]) };
+    };
   },
   async lock({ id, provider, profileId, options }) {
     const work = async () => {

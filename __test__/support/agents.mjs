@@ -18,10 +18,6 @@ export class Agent {
   #started = deferred();
 
   /**
-   * @param {object} [options]
-   * @param {Record<string, string>} [options.env]
-   * @param {number} [options.uid]
-   * @param {string} [options.script]
    * @param {string} [options.node] the Node to run it with
    * @param {string[]} [options.through] another program, which is given the command line of Node after its arguments
    */
@@ -54,9 +50,14 @@ export class Agent {
     return this.#started.promise;
   }
 
-  /** Calls `withOAuthRefreshLock` there. @param {Partial<import("./agent.mjs").Ask>} request */
+  /** Calls `withOAuthRefreshLock` there. */
   refresh(request) {
     return this.#ask("refresh", request);
+  }
+
+  /** Refreshes there without this package. */
+  alone(request) {
+    return this.#ask("alone", request);
   }
 
   /** Calls `withOAuthProfileLock` there, with a function that returns when told to. */
@@ -117,7 +118,7 @@ export class Agent {
   }
 }
 
-/** An agent's process for the running test. @param {ConstructorParameters<typeof Agent>[0]} [options] */
+/** An agent's process for the running test. */
 export async function startAgent(options) {
   const agent = new Agent(options);
   onTestFinished(() => agent.kill());
@@ -125,7 +126,7 @@ export async function startAgent(options) {
   return agent;
 }
 
-/** Holds the key's lock there. @param {Agent} agent @param {object} request */
+/** Holds the key's lock there. */
 export async function holdLock(agent, request) {
   const call = agent.lock(request);
   await call.called;

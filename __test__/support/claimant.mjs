@@ -10,7 +10,6 @@ import { subscribe } from "node:diagnostics_channel";
 import { awaitOAuthRefreshClaim, holdOAuthRefreshClaim } from "../../index.mjs";
 import { CHANNEL } from "./events.mjs";
 
-/** @type {Work} */
 const { ask, key, options } = JSON.parse(process.argv[2]);
 subscribe(CHANNEL, ({ type }) => process.send({ type }));
 const claim =

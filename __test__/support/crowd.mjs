@@ -19,12 +19,11 @@ import { readSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
-import { createRefresh } from "../../storm/refresh.mjs";
 import { CHANNEL } from "./events.mjs";
+import { createRefresh } from "./oauth/refresh.mjs";
 
 const MAX_KEYS = 64;
 
-/** @type {{ calls: Call[], inside: Int32Array }} */
 const { calls, inside } = isMainThread
   ? { ...JSON.parse(process.argv[2]), inside: new Int32Array(new SharedArrayBuffer(4 * MAX_KEYS)) }
   : workerData;

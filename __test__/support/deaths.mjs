@@ -38,7 +38,7 @@ function dieDecided(lockPath, epoch) {
   for (;;);
 }
 
-/** In a worker thread. @param {Life & { counts: Int32Array }} life */
+/** In a worker thread. */
 async function live({ how, at, turns = 0, epoch, key, options, fields, counts }) {
   const reach = async (moment) => {
     if (moment !== at) return;
@@ -64,7 +64,7 @@ async function live({ how, at, turns = 0, epoch, key, options, fields, counts })
   await called;
 }
 
-/** In the main thread. @param {Life} life */
+/** In the main thread. */
 function begin(life) {
   const counts = new Int32Array(new SharedArrayBuffer(4));
   const worker = new Worker(import.meta.filename, { workerData: { ...life, counts } });

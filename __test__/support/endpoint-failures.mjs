@@ -105,7 +105,6 @@ const ANSWERED = [
   ["a connection reset within the answer", thenReset(http(200, '{"access', { "content-length": 100 })), lost(200)],
 ].map(([name, answer, error]) => ({ name, script: typeof answer === "function" ? answer : says(answer), error }));
 
-/** @type {Failure[]} */
 const WAITS = [
   ["429, for seconds", 429, () => HOUR_SECONDS],
   ["503, for seconds", 503, () => HOUR_SECONDS],
@@ -162,5 +161,4 @@ const UNANSWERED = [
   },
 ];
 
-/** @type {Failure[]} */
 export const FAILURES = [...ANSWERED, ...WAITS, ...UNANSWERED];

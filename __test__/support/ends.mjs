@@ -40,7 +40,6 @@ const ends = {
 /** What else an agent does, which keeps its thread alive. */
 const otherThings = setInterval(() => {}, 1_000_000);
 
-/** @type {Work} */
 const work = isMainThread ? JSON.parse(process.argv[2]) : workerData;
 
 /** Makes the call; `reach` is told how far it has come. */

@@ -5,10 +5,9 @@ export const CHANNEL = "oauth-refresh-lock";
 
 /** @typedef {import("../../index.js").OAuthRefreshLockEvent} Event */
 
-/** A promise and what settles it. @template [T=void] */
+/** A promise and what settles it. */
 export function deferred() {
   let settle;
-  /** @type {Promise<T>} */
   const promise = new Promise((resolve, reject) => {
     settle = { resolve, reject };
   });
@@ -17,11 +16,9 @@ export function deferred() {
 
 /** Events in the order in which they came. */
 export class EventLog {
-  /** @type {Event[]} */
   events = [];
   #waits = new Set();
 
-  /** @param {Event} event */
   add = (event) => {
     this.events.push(event);
     for (const check of this.#waits) check();
@@ -32,12 +29,12 @@ export class EventLog {
     this.events = [];
   }
 
-  /** The events that agree with `like` in every field it has. @param {Partial<Event>} like */
+  /** The events that agree with `like` in every field it has. */
   matching(like) {
     return this.events.filter((event) => Object.entries(like).every(([name, value]) => event[name] === value));
   }
 
-  /** The types of these events, in order. @param {Partial<Event>} [like] */
+  /** The types of these events, in order. */
   types(like = {}) {
     return this.matching(like).map(({ type }) => type);
   }
@@ -47,7 +44,7 @@ export class EventLog {
     return this.until(() => this.matching(like).length >= count);
   }
 
-  /** Resolves once `condition` holds, which is looked at after each event. @param {() => boolean} condition */
+  /** Resolves once `condition` holds, which is looked at after each event. */
   until(condition) {
     return new Promise((resolve) => {
       const check = () => {

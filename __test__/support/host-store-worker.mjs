@@ -14,7 +14,6 @@ import { withOAuthRefreshLock } from "../../index.mjs";
  * @property {object} [endpoint] what the worker asks in the function's place
  * @property {{ load?: number, swap?: number }} hangs the so-manieth call hangs
  */
-/** @type {Life} */
 const { key, stateDir, old, fields, endpoint, hangs } = isMainThread ? JSON.parse(process.argv[2]) : workerData;
 
 /** A store whose function hangs at its so-manieth call, and tells so. */

@@ -4,12 +4,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { vi } from "vitest";
 
-/**
- * A store that holds one credential, as `held`. `load` and `compareAndSwap` count their calls and can be replaced.
- *
- * @param {string} name
- * @param {object | null} [credential]
- */
+/** A store that holds one credential, as `held`. `load` and `compareAndSwap` count their calls and can be replaced. */
 export function memoryStore(name, credential = null) {
   const store = {
     name,

@@ -86,7 +86,6 @@ export class Host {
     this.root = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-test-"));
     this.stateDir = join(this.root, "state");
     mkdirSync(this.stateDir);
-    /** @type {Record<string, string>} */
     this.written = {};
   }
 
@@ -156,7 +155,7 @@ function describe(path) {
   return `${size}: ${readFileSync(path, "latin1")}`;
 }
 
-/** A host for the running test, with these stores. @param {Record<string, object | string>} [stores] */
+/** A host for the running test, with these stores. */
 export function createHost(stores = {}) {
   const host = new Host();
   onTestFinished(() => host.remove());

@@ -9,7 +9,6 @@ import { subscribe } from "node:diagnostics_channel";
 import { keepOAuthFresh } from "../../index.mjs";
 import { CHANNEL } from "./events.mjs";
 
-/** @type {Work} */
 const { keep, stays } = JSON.parse(process.argv[2]);
 
 subscribe(CHANNEL, (event) => process.send(event));

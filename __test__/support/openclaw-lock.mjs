@@ -34,7 +34,7 @@ export function startTime(pid) {
 /** Who holds it, as every generation says it. */
 export const owner = (pid, createdAt = new Date()) => ({ pid, createdAt: createdAt.toISOString() });
 
-/** The bytes of a sidecar, by generation. @type {Record<string, (fields: object) => string>} */
+/** The bytes of a sidecar, by generation. */
 export const SIDECARS = {
   April: (fields) => JSON.stringify(fields, null, 2),
   May: (fields) => `${JSON.stringify(fields, null, 2)}\n`,
@@ -113,9 +113,6 @@ function delay({ minTimeout, maxTimeout, factor }, attempt) {
 /**
  * Takes `<base>.lock` as that generation does, and gives what releases it.
  *
- * @param {string} base
- * @param {object} options
- * @param {"April" | "May"} options.generation
  * @param {() => void} [options.onTaken] somebody else has it: called at each try
  * @param {(path: string) => Promise<void>} [options.remove] how to remove a file
  */

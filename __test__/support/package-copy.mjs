@@ -10,7 +10,7 @@ const ROOT = join(import.meta.dirname, "..", "..");
 const { name, files } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
 
 /** What an agent's process needs besides the package. */
-const TEST_FILES = ["__test__/support", "storm", "node_modules/oauth4webapi"];
+const TEST_FILES = ["__test__/support", "node_modules/oauth4webapi"];
 
 /**
  * Copies what is published, with the addon unless told otherwise, and with an agent's process if asked to. Returns the

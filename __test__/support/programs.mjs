@@ -6,13 +6,7 @@ import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
 import { EventLog } from "./events.mjs";
 
-/**
- * Runs `<name>.mjs` until the test is over. It finds `work` as JSON in its first argument.
- *
- * @param {string} name
- * @param {object} work
- * @param {{ env?: Record<string, string>, stderr?: "inherit" | "ignore" }} [options]
- */
+/** Runs `<name>.mjs` until the test is over. It finds `work` as JSON in its first argument. */
 export function startProgram(name, work, { env = {}, stderr = "inherit" } = {}) {
   const child = fork(fileURLToPath(new URL(`${name}.mjs`, import.meta.url)), [JSON.stringify(work)], {
     env: { PATH: process.env.PATH, ...env },

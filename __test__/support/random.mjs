@@ -4,7 +4,6 @@
 export class Random {
   #state;
 
-  /** @param {number} seed */
   constructor(seed) {
     this.#state = seed >>> 0;
   }
@@ -18,12 +17,12 @@ export class Random {
     return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
   }
 
-  /** One of these. @template T @param {ArrayLike<T>} choices @returns {T} */
+  /** One of these. */
   of(choices) {
     return choices[this.below(choices.length)];
   }
 
-  /** Text of up to `length` of these pieces. @param {ArrayLike<string>} pieces */
+  /** Text of up to `length` of these pieces. */
   text(pieces, length) {
     return Array.from({ length: this.below(length + 1) }, () => this.of(pieces)).join("");
   }

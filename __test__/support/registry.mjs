@@ -16,8 +16,6 @@ export const integrityOf = (bytes) => `sha512-${createHash("sha512").update(byte
 /**
  * `published`: what was published, in its order. `forget`: to have a package no longer. `refuse`: whether a package is refused when it is published. `hide`: whether what
  * was published is not shown yet.
- *
- * @param {{ directory?: string, elsewhere?: string, refuse?: (name: string) => boolean, hide?: (name: string) => boolean }} options
  */
 export async function startRegistry({ directory, elsewhere, refuse = () => false, hide = () => false }) {
   /** By name: the document that npm asks for. */

@@ -75,10 +75,6 @@ export class TokenServer {
   #sockets = new Set();
   #server;
 
-  /**
-   * @param {(request: Request, socket: import("node:net").Socket) => void} script
-   * @param {{ onConnection?: (socket: import("node:net").Socket) => void, create?: typeof createServer }} [options]
-   */
   constructor(script, { onConnection, create = createServer } = {}) {
     this.script = script;
     this.#server = create((socket) => {
@@ -139,7 +135,7 @@ export class TokenServer {
   }
 }
 
-/** A server for the running test. @param {ConstructorParameters<typeof TokenServer>[0]} [script] */
+/** A server for the running test. */
 export async function startServer(script = gives(), { listen, ...options } = {}) {
   const server = await new TokenServer(script, options).listen(listen);
   onTestFinished(() => server.close());

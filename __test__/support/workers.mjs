@@ -13,7 +13,7 @@ export function startWorker(host, ask = "lock") {
   worker.on("message", (type) => log.add({ type }));
   const ended = once(worker, "exit").then(() => expect.unreachable("the worker has ended"));
   return {
-    /** Resolves once it has told that it waits, or is inside. @param {"waiting" | "acquired" | "inside"} type */
+    /** Resolves once it has told that it waits, or is inside. */
     told: (type) => Promise.race([log.seen({ type }), ended]),
     letGo: () => worker.postMessage("let go"),
     end: () => worker.terminate(),

@@ -2,10 +2,10 @@
  * The whole call in Rust, against a real OAuth server with single-use refresh tokens.
  */
 import { expect, onTestFinished, test } from "vitest";
-import { startProvider } from "../../storm/provider.mjs";
 import { startAgent } from "../support/agents.mjs";
 import { deferred } from "../support/events.mjs";
 import { createHost, expired, STORE_FILE, storeText } from "../support/host.mjs";
+import { startProvider } from "../support/oauth/provider.mjs";
 
 const PROCESSES = 6;
 const CALLERS = 8;

@@ -7,7 +7,6 @@ import { createState } from "../stores.mjs";
 
 const LATENCY_MS = 200;
 
-/** @type {import("../table.mjs").Case} */
 export const crowd = {
   name: "crowd",
   title: "A thousand callers in one process",

@@ -12,7 +12,6 @@ const OURS = "ours";
 const REFRESH = "one refresh of a sub-agent, with its mirror in main's store; the provider answers at once";
 const REPLACE = "one store replaced";
 
-/** @type {import("../table.mjs").Case} */
 export const durability = {
   name: "durability",
   title: "What durability costs",
@@ -55,7 +54,6 @@ export const durability = {
 let issued = 0;
 
 export const work = {
-  /** @param {{ stateDir: string, count: number }} args */
   async refreshes({ stateDir, count }) {
     const { withOAuthRefreshLock } = await import("../../index.mjs");
     const state = createState(stateDir, 1);

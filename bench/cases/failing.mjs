@@ -7,7 +7,6 @@ import { createState } from "../stores.mjs";
 
 const LATENCY_MS = 50;
 
-/** @type {import("../table.mjs").Case} */
 export const failing = {
   name: "failing",
   title: "A provider that fails",

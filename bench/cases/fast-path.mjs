@@ -10,10 +10,8 @@ const PLAIN = "readFileSync and JSON.parse";
 const OURS = "ours";
 const SIZES = [1, 20, 100, 1_000];
 
-/** @param {number} profiles */
 export const situation = (profiles) => `a store of ${profiles} ${profiles === 1 ? "profile" : "profiles"}`;
 
-/** @type {import("../table.mjs").Case} */
 export const fastPath = {
   name: "fast-path",
   title: "A credential that is usable",
@@ -29,8 +27,7 @@ export const fastPath = {
     await withProcesses(1, {}, async ([agent]) => {
       for (const size of quick ? SIZES.slice(0, 2) : SIZES) {
         const state = createState(join(directory, String(size)), 1);
-        const secret = (/** @type {string} */ kind, /** @type {number} */ at) =>
-          `${kind}-${String(at).padStart(64, "0")}`;
+        const secret = (kind, at) => `${kind}-${String(at).padStart(64, "0")}`;
         const grants = Array.from({ length: size }, (_, at) => ({
           access: secret("access", at),
           refresh: secret("refresh", at),
@@ -50,7 +47,6 @@ export const fastPath = {
   },
 };
 
-/** @param {number} ms @param {() => Promise<unknown> | unknown} look */
 async function repeat(ms, look) {
   for (let warm = 0; warm < 50; warm += 1) await look();
   const samples = [];
@@ -63,7 +59,6 @@ async function repeat(ms, look) {
 }
 
 export const work = {
-  /** @param {import("../stores.mjs").State & { profile: number, ms: number }} args */
   async ours({ stateDir, mainAgentDir, agentDirs: [agentDir], profile, ms }) {
     const { withOAuthRefreshLock } = await import("../../index.mjs");
     const refresh = () => {
@@ -73,7 +68,6 @@ export const work = {
     return repeat(ms, () => withOAuthRefreshLock(PROVIDER, profileId(profile), refresh, options));
   },
 
-  /** @param {import("../stores.mjs").State & { profile: number, ms: number }} args */
   plain({ agentDirs: [agentDir], profile, ms }) {
     const path = join(agentDir, STORE_FILE);
     return repeat(ms, () => JSON.parse(readFileSync(path, "utf8")).profiles[profileId(profile)]);

@@ -10,7 +10,6 @@ const GRACE_MS = 2_000;
 /** Until all are awake. */
 const START_MS = 100;
 
-/** @type {import("../table.mjs").Case} */
 export const handoff = {
   name: "handoff",
   title: "Steady hand-off",
@@ -62,15 +61,13 @@ export const handoff = {
 };
 
 export const work = {
-  async load(/** @type {{ name: string }} */ { name }) {
+  async load({ name }) {
     await holdOf(name);
   },
 
-  /** @param {{ name: string, path: string, start: number, ms: number }} args */
   async loop({ name, path, start, ms }) {
     const hold = await holdOf(name);
     const since = () => Math.round((now() - start) * 1e4) / 1e4;
-    /** @type {(number | null)[]} */
     const log = [];
     let giveUp = () => {};
     setTimeout(() => giveUp(), start - now() + ms + GRACE_MS);

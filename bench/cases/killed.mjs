@@ -14,7 +14,6 @@ const SLOW_MS = 1_000;
 const SETTLE_MS = 50;
 const WHAT = "SIGKILL of the holder to the next owner";
 
-/** @type {import("../table.mjs").Case} */
 export const killed = {
   name: "killed",
   title: "A holder that is killed",
@@ -46,7 +45,6 @@ export const killed = {
   },
 };
 
-/** @param {import("../peers.mjs").Entrant} entrant @param {string} path */
 function ofEntrant({ name, node }, path) {
   return withProcesses(2, { node }, async ([holder, waiter]) => {
     await waiter.call(import.meta.url, "load", { name });
@@ -61,7 +59,6 @@ function ofEntrant({ name, node }, path) {
   });
 }
 
-/** @param {import("../floor.mjs").Floor} floor @param {string} path */
 async function ofFloor(floor, path) {
   const holder = floor.start("hold", path);
   await holder.lines.next();
@@ -76,17 +73,17 @@ async function ofFloor(floor, path) {
 }
 
 export const work = {
-  async load(/** @type {{ name: string }} */ { name }) {
+  async load({ name }) {
     await holdOf(name);
   },
 
-  /** Takes the lock and keeps it. @param {{ name: string, path: string }} args */
+  /** Takes the lock and keeps it. */
   async keep({ name, path }) {
     const hold = await holdOf(name);
     await keep(hold, path);
   },
 
-  /** @param {{ name: string, path: string }} args @returns {Promise<number>} when the lock came */
+  /** @returns {Promise<number>} when the lock came */
   async acquire({ name, path }) {
     const hold = await holdOf(name);
     return hold(path, now);

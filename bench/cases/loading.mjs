@@ -6,7 +6,6 @@ import { withProcesses } from "../processes.mjs";
 
 const WHAT = "in a new process";
 
-/** @type {import("../table.mjs").Case} */
 export const loading = {
   name: "loading",
   title: "Loading",
@@ -34,16 +33,13 @@ export const loading = {
 };
 
 export const work = {
-  /** @param {{ name: string, path: string }} args */
   async load({ name, path }) {
     const begun = now();
     const hold = await holdOf(name);
     const loaded = now();
     await hold(path, () => {});
     const held = now();
-    const { sharedObjects } = /** @type {{ sharedObjects: string[] }} */ (
-      /** @type {unknown} */ (process.report.getReport())
-    );
+    const { sharedObjects } = process.report.getReport();
     const addons = sharedObjects.filter((object) => object.endsWith(".node"));
     const bytes = addons.reduce((total, object) => total + statSync(object).size, 0);
     return { load: loaded - begun, first: held - loaded, addons: bytes / 1024 };

@@ -7,7 +7,6 @@ import { FLOOR } from "../table.mjs";
 
 const WHAT = "lock and unlock";
 
-/** @type {import("../table.mjs").Case} */
 export const pair = {
   name: "pair",
   title: "A free lock: lock and unlock",
@@ -36,7 +35,7 @@ export const pair = {
 };
 
 export const work = {
-  async pairs(/** @type {{ name: string, path: string, ms: number }} */ { name, path, ms }) {
+  async pairs({ name, path, ms }) {
     const hold = await holdOf(name);
     const nothing = () => {};
     for (let warm = 0; warm < 50; warm += 1) await hold(path, nothing);

@@ -7,10 +7,8 @@ import { createState } from "../stores.mjs";
 
 const LATENCY_MS = 50;
 
-/** @param {number} profiles @param {number} agents */
 export const situation = (profiles, agents) => `${profiles} profiles × ${agents} agents`;
 
-/** @type {import("../table.mjs").Case} */
 export const profiles = {
   name: "profiles",
   title: "Many logins at once",

@@ -16,11 +16,9 @@ const CROWDS = [
 ];
 const LATENCIES_MS = [0, 50, 200];
 
-/** @param {{ agents: number, processes: number }} crowd @param {number} latencyMs */
 export const situation = ({ agents, processes }, latencyMs) =>
   `${processes === 1 ? `${agents} agents in one process` : `${processes} processes`}, ${latencyMs} ms provider`;
 
-/** @type {import("../table.mjs").Case} */
 export const stormCase = {
   name: "storm",
   title: "The storm: one expired login, many agents",

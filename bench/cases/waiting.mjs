@@ -24,7 +24,6 @@ const ABOUT =
   `process that does nothing but wait. Then it reads a small file with \`fs.promises.readFile\` again and again for ${MS} ms; a ` +
   "read that never came back counts as that long. Memory: resident, per waiter.";
 
-/** @type {import("../table.mjs").Case} */
 export const waiting = {
   name: "waiting",
   title: "Waiting",
@@ -59,7 +58,7 @@ export const waiting = {
 };
 
 export const work = {
-  /** Takes locks and keeps them. @param {{ name: string, paths: string[] }} args */
+  /** Takes locks and keeps them. */
   async keep({ name, paths }) {
     const hold = await holdOf(name);
     for (const path of paths) {
@@ -67,7 +66,6 @@ export const work = {
     }
   },
 
-  /** @param {{ name: string, paths: string[], directory: string, ms: number }} args */
   async wait({ name, paths, directory, ms }) {
     const file = join(directory, `file-${process.pid}`);
     writeFileSync(file, "small");
@@ -85,7 +83,6 @@ export const work = {
   },
 };
 
-/** @param {number} ms */
 async function rest(ms) {
   const [cpu, use] = [process.cpuUsage(), process.resourceUsage()];
   await sleep(ms);
@@ -94,7 +91,6 @@ async function rest(ms) {
   return { cpu: (user + system) / ms, wakeUps: (switches / ms) * 1e3 };
 }
 
-/** @param {string} file @param {number} ms */
 async function reads(file, ms) {
   const delay = monitorEventLoopDelay({ resolution: 1 });
   delay.enable();

@@ -80,6 +80,8 @@ for (const [name, runtime] of Object.entries(RUNTIMES)) {
   recorded[name] = { version, errors: await errorsOf({ ...runtime, command }) };
 }
 const path = join(here, "..", "..", "__test__", "vectors", "fetch-errors.json");
-writeFileSync(path, `${JSON.stringify(recorded, null, 2)}\n`);
+// One error a line, to be read beside the others.
+const text = JSON.stringify(recorded, (_, value) => (value?.class ? `\0${JSON.stringify(value)}\0` : value), 2);
+writeFileSync(path, `${text.replaceAll(/"\\u0000(.*)\\u0000"/g, (_, line) => JSON.parse(`"${line}"`))}\n`);
 console.log(`written: ${path}`);
 process.exit();

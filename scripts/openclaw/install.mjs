@@ -37,8 +37,6 @@ function isChanged(from, to) {
  * The package directory of a release with a diff applied, and how many lines of its files the diff adds and removes.
  *
  * @param {string} modules see {@link install}
- * @param {string} variant
- * @param {import("./patch.mjs").Diff} [diff]
  */
 export function variantOf(modules, variant, diff) {
   const original = join(modules, "openclaw");

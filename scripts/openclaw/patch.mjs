@@ -34,7 +34,6 @@ export const sourcesOf = ({ modules = [], edits, uses = [] }) => [
 
 /**
  * @param {Map<string, string>} bundles by file name: all that have a source file of the diff
- * @param {Diff} diff
  * @param {Iterable<string>} others the text of every bundle of the release, for what new source files import
  * @returns {Map<string, string>} those that it changes, as they are then
  */

@@ -9,7 +9,6 @@ import { ROWS } from "./rows.mjs";
 const MANAGER = "src/agents/auth-profiles/oauth-manager.ts";
 const PROFILE_LOCK = "src/agents/auth-profiles/oauth-profile-lock.ts";
 
-/** @type {import("./patch.mjs").Diff} */
 const lockOnly96 = {
   imports: { [PROFILE_LOCK]: `import { withOAuthProfileLock as withLock } from "oauth-refresh-lock";` },
   edits: [
@@ -22,7 +21,6 @@ const lockOnly96 = {
   ],
 };
 
-/** @type {import("./patch.mjs").Diff} */
 const lockOnly92 = {
   imports: { [MANAGER]: `import { withOAuthProfileLock } from "oauth-refresh-lock";` },
   edits: [

@@ -55,7 +55,6 @@ const row = (fault, more = {}) => {
 const rows = (prefix, faults, more) => faults.map((fault) => row(fault, { name: `${prefix}: ${fault}`, ...more }));
 const special = (name, more) => row("storm", { name, ...more });
 
-/** @type {readonly Row[]} */
 export const ROWS = [
   ...Object.keys(FAULTS).map((fault) => row(fault)),
   ...rows("copies", ["storm", "one 503", "DNS fails once", "killed, unspent"], { hasCopies: true }),

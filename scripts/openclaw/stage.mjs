@@ -21,10 +21,7 @@ export class Stage {
   #agentDirs;
   #played = 0;
 
-  /**
-   * @param {object} host `release`, `node`, `openclaw`, the variant, and `original`, the release as it is
-   * @param {{ processes: number, latency: number, fleet: import("./rows.mjs").Row["fleet"] }} how
-   */
+  /** @param {object} host `release`, `node`, `openclaw`, the variant, and `original`, the release as it is */
   static async open(host, { processes, latency, fleet }) {
     const stage = new Stage();
     stage.#host = host;
@@ -51,7 +48,6 @@ export class Stage {
     rmSync(this.#home, { recursive: true, force: true, maxRetries: 10 });
   }
 
-  /** @param {import("./rows.mjs").Row} row */
   async play(row) {
     await this.#fleet.revive();
     const login = await this.#newLogin(row);

@@ -31,11 +31,7 @@ export async function createLane({ provider }) {
 /**
  * Goes on after an owner's end, as others do, and checks everything that must hold.
  *
- * @param {object} world
- * @param {object} end
- * @param {Host} end.host
  * @param {object} [end.fields] what the provider answered the owner, as far as it told
- * @param {string} end.label
  * @param {string[]} others who call next, one after the other
  * @param {boolean} abroad whether the first of them is in another process; the rest take turns
  * @returns which case it was, and the tokens that are current

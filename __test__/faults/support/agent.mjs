@@ -8,7 +8,6 @@
  * @property {object} [options]
  * @property {object} [server] whom the refresh function asks
  * @property {object} [request] the token endpoint, to be asked without a refresh function
- * @property {{ url: string }} [plain] the token endpoint that a refresh function by `fetch` asks
  * @property {string} [holdAt] stop for good, with every thread of JavaScript, once this is told: `acquired` or another
  *   event, `called`, `answered`, `settled`
  * @property {Linger} [linger] what the refresh function does when it has told this
@@ -20,10 +19,12 @@
  * @property {"busy" | "deaf"} manner keep the event loop busy, or only ignore the signal
  */
 import { subscribe } from "node:diagnostics_channel";
+import { once } from "node:events";
 import { existsSync, writeSync } from "node:fs";
+import { request } from "node:http";
 import { createInterface } from "node:readline";
+import { json } from "node:stream/consumers";
 import { setTimeout as delay } from "node:timers/promises";
-import { createRefresh } from "../../../storm/refresh.mjs";
 import { describeError } from "./errors.mjs";
 
 const TELL_FD = 3;
@@ -46,20 +47,19 @@ async function linger(told, { at, until, manner } = {}) {
   while (!existsSync(until)) if (manner === "deaf") await delay(5);
 }
 
-/** A refresh function without a library: what went wrong is in the error's `status`. */
-const plainly =
-  ({ url }) =>
-  async ({ refresh }) => {
-    const body = new URLSearchParams({ grant_type: "refresh_token", refresh_token: refresh });
-    const response = await fetch(url, { method: "POST", body });
-    const { status } = response;
-    const answer = await response.json().catch(() => ({}));
-    if (!response.ok) throw Object.assign(new Error(`status ${status}`), { status, error: answer.error });
-    return {
-      access: answer.access_token,
-      refresh: answer.refresh_token,
-      expires: Date.now() + answer.expires_in * 1000,
-    };
+/** A refresh function of few milliseconds: thousands of these processes live for one call. What went wrong is in the error. */
+const asking =
+  ({ tokenEndpoint, clientId }) =>
+  async ({ refresh }, { signal } = {}) => {
+    const body = new URLSearchParams({ grant_type: "refresh_token", refresh_token: refresh, client_id: clientId });
+    const headers = { "content-type": "application/x-www-form-urlencoded" };
+    const call = request(tokenEndpoint, { method: "POST", agent: false, headers, signal }).end(`${body}`);
+    const [response] = await once(call, "response");
+    const { statusCode: status } = response;
+    const answer = await json(response).catch(() => ({}));
+    if (status !== 200) throw Object.assign(new Error(`status ${status}`), { status, error: answer.error });
+    const { access_token: access, refresh_token, expires_in } = answer;
+    return { access, refresh: refresh_token, expires: Date.now() + expires_in * 1000 };
   };
 
 async function obey(ask) {
@@ -68,7 +68,7 @@ async function obey(ask) {
     tell(told, { id, ...more });
     await linger(told, ask.linger);
   };
-  const askProvider = ask.plain ? plainly(ask.plain) : ask.server && createRefresh(ask.server);
+  const askProvider = ask.server && asking(ask.server);
   const refresh = async (credential, context) => {
     await tellAndLinger("called");
     const fields = await askProvider(credential, ask.linger?.manner === "deaf" ? undefined : context);
@@ -87,7 +87,8 @@ async function obey(ask) {
 
 subscribe("oauth-refresh-lock", (event) => {
   tell(event.type, { event });
-  if (event.type === "acquired" && lingerOnceAcquired) setImmediate(linger, "acquired", lingerOnceAcquired);
+  // When the decision has been asked for, and before the event loop can hear of it: we are among promises, which all go first.
+  if (event.type === "acquired" && lingerOnceAcquired) process.nextTick(linger, "acquired", lingerOnceAcquired);
 });
 for await (const line of createInterface({ input: process.stdin })) {
   const ask = JSON.parse(line);

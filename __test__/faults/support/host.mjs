@@ -27,13 +27,7 @@ export class Host {
     for (const host of Host.#all) host.remove();
   }
 
-  /**
-   * @param {{ access: string, refresh: string }} grant
-   * @param {object} [options]
-   * @param {string[]} [options.without] agents whose stores lack the profile
-   * @param {number} [options.expiresInMs]
-   * @param {string} [options.stateDir]
-   */
+  /** @param {string[]} [options.without] agents whose stores lack the profile */
   constructor(grant, { without = [], expiresInMs = EXPIRED_MS, stateDir = temporaryDir() } = {}) {
     this.stateDir = stateDir;
     this.without = without;
@@ -97,11 +91,7 @@ export class Host {
     writeFileSync(this.storePath(name), `${before(name)}${after}`);
   }
 
-  /**
-   * What is wrong with the stores: each must hold one of these credentials, and everything else as it was.
-   *
-   * @param {{ access: string, refresh: string }[]} allowed
-   */
+  /** What is wrong with the stores: each must hold one of these credentials, and everything else as it was. */
   faults(allowed) {
     const faults = [];
     for (const name of AGENTS) {
@@ -130,7 +120,7 @@ export class Host {
       .map((entry) => join(entry.parentPath ?? entry.path, entry.name));
   }
 
-  /** Which files other than the stores hold one of these secrets. @param {string[]} secrets */
+  /** Which files other than the stores hold one of these secrets. */
   tellers(secrets) {
     return this.otherFiles().filter((file) => {
       const bytes = readFileSync(file);

@@ -16,17 +16,9 @@ const SLOW_MS = STUCK_MS - 60_000;
  * Has the crowd call while an owner is stuck, and wakes it: once they have their answers or, if `inTime`, before it counts
  * as stuck.
  *
- * @param {object} world
- * @param {object} lane
- * @param {object} stuck
- * @param {import("./host.mjs").Host} stuck.host
- * @param {import("./processes.mjs").AgentProcess} stuck.owner
  * @param {number} stuck.id its call
  * @param {string} stuck.caller as which agent
- * @param {string} stuck.label
- * @param {() => void} stuck.wake
  * @param {boolean} [stuck.sends] whether it will ask the provider when it comes to life, whoever has asked meanwhile
- * @param {{ uncertain?: "probe" | "fail", inTime?: boolean }} [options]
  */
 export async function outlive(world, lane, stuck, { uncertain = "probe", inTime = false } = {}) {
   const { host, owner, id, caller, wake } = stuck;

@@ -15,14 +15,7 @@ export class AgentProcess {
   #waits = new Set();
   #asked = 0;
 
-  /**
-   * @param {object} options
-   * @param {string} options.package
-   * @param {string} [options.fault]
-   * @param {boolean} [options.timers]
-   * @param {{ env: object }} [options.clock]
-   * @param {boolean} [options.lies] the kernel's locks exclude nobody
-   */
+  /** @param {boolean} [options.lies] the kernel's locks exclude nobody */
   constructor({ package: module, fault, timers = true, clock, lies = false }) {
     const env = { PATH: process.env.PATH, TEST_PACKAGE: module, ...clock?.env };
     if (fault) env.OAUTH_REFRESH_LOCK_FAULT = fault;
@@ -52,7 +45,7 @@ export class AgentProcess {
     return this.#child.pid;
   }
 
-  /** The first thing told under this name. @param {string} told */
+  /** The first thing told under this name. */
   first(told, id) {
     return this.tells.find((tell) => tell.told === told && (id === undefined || tell.id === id));
   }
@@ -63,7 +56,7 @@ export class AgentProcess {
     return this.first(told, id);
   }
 
-  /** Resolves once what it has told makes this true; fails if it ends before. @param {() => unknown} isTrue */
+  /** Resolves once what it has told makes this true; fails if it ends before. */
   until(isTrue) {
     return new Promise((resolve, reject) => {
       const check = (ended) => {
@@ -78,7 +71,7 @@ export class AgentProcess {
     });
   }
 
-  /** Asks for a call and goes on. @param {import("./agent.mjs").Ask} ask */
+  /** Asks for a call and goes on. */
   ask(ask) {
     this.#asked += 1;
     this.#child.stdin.write(`${JSON.stringify({ ...ask, id: this.#asked })}\n`);

@@ -40,8 +40,6 @@ class Peer {
   /**
    * Begins to play. `taken` resolves once it found the lock taken, `done` when it is through; `reclaiming` if it pauses, once
    * it is about to reclaim the lock, and then it waits for `goOn`.
-   *
-   * @param {import("./peer.mjs").Play} play
    */
   play(play) {
     const told = this.#listen();
@@ -69,11 +67,7 @@ export async function startIdle() {
   };
 }
 
-/**
- * So many processes of ours on this Node and of theirs on that one; they serve for any number of plays.
- *
- * @param {{ ours: number, theirs: number, theirNode: string }} options
- */
+/** So many processes of ours on this Node and of theirs on that one; they serve for any number of plays. */
 export async function startFleet({ ours, theirs, theirNode }) {
   const start = (count, execPath) => Array.from({ length: count }, () => new Peer(execPath));
   const fleet = { ours: start(ours, process.execPath), theirs: start(theirs, theirNode) };
@@ -126,8 +120,6 @@ function keepDying(pid, times, sidecar, next) {
 /**
  * Has all of them want one lock that somebody holds who releases it then or dies; tells what happened and what is left.
  *
- * @param {Awaited<ReturnType<typeof startFleet>>} fleet
- * @param {object} play
  * @param {string} play.dir an empty directory
  * @param {import("./peer.mjs").Play["kind"][]} play.kinds of theirs, in turn
  * @param {number} play.deaths so many die holding the lock: the first holder, who releases it if there are none, and

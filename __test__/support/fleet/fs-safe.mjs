@@ -19,7 +19,7 @@ function isStale({ payload, staleMs }) {
   return createdAt !== undefined && !(Date.now() - Date.parse(createdAt) <= staleMs);
 }
 
-/** Gives what takes `<base>.lock` and then gives what releases it. @param {string} packageDir */
+/** Gives what takes `<base>.lock` and then gives what releases it. */
 export async function loadFsSafe(packageDir) {
   const resolve = createRequire(join(packageDir, "package.json")).resolve;
   const { acquireFileLock } = await import(pathToFileURL(resolve(`${FS_SAFE.name}/file-lock`)).href);

@@ -51,7 +51,6 @@ async function theirs({ kind, lockPath, lockOptions, fsSafe, pauses }, remove) {
   };
 }
 
-/** @param {Play} part */
 async function play(part) {
   const witness = new Witness(part);
   const locked = await (part.kind === "ours" ? ours(part) : theirs(part, async (path) => witness.remove(path)));

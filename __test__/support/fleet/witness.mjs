@@ -66,8 +66,6 @@ export class Witness {
  *
  * An overlap is excused if one of theirs had removed the sidecar of whoever was there first, or of the other before it came
  * in: then nobody could know. No other overlap is, and none of two of ours, who have the kernel's lock besides.
- *
- * @param {Line[]} lines
  */
 export function judge(lines) {
   const removals = [];

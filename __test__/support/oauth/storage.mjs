@@ -7,46 +7,36 @@
 /** @typedef {Record<string, any>} Payload */
 
 export function createStorage() {
-  /** @type {Map<string, Map<string, Payload>>} by model, then by id */
+  /** by model, then by id */
   const models = new Map();
-  /** @type {Map<string, string>} refresh token to grant id; outlives the token, so that a dead grant can be told from an unknown one */
+  /** refresh token to grant id; outlives the token, so that a dead grant can be told from an unknown one */
   const grantOf = new Map();
 
-  /** @param {string} model */
   const table = (model) => {
     const entries = models.get(model) ?? new Map();
     models.set(model, entries);
     return entries;
   };
 
-  /** @param {string} model */
   const adapter = (model) => {
     const entries = table(model);
-    /** @param {string} field @param {string} value */
     const findBy = async (field, value) => [...entries.values()].find((payload) => payload[field] === value);
 
     return {
-      /** @param {string} id @param {Payload} payload */
       async upsert(id, payload) {
         entries.set(id, payload);
         if (model === "RefreshToken") grantOf.set(id, payload.grantId);
       },
-      /** @param {string} id */
       find: async (id) => entries.get(id),
-      /** @param {string} uid */
       findByUid: (uid) => findBy("uid", uid),
-      /** @param {string} code */
       findByUserCode: (code) => findBy("userCode", code),
-      /** @param {string} id */
       async consume(id) {
         const payload = entries.get(id);
         if (payload) payload.consumed = Math.floor(Date.now() / 1000);
       },
-      /** @param {string} id */
       async destroy(id) {
         entries.delete(id);
       },
-      /** @param {string} grantId */
       async revokeByGrantId(grantId) {
         for (const [id, payload] of entries) {
           if (payload.grantId === grantId) entries.delete(id);
@@ -58,16 +48,16 @@ export function createStorage() {
   return {
     adapter,
 
-    /** Whether the server still knows this access token. @param {string} access */
+    /** Whether the server still knows this access token. */
     hasAccessToken: (access) => table("AccessToken").has(access),
 
-    /** Whether this refresh token would be accepted: known and not used yet. @param {string} refresh */
+    /** Whether this refresh token would be accepted: known and not used yet. */
     hasUnusedRefreshToken(refresh) {
       const payload = table("RefreshToken").get(refresh);
       return payload !== undefined && !payload.consumed;
     },
 
-    /** Whether the grant that this refresh token was issued under exists, used or not. @param {string} refresh */
+    /** Whether the grant that this refresh token was issued under exists, used or not. */
     hasGrantOf(refresh) {
       const grantId = grantOf.get(refresh);
       return grantId !== undefined && table("Grant").has(grantId);

@@ -9,7 +9,6 @@ export const now = () => performance.timeOrigin + performance.now();
 /**
  * Names a token so that two processes can tell whether they hold the same one.
  *
- * @param {string} token
  * @returns {string} SHA-256, 64 hex digits
  */
 export const digest = (token) => createHash("sha256").update(token).digest("hex");

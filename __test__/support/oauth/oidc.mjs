@@ -7,7 +7,7 @@ if (typeof URL.parse !== "function") {
   Object.defineProperty(URL, "parse", {
     configurable: true,
     writable: true,
-    value: (/** @type {string} */ url, /** @type {string | URL | undefined} */ base) => {
+    value: (url, base) => {
       try {
         return new URL(url, base);
       } catch {
@@ -17,14 +17,12 @@ if (typeof URL.parse !== "function") {
   });
 }
 
-/** @returns {Promise<any>} the module; it comes without types */
 export async function loadOidcProvider() {
   const { warn } = console;
   console.warn = (...args) => {
     if (!String(args[0]).includes("Unsupported runtime")) warn(...args);
   };
   try {
-    // @ts-expect-error: no types
     return await import("oidc-provider");
   } finally {
     console.warn = warn;

@@ -11,8 +11,6 @@ const PLAIN_HTTP = { [oauth.allowInsecureRequests]: true };
  * calls, not how long Node takes to load its HTTP client.
  *
  * @template {{ issuer: string }} T
- * @param {T} server
- * @returns {Promise<T & { tokenEndpoint: string }>}
  */
 export async function discover(server) {
   const issuer = new URL(server.issuer);
@@ -22,11 +20,6 @@ export async function discover(server) {
   return { ...server, tokenEndpoint: token_endpoint };
 }
 
-/**
- * @param {{ issuer: string, tokenEndpoint: string, clientId: string }} server
- * @returns {(credential: { refresh: string }, context?: { signal?: AbortSignal }) =>
- *   Promise<{ access: string, refresh?: string, expires: number }>}
- */
 export function createRefresh({ issuer, tokenEndpoint, clientId }) {
   const as = { issuer, token_endpoint: tokenEndpoint };
   const client = { client_id: clientId, id_token_signed_response_alg: "ES256" };

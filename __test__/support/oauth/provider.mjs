@@ -5,13 +5,11 @@ import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { once, setMaxListeners } from "node:events";
 import { createServer } from "node:http";
 import { setTimeout as delay } from "node:timers/promises";
-import { obtainGrant } from "./grant.mjs";
 import { loadOidcProvider } from "./oidc.mjs";
 import { createStorage } from "./storage.mjs";
 import { digest, now } from "./witness.mjs";
 
 const CLIENT_ID = "storm";
-const REDIRECT_URI = "http://127.0.0.1/callback";
 const ACCOUNT_ID = "owner";
 const DAY_SECONDS = 24 * 60 * 60;
 
@@ -37,7 +35,6 @@ const DAY_SECONDS = 24 * 60 * 60;
  * @typedef {Awaited<ReturnType<typeof startProvider>>} Provider
  */
 
-/** @param {ReturnType<typeof createStorage>} storage @param {number} accessTokenSeconds */
 function configuration(storage, accessTokenSeconds) {
   const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   return {
@@ -49,13 +46,13 @@ function configuration(storage, accessTokenSeconds) {
         token_endpoint_auth_method: "none",
         grant_types: ["authorization_code", "refresh_token"],
         response_types: ["code"],
-        redirect_uris: [REDIRECT_URI],
+        redirect_uris: ["http://127.0.0.1/callback"],
         id_token_signed_response_alg: "ES256",
       },
     ],
     cookies: { keys: [randomBytes(32).toString("base64url")] },
     jwks: { keys: [{ ...privateKey.export({ format: "jwk" }), alg: "ES256", use: "sig" }] },
-    findAccount: (/** @type {unknown} */ _ctx, /** @type {string} */ accountId) => ({
+    findAccount: (_ctx, accountId) => ({
       accountId,
       claims: async () => ({ sub: accountId }),
     }),
@@ -72,28 +69,12 @@ function configuration(storage, accessTokenSeconds) {
       AuthorizationCode: 60,
       Grant: DAY_SECONDS,
       IdToken: 3600,
-      Interaction: 600,
       RefreshToken: DAY_SECONDS,
-      Session: DAY_SECONDS,
     },
   };
 }
 
-/** The person at the browser: signs in and consents to whatever the client asks for. */
-function consent(/** @type {any} */ oidc) {
-  return async (/** @type {any} */ ctx, /** @type {() => Promise<void>} */ next) => {
-    if (!ctx.path.startsWith("/interaction/")) return next();
-    const { params } = await oidc.interactionDetails(ctx.req, ctx.res);
-    const grant = new oidc.Grant({ accountId: ACCOUNT_ID, clientId: params.client_id });
-    grant.addOIDCScope(params.scope);
-    const result = { login: { accountId: ACCOUNT_ID }, consent: { grantId: await grant.save() } };
-    ctx.status = 303;
-    ctx.redirect(await oidc.interactionResult(ctx.req, ctx.res, result));
-  };
-}
-
 /**
- * @param {object} [options]
  * @param {number} [options.latencyMs] how long the answer to a refresh takes. The token is spent when the request
  *   arrives, only the answer is late: whoever is gone by then has lost it, as with a real server.
  * @param {number} [options.accessTokenSeconds] lifetime of an access token
@@ -108,27 +89,23 @@ export async function startProvider({ latencyMs = 0, accessTokenSeconds = 3600, 
   server.keepAliveTimeout = 600_000;
   server.listen({ host: "127.0.0.1", port: 0, backlog: 2048 });
   await once(server, "listening");
-  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  const { port } = server.address();
   const issuer = `http://127.0.0.1:${port}`;
   const oidc = new OidcProvider(issuer, configuration(storage, accessTokenSeconds));
 
   const closing = new AbortController();
   setMaxListeners(0, closing.signal);
-  /** @type {RefreshCall[]} */
   let calls = [];
-  /** @type {Map<string, string>} access tokens issued by refreshes, with their digests */
+  /** access tokens issued by refreshes, with their digests */
   let issued = new Map();
-  /** @type {Set<string>} */
   let revoked = new Set();
 
-  oidc.on("grant.revoked", (/** @type {unknown} */ _ctx, /** @type {string} */ grantId) => {
+  oidc.on("grant.revoked", (_ctx, grantId) => {
     revoked.add(grantId);
   });
   // Koa prints an error that nobody listens for; a client that goes away mid-answer is one.
   oidc.on("error", () => {});
-  oidc.use(consent(oidc));
-  oidc.use(async (/** @type {any} */ ctx, /** @type {() => Promise<void>} */ next) => {
-    /** @type {RefreshCall} */
+  oidc.use(async (ctx, next) => {
     const call = { start: now(), answered: false, answer: "", refreshDigest: "" };
     ctx.res.once("finish", () => {
       call.answered = true;
@@ -141,7 +118,7 @@ export async function startProvider({ latencyMs = 0, accessTokenSeconds = 3600, 
     const params = ctx.oidc?.params;
     if (ctx.oidc?.route !== "token" || params?.grant_type !== "refresh_token") return;
 
-    const body = /** @type {{ error?: string, access_token: string }} */ (ctx.body);
+    const body = ctx.body;
     call.answer = body.error ?? "refreshed";
     call.refreshDigest = digest(String(params.refresh_token));
     calls.push(call);
@@ -153,19 +130,20 @@ export async function startProvider({ latencyMs = 0, accessTokenSeconds = 3600, 
   });
   server.on("request", oidc.callback());
 
-  const endpoints = {
+  return {
     issuer,
-    authorizationEndpoint: `${issuer}/auth`,
     tokenEndpoint: `${issuer}/token`,
     clientId: CLIENT_ID,
-    redirectUri: REDIRECT_URI,
-  };
 
-  return {
-    ...endpoints,
-
-    /** Obtains a new grant by a real login; its token request is neither delayed nor counted. */
-    obtainGrant: () => obtainGrant(endpoints),
+    /** A new grant, as after a login. */
+    async obtainGrant() {
+      const about = { accountId: ACCOUNT_ID, scope: "openid offline_access", gty: "authorization_code" };
+      const grant = new oidc.Grant({ accountId: ACCOUNT_ID, clientId: CLIENT_ID });
+      grant.addOIDCScope(about.scope);
+      const of = { ...about, client: await oidc.Client.find(CLIENT_ID), grantId: await grant.save() };
+      const [access, refresh] = [await new oidc.AccessToken(of).save(), await new oidc.RefreshToken(of).save()];
+      return { access, refresh, expires: Date.now() + accessTokenSeconds * 1000 };
+    },
 
     /** Whether the grant behind this refresh token, used or not, is in force. */
     isGrantAlive: storage.hasGrantOf,
@@ -173,7 +151,7 @@ export async function startProvider({ latencyMs = 0, accessTokenSeconds = 3600, 
     /** Whether the server would accept this refresh token now. Does not spend it. */
     isRefreshTokenUnused: storage.hasUnusedRefreshToken,
 
-    /** Whether the server honours this access token: asks its userinfo endpoint. @param {string} access */
+    /** Whether the server honours this access token: asks its userinfo endpoint. */
     async isAccessTokenValid(access) {
       const response = await fetch(`${issuer}/me`, {
         headers: { authorization: `Bearer ${access}` },
@@ -184,7 +162,7 @@ export async function startProvider({ latencyMs = 0, accessTokenSeconds = 3600, 
 
     /** @returns {Stats} a copy */
     stats() {
-      const count = (/** @type {string} */ answer) => calls.filter((call) => call.answer === answer).length;
+      const count = (answer) => calls.filter((call) => call.answer === answer).length;
       const refreshed = count("refreshed");
       const reuseErrors = count("invalid_grant");
       return {
