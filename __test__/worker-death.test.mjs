@@ -1,6 +1,8 @@
 /**
  * Worker threads that die in the middle of a refresh, in a process in which nobody else has the addon.
  */
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { heldElsewhere } from "./support/agents.mjs";
 import { lockOn, refreshAs } from "./support/calls.mjs";
@@ -115,6 +117,15 @@ describe("worker threads that die in the middle of a refresh", () => {
     const refresh = answering();
     const { outcome } = await refreshAs(host, "main", refresh, { timeoutMs: PATIENCE_MS });
     expect([outcome, refresh.mock.calls.map(([{ refresh }]) => refresh)]).toEqual(["refreshed", [old.refresh]]);
+  });
+
+  test("while they wait for the lock put nothing on record", async () => {
+    const host = createHost({ main: expired() });
+    const { release } = await heldElsewhere(host);
+    expect(await startDeaths().live(host, { how: "terminate", at: "waiting" }).died).toBe(0);
+    await release();
+    expect(await lockOn(host, () => "free", { timeoutMs: PATIENCE_MS })).toBe("free");
+    expect(readdirSync(join(host.stateDir, "locks", "oauth-refresh")).filter((name) => name.includes(".journal"))).toEqual([]);
   });
 
   test(`while ${WAITERS} wait for one key leave the living in line`, async ({ skip }) => {

@@ -5,7 +5,7 @@ use super::lock::shown;
 use super::{Reply, task};
 use crate::clock::{Clock, SystemClock};
 use crate::credential::Credential;
-use crate::refresh::{AskResult, CallFailure, Event, Program, Sent, Turn, Work};
+use crate::refresh::{AskResult, CallFailure, Caller, Event, Program, Sent, Turn, Work};
 use napi::Status;
 use napi::bindgen_prelude::{FnArgs, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -68,11 +68,13 @@ pub(super) enum Heard {
 pub(super) type Answers = Arc<Mutex<Option<Sender<Heard>>>>;
 
 /// Held by Node for as long as the function can be called.
-struct Open(Answers);
+struct Open(Answers, Arc<Caller>);
 
 impl Drop for Open {
+    /// The caller's thread has ended, or the refresh has.
     fn drop(&mut self) {
         close(&self.0);
+        self.1.leave();
     }
 }
 
@@ -103,13 +105,14 @@ impl Dialogue {
     pub(super) fn new(
         tell: &Function<'_, Message, ()>,
         answers: &Answers,
+        caller: &Arc<Caller>,
         is_heard: bool,
         is_held: bool,
         endpoint: Option<Endpoint>,
     ) -> napi::Result<Self> {
         let (answer, heard) = channel();
         *answers.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-        let open = Open(Arc::clone(answers));
+        let open = Open(Arc::clone(answers), Arc::clone(caller));
         let tell = tell.build_threadsafe_function::<Letter>().weak::<true>().callee_handled::<false>().build_callback(
             move |context| {
                 let _ = &open;

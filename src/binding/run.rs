@@ -97,7 +97,7 @@ impl NativeRefresh {
     ) -> napi::Result<()> {
         let call = self.call()?;
         let is_held = call.own.is_held() || call.main.as_ref().is_some_and(Store::is_held);
-        let program = Dialogue::new(tell, &self.answers, is_heard, is_held, endpoint)?;
+        let program = Dialogue::new(tell, &self.answers, &self.caller, is_heard, is_held, endpoint)?;
         let answers = Arc::clone(&self.answers);
         let lane = lane(&call.lock_base).to_owned();
         let run = Run::new(call, Arc::clone(&self.caller), patience.into(), program);
