@@ -259,11 +259,11 @@ test("if Node may not load addons, the advice is to let it", async () => {
   expect(message).not.toContain("npm run build");
 });
 
-const WITHOUT_REPORT = [
-  ["there is no report", `Object.defineProperty(process, "report", { value: undefined });`],
-  ["the report fails", `process.report.getReport = () => { throw new Error("no report"); };`],
+const NO_LOADER = [
+  ["there is no program", `process.execPath = "/nowhere";`],
+  ["the program names no loader", `process.execPath = "/etc/passwd";`],
 ];
-test.skipIf(process.platform !== "linux").each(WITHOUT_REPORT)(
+test.skipIf(process.platform !== "linux").each(NO_LOADER)(
   "where %s, either C library's addon is looked for",
   async (name, before) => {
     const copy = copyInstalled(name);
@@ -280,5 +280,17 @@ test.skipIf(process.platform !== "linux").each(WITHOUT_REPORT)(
       const one = `linux-${process.arch}-${libc}`;
       for (const tried of [`${NAME}.${one}.node`, `@${NAME}/${one}`]) expect(message).toContain(tried);
     }
+  },
+);
+
+test.skipIf(process.platform !== "linux")(
+  "a program that musl's loader starts gets musl's addon, and no other is tried",
+  async () => {
+    const copy = copyInstalled("musl");
+    const program = join(copy, "program");
+    writeFileSync(program, `\x7fELF${"\0".repeat(600)}/lib/ld-musl-x86_64.so.1\0`);
+    const { message } = await failureIn(copy, { before: `process.execPath = ${JSON.stringify(program)};` });
+    expect(message).toContain(`no native addon for linux-${process.arch}-musl`);
+    expect(message).not.toContain("-gnu.node");
   },
 );

@@ -1,11 +1,13 @@
+import { execFile } from "node:child_process";
 import { symlinkSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { withOAuthProfileLock } from "../index.mjs";
 import { BOTH_CALLS, expectFree, lockOn, lockPathOn } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
-import { answer, createHost, expired, PROVIDER } from "./support/host.mjs";
+import { answer, createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
 import { unwanted } from "./support/refresh-functions.mjs";
 import { rejection, typedRejection } from "./support/rejections.mjs";
 
@@ -109,4 +111,20 @@ describe("a call that is refused", () => {
     );
     expect(results).toMatchObject([{ reason: { code: "nested_call" } }, { value: "done" }]);
   });
+});
+
+test("what finds nested calls is off while nobody holds a lock: on older Nodes it slows down every promise of the process", async () => {
+  const host = createHost({ main: expired() });
+  const script = `
+    import { executionAsyncId } from "node:async_hooks";
+    import { withOAuthRefreshLock } from ${JSON.stringify(new URL("../index.mjs", import.meta.url).href)};
+    const [key, options, fields] = ${JSON.stringify([[PROVIDER, PROFILE], host.as("main"), answer()])};
+    // A promise has an id of its own only while its life is watched.
+    const idOfPromise = async () => (await null, executionAsyncId());
+    const before = await idOfPromise();
+    await withOAuthRefreshLock(...key, async () => fields, options);
+    console.log(before === await idOfPromise());
+  `;
+  const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "--eval", script]);
+  expect(stdout).toBe("true\n");
 });

@@ -1,4 +1,4 @@
-const { readdirSync } = require("node:fs");
+const { closeSync, openSync, readSync, readdirSync } = require("node:fs");
 const path = require("node:path");
 const { OAuthRefreshLockError } = require("./errors.js");
 
@@ -13,6 +13,9 @@ const TARGETS = [
   "win32-x64-msvc",
   "win32-arm64-msvc",
 ];
+
+/** A program's header and the name of its loader lie in the first of so many bytes. */
+const HEADER_BYTES = 4_096;
 
 /** The package that has a platform's addon. Scoped: no one else can publish one for a future platform. */
 const packageOf = (target) => `@oauth-refresh-lock/${target}`;
@@ -81,26 +84,32 @@ function target() {
   return targets()[0];
 }
 
-/** The same; if Node doesn't say what its C library is, the likelier one first. */
+/** The same; if it can't be told what the C library is, the likelier one first. */
 function targets() {
   const { platform, arch } = process;
   if (platform === "linux") return libcs().map((libc) => `${platform}-${arch}-${libc}`);
   return [platform === "win32" ? `${platform}-${arch}-msvc` : `${platform}-${arch}`];
 }
 
+/** As the loader says that this program names in its header (ELF, PT_INTERP): a quick look, where a report of Node's takes 20 ms. */
 function libcs() {
-  const { report } = process;
-  const before = report?.excludeNetwork;
+  const header = headerOf(process.execPath);
+  const [isMusl, isGnu] = ["/ld-musl-", "/ld-linux"].map((loader) => header.includes(loader));
+  if (isMusl !== isGnu) return isMusl ? ["musl"] : ["gnu"];
+  // A program without a loader, or one that can't be read.
+  return hasMuslLoader() ? ["musl", "gnu"] : ["gnu", "musl"];
+}
+
+function headerOf(file) {
+  const bytes = Buffer.alloc(HEADER_BYTES);
   try {
-    // It would look up the names of all addresses.
-    report.excludeNetwork = true;
-    return report.getReport().header.glibcVersionRuntime === undefined ? ["musl"] : ["gnu"];
+    const opened = openSync(file);
+    readSync(opened, bytes);
+    closeSync(opened);
   } catch {
-    // No report: an embedder's Node, or one that was built without.
-    return hasMuslLoader() ? ["musl", "gnu"] : ["gnu", "musl"];
-  } finally {
-    if (report) report.excludeNetwork = before;
+    // Then it says nothing.
   }
+  return bytes.latin1Slice();
 }
 
 function hasMuslLoader() {
