@@ -2,6 +2,7 @@
 //! it: every call that was sent is settled, even if the caller has left.
 
 use super::{Caller, Claimed, Decision, Failed, LookedAgain, Refresh, Sent, Served, Settled, Unsettled};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::failure::CallFailure;
 use crate::lock::{self, Acquire, Guard, Notice, Target};
@@ -209,7 +210,7 @@ impl<P: Program> Run<P> {
 
     fn try_turn(&mut self, lock: Option<Guard>) -> Step<Turn<P::Failure>, P::Failure> {
         let base = self.call.lock_base.clone();
-        let lock = lock.map_or_else(|| self.acquire(&base), Ok)?;
+        let lock = lock.map_or_else(|| self.acquire(&base, Target::refresh), Ok)?;
         let lock = match self.call.look_again(lock)? {
             LookedAgain::Not(lock) => lock,
             LookedAgain::Served(served) => return Ok(Turn::Served(served)),
@@ -241,7 +242,7 @@ impl<P: Program> Run<P> {
                     // That call may need a place itself, and the stores.
                     self.program.let_go();
                     drop(place);
-                    drop(self.acquire(&other)?);
+                    drop(self.acquire(&other, Target::refresh)?);
                     lock = ours;
                 }
                 decision => return Ok((decision, place)),
@@ -255,12 +256,12 @@ impl<P: Program> Run<P> {
         // A caller that only takes over what a peer got meanwhile needs none.
         match self.call.look(None)? {
             Some(served) => Err(Turn::Served(served).into()),
-            None => self.acquire(&place).map(Some),
+            None => self.acquire(&place, Target::place).map(Some),
         }
     }
 
-    fn acquire(&mut self, base: &Path) -> Step<Guard, P::Failure> {
-        let target = Target::refresh(base, &self.call.clock);
+    fn acquire(&mut self, base: &Path, kind: fn(&Path, &Arc<dyn Clock>) -> Target) -> Step<Guard, P::Failure> {
+        let target = kind(base, &self.call.clock);
         let lock = if self.caller.has_left() {
             None
         } else if self.is_patient {
