@@ -102,6 +102,7 @@ impl Request {
     }
 
     /// Looks the paths up. `None` if one of them may not be looked at.
+    #[allow(clippy::too_many_lines, reason = "one step after the other")]
     fn open(&self, may_look_at: impl Fn(&Path) -> bool) -> Result<Option<Opened>> {
         let Self { given, key, environment, own, main } = self;
         let searched = environment.searched().filter(|_| given.state_dir.is_none());

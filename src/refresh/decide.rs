@@ -202,6 +202,7 @@ impl Refresh {
     }
 
     /// Makes sure that no owner sends or has sent this generation under any name, and records that it is being sent.
+    #[allow(clippy::too_many_lines, reason = "one step after the other")]
     fn claim(&self, mut candidate: Candidate) -> Result<Try> {
         if !candidate.lock.has_sidecar() {
             // The disk was full. As long as it is, the provider is not asked.
@@ -315,6 +316,7 @@ impl Refresh {
     }
 
     /// `earlier`: what is known of earlier calls with the same refresh token.
+    #[allow(clippy::too_many_lines, reason = "one step after the other")]
     fn dispatch(
         &self,
         candidate: Candidate,
