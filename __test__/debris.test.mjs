@@ -153,12 +153,6 @@ const PLACES = [
     left: [...LEFT, ...LEFT_ALSO],
   },
   {
-    what: "withOAuthRefreshLock at the claims' lock",
-    at: (host) => join(dirname(lockPathOn(host)), "claims.lock"),
-    call: refresh,
-    left: LEFT,
-  },
-  {
     what: "withOAuthRefreshLock at the store's lock",
     at: (host) => `${host.storePath("main")}.lock`,
     call: refresh,

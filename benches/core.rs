@@ -132,7 +132,7 @@ fn writes(criterion: &mut Criterion) {
         bencher.iter(|| {
             generation += 1;
             let new = credential(&format!("{generation:0>64}"), FAR_FUTURE_MS);
-            store.update(&id(7), |_| (Some(new.clone()), ())).unwrap();
+            store.lock().unwrap().update(&id(7), |_| (Some(new.clone()), ())).unwrap();
         });
     });
 }
@@ -145,7 +145,7 @@ fn refreshes(criterion: &mut Criterion) {
             || {
                 let expired = credential(&format!("expired-{generation:0>64}"), 0);
                 generation += 1;
-                world.store().update(&id(0), |_| (Some(expired.clone()), ())).unwrap();
+                world.store().lock().unwrap().update(&id(0), |_| (Some(expired.clone()), ())).unwrap();
                 let new = json!({
                     "access": format!("access-{generation:0>64}"), "refresh": format!("refresh-{generation:0>64}"),
                     "expires": FAR_FUTURE_MS,

@@ -88,7 +88,7 @@ impl Claim {
             return Err(Error::new(Code::InvalidArgument, message));
         }
         let used = || Error::at(Code::InvalidArgument, lock_file, "claimId was used before; give each claim its own");
-        let guard = lock::try_acquire(&Target::alone(lock_file, clock))?.ok_or_else(used)?;
+        let guard = lock::try_acquire(&Target::claim(lock_file, clock))?.ok_or_else(used)?;
         if files.is_on_record()? {
             return Err(used());
         }
@@ -169,7 +169,7 @@ fn forget_dead(own: &ClaimFiles, generation: &str, clock: &Arc<dyn Clock>) {
     for lock_file in files.unwrap_or_default() {
         let record = record_of(&lock_file);
         if is_left(&record)
-            && let Ok(Some(guard)) = lock::try_acquire(&Target::alone(&lock_file, clock))
+            && let Ok(Some(guard)) = lock::try_acquire(&Target::claim(&lock_file, clock))
             && is_left(&record)
         {
             let _ = clear(guard);

@@ -4,13 +4,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the place they are disallowed in favour of")]
 
-use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 #[cfg(not(unix))]
 use std::io::Write;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 pub mod exclusive;
@@ -37,8 +35,11 @@ mod fault {
 }
 use fault::point;
 
+mod directory;
+mod links;
 mod lock_file;
 pub mod permissions;
+mod preallocated;
 use lock_file::misplaced;
 #[cfg(unix)]
 use lock_file::of_another as misowned;
@@ -46,13 +47,17 @@ pub use lock_file::{Sharing, open_lock, open_permanent, open_to_look};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod pinned;
 mod replace;
+use directory::sync_parent;
+pub use directory::{
+    create_private_dir, create_private_dirs, refuse_closed_directory, refuse_pinned_directory, take_unsynced,
+};
+pub(crate) use links::MAX_LINKS;
+pub use links::{follow_links, links};
 pub use permissions::Readers;
+pub use preallocated::PreallocatedFile;
 pub use replace::{abandon_replacement, refuse_closed, refuse_pinned, replace, temporary_beside, try_replace};
 #[cfg(unix)]
 mod rights;
-
-/// As many symbolic links as Linux follows before it says `ELOOP`.
-pub(crate) const MAX_LINKS: usize = 40;
 
 /// The path of the file beside this one that has its name and this suffix.
 #[must_use]
@@ -145,47 +150,6 @@ pub fn lock_lies() -> bool {
     fault::lock_lies()
 }
 
-/// Creates the directory and its missing parents, 0700 each, whatever the umask.
-pub fn create_private_dirs(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = path.parent() {
-        create_private_dirs(parent)?;
-    }
-    create_private_dir(path)
-}
-
-/// Creates one directory, 0700, whatever the umask. If something is there, it is left alone: it may be a directory that
-/// another process was faster to make, and its next use will tell.
-pub fn create_private_dir(path: &Path) -> io::Result<()> {
-    point("mkdir", path)?;
-    #[allow(unused_mut, reason = "only Unix has modes to set")]
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        // From the start, so that it is never open to others.
-        builder.mode(0o700);
-    }
-    match builder.create(path) {
-        Ok(()) => {
-            #[cfg(unix)]
-            {
-                use std::os::unix::fs::PermissionsExt;
-                // The umask takes bits away, and a directory above may have given its set-group-id bit.
-                if fs::symlink_metadata(path)?.permissions().mode() & 0o7777 != 0o700 {
-                    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
-                }
-            }
-            // What is put into it survives a power cut only if it does.
-            sync_parent(path)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
-}
-
 /// What something is that is not a file, with its article.
 #[must_use]
 pub fn kind_of(found: fs::FileType) -> &'static str {
@@ -231,33 +195,6 @@ pub fn read_at(file: &File, path: &Path, offset: u64, length: usize) -> io::Resu
     Ok(bytes)
 }
 
-/// Follows the chain of symbolic links at `path` to what it finally names, which need not exist.
-pub fn follow_links(path: &Path) -> io::Result<PathBuf> {
-    links(path).map(|(_, target)| target)
-}
-
-/// The symbolic links of the chain at `path`, and what it finally names, which need not exist.
-pub fn links(path: &Path) -> io::Result<(Vec<PathBuf>, PathBuf)> {
-    let (mut links, mut target) = (Vec::new(), path.to_owned());
-    for _ in 0..MAX_LINKS {
-        match fs::symlink_metadata(&target) {
-            Ok(found) if found.is_symlink() => match fs::read_link(&target) {
-                Ok(next) => {
-                    let next = target.parent().map_or_else(|| next.clone(), |parent| parent.join(&next));
-                    links.push(std::mem::replace(&mut target, next));
-                }
-                // Something else has taken its place meanwhile, or nothing: look again.
-                Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {}
-                Err(error) => return Err(error),
-            },
-            Ok(_) => return Ok((links, target)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((links, target)),
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::Error::other("too many levels of symbolic links"))
-}
-
 /// Removes a file; one that is not there is removed already.
 pub fn remove(path: &Path) -> io::Result<()> {
     point("unlink", path)?;
@@ -265,27 +202,6 @@ pub fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Refuses a directory that keeps what is in it: no file could be removed from there.
-pub fn refuse_pinned_directory(path: &Path) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    pinned::refuse_directory(path)?;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = path;
-    Ok(())
-}
-
-/// Refuses a directory that this process may not list, or not put files into.
-pub fn refuse_closed_directory(path: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use rustix::fs::{Access, access};
-        access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)?;
-    }
-    #[cfg(not(unix))]
-    let _ = path;
-    Ok(())
 }
 
 /// What tells a file from another that takes its name later.
@@ -300,62 +216,6 @@ pub fn identity_of(path: &Path) -> Option<Identity> {
     #[cfg(not(unix))]
     let inode = found.len();
     Some((inode, found.modified().unwrap_or(SystemTime::UNIX_EPOCH)))
-}
-
-/// A file whose space was written when it was made, so that writing to it later needs no free block.
-#[derive(Debug)]
-pub struct PreallocatedFile {
-    file: File,
-    path: PathBuf,
-}
-
-impl PreallocatedFile {
-    /// Opens the file, making it `bytes` long if it is shorter.
-    pub fn open(path: &Path, bytes: usize) -> io::Result<Self> {
-        let this = Self { file: open_permanent(path)?, path: path.to_owned() };
-        let metadata = this.file.metadata()?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::{MetadataExt, PermissionsExt};
-            if metadata.uid() != rustix::process::geteuid().as_raw() {
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
-            }
-            if metadata.mode() & 0o077 != 0 {
-                this.file.set_permissions(fs::Permissions::from_mode(0o600))?;
-            }
-        }
-        let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-        if length < bytes {
-            this.write_at(&vec![0; bytes - length], length as u64)?;
-            this.sync()?;
-            sync_parent(path)?;
-        }
-        Ok(this)
-    }
-
-    /// Its path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Some of its bytes.
-    pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        read_at(&self.file, &self.path, offset, length)
-    }
-
-    /// Overwrites bytes in place.
-    pub fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let allowed = fault::write("write-journal", &self.path, bytes.len())?;
-        write_at(&self.file, &bytes[..allowed], offset)?;
-        if allowed < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-
-    /// Makes what was written durable.
-    pub fn sync(&self) -> io::Result<()> {
-        point("sync-journal", &self.path)?;
-        self.file.sync_data()
-    }
 }
 
 /// Empties a file of ours that stays where it is.
@@ -393,57 +253,4 @@ pub fn is_own_file(path: &Path) -> bool {
     }
     #[cfg(not(unix))]
     metadata.is_file()
-}
-
-/// Makes durable that `path` was made in its directory, or took its place there. Where directories can't be synced, as on some
-/// network and FUSE file systems, it is as durable as the file system makes it; [`take_unsynced`] tells so once. A failed sync
-/// is an error.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    if let Some(parent) = path.parent() {
-        match point("sync-dir", parent).and_then(|()| File::open(parent)?.sync_all()) {
-            Err(error) if is_not_for_directories(&error) => found_unsynced(parent),
-            done => return done,
-        }
-    }
-    #[cfg(not(unix))]
-    let _ = path;
-    Ok(())
-}
-
-/// Whether an `fsync` was refused, rather than tried and failed; or the opening for it, of a directory that may only be written.
-#[cfg(unix)]
-fn is_not_for_directories(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let refusals = [Errno::ACCESS, Errno::INVAL, Errno::BADF, Errno::NOTSUP, Errno::OPNOTSUPP, Errno::NOSYS];
-    error.raw_os_error().is_some_and(|code| refusals.iter().any(|refusal| refusal.raw_os_error() == code))
-}
-
-/// Directories that can't be synced, of each file system the first.
-struct Unsynced {
-    /// Devices.
-    known: BTreeSet<u64>,
-    untold: Vec<PathBuf>,
-}
-
-#[cfg(unix)]
-fn found_unsynced(directory: &Path) {
-    // Asked before we lock: it may take its time, and Node's thread waits for this lock.
-    let device = fs::metadata(directory).map_or(0, |found| std::os::unix::fs::MetadataExt::dev(&found));
-    let mut unsynced = unsynced();
-    if unsynced.known.insert(device) {
-        unsynced.untold.push(directory.to_owned());
-    }
-}
-
-static UNSYNCED: Mutex<Unsynced> = Mutex::new(Unsynced { known: BTreeSet::new(), untold: Vec::new() });
-
-fn unsynced() -> MutexGuard<'static, Unsynced> {
-    UNSYNCED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The directories that turned out not to be synced, of each file system one, told once in a process.
-#[must_use]
-pub fn take_unsynced() -> Vec<PathBuf> {
-    std::mem::take(&mut unsynced().untold)
 }

@@ -9,88 +9,40 @@
 //! stuck: until it has held its lock for longer than its record in the lock file allows.
 
 pub mod file_system;
+mod foreign;
 pub mod holder;
 mod kernel;
 pub mod observe;
 pub mod private_dir;
 mod queue;
 pub mod sidecar;
+mod target;
 pub mod term;
 
 pub use queue::Ticket;
+pub use target::{REFRESH_STALE, Target, WRITE_STALE};
 
-use crate::clock::Clock;
 use crate::disk::{self, Sharing};
-use crate::error::{Code, Error, HolderProcess, Result};
+use crate::error::{Code, Error, Result};
 use file_system::Warning;
 use holder::Holder;
 use kernel::KernelLock;
 use sidecar::{Foreign, Observer, Sidecar};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
-
-/// From this age on, an owner that refreshes is taken for stuck (OpenClaw's `stale`).
-pub const REFRESH_STALE: Duration = Duration::from_secs(180);
-/// At this age a process that writes a store, or its claim, is stuck: that takes milliseconds.
-pub const WRITE_STALE: Duration = Duration::from_secs(30);
-
-/// What is locked, and how.
-#[derive(Debug, Clone)]
-pub struct Target {
-    base: PathBuf,
-    sidecar: PathBuf,
-    /// The age at which a foreign sidecar counts as left behind, where its process does not tell.
-    foreign_stale: Duration,
-    /// From which age on we may be taken for stuck; `None` if never.
-    own_stale: Option<Duration>,
-    /// Whether the lock is of use without a sidecar, where the disk has no room for one: see [`Guard::has_sidecar`].
-    goes_without: bool,
-    /// By which its owners and waiters tell ages.
-    clock: Arc<dyn Clock>,
-}
-
-impl Target {
-    /// A key's lock, for a refresh: it looks, before it asks or writes, whether a peer has taken over.
-    #[must_use]
-    pub fn refresh(base: &Path, clock: &Arc<dyn Clock>) -> Self {
-        Self { own_stale: Some(REFRESH_STALE), goes_without: true, ..Self::alone(base, clock) }
-    }
-
-    /// A key's lock around something that we know nothing of: it is never taken over.
-    #[must_use]
-    pub fn alone(base: &Path, clock: &Arc<dyn Clock>) -> Self {
-        let (base, sidecar, clock) = (base.to_owned(), beside(base), Arc::clone(clock));
-        Self { base, sidecar, foreign_stale: REFRESH_STALE, own_stale: None, goes_without: false, clock }
-    }
-
-    /// A short lock of ours, which no other program knows.
-    #[must_use]
-    pub fn short(base: &Path, clock: &Arc<dyn Clock>) -> Self {
-        Self { foreign_stale: WRITE_STALE, own_stale: Some(WRITE_STALE), ..Self::alone(base, clock) }
-    }
-
-    /// The lock of the store at `store`, with the sidecar that OpenClaw's writers respect.
-    #[must_use]
-    pub fn store(base: &Path, store: &Path, clock: &Arc<dyn Clock>) -> Self {
-        Self { sidecar: beside(store), ..Self::short(base, clock) }
-    }
-}
 
 /// Where the sidecar of a key lies.
 #[must_use]
 pub fn sidecar_path(base: &Path) -> PathBuf {
-    beside(base)
-}
-
-fn beside(path: &Path) -> PathBuf {
-    disk::with_suffix(path, ".lock")
+    disk::with_suffix(base, ".lock")
 }
 
 /// The lock, held. Dropping it releases the sidecar, then the kernel's lock.
 #[derive(Debug)]
 pub struct Guard {
-    /// `None` if its directory is not there yet, so that no other process can have one in it; or if the disk is full.
+    /// `None` if it needs none ([`Target`]); if its directory is not there yet, so that no other process can have one in it; or
+    /// if the disk is full.
     sidecar: Option<Sidecar>,
     kernel: KernelLock,
     target: Target,
@@ -253,17 +205,18 @@ fn sign(target: &Target, own_stale: Option<Duration>, kernel: &KernelLock, since
 
 /// What became of the attempt to publish our sidecar.
 enum Attempt {
-    /// It is there; `None` if its directory is not.
+    /// It is there; `None` if it needs none, or its directory is not there.
     Held(Option<Sidecar>),
     InTheWay,
     /// The disk is full, and no other sidecar is in the way.
     NoRoom(Error),
 }
 
-/// Publishes our sidecar, unless another is in the way. The caller holds the kernel's lock of this term.
+/// Publishes our sidecar, if it needs one, unless another is in the way. The caller holds the kernel's lock of this term.
 fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut Observer) -> Result<Attempt> {
     let is_beside = target.sidecar.parent() == target.base.parent();
-    if !is_beside && target.sidecar.parent().is_some_and(|directory| !directory.exists()) {
+    let is_nowhere = !is_beside && target.sidecar.parent().is_some_and(|directory| !directory.exists());
+    if is_nowhere || (!target.is_known && kernel.excludes()) {
         return Ok(Attempt::Held(None));
     }
     // The sidecar of an owner that was taken over from is still there; its process may well be alive. One that got the
@@ -319,38 +272,5 @@ pub fn is_free(lock_file: &Path) -> Result<bool> {
 
 /// Where the kernel's lock excludes no process, the sidecar tells which one holds it.
 fn is_alone(lock: &KernelLock, lock_file: &Path) -> bool {
-    lock.excludes() || Foreign::at(&beside(&term::of_lock_file(lock_file).0)).is_none()
-}
-
-impl Target {
-    fn observer(&self) -> Observer {
-        Observer::new(Arc::clone(&self.clock))
-    }
-
-    /// The error of a wait for it that ran out, with what is known of the holder.
-    #[must_use]
-    pub fn timed_out(&self) -> Error {
-        let clock = &*self.clock;
-        let signed = |term| Holder::read(&term::lock_file(&self.base, term));
-        let ours = term::current(&self.base).ok().and_then(signed);
-        // A process that waits for another program's lock file holds the kernel's lock meanwhile.
-        let is_ours = |foreign: &Foreign| ours.as_ref().is_some_and(|ours| foreign.is_of(ours));
-        let foreign = Foreign::at(&self.sidecar).filter(|foreign| !is_ours(foreign));
-        let holder = foreign.and_then(|foreign| foreign.as_holder(clock)).or(ours);
-        let whom = holder.as_ref().map_or_else(String::new, |holder| {
-            let age = holder.held_ms(clock).map_or_else(
-                || " since before the last boot".to_owned(),
-                |held| format!(" for {:.1} s", held / 1000.0),
-            );
-            let is_us = holder.pid == std::process::id() && !holder.is_elsewhere();
-            let whom =
-                if is_us { "another call in this process".to_owned() } else { format!("process {}", holder.pid) };
-            format!(", held by {whom}{age}")
-        });
-        let message = format_args!("timed out waiting for the lock{whom}");
-        // What is locked: a store's lock file lies elsewhere than the store.
-        let locked = self.sidecar.with_extension("");
-        let holder = holder.map(|holder| Box::new(HolderProcess { pid: holder.pid, held_ms: holder.held_ms(clock) }));
-        Error { holder, ..Error::at(Code::FileLockTimeout, &locked, message) }
-    }
+    lock.excludes() || Foreign::at(&sidecar_path(&term::of_lock_file(lock_file).0)).is_none()
 }

@@ -17,9 +17,9 @@ fn forgiven(errno: i32) -> usize {
         let world = World::new();
         world.sub().put(&credential("old", 0));
         let store = world.sub().store();
-        let guard = store.lock().unwrap();
+        let mut guard = store.lock().unwrap();
         let new = oauth(&credential("new", 0));
-        let (written, operations) = on_this_thread(strike, || guard.update(PROFILE, |_| (Some(new), ())));
+        let (written, operations) = on_this_thread(strike, move || guard.update(PROFILE, |_| (Some(new), ())));
         if written.is_ok() {
             world.sub().assert_holds(&credential("new", 0));
         }

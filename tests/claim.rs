@@ -24,7 +24,7 @@ use tempfile::TempDir;
 const SIGKILL: i32 = 9;
 const EIO: i32 = 5;
 /// How many file operations [`Claim::hold`] takes where there is nothing yet.
-const OPERATIONS: usize = 17;
+const OPERATIONS: usize = 10;
 
 #[test]
 fn a_child_that_fails_is_noticed() {
@@ -117,6 +117,24 @@ fn a_record_is_private_and_holds_the_credential_until_it_is_settled() {
     assert!(!is_on_record(&base, "id"));
     assert_eq!(files(&directory), [""; 0]);
     assert_no_secret_in(&directory);
+}
+
+#[test]
+fn its_lock_has_a_sidecar_only_where_the_kernels_lock_excludes_nobody() {
+    for lies in [false, true] {
+        let (directory, base) = base();
+        let mut through = Command::new("env");
+        through.args(lies.then_some("OAUTH_REFRESH_LOCK_LIES=1"));
+        let mut owner = Child::spawn_through(through, "hold", &[base.to_str().unwrap(), "id", "generation"]);
+        owner.expect("held");
+        assert_eq!(
+            files(&directory).iter().any(|name| Path::new(name).extension().is_some_and(|found| found == "lock")),
+            lies
+        );
+        owner.tell("settle");
+        owner.ends_well();
+        assert_eq!(files(&directory), [""; 0]);
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 //!
 //! `HISTORIES=100000 cargo test --features faults --test histories` runs longer; `SEED=17` runs one history again.
 
+#![allow(clippy::too_many_lines, reason = "a test tells one story")]
 #![allow(clippy::expect_used, reason = "a test fails by it")]
 #![allow(clippy::disallowed_methods, reason = "logins, logouts and backups are other programs' writes")]
 
@@ -1002,7 +1003,7 @@ impl History {
         }
         let store = self.store(agent);
         let credential = Credential::from_profile(fields);
-        store.lock().and_then(|guard| guard.update(profile, |_| (credential, ()))).expect("written");
+        store.lock().and_then(|mut guard| guard.update(profile, |_| (credential, ()))).expect("written");
     }
 
     fn say(&mut self, what: String) {

@@ -1,5 +1,6 @@
 //! Who may read a store after it was written: those who could before, or fewer, at every moment.
 
+#![allow(clippy::too_many_lines, reason = "a test tells one story")]
 #![cfg(target_os = "linux")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers and roles are part of their tests")]
 #![allow(clippy::disallowed_methods, reason = "who shares a store is not us")]

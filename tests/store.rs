@@ -45,7 +45,7 @@ fn read(store: &FileStore) -> Value {
 fn assert_refused(name: &str, world: &World, store: &FileStore, code: Code) {
     let before = snapshot(&world.state().join("agents"));
     let asked = std::cell::Cell::new(false);
-    let updated = store.lock().and_then(|guard| {
+    let updated = store.lock().and_then(|mut guard| {
         guard.update(PROFILE, |_| {
             asked.set(true);
             (Some(oauth(&credential("new", 0))), ())

@@ -15,6 +15,7 @@
 //! Each rule is broken once as well, so that it shows that the check can fail and the rule is needed.
 //! `cargo test --test takeover_model -- --nocapture` prints the histories in which it does.
 
+#![allow(clippy::too_many_lines, reason = "a test tells one story")]
 #![allow(unreachable_pub, reason = "a test's modules are its own")]
 
 #[path = "takeover_model/check.rs"]

@@ -1,5 +1,6 @@
 //! What is sent to a token endpoint only if it is safe, and what its answers mean. No network: `__test__/` has that.
 
+#![allow(clippy::too_many_lines, reason = "a test tells one story")]
 #![cfg(feature = "token-endpoint")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may")]
 

@@ -145,7 +145,7 @@ fn tell(list: &str, device: (u32, u32), inode: u64, holder: Option<u32>) -> Told
 /// Whether the process that signed a lock file lives, and has its sidecar there: an owner removes it before it lets the kernel's
 /// lock go.
 fn has_sidecar(lock_file: &Path, signed: &Holder) -> bool {
-    let sidecar = Foreign::at(&super::beside(&term::of_lock_file(lock_file).0));
+    let sidecar = Foreign::at(&super::sidecar_path(&term::of_lock_file(lock_file).0));
     !signed.is_elsewhere() && sidecar.is_some_and(|sidecar| sidecar.is_of(signed) && sidecar.is_alive())
 }
 

@@ -25,48 +25,32 @@
 //!
 //! If its time lies ahead, or is missing, the age counts from when we first saw the file, on the boot's clock.
 
+use super::foreign::Seen;
+pub use super::foreign::{Foreign, Observer};
 use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::disk::{self, Sharing, exclusive};
 use crate::error::{Code, Error, Result};
-use crate::lock::holder::Holder;
-use crate::process::{self, Process};
-use serde_json::Value;
+use crate::process;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A file that says nothing may be on its way: OpenClaw's first releases create it, then write it.
-const GRACE_MS: f64 = 300.0;
 /// Reclaiming takes a few file operations; a process that takes longer has died over it.
 const GUARD_GRACE_MS: f64 = 600.0;
 /// More than that no lock file holds.
 const MAX_BYTES: u64 = 64 << 10;
 /// How often others may get in between while we reclaim, before we let the caller wait.
 const MAX_TRIES: u32 = 4;
-/// How far two records of the same time may differ, in milliseconds.
-const SAME_TIME_MS: f64 = 1_000.0;
-
 /// A sidecar of ours, published. Dropping it removes it, if it is still ours.
 #[derive(Debug)]
 pub struct Sidecar {
     path: PathBuf,
     bytes: Vec<u8>,
     reclaimed: Option<Foreign>,
-}
-
-/// A sidecar that is not ours.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Foreign {
-    /// Its process, as far as it says.
-    pub pid: Option<u32>,
-    /// When it was made, in milliseconds since the epoch by its host's clock.
-    pub created_at: Option<f64>,
-    /// When its process was started.
-    pub start_time: Option<u64>,
 }
 
 /// What [`Sidecar::try_publish`] found.
@@ -87,42 +71,6 @@ pub enum Possession {
     Gone,
     /// Another process has put its own in its place.
     Foreign,
-}
-
-/// What a process that waits for a foreign sidecar has seen so far.
-#[derive(Debug)]
-pub struct Observer {
-    clock: Arc<dyn Clock>,
-    file: Option<Seen>,
-    guard: Option<Seen>,
-}
-
-/// Something that has stood still since we first saw it.
-#[derive(Debug)]
-struct Seen {
-    what: Digest,
-    boot_ms: f64,
-    wall_ms: f64,
-}
-
-impl Observer {
-    /// One that has seen nothing yet.
-    #[must_use]
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, file: None, guard: None }
-    }
-}
-
-impl Seen {
-    fn note<'a>(seen: &'a mut Option<Self>, what: Digest, clock: &dyn Clock) -> &'a Self {
-        let earlier = seen.take().filter(|earlier| earlier.what == what);
-        let now = || Self { what, boot_ms: clock.boot_ms(), wall_ms: clock.now_ms() };
-        seen.insert(earlier.unwrap_or_else(now))
-    }
-
-    fn age_ms(&self, clock: &dyn Clock) -> f64 {
-        clock.boot_ms() - self.boot_ms
-    }
 }
 
 impl Sidecar {
@@ -197,87 +145,6 @@ impl Drop for Sidecar {
 fn left_behind() -> MutexGuard<'static, BTreeSet<Vec<u8>>> {
     static LEFT_BEHIND: Mutex<BTreeSet<Vec<u8>>> = Mutex::new(BTreeSet::new());
     LEFT_BEHIND.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Foreign {
-    /// Reads which process has published the sidecar at `path`; `None` if it can't be read.
-    #[must_use]
-    pub fn at(path: &Path) -> Option<Self> {
-        read(path).ok()?.map(|bytes| Self::parse(&bytes))
-    }
-
-    fn parse(bytes: &[u8]) -> Self {
-        let first = serde_json::Deserializer::from_slice(bytes).into_iter::<Value>().next();
-        let Some(Ok(Value::Object(fields))) = first else { return Self::default() };
-        let number = |name: &str| fields.get(name)?.as_u64();
-        let time = |text: &str| humantime::parse_rfc3339(text).ok()?.duration_since(UNIX_EPOCH).ok();
-        Self {
-            pid: number("pid").and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
-            created_at: fields
-                .get("createdAt")
-                .and_then(Value::as_str)
-                .and_then(time)
-                .map(|at| at.as_secs_f64() * 1000.0),
-            start_time: number("starttime"),
-        }
-    }
-
-    /// Its process as the holder that is waited for; `None` if it names none.
-    #[must_use]
-    pub fn as_holder(&self, clock: &dyn Clock) -> Option<Holder> {
-        let since = self.created_at.unwrap_or_else(|| clock.now_ms());
-        Some(Holder {
-            pid: self.pid?,
-            since,
-            boot_ms: clock.boot_ms() - (clock.now_ms() - since),
-            boot: clock.boot_id(),
-            start_time: self.start_time,
-            pid_namespace: None,
-            stale_after: None,
-        })
-    }
-
-    /// Whether it was published by this holder of our lock. One that its process has published much later is another's:
-    /// OpenClaw's own lock runs in the same processes.
-    #[must_use]
-    pub fn is_of(&self, holder: &Holder) -> bool {
-        let latest = holder.stale_after.map_or(f64::INFINITY, |age| holder.since + age);
-        self.pid == Some(holder.pid)
-            && self.start_time == holder.start_time
-            && self.created_at.is_some_and(|at| (holder.since - SAME_TIME_MS..=latest).contains(&at))
-    }
-
-    /// Whether its process, by its number in our PID namespace, is there and was started when it says.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        match (self.pid.map(Process::of), self.start_time) {
-            (None | Some(Process::Dead), _) => false,
-            (Some(Process::Alive { start_time: Some(now) }), Some(then)) => now == then,
-            (Some(Process::Alive { .. }), _) => true,
-        }
-    }
-
-    fn is_stale(&self, limit: Duration, seen: &Seen, clock: &dyn Clock) -> bool {
-        let (limit_ms, seen_ms) = (limit.as_secs_f64() * 1000.0, seen.age_ms(clock));
-        let is_old = || match self.created_at {
-            // By the clock as it was when we first saw it: setting it while we wait ages nothing.
-            Some(at) if at <= seen.wall_ms => seen.wall_ms - at + seen_ms > limit_ms,
-            _ => seen_ms > limit_ms,
-        };
-        match (self.pid.map(Process::of), self.start_time) {
-            (Some(Process::Dead), _) => true,
-            (Some(Process::Alive { start_time }), Some(then)) => start_time.is_some_and(|now| now != then),
-            // Process ids come back soon, in containers at every start.
-            (Some(Process::Alive { start_time: Some(start_time) }), None)
-                if self.created_at.is_some_and(|at| process::age_ms(start_time) + SAME_TIME_MS < seen.wall_ms - at) =>
-            {
-                true
-            }
-            (Some(Process::Alive { .. }), None) => is_old(),
-            (None, _) if self.created_at.is_some() => is_old(),
-            (None, _) => seen_ms > GRACE_MS,
-        }
-    }
 }
 
 fn content(clock: &dyn Clock) -> Result<Vec<u8>> {
@@ -364,7 +231,7 @@ fn clear_guard(path: &Path, observer: &mut Observer) -> Result<()> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     exclusive::read(path, MAX_BYTES).map_err(|error| unusable("read the lock file", path, &error))
 }
 

@@ -3,6 +3,7 @@
 use super::run::Shared;
 use super::turn::Step;
 use super::{Event, Program, Run, Turn};
+use crate::clock::Clock;
 use crate::error::Result;
 use crate::lock::{self, Acquire, Guard, Target};
 use std::path::Path;
@@ -64,8 +65,12 @@ impl<P: Program> Run<P> {
         lock.ok_or_else(|| Turn::Taken(self.call.lock_base.clone()).into())
     }
 
-    pub(super) fn acquire(&mut self, base: &Path) -> Step<Guard, P::Failure> {
-        let target = Target::refresh(base, &self.call.clock);
+    pub(super) fn acquire(
+        &mut self,
+        base: &Path,
+        kind: fn(&Path, &Arc<dyn Clock>) -> Target,
+    ) -> Step<Guard, P::Failure> {
+        let target = kind(base, &self.call.clock);
         let lock = if self.caller.has_left() {
             None
         } else if self.waits {

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::error::Error;
 use crate::failure::{CallFailure, FailureClass, Pause};
-use crate::lock::Guard;
+use crate::lock::{Guard, Target};
 
 /// How long to wait before another try to save an answer that could be saved nowhere; doubled each time.
 const FIRST_SAVE_PAUSE_MS: f64 = 100.0;
@@ -51,7 +51,7 @@ impl<P: Program> Run<P> {
 
     fn try_turn(&mut self, lock: Option<Guard>) -> Step<Turn<P::Failure>, P::Failure> {
         let base = self.call.lock_base.clone();
-        let lock = lock.map_or_else(|| self.acquire(&base), Ok)?;
+        let lock = lock.map_or_else(|| self.acquire(&base, Target::refresh), Ok)?;
         let lock = match self.call.look_again(lock)? {
             LookedAgain::Not(lock) => lock,
             LookedAgain::Served(served) => return Ok(Turn::Served(served)),
@@ -83,7 +83,7 @@ impl<P: Program> Run<P> {
                     // That call may need a place itself, and the stores.
                     self.program.let_go();
                     drop(place);
-                    drop(self.acquire(&other)?);
+                    drop(self.acquire(&other, Target::refresh)?);
                     lock = ours;
                 }
                 decision => return Ok((decision, place)),
@@ -97,7 +97,7 @@ impl<P: Program> Run<P> {
         // A caller that only takes over what a peer got meanwhile needs none.
         match self.call.look(None)? {
             Some(served) => Err(Turn::Served(served).into()),
-            None => self.acquire(&place).map(Some),
+            None => self.acquire(&place, Target::place).map(Some),
         }
     }
 

@@ -160,12 +160,8 @@ impl FileStore {
         Some(awaited.timed_out())
     }
 
-    /// Takes the store's lock for one [`StoreGuard::update`]; begins anew if this process was stuck and a peer has taken over.
-    pub fn update<T>(&self, profile_id: &str, change: impl Fn(Profile) -> (Option<Credential>, T)) -> Result<T> {
-        self.update_within(WRITE_PATIENCE, profile_id, change)
-    }
-
-    /// The same, with this patience for the lock.
+    /// Takes the store's lock, with this patience, for one [`StoreGuard::update`]; begins anew if this process was stuck and a peer
+    /// has taken over.
     pub fn update_within<T>(
         &self,
         patience: Duration,
@@ -174,7 +170,7 @@ impl FileStore {
     ) -> Result<T> {
         loop {
             let mut guard = self.lock_within(patience)?;
-            match guard.change(profile_id, &change) {
+            match guard.update(profile_id, &change) {
                 Err(_) if !guard.lock.is_current() => {}
                 done => return done,
             }
@@ -288,11 +284,11 @@ pub struct StoreGuard<'a> {
 impl StoreGuard<'_> {
     /// Reads one profile, decides with `change` what becomes of it, and writes that, durably, leaving every other byte
     /// of the file as it was; then reads it back. `None` from `change` writes nothing.
-    pub fn update<T>(mut self, profile_id: &str, change: impl FnOnce(Profile) -> (Option<Credential>, T)) -> Result<T> {
-        self.change(profile_id, change)
-    }
-
-    fn change<T>(&mut self, profile_id: &str, change: impl FnOnce(Profile) -> (Option<Credential>, T)) -> Result<T> {
+    pub fn update<T>(
+        &mut self,
+        profile_id: &str,
+        change: impl FnOnce(Profile) -> (Option<Credential>, T),
+    ) -> Result<T> {
         let document = self.store.load()?;
         let profile = self.store.profile_in(document.as_ref(), profile_id)?;
         let (new, answer) = change(profile);

@@ -1,15 +1,14 @@
 //! What a token endpoint answered: the new fields of the credential, or why there are none.
 
-use super::{Exchange, Failure, TimeUnit, TokenEndpoint};
+use super::expiry::{ahead_ms, copilot_expiry_ms, instant, lifetime_ms, retry_after_ms};
+use super::{Exchange, Failure, TokenEndpoint};
 use crate::credential::fields::Fields;
-use crate::credential::jwt;
-use crate::credential::{Credential, MAX_DATE_MS, instant_ms, text};
+use crate::credential::{Credential, text};
 use crate::ecma;
 use crate::error::{Code, Error};
 use crate::failure::{Evidence, FailureClass, Finding, Pause, classify, codes};
 use serde_json::{Map, Value};
 use std::ops::Range;
-use std::time::UNIX_EPOCH;
 use zeroize::{Zeroize, Zeroizing};
 
 /// Larger answers are not read: 1 MiB.
@@ -226,78 +225,11 @@ impl TokenEndpoint {
         self.identify(credential, given, whole, access.text(), &mut fields)?;
         Ok(Zeroizing::new(fields.to_json()))
     }
-
-    /// Fills in the account that the answer is for, where the credential lacks it, and refuses another account's. Fields that the
-    /// gate compares are left to it.
-    fn identify(
-        &self,
-        credential: &Credential,
-        answer: &Fields,
-        whole: &Map<String, Value>,
-        access: Option<&str>,
-        fields: &mut Fields,
-    ) -> Result<(), Failure> {
-        let held = credential.fields();
-        let new = Claims {
-            id_token: Token::of(answer, "id_token").text().and_then(jwt::claims),
-            access: access.and_then(jwt::claims),
-        };
-        let answers = [answer.values(), whole];
-        let old = Claims {
-            id_token: given(held, "idToken").and_then(jwt::claims),
-            access: credential.access().and_then(jwt::claims),
-        };
-        let stored = |name: &str, field: &str| given(held, field).map(|text| (name.to_owned(), Value::from(text)));
-        let stored: Map<_, _> = [stored("iss", "issuer"), stored("sub", "subject")].into_iter().flatten().collect();
-        // The subjects of an id_token and of an access token may differ, so each is compared with its like.
-        let subject = |claims: &Map<String, Value>| claims.get("sub").cloned();
-        let is_of_access = old.id_token.is_none()
-            && old.access.as_ref().and_then(subject).is_some_and(|access| Some(access) == subject(&stored));
-        let like_stored = if is_of_access { &new.access } else { &new.id_token };
-        if differ(old.id_token.as_ref(), new.id_token.as_ref(), true)
-            || differ(old.access.as_ref(), new.access.as_ref(), false)
-            || differ(Some(&stored), like_stored.as_ref(), !is_of_access)
-        {
-            return Err(self.is_anothers(credential));
-        }
-        let claims = new.id_token.as_ref().or(new.access.as_ref().filter(|_| old.id_token.is_none()));
-        let is_better = is_of_access && new.id_token.is_some();
-        for (field, claim) in [("issuer", "iss"), ("subject", "sub")] {
-            if let Some(new) = claims.and_then(|claims| given(claims, claim))
-                && (given(held, field).is_none() || is_better)
-            {
-                fields.insert(field, &new.into());
-            }
-        }
-        let is_known = same(old.id_token.as_ref(), new.id_token.as_ref()) || same(Some(&stored), like_stored.as_ref());
-        let paths = &self.spec.identity_claims;
-        for (field, found) in [
-            ("accountId", new.find(answers, paths.account_id.as_ref(), None)),
-            ("email", new.find(answers, paths.email.as_ref(), Some("email"))),
-        ] {
-            let known = given(held, field);
-            // Spelled as it was, if it is the same. An address may change (OpenID Connect Core §5.7), the account does not.
-            if let Some(found) = found.filter(|found| !is_same(known, found))
-                && !(field == "email" && is_known && known.is_some())
-            {
-                fields.insert(field, &found.into());
-            }
-        }
-        Ok(())
-    }
-
-    fn is_anothers(&self, credential: &Credential) -> Failure {
-        let host = self.host_for(credential);
-        let message = format!("{host} answered with a token of another account; nothing was stored");
-        let error = Error::new(Code::IdentityMismatch, message);
-        let class = FailureClass::Uncertain;
-        Failure::after(error, class, None)
-    }
 }
 
 /// A token in an answer.
 #[derive(Clone, Copy)]
-enum Token<'a> {
+pub(super) enum Token<'a> {
     /// Not there, `null` or blank.
     None,
     /// Not text, or text that can't be spelled: with bytes that are not UTF-8, or half a surrogate pair.
@@ -306,7 +238,7 @@ enum Token<'a> {
 }
 
 impl<'a> Token<'a> {
-    fn of(answer: &'a Fields, name: &str) -> Self {
+    pub(super) fn of(answer: &'a Fields, name: &str) -> Self {
         match answer.values().get(name) {
             None | Some(Value::Null) => Self::None,
             Some(Value::String(text)) if ecma::is_blank(text) => Self::None,
@@ -318,7 +250,7 @@ impl<'a> Token<'a> {
         }
     }
 
-    fn text(self) -> Option<&'a str> {
+    pub(super) fn text(self) -> Option<&'a str> {
         match self {
             Self::Text(text) => Some(text),
             Self::None | Self::Unusable => None,
@@ -338,40 +270,6 @@ impl Tokens<'_> {
     }
 }
 
-/// What tokens say of whom they are for.
-struct Claims {
-    id_token: Option<Map<String, Value>>,
-    access: Option<Map<String, Value>>,
-}
-
-impl Claims {
-    /// What stands at a path in them or in the answer, else at a name in them.
-    fn find<'a>(
-        &'a self,
-        answers: [&'a Map<String, Value>; 2],
-        path: Option<&Vec<String>>,
-        name: Option<&str>,
-    ) -> Option<&'a str> {
-        let claims = || self.id_token.iter().chain(&self.access);
-        let by_path = path.and_then(|path| claims().chain(answers).find_map(|place| at(place, path)));
-        by_path.or_else(|| name.and_then(|name| claims().find_map(|claims| given(claims, name))))
-    }
-}
-
-/// Whether two tokens are for different people. A refresh changes neither issuer nor subject of an id_token (OpenID Connect
-/// Core §12.2). An access token is for a resource and may change with that; then it proves nothing.
-fn differ(old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>, is_id_token: bool) -> bool {
-    let (Some(old), Some(new)) = (old, new) else { return false };
-    let differs = |name: &str| matches!((old.get(name), new.get(name)), (Some(old), Some(new)) if old != new);
-    if is_id_token { differs("iss") || differs("sub") } else { differs("sub") && !differs("iss") && !differs("aud") }
-}
-
-/// Whether two tokens are for the same person of the same issuer.
-fn same(old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>) -> bool {
-    let (Some(old), Some(new)) = (old, new) else { return false };
-    ["iss", "sub"].into_iter().all(|name| given(old, name).is_some() && given(old, name) == given(new, name))
-}
-
 /// JSON is UTF-8 (RFC 8259 §8.1), and tokens are ASCII (RFC 6749 appendix A): a wrong charset costs no token.
 fn decoded(body: &[u8]) -> Zeroizing<String> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
@@ -389,71 +287,7 @@ fn form(body: &str) -> Option<Fields> {
     is_answer.then_some(fields)
 }
 
-/// A text that is there and not blank.
-fn given<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    text(map, name).filter(|text| !ecma::is_blank(text))
-}
-
-/// What stands at the end of a path of member names.
-fn at<'a>(map: &'a Map<String, Value>, path: &[String]) -> Option<&'a str> {
-    let (last, parents) = path.split_last()?;
-    let parent = parents.iter().try_fold(map, |map, name| map.get(name)?.as_object())?;
-    given(parent, last)
-}
-
-fn is_same(held: Option<&str>, found: &str) -> bool {
-    let normal = |text: &str| ecma::to_lower_case(ecma::trim(text));
-    held.is_some_and(|held| normal(held) == normal(found))
-}
-
-/// A number, or one in quotes.
-fn number(map: &Map<String, Value>, name: &str) -> Option<f64> {
-    let value = map.get(name)?;
-    let number = value.as_f64().or_else(|| ecma::trim(value.as_str()?).parse().ok())?;
-    Some(number).filter(|number| number.is_finite())
-}
-
-/// A lifetime in milliseconds. A lifetime of 0, as some providers give for tokens that do not expire, counts as missing.
-fn lifetime_ms(map: &Map<String, Value>, name: &str, unit: TimeUnit) -> Option<f64> {
-    let unit_ms = match unit {
-        TimeUnit::Seconds => 1000.0,
-        TimeUnit::Milliseconds => 1.0,
-    };
-    number(map, name).filter(|lifetime| *lifetime > 0.0).map(|lifetime| lifetime * unit_ms)
-}
-
-/// An instant by the provider's clock, as Square gives it. One that has passed by ours does not count: the clocks differ.
-fn ahead_ms(map: &Map<String, Value>, name: &str, asked_ms: f64) -> Option<f64> {
-    map.get(name).and_then(|value| instant_ms(value, false, asked_ms)).filter(|ms| *ms > asked_ms)
-}
-
-/// `expires_at` is an instant by GitHub's clock; where ours differs, `refresh_in` seconds from now and a minute more.
-fn copilot_expiry_ms(answer: &Map<String, Value>, asked_ms: f64) -> Option<f64> {
-    let by_theirs = number(answer, "expires_at").map(|seconds| seconds * 1000.0).filter(|expires| *expires > asked_ms);
-    let by_ours = lifetime_ms(answer, "refresh_in", TimeUnit::Seconds).map(|lifetime| asked_ms + lifetime + 60_000.0);
-    match (by_theirs, by_ours) {
-        (Some(theirs), Some(ours)) => Some(theirs.min(ours)),
-        (theirs, ours) => theirs.or(ours),
-    }
-}
-
-fn instant(ms: f64) -> Option<Value> {
-    #[allow(clippy::cast_possible_truncation, reason = "an instant has fewer digits")]
-    (ms > 0.0).then(|| Value::from(ms.min(MAX_DATE_MS) as i64))
-}
-
 /// Whether it is short and plain enough to be shown to people.
 fn is_code(code: &str) -> bool {
     code.len() <= 48 && code.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c == '-')
-}
-
-/// Seconds, or a date (RFC 9110 §10.2.3).
-fn retry_after_ms(value: &str, now_ms: f64) -> Option<f64> {
-    let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit()) {
-        return value.parse::<f64>().ok().map(|seconds| seconds * 1000.0);
-    }
-    let at = httpdate::parse_http_date(value).ok()?;
-    let at_ms = at.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1000.0);
-    Some((at_ms - now_ms).max(0.0))
 }

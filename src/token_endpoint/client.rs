@@ -1,15 +1,16 @@
 //! The HTTP client: one request per call, and whether it was sent.
 
 use super::answer::{MAX_ANSWER_BYTES, NewFields, Response};
+use super::cause::{causes, is_unprocessed, reason};
 use super::coding::{Undecodable, decode};
 use super::trust::{Named, is_of_authority};
+use super::unsent::Unsent;
 use super::{Exchange, Failure, TokenEndpoint, is_loopback};
 use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::error::{Code, Error};
 use crate::failure::FailureClass;
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, Method, NoProxy, Proxy, RequestBuilder, Version, redirect, retry};
 use rustls::crypto::ring;
@@ -17,12 +18,10 @@ use rustls::{CertificateError, ClientConfig};
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::future::poll_fn;
-use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
@@ -316,94 +315,6 @@ fn codings(headers: &HeaderMap) -> String {
     lines.join(",")
 }
 
-/// Why there was no connection, in the words of the operating system, the TLS library or a proxy; never later words,
-/// which may be the provider's.
-fn reason(error: &reqwest::Error) -> String {
-    let io = |cause: &(dyn StdError + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
-    let is_no_http = causes(error).filter_map(<dyn StdError>::downcast_ref::<hyper::Error>).any(hyper::Error::is_parse);
-    match causes(error).last() {
-        Some(cause) if error.is_connect() => cause.to_string(),
-        _ if is_no_http => "the answer is not HTTP, or its headers are too long".to_owned(),
-        _ => match causes(error).filter_map(io).last() {
-            None | Some(io::ErrorKind::UnexpectedEof) => "the connection was closed".to_owned(),
-            Some(kind) => kind.to_string(),
-        },
-    }
-}
-
-/// Whether an HTTP/2 server has said that it will not look at the request, and has not: by `REFUSED_STREAM`, or by a `GOAWAY`
-/// that is for the request's stream as well (RFC 9113 §8.7). h2 fails a stream by a server's `GOAWAY` only in this case; one
-/// that the server may still answer fails by what becomes of the connection.
-fn is_unprocessed(error: &reqwest::Error) -> bool {
-    causes(error).filter_map(<dyn StdError>::downcast_ref::<h2::Error>).any(|error| {
-        error.is_remote()
-            && (error.is_go_away() || error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
-    })
-}
-
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    std::iter::successors(StdError::source(error), |error| match error.downcast_ref::<io::Error>() {
-        // An I/O error does not tell what it wraps by `source`.
-        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
-        None => (**error).source(),
-    })
-}
-
 fn defect() -> Failure {
     Failure::not_sent(Code::Internal, "a defect in oauth-refresh-lock: can't make an HTTP client", false)
-}
-
-/// A request's body until the HTTP client takes it; it is wiped when it has been sent. Taken back, it is never sent: an HTTP/2
-/// client may keep a request in its queue that we no longer await.
-#[derive(Default)]
-struct Unsent(Arc<Mutex<Option<Zeroizing<Vec<u8>>>>>);
-
-impl Unsent {
-    fn body(&self, bytes: Zeroizing<Vec<u8>>) -> Tracked {
-        let length = bytes.len() as u64;
-        *self.bytes() = Some(bytes);
-        Tracked { unsent: Self(Arc::clone(&self.0)), left: length }
-    }
-
-    /// Whether nothing of it was sent, nor will be.
-    fn take_back(&self) -> bool {
-        self.bytes().take().is_some()
-    }
-
-    fn bytes(&self) -> MutexGuard<'_, Option<Zeroizing<Vec<u8>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Tracked {
-    unsent: Unsent,
-    left: u64,
-}
-
-impl Body for Tracked {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        let bytes = self.unsent.bytes().take();
-        Poll::Ready(Some(match bytes {
-            Some(bytes) => {
-                self.left = 0;
-                Ok(Frame::data(Bytes::from_owner(bytes)))
-            }
-            // An error and no end: an end would make a request of it, without a body.
-            None => Err(io::Error::other("taken back")),
-        }))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
 }

@@ -1,0 +1,130 @@
+//! Whose an answer is.
+
+use super::answer::Token;
+use super::{Failure, TokenEndpoint};
+use crate::credential::fields::Fields;
+use crate::credential::{Credential, jwt, text};
+use crate::ecma;
+use crate::error::{Code, Error};
+use crate::failure::FailureClass;
+use serde_json::{Map, Value};
+
+impl TokenEndpoint {
+    /// Fills in the account that the answer is for, where the credential lacks it, and refuses another account's. Fields that the
+    /// gate compares are left to it.
+    pub(super) fn identify(
+        &self,
+        credential: &Credential,
+        answer: &Fields,
+        whole: &Map<String, Value>,
+        access: Option<&str>,
+        fields: &mut Fields,
+    ) -> Result<(), Failure> {
+        let held = credential.fields();
+        let new = Claims {
+            id_token: Token::of(answer, "id_token").text().and_then(jwt::claims),
+            access: access.and_then(jwt::claims),
+        };
+        let answers = [answer.values(), whole];
+        let old = Claims {
+            id_token: given(held, "idToken").and_then(jwt::claims),
+            access: credential.access().and_then(jwt::claims),
+        };
+        let stored = |name: &str, field: &str| given(held, field).map(|text| (name.to_owned(), Value::from(text)));
+        let stored: Map<_, _> = [stored("iss", "issuer"), stored("sub", "subject")].into_iter().flatten().collect();
+        // The subjects of an id_token and of an access token may differ, so each is compared with its like.
+        let subject = |claims: &Map<String, Value>| claims.get("sub").cloned();
+        let is_of_access = old.id_token.is_none()
+            && old.access.as_ref().and_then(subject).is_some_and(|access| Some(access) == subject(&stored));
+        let like_stored = if is_of_access { &new.access } else { &new.id_token };
+        if differ(old.id_token.as_ref(), new.id_token.as_ref(), true)
+            || differ(old.access.as_ref(), new.access.as_ref(), false)
+            || differ(Some(&stored), like_stored.as_ref(), !is_of_access)
+        {
+            return Err(self.is_anothers(credential));
+        }
+        let claims = new.id_token.as_ref().or(new.access.as_ref().filter(|_| old.id_token.is_none()));
+        let is_better = is_of_access && new.id_token.is_some();
+        for (field, claim) in [("issuer", "iss"), ("subject", "sub")] {
+            if let Some(new) = claims.and_then(|claims| given(claims, claim))
+                && (given(held, field).is_none() || is_better)
+            {
+                fields.insert(field, &new.into());
+            }
+        }
+        let is_known = same(old.id_token.as_ref(), new.id_token.as_ref()) || same(Some(&stored), like_stored.as_ref());
+        let paths = &self.spec.identity_claims;
+        for (field, found) in [
+            ("accountId", new.find(answers, paths.account_id.as_ref(), None)),
+            ("email", new.find(answers, paths.email.as_ref(), Some("email"))),
+        ] {
+            let known = given(held, field);
+            // Spelled as it was, if it is the same. An address may change (OpenID Connect Core §5.7), the account does not.
+            if let Some(found) = found.filter(|found| !is_same(known, found))
+                && !(field == "email" && is_known && known.is_some())
+            {
+                fields.insert(field, &found.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_anothers(&self, credential: &Credential) -> Failure {
+        let host = self.host_for(credential);
+        let message = format!("{host} answered with a token of another account; nothing was stored");
+        let error = Error::new(Code::IdentityMismatch, message);
+        let class = FailureClass::Uncertain;
+        Failure::after(error, class, None)
+    }
+}
+
+/// What tokens say of whom they are for.
+struct Claims {
+    id_token: Option<Map<String, Value>>,
+    access: Option<Map<String, Value>>,
+}
+
+impl Claims {
+    /// What stands at a path in them or in the answer, else at a name in them.
+    fn find<'a>(
+        &'a self,
+        answers: [&'a Map<String, Value>; 2],
+        path: Option<&Vec<String>>,
+        name: Option<&str>,
+    ) -> Option<&'a str> {
+        let claims = || self.id_token.iter().chain(&self.access);
+        let by_path = path.and_then(|path| claims().chain(answers).find_map(|place| at(place, path)));
+        by_path.or_else(|| name.and_then(|name| claims().find_map(|claims| given(claims, name))))
+    }
+}
+
+/// Whether two tokens are for different people. A refresh changes neither issuer nor subject of an id_token (OpenID Connect
+/// Core §12.2). An access token is for a resource and may change with that; then it proves nothing.
+fn differ(old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>, is_id_token: bool) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return false };
+    let differs = |name: &str| matches!((old.get(name), new.get(name)), (Some(old), Some(new)) if old != new);
+    if is_id_token { differs("iss") || differs("sub") } else { differs("sub") && !differs("iss") && !differs("aud") }
+}
+
+/// Whether two tokens are for the same person of the same issuer.
+fn same(old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return false };
+    ["iss", "sub"].into_iter().all(|name| given(old, name).is_some() && given(old, name) == given(new, name))
+}
+
+/// A text that is there and not blank.
+fn given<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    text(map, name).filter(|text| !ecma::is_blank(text))
+}
+
+/// What stands at the end of a path of member names.
+fn at<'a>(map: &'a Map<String, Value>, path: &[String]) -> Option<&'a str> {
+    let (last, parents) = path.split_last()?;
+    let parent = parents.iter().try_fold(map, |map, name| map.get(name)?.as_object())?;
+    given(parent, last)
+}
+
+fn is_same(held: Option<&str>, found: &str) -> bool {
+    let normal = |text: &str| ecma::to_lower_case(ecma::trim(text));
+    held.is_some_and(|held| normal(held) == normal(found))
+}
