@@ -14,6 +14,7 @@ use oauth_refresh_lock::journal::record::Record;
 use oauth_refresh_lock::lock::term;
 use oauth_refresh_lock::refresh::{AskResult, Refresh, Served, Settled, Turn};
 use oauth_refresh_lock::store::{Profile, Store};
+use serde_json::Value;
 
 impl World<'_> {
     /// Nobody asks beside another who does, or before the time on record.
@@ -99,8 +100,11 @@ impl World<'_> {
             }
             self.checked[at] = bytes;
             for profile in PROFILES {
-                if let Profile::Oauth(held) = self.store(agent).read(profile).expect("a readable store") {
-                    self.check_credential(&held);
+                let Profile::Oauth(held) = self.store(agent).read(profile).expect("a readable store") else { continue };
+                self.check_credential(&held);
+                if let Some(account) = held.fields().get("accountId").and_then(Value::as_str) {
+                    let known = self.accounts.entry((agent, profile)).or_insert_with(|| account.to_owned());
+                    assert_eq!(known, account, "a profile became another account's, and nobody has logged in");
                 }
             }
         }

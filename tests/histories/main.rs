@@ -7,7 +7,7 @@
 //!   that is on record allows it;
 //! - nobody is told to log in while a store that it can see holds the current token of its grant;
 //! - no received credential was lost;
-//! - no store holds tokens under another account than they were issued to;
+//! - no store holds tokens under another account than they were issued to, and no profile becomes another account's;
 //! - every caller was answered, and in the end everyone whose grant is alive is served.
 //!
 //! `HISTORIES=100000 cargo test --features faults --test histories` plays more. A history that fails is shrunk; the shortest

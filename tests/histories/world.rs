@@ -9,6 +9,7 @@ use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::refresh::{Refresh, Uncertain, Waits};
 use oauth_refresh_lock::store::FileStore;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -29,6 +30,8 @@ pub(crate) struct World<'a> {
     backups: Vec<(&'static str, Vec<u8>)>,
     /// What the stores held when they were last checked.
     pub checked: [Option<Vec<u8>>; AGENTS.len()],
+    /// Whose profile each is, as far as it was seen. Only other programs change that.
+    pub accounts: HashMap<Holder, String>,
     pub died_deciding: bool,
     pub tally: Tally,
 }
@@ -47,6 +50,7 @@ impl<'a> World<'a> {
             pending: Vec::new(),
             backups: Vec::new(),
             checked: Default::default(),
+            accounts: HashMap::new(),
             died_deciding: false,
             tally: Tally::new(),
         };
@@ -113,6 +117,7 @@ impl<'a> World<'a> {
                 let account = ACCOUNTS[usize::from(as_second_account && self.history.with_second_account)];
                 let grant = self.provider.login(account);
                 self.write_login(holder, grant);
+                self.accounts.remove(&holder);
                 self.disturb();
             }
             Step::Logout { holder } => self.logout(holder),
@@ -124,6 +129,7 @@ impl<'a> World<'a> {
                 let Some(at) = backup.checked_rem(self.backups.len()) else { return false };
                 let (agent, bytes) = &self.backups[at];
                 fs::write(self.store(agent).path(), bytes).expect("written");
+                self.accounts.retain(|(holder, _), _| holder != agent);
                 self.disturb();
             }
             Step::Pass { lifetimes } => {
@@ -139,6 +145,7 @@ impl<'a> World<'a> {
             let mut store: Value = serde_json::from_slice(&text).expect("a store");
             store["profiles"].as_object_mut().expect("profiles").remove(profile);
             fs::write(self.store(agent).path(), store.to_string()).expect("written");
+            self.accounts.remove(&(agent, profile));
             self.disturb();
         }
     }
