@@ -2,10 +2,11 @@
 
 pub mod promises;
 mod reading;
+mod takeover;
 
-use crate::check::{Action, Mishaps, is_stuck};
+use crate::check::{Action, Mishaps};
 use crate::journal::{Doubt, Journal, State};
-use crate::tenure::{Begin, LAST, Stage, TERMS, Tenure, Terms, is_out_of_terms};
+use crate::tenure::{Begin, LAST, Stage, TERMS, Tenure, Terms};
 use stateright::{Model, Property};
 use std::hash::{Hash, Hasher};
 
@@ -262,25 +263,6 @@ impl<const N: usize> Owners<N> {
         next.cut_off = true;
         next.left.losses -= 1;
         Some(next)
-    }
-
-    fn looks_early(self) -> bool {
-        self.is(Broken::LooksForHigherTermBeforeDispatched)
-    }
-
-    fn take_over(self, world: &World<N>, at: usize) -> Option<World<N>> {
-        let mut next = world.clone();
-        let can = next.processes[at].tenure.take_over(&next.terms, self.begin);
-        can.then_some(next)
-    }
-
-    /// Whether nobody can ever go on, however long the holders have had their locks.
-    fn is_stuck(self, world: &World<N>) -> bool {
-        let mut late = world.clone();
-        late.terms.all_become_overdue();
-        let left = (0..N).filter(|&at| world.processes[at].can_go());
-        !world.processes.iter().any(|one| is_out_of_terms(one.stopped, one.tenure))
-            && is_stuck(left, |at| self.go(&late, at).is_some() || self.take_over(&late, at).is_some())
     }
 }
 

@@ -1,0 +1,172 @@
+//! What a full disk or a power cut leaves of what was received.
+
+use crate::support::HUNG;
+use crate::support::child::{Child, Role, say};
+use crate::support::clocks;
+use crate::support::files::{names, put, text};
+use crate::support::sidecars::{dead_pid, summer};
+use crate::support::world::{HOUR, MINUTE, NOW, World, answer, credential, served};
+use oauth_refresh_lock::clock::{Clock, SystemClock};
+use oauth_refresh_lock::disk;
+use oauth_refresh_lock::disk::fault::{Fault, on_this_thread};
+use oauth_refresh_lock::error::Code;
+use oauth_refresh_lock::journal::Journal;
+use oauth_refresh_lock::lock::{self, Acquire, Target};
+use oauth_refresh_lock::refresh::Served;
+use oauth_refresh_lock::store::STORE_FILE;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::sync::mpsc;
+
+const EXPIRED: i64 = -MINUTE;
+
+/// What the children of these tests do.
+pub(crate) const ROLES: &[Role] = &[
+    ("come to a full disk", |arguments| comes_to_a_full_disk(&World::of(arguments))),
+    ("receive what a login has superseded", |arguments| receives_what_a_login_has_superseded(&World::of(arguments))),
+    ("find no room for a store", |arguments| finds_no_room_for_a_store(&World::of(arguments))),
+];
+
+/// A process with this fault.
+fn spawn(fault: &str, role: &str, world: &World) -> Child {
+    let mut through = Command::new("env");
+    through.arg(format!("OAUTH_REFRESH_LOCK_FAULT={fault}"));
+    Child::spawn_through(through, role, &[world.root().to_str().unwrap()])
+}
+
+/// Gets what is in the journal, whether it has to wait or not, and does not ask the provider.
+fn comes_to_a_full_disk(world: &World) {
+    let base = world.lock_base();
+    let (sender, lock) = mpsc::channel();
+    let lock =
+        match lock::acquire(&Target::refresh(&base, &clocks::system()), move |granted| drop(sender.send(granted)))
+            .unwrap()
+        {
+            Acquire::Held(lock) => lock,
+            Acquire::Waiting(_) => {
+                say("waiting");
+                lock.recv_timeout(HUNG).unwrap().unwrap()
+            }
+        };
+    assert!(!lock.has_sidecar());
+    let Served::Recovered { credential, not_saved } = served(world.call_of_main().decide(lock).unwrap()) else {
+        panic!("not recovered")
+    };
+    assert_eq!(credential.access(), Some("SECRET-access-2"));
+    say(if not_saved.is_some() { "not saved" } else { "saved" });
+
+    // Once that has expired, the provider would have to be asked.
+    world.clock.set(NOW + 2 * HOUR);
+    let lock = lock::acquire_blocking(&Target::refresh(&base, &clocks::system()), HUNG).unwrap();
+    let refused = world.call_of_main().decide(lock).unwrap_err();
+    assert!(refused.code == Code::LockUnavailable && refused.is_for_want_of_room(), "{refused}");
+    // Whoever wants the lock for something else would have to keep everybody out.
+    let refused = lock::acquire_blocking(&Target::alone(&base, &clocks::system()), HUNG).unwrap_err();
+    assert_eq!(refused.code, Code::LockUnavailable);
+    say("refused");
+}
+
+/// Of files there is no room for any; or not for the directory under which a dead process's sidecar is reclaimed.
+#[test]
+fn a_full_disk_keeps_nobody_from_what_was_received_and_lets_nobody_ask() {
+    for (fault, waits, saved) in [
+        ("create#1-1000:28", false, "not saved"),
+        ("create#1-1000:28", true, "not saved"),
+        ("mkdir#1-1000:28", false, "saved"),
+    ] {
+        let world = World::new();
+        world.main().put(&credential("1", EXPIRED));
+        let call = world.call_of_main();
+        let claim = world.claim(&call);
+        // Dies as soon as the answer is in the journal.
+        drop(on_this_thread(Some((4, Fault::Crash)), || world.settle(&call, claim, &answer("2"))));
+        let held = if waits {
+            Some(lock::acquire_blocking(&Target::refresh(&world.lock_base(), &clocks::system()), HUNG).unwrap())
+        } else {
+            put(&lock::sidecar_path(&world.lock_base()), summer(dead_pid(), SystemClock.now_ms(), 1));
+            None
+        };
+        let child = spawn(fault, "come to a full disk", &world);
+        if held.is_some() {
+            child.expect("waiting");
+            drop(held);
+        }
+        child.expect(saved);
+        child.expect("refused");
+        child.ends_well();
+        let record = Journal::open(&world.lock_base(), 0).unwrap().record().clone();
+        assert_eq!((record.epoch, record.receipts().len()), (1, usize::from(saved == "not saved")));
+        served(world.decide(&world.call_of_main()).unwrap());
+        assert!(text(&world.main().path()).contains("SECRET-access-2"));
+    }
+}
+
+/// For its bytes; there is room for a new file.
+fn finds_no_room_for_a_store(world: &World) {
+    let refused = world.decide(&world.call_of_sub()).unwrap_err();
+    assert_eq!((refused.code, refused.is_for_want_of_room()), (Code::StoreUnwritable, true), "{refused}");
+    say(&refused.path.unwrap().display().to_string());
+}
+
+/// The agent's own, which is tried first, and main's.
+#[test]
+fn a_disk_without_room_for_a_store_is_found_out_before_the_provider_is_asked() {
+    for (fault, own) in [("reserve#1:28", true), ("reserve#2:28", false)] {
+        let world = World::new();
+        world.main().put(&credential("1", EXPIRED));
+        world.sub().put(&credential("1", EXPIRED));
+        let child = spawn(fault, "find no room for a store", &world);
+        let full = if own { world.sub() } else { world.main() };
+        child.expect(full.path().to_str().unwrap());
+        child.ends_well();
+        assert_eq!(Journal::open(&world.lock_base(), 0).unwrap().record().epoch, 0);
+        assert_eq!(names(&full.directory), [STORE_FILE]);
+    }
+}
+
+/// In its agent's own store; main has it no more either.
+fn receives_what_a_login_has_superseded(world: &World) {
+    let call = world.call_of_sub();
+    let claim = world.claim(&call);
+    world.sub().put(&credential("login", HOUR));
+    world.settle(&call, claim, &answer("2")).unwrap();
+}
+
+/// Two slots that are on their way to the disk at once could both be torn, and all that the journal holds be lost.
+#[test]
+fn each_record_is_durable_before_the_next() {
+    let syncs = |at: usize| {
+        let world = World::new();
+        world.main().put_without_profile();
+        world.sub().put(&credential("1", EXPIRED));
+        let child = spawn(&format!("sync-journal#{at}:kill"), "receive what a login has superseded", &world);
+        child.ended().signal().is_some()
+    };
+    // The journal's space; then claimed, dispatched, received, superseded.
+    assert!(syncs(5));
+    assert!(!syncs(6));
+}
+
+#[test]
+fn each_directory_that_is_made_is_durable_in_its_parent() {
+    const EIO: i32 = 5;
+    const EINVAL: i32 = 22;
+    let directory = tempfile::tempdir().unwrap();
+    let try_to_make = |name: &str, strike| {
+        let path = directory.path().join(name).join("b").join("c");
+        let (made, operations) = on_this_thread(strike, || disk::create_private_dirs(&path));
+        (made.map(|()| path.is_dir()), operations)
+    };
+    // Each is made, and synced.
+    let (made, operations) = try_to_make("whole", None);
+    assert_eq!((made.unwrap(), operations), (true, 6));
+    assert_eq!(try_to_make("whole", None).1, 0);
+    for operation in [2, 4, 6] {
+        let (failed, _) = try_to_make(&format!("failing {operation}"), Some((operation, Fault::Errno(EIO))));
+        assert_eq!(failed.unwrap_err().raw_os_error(), Some(EIO));
+        let (made, _) = try_to_make(&format!("refusing {operation}"), Some((operation, Fault::Errno(EINVAL))));
+        assert!(made.unwrap());
+    }
+    // Told once for the file system.
+    assert_eq!(disk::take_unsynced().len(), 1);
+}
