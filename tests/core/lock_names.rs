@@ -1,11 +1,16 @@
 //! A key's lock file has the name that OpenClaw gives it, is no other key's, and lies nowhere else.
 
 use crate::support::files::names;
-use crate::support::random::Random;
+use crate::support::property::holds_for_all;
 use oauth_refresh_lock::key::{Key, lock_base, lock_name};
 use oauth_refresh_lock::state_dir::normalise;
+use proptest::collection::vec;
+use proptest::prop_oneof;
+use proptest::sample::select;
+use proptest::strategy::Strategy;
 use serde::Deserialize;
-use std::collections::{HashMap, HashSet};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::Path;
 
 const VECTORS: &str = include_str!("../../__test__/vectors/lock-names.json");
@@ -125,37 +130,36 @@ const PIECES: &[&str] = &[
 /// Only profile ids may have it: it ends the provider.
 const NUL: &str = "\0";
 
-/// The pairs of one seed. Near misses are made on purpose: what differs by a hair must not meet.
-fn adversarial_pairs(seed: u64) -> Vec<(String, String)> {
-    let mut random = Random::seeded(seed);
+/// Pairs of provider and profile id, near misses made on purpose: what differs by a hair must not meet.
+fn adversarial_pairs() -> impl Strategy<Value = Vec<(String, String)>> {
     let with_nul: Vec<&str> = PIECES.iter().copied().chain([NUL; 6]).collect();
-    let mut pairs = Vec::new();
-    for _ in 0..3_000 {
-        let (provider, profile_id) = (random.text_of(PIECES, 6), random.text_of(&with_nul, 8));
-        let tail = random.one_of(PIECES);
-        pairs.push((profile_id.replace('\0', ""), provider.clone()));
-        pairs.push((provider.clone(), format!("{profile_id}{tail}")));
-        pairs.push((provider.clone(), format!("{tail}{profile_id}")));
-        pairs.push((format!("{provider}{tail}"), profile_id.clone()));
-        pairs.push((provider, profile_id));
-    }
-    for _ in 0..500 {
-        // One text, cut in two at every place.
-        let text = random.text_of(PIECES, 8);
+    let piece = || select(PIECES);
+    let text = |pieces, most| vec(select(pieces), 0..most).prop_map(|pieces| pieces.concat());
+    let neighbours = (text(PIECES.to_vec(), 6), text(with_nul, 8), piece()).prop_map(|(provider, profile_id, tail)| {
+        vec![
+            (profile_id.replace('\0', ""), provider.clone()),
+            (provider.clone(), format!("{profile_id}{tail}")),
+            (provider.clone(), format!("{tail}{profile_id}")),
+            (format!("{provider}{tail}"), profile_id.clone()),
+            (provider, profile_id),
+        ]
+    });
+    // One text, cut in two at every place.
+    let cuts = text(PIECES.to_vec(), 8).prop_map(|text| {
         let cuts = text.char_indices().map(|(at, _)| at).chain([text.len()]);
-        pairs.extend(cuts.map(|at| (text[..at].to_owned(), text[at..].to_owned())));
-    }
-    for _ in 0..60 {
-        // 4,000 characters that differ in one.
-        let filler = random.one_of(PIECES).chars().next().unwrap_or('x');
+        cuts.map(|at| (text[..at].to_owned(), text[at..].to_owned())).collect()
+    });
+    // 4,000 characters that differ in one.
+    let long = (piece(), 0..4_000usize).prop_map(|(filler, at)| {
+        let filler = filler.chars().next().unwrap_or('x');
         let mut id = vec![filler; 4_000];
-        pairs.push(("p".to_owned(), id.iter().collect()));
-        pairs.push((id.iter().collect(), "p".to_owned()));
-        id[random.below(4_000)] = '\u{FFFC}';
-        pairs.push(("p".to_owned(), id.iter().collect()));
-        pairs.push((id.iter().collect(), "p".to_owned()));
-    }
-    pairs
+        let same: String = id.iter().collect();
+        id[at] = '\u{FFFC}';
+        let other: String = id.iter().collect();
+        let p = || "p".to_owned();
+        vec![(p(), same.clone()), (same, p()), (p(), other.clone()), (other, p())]
+    });
+    prop_oneof![50 => neighbours, 8 => cuts, 1 => long]
 }
 
 fn is_lock_name(name: &str) -> bool {
@@ -165,23 +169,25 @@ fn is_lock_name(name: &str) -> bool {
 
 #[test]
 fn no_two_adversarial_keys_share_a_name_and_none_leaves_the_lock_directory() {
-    let pairs: HashSet<_> = [0x0A17_u64, 0xC0DE].into_iter().flat_map(adversarial_pairs).collect();
-    assert!(pairs.len() >= 30_000, "{} pairs", pairs.len());
     let state = Path::new("/home/someone/.openclaw");
     let lock_dir = state.join("locks").join("oauth-refresh");
-    let mut owners = HashMap::new();
-    for (provider, profile_id) in &pairs {
-        let base = lock_base(state, provider, profile_id);
-        let name = base.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
-        assert!(is_lock_name(&name), "{name}");
-        assert_eq!(name, lock_name(provider, profile_id));
-        assert_eq!(base.parent(), Some(&*lock_dir), "{provider:?} {profile_id:?}");
-        assert_eq!(normalise(&base), base, "{provider:?} {profile_id:?}");
-        if let Some(other) = owners.insert(name, (provider, profile_id)) {
-            panic!("{other:?} and {:?} share a name", (provider, profile_id));
+    let owners = RefCell::new(HashMap::new());
+    holds_for_all(7_000, &adversarial_pairs(), &[()], |pairs| {
+        for pair @ (provider, profile_id) in pairs {
+            assert!(!provider.contains('\0'), "{pair:?}");
+            let base = lock_base(state, provider, profile_id);
+            let name = base.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+            assert!(is_lock_name(&name), "{name}");
+            assert_eq!(name, lock_name(provider, profile_id));
+            assert_eq!(base.parent(), Some(&*lock_dir), "{pair:?}");
+            assert_eq!(normalise(&base), base, "{pair:?}");
+            let mut owners = owners.borrow_mut();
+            let owner = owners.entry(name).or_insert_with(|| pair.clone());
+            assert_eq!(owner, pair, "they share a name");
         }
-    }
-    assert_eq!(owners.len(), pairs.len());
+    });
+    let pairs = owners.borrow().len();
+    assert!(pairs >= 30_000, "{pairs} pairs");
 }
 
 #[test]
@@ -189,9 +195,6 @@ fn only_a_nul_in_the_provider_could_make_two_keys_one_and_it_is_refused() {
     assert_eq!(lock_name("a\0", "b"), lock_name("a", "\0b"));
     assert!(Key::new("a\0", "b").is_err());
     assert!(Key::new("a", "\0b").is_ok());
-    for (provider, profile_id) in adversarial_pairs(7) {
-        assert!(!provider.contains('\0'), "{provider:?} {profile_id:?}");
-    }
 }
 
 #[test]

@@ -3,10 +3,14 @@
 use super::{read, write};
 use crate::support::child::Child;
 use crate::support::files::{inode, link, mode, names, put, set_mode, text};
-use crate::support::random::Random;
+use crate::support::property::holds_for_all;
 use crate::support::world::{PROFILE, World, credential, fields, laid_out, oauth, store_with, store_without};
 use oauth_refresh_lock::store::document::Document;
 use oauth_refresh_lock::store::{Profile, STORE_FILE};
+use proptest::collection::vec;
+use proptest::prop_oneof;
+use proptest::sample::select;
+use proptest::strategy::Strategy;
 use serde_json::{Value, json};
 use std::fs::{self};
 use std::path::Path;
@@ -94,54 +98,68 @@ fn others_data_may_be_nested_as_deep_as_it_likes() {
     assert_eq!(text(&world.sub().path()), deep(&credential("new", 0)));
 }
 
+fn text_of(pieces: &'static [&'static str], most: usize) -> impl Strategy<Value = String> {
+    vec(select(pieces), 0..most).prop_map(|pieces| pieces.concat())
+}
+
 /// JSON text that no printer would make: any value, with any spelling and any white space.
-fn any_json(random: &mut Random, depth: usize) -> String {
+fn any_json() -> impl Strategy<Value = String> {
+    const WORDS: &[&str] = &["null", "true", "false"];
     const NUMBERS: &[&str] =
         &["0", "-0", "1.0", "1e5", "1E+05", "-1.50e-3", "12345678901234567890123", "1e400", "0.10"];
     const TEXTS: &[&str] =
         &["", "a", "\\u0061", "\\/", "/", "\\ud800", "\\ud83d\\ude00", "😀", "\\u0000", "{}", "\\\"}", "é", "\u{2028}"];
-    let space = |random: &mut Random| random.text_of(&[" ", "\n", "\t", "\r"], 3);
-    let quoted = |random: &mut Random| format!("\"{}\"", random.text_of(TEXTS, 4));
-    match random.below(if depth == 0 { 4 } else { 6 }) {
-        0 => random.one_of(NUMBERS).to_owned(),
-        1 => random.one_of(&["null", "true", "false"]).to_owned(),
-        2 | 3 => quoted(random),
-        kind => {
-            let members = (0..random.below(4)).map(|_| {
-                let key = if kind == 4 { String::new() } else { format!("{}{}:", quoted(random), space(random)) };
-                let value = any_json(random, depth - 1);
-                format!("{}{key}{}{value}{}", space(random), space(random), space(random))
-            });
-            let members = members.collect::<Vec<_>>().join(",");
-            if kind == 4 { format!("[{members}]") } else { format!("{{{members}}}") }
-        }
-    }
+    let space = || text_of(&[" ", "\n", "\t", "\r"], 3);
+    let quoted = || text_of(TEXTS, 4).prop_map(|text| format!("\"{text}\""));
+    let leaf = prop_oneof![1 => select(WORDS).prop_map(str::to_owned), 1 => select(NUMBERS).prop_map(str::to_owned), 2 => quoted()];
+    leaf.prop_recursive(3, 40, 3, move |inner| {
+        let padded =
+            |inner| (space(), inner, space()).prop_map(|(before, value, behind)| format!("{before}{value}{behind}"));
+        let member = (space(), quoted(), space(), padded(inner.clone()))
+            .prop_map(|(before, key, behind, value)| format!("{before}{key}{behind}:{value}"));
+        prop_oneof![
+            vec(padded(inner), 0..4).prop_map(|values| format!("[{}]", values.join(","))),
+            vec(member, 0..4).prop_map(|members| format!("{{{}}}", members.join(","))),
+        ]
+    })
+}
+
+/// The text of a store, in two parts: what is before the profile `p`, and what is behind it.
+fn surroundings() -> impl Strategy<Value = (String, String)> {
+    let around = || (vec(any_json(), 0..4), 0..4usize);
+    let others = |name: &str, values: Vec<String>, at: usize| {
+        let mut before: Vec<_> =
+            values.iter().enumerate().map(|(at, value)| format!("\"{name}{at}\" :{value}")).collect();
+        let behind = before.split_off(at.min(before.len()));
+        (before, behind)
+    };
+    (around(), around(), text_of(&[" ", "\n"], 3), text_of(&["\n", " "], 3)).prop_map(
+        move |((profiles, at), (top, top_at), space, end)| {
+            let ((mut before, behind), (mut top_before, top_behind)) =
+                (others("profile", profiles, at), others("top", top, top_at));
+            before.push(format!("\"p\":{space}"));
+            top_before.push(format!("\"profiles\":{{{}", before.join(",\t")));
+            let behind = [vec![String::new()], behind].concat().join(",\t");
+            let top_behind = [vec![String::new()], top_behind].concat().join(" ,");
+            (format!("{{{}", top_before.join(" ,")), format!("{behind}}}{top_behind}\n}}{end}"))
+        },
+    )
 }
 
 #[test]
 fn whatever_stands_around_a_profile_stays_as_it_was() {
-    let mut random = Random::seeded(0x57_0E);
     let new = credential("new", 0);
-    for round in 0..3_000 {
-        let around = |random: &mut Random, key: &str| {
-            (0..random.below(4)).map(|at| format!("\"{key}{at}\" :{}", any_json(random, 3))).collect::<Vec<_>>()
-        };
-        let (mut profiles, mut top) = (around(&mut random, "profile"), around(&mut random, "top"));
-        let profiles_at = random.below(profiles.len() + 1);
-        profiles.insert(profiles_at, format!("\"p\":{}<THE PROFILE>", random.text_of(&[" ", "\n"], 3)));
-        let top_at = random.below(top.len() + 1);
-        top.insert(top_at, format!("\"profiles\":{{{}}}", profiles.join(",\t")));
-        let template = format!("{{{}\n}}{}", top.join(" ,"), random.text_of(&["\n", " "], 3));
-        let document = Document::parse(template.replace("<THE PROFILE>", "{\"old\" : [\"}\"] }").into_bytes()).unwrap();
-        let written = document.with_profile("p", &fields(&new));
-        assert_eq!(*written, template.replace("<THE PROFILE>", &laid_out(&new)), "round {round}");
-        if round % 150 == 0 {
-            let world = World::new();
-            put(&world.sub().path(), template.replace("<THE PROFILE>", "{}"));
-            write(&world.sub().store(), "p", &new).unwrap();
-            assert_eq!(text(&world.sub().path()), *written, "round {round}");
-        }
-    }
+    let expected = |before: &str, behind: &str| format!("{before}{}{behind}", laid_out(&new));
+    holds_for_all(3_000, &surroundings(), &[()], |(before, behind)| {
+        let document = Document::parse(format!("{before}{{\"old\" : [\"}}\"] }}{behind}").into_bytes()).unwrap();
+        assert_eq!(*document.with_profile("p", &fields(&new)), expected(before, behind));
+    });
+    holds_for_all(20, &surroundings(), &[()], |(before, behind)| {
+        let world = World::new();
+        put(&world.sub().path(), format!("{before}{{}}{behind}"));
+        write(&world.sub().store(), "p", &new).unwrap();
+        assert_eq!(text(&world.sub().path()), expected(before, behind));
+    });
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the integration tests share: files and their snapshots, real processes, seeded chance, and a small world of
+//! What the integration tests share: files and their snapshots, real processes, properties of random cases, and a small world of
 //! agents with stores and a clock.
 
 #![allow(dead_code, unreachable_pub, reason = "every platform compiles this module and uses a part of it")]
@@ -8,7 +8,7 @@ pub mod child;
 pub mod clocks;
 pub mod files;
 pub mod locks;
-pub mod random;
+pub mod property;
 pub mod sidecars;
 pub mod world;
 

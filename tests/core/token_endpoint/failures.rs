@@ -1,9 +1,15 @@
 //! What every other answer means.
 
 use super::{UNSPENT, answer, credential, endpoint, failure, jwt, read};
+use crate::support::property::holds_for_all;
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::failure::{FailureClass, Pause};
 use oauth_refresh_lock::token_endpoint::answer::Response;
+use proptest::collection::vec;
+use proptest::prelude::any;
+use proptest::prop_oneof;
+use proptest::sample::{Index, select};
+use proptest::strategy::Strategy;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -177,48 +183,61 @@ fn a_pause_is_given_in_seconds_or_until_a_date() {
     }
 }
 
+/// What happens to an answer on its way.
+#[derive(Debug, Clone)]
+enum Damage {
+    CutOff(Index),
+    Insert(Index, u8),
+    Remove(Index),
+    Append(&'static str, usize),
+}
+
+/// Answers, of which the first is good.
+const ANSWERS: [&str; 3] = [
+    r#"{"access_token":"a1","refresh_token":"r1","expires_in":"3600","id_token":"<ID TOKEN>"}"#,
+    r#"{"error":{"code":"refresh_token_reused","type":"x"},"access_token":null}"#,
+    "access_token=a1&refresh_token=r1&expires_in=28800&scope=&error=bad%5Frefresh",
+];
+
+fn damage() -> impl Strategy<Value = Damage> {
+    let at = any::<Index>;
+    let odd = select(&b"\"{}[]:,=&%\\\0\xff\xc3e9"[..]);
+    prop_oneof![
+        at().prop_map(Damage::CutOff),
+        (at(), odd).prop_map(|(at, byte)| Damage::Insert(at, byte)),
+        at().prop_map(Damage::Remove),
+        (select(&ANSWERS[..]), 0..40usize).prop_map(|(answer, length)| Damage::Append(answer, length)),
+    ]
+}
+
+fn damaged(mut body: Vec<u8>, damages: &[Damage]) -> Vec<u8> {
+    for damage in damages {
+        let length = body.len();
+        match damage {
+            Damage::CutOff(at) => body.truncate(at.index(length + 1)),
+            Damage::Insert(at, byte) => body.insert(at.index(length + 1), *byte),
+            Damage::Remove(at) if length > 0 => drop(body.remove(at.index(length))),
+            Damage::Remove(_) => {}
+            Damage::Append(answer, length) => body.extend_from_slice(&answer.as_bytes()[..*length]),
+        }
+    }
+    body
+}
+
 /// Any bytes at all: no panic, and no success without a token. `FUZZ=1000000` goes on for longer.
 #[test]
 fn whatever_comes_is_a_token_or_a_failure() {
-    let rounds: u64 = std::env::var("FUZZ").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20_000);
+    let cases = std::env::var("FUZZ").ok().and_then(|cases| cases.parse().ok()).unwrap_or(20_000);
     let id_token = jwt(&json!({"iss": "i", "sub": "s", "exp": 2_000_000_000, "email": "e@example.com"}));
-    let seeds = [
-        json!({"access_token": id_token, "refresh_token": "r1", "expires_in": "3600", "id_token": id_token})
-            .to_string(),
-        json!({"error": {"code": "refresh_token_reused", "type": "x"}, "access_token": null}).to_string(),
-        "access_token=a1&refresh_token=r1&expires_in=28800&scope=&error=bad%5Frefresh".to_owned(),
-    ];
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let mut random = move |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        usize::try_from(state >> 33).unwrap() % below.max(1)
-    };
     let endpoint = endpoint();
     let held = credential(&json!({"idToken": id_token, "email": "E@example.com"}));
-    let (mut tokens, mut failures) = (0, 0);
-    for _ in 0..rounds {
-        let mut body = seeds[random(seeds.len())].clone().into_bytes();
-        for _ in 0..random(5) {
-            let at = random(body.len());
-            match random(4) {
-                0 => body.truncate(at),
-                1 => body.insert(at, b"\"{}[]:,=&%\\\0\xff\xc3e9"[random(16)]),
-                2 if at < body.len() => drop(body.remove(at)),
-                _ => body.extend_from_slice(&seeds[random(seeds.len())].as_bytes()[..random(40)]),
-            }
-        }
-        let status = [200, 200, 201, 400, 401, 429, 500][random(7)];
-        match read(&endpoint, &held, &answer(status, &body)) {
-            Ok(fields) => {
-                let is_given =
-                    |name| fields.get(name).and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty());
-                assert!(status < 300 && (is_given("access") || is_given("refresh")));
-                tokens += 1;
-            }
-            Err(_) => failures += 1,
-        }
-    }
-    assert!(tokens > rounds / 20 && failures > rounds / 20, "{tokens} tokens, {failures} failures");
+    let status = select(&[200, 200, 201, 400, 401, 429, 500][..]);
+    let answers = (status, select(&ANSWERS[..]), vec(damage(), 0..5));
+    holds_for_all(cases, &answers, &[true, false], |(status, body, damages)| {
+        let body = damaged(body.replace("<ID TOKEN>", &id_token).into_bytes(), damages);
+        let Ok(fields) = read(&endpoint, &held, &answer(*status, &body)) else { return false };
+        let is_given = |name| fields.get(name).and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty());
+        assert!(*status < 300 && (is_given("access") || is_given("refresh")));
+        true
+    });
 }
