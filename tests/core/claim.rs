@@ -115,7 +115,7 @@ fn its_lock_has_a_sidecar_only_where_the_kernels_lock_excludes_nobody() {
         let (directory, base) = base();
         let mut through = Command::new("env");
         through.args(lies.then_some("OAUTH_REFRESH_LOCK_LIES=1"));
-        let mut owner = Child::spawn_through(through, "hold", &[base.to_str().unwrap(), "id", "generation"]);
+        let mut owner = Child::spawn_through(through, "hold a claim", &[base.to_str().unwrap(), "id", "generation"]);
         owner.expect("held");
         assert_eq!(
             files(&directory).iter().any(|name| Path::new(name).extension().is_some_and(|found| found == "lock")),

@@ -26,8 +26,6 @@ mod refresh;
 #[cfg(target_os = "linux")]
 mod rights;
 #[cfg(unix)]
-mod run;
-#[cfg(unix)]
 mod sidecar;
 #[cfg(unix)]
 mod sidecar_crash;

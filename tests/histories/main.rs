@@ -13,7 +13,7 @@
 //! `HISTORIES=100000 cargo test --features faults --test histories` plays more. A history that fails is shrunk; the shortest
 //! one that still fails is printed, with what happens in it and its seed. `SEED=17` plays, and shrinks, that history alone.
 
-#![allow(clippy::expect_used, reason = "a test fails by it")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by it")]
 #![allow(clippy::disallowed_methods, reason = "logins, logouts and backups are other programs' writes")]
 
 mod calls;
@@ -21,6 +21,11 @@ mod checks;
 mod history;
 mod process;
 mod provider;
+#[cfg(unix)]
+mod run;
+#[cfg(unix)]
+#[path = "../core/support/mod.rs"]
+mod support;
 mod world;
 
 use history::{History, histories};

@@ -1,4 +1,5 @@
-//! A refresh from start to end, with its pauses, by a clock in the test's hands: nothing here waits.
+//! A refresh from start to end, with its pauses, by a clock in the test's hands: nothing here waits. Not among the core's tests, whose
+//! child processes inherit a lock for a moment.
 
 use crate::support::world::{HOUR, MINUTE, NOW, World, answer, credential, shown};
 use oauth_refresh_lock::error::Code;
