@@ -69,7 +69,7 @@ impl Journal {
     pub fn end_earlier_terms(&mut self, lock_base: &Path, term: u32) -> Result<()> {
         for earlier in 0..term {
             let path = term::journal(lock_base, earlier);
-            let Some(_ended) = lock::Ended::term(&term::lock_file(lock_base, earlier))? else { continue };
+            let Some(_ended) = lock::Ended::term(lock_base, earlier)? else { continue };
             let Some(earlier) = Self::peek(&path)? else { continue };
             let mut record = self.record.clone();
             record.take_over(&earlier);

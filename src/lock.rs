@@ -226,9 +226,9 @@ fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut O
         // start time of one of ours, even our own.
         let is_gone = |gone: &&Holder| gone.is_elsewhere() || gone.is_of_another_boot(&*target.clock);
         let left = kernel.predecessor().filter(is_gone).is_some_and(|gone| foreign.is_of(gone));
-        left || (0..term).map(|term| term::lock_file(&target.base, term)).any(|file| {
-            let holder = Holder::read(&file).filter(|holder| foreign.is_of(holder));
-            holder.is_some_and(|holder| holder.is_stale(&*target.clock) || is_free(&file).unwrap_or(false))
+        left || (0..term).any(|term| {
+            let holder = Holder::of(&target.base, term).filter(|holder| foreign.is_of(holder));
+            holder.is_some_and(|holder| holder.is_stale(&*target.clock) || target.is_free(term).unwrap_or(false))
         })
     };
     let sharing = if is_beside { kernel.sharing() } else { Sharing::Private };
@@ -259,18 +259,19 @@ pub fn acquire_blocking(target: &Target, patience: Duration) -> Result<Guard> {
 pub struct Ended(#[allow(dead_code, reason = "held, not used")] KernelLock);
 
 impl Ended {
-    /// `None` if its owner is still there.
-    pub fn term(lock_file: &Path) -> Result<Option<Self>> {
-        Ok(KernelLock::try_take(lock_file)?.filter(|lock| is_alone(lock, lock_file)).map(Self))
+    /// Of a key. `None` if its owner is still there.
+    pub fn term(base: &Path, term: u32) -> Result<Option<Self>> {
+        Ok(try_take(base, &sidecar_path(base), term)?.map(Self))
     }
 }
 
-/// Whether no process holds a term's lock file, by taking it for an instant. That may have changed by the time it is told.
-pub fn is_free(lock_file: &Path) -> Result<bool> {
-    Ok(KernelLock::try_take(lock_file)?.is_some_and(|lock| is_alone(&lock, lock_file)))
+/// Whether no process holds a key's lock of this term, by taking it for an instant. That may have changed by the time it is told.
+pub fn is_free(base: &Path, term: u32) -> Result<bool> {
+    Ok(Ended::term(base, term)?.is_some())
 }
 
-/// Where the kernel's lock excludes no process, the sidecar tells which one holds it.
-fn is_alone(lock: &KernelLock, lock_file: &Path) -> bool {
-    lock.excludes() || Foreign::at(&sidecar_path(&term::of_lock_file(lock_file).0)).is_none()
+/// Takes the kernel's lock of a term if it is free. Where that excludes no process, the sidecar tells whether one holds it.
+fn try_take(base: &Path, sidecar: &Path, term: u32) -> Result<Option<KernelLock>> {
+    let lock = KernelLock::try_take(&term::lock_file(base, term))?;
+    Ok(lock.filter(|lock| lock.excludes() || Foreign::at(sidecar).is_none()))
 }

@@ -102,13 +102,12 @@ impl Siblings {
         let sending = self.others.iter().filter(is_sending);
         let journals: Vec<_> = sending.map(|sibling| sibling.journal.clone()).collect();
         for journal in journals {
-            let lock_file = journal.with_extension("");
             let (lock_base, term) = of_journal(&journal);
-            if !lock::is_free(&lock_file)? {
+            if !lock::is_free(&lock_base, term)? {
                 if !term::has_begun(&lock_base, term + 1)? {
                     return Ok(Some(Sending::Under(lock_base)));
                 }
-                if Holder::read(&lock_file).is_some_and(|holder| !holder.is_stale(clock)) {
+                if Holder::of(&lock_base, term).is_some_and(|holder| !holder.is_stale(clock)) {
                     return Ok(Some(Sending::OutOfTerm));
                 }
             }

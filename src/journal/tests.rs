@@ -156,7 +156,7 @@ fn words_for_which_there_is_room_are_recorded_with_the_largest_credential_and_lo
             }
         }
     }
-    // An id of 12 KiB is no problem.
+    // There is room for an id of 12 KiB.
     assert!(room > 12 << 10, "{room}");
     let word = "x".repeat(room);
     let claimed = record(Progress::Claimed, None);

@@ -3,6 +3,7 @@
 //! The kernel alone knows whether the lock is free; this tells people which process has it, and waiters for how long. It is written
 //! in place and never truncated, since rewriting a truncated file costs a flush on ext4.
 
+use super::term;
 use crate::clock::Clock;
 use crate::process;
 use serde::{Deserialize, Serialize};
@@ -85,7 +86,13 @@ impl Holder {
         crate::disk::sign(file, &record)
     }
 
-    /// Reads the record of the lock file at `path`; `None` if there is none to be read.
+    /// Reads the record of a lock's term; `None` if there is none to be read.
+    #[must_use]
+    pub fn of(base: &Path, term: u32) -> Option<Self> {
+        Self::read(&term::lock_file(base, term))
+    }
+
+    /// The same, of the lock file at `path`.
     #[must_use]
     pub fn read(path: &Path) -> Option<Self> {
         Self::read_from(&crate::disk::open_regular(path).ok()?)
