@@ -1,7 +1,7 @@
 //! The lock of a key, of a store, or of the claims: one owner at a time, across processes, threads and containers.
 //!
-//! An owner holds two things: the kernel's lock on the current term's lock file ([`term`]), and beside it the
-//! [`Sidecar`] that processes with OpenClaw's own lock respect. Among our own processes the kernel's lock counts: they wait for
+//! An owner holds the kernel's lock on the current term's lock file ([`term`]), and where other programs know the lock
+//! ([`Target`]) also the [`Sidecar`] that OpenClaw's own lock respects. Among our own processes the kernel's lock counts: they wait for
 //! it without polling, and it is free the moment its holder dies. They poll only for a foreign sidecar.
 //!
 //! A free lock is taken on the caller's thread. For a taken one, one thread per lock ([`queue`]) waits and serves
@@ -78,7 +78,7 @@ impl Guard {
         self.term
     }
 
-    /// Whether no peer has taken over from us. In doubt one has.
+    /// Whether no peer has taken over from us. If the disk does not tell, a peer may have: then `false`.
     #[must_use]
     pub fn is_current(&self) -> bool {
         matches!(term::has_begun(&self.target.base, self.term + 1), Ok(false))
@@ -165,7 +165,7 @@ pub fn try_acquire(target: &Target) -> Result<Option<Guard>> {
     let Some(kernel) = KernelLock::try_take(&term::lock_file(&target.base, term))? else { return Ok(None) };
     // Before we look: a peer that begins the next term reads afterwards that we are not stuck, and waits for us.
     let since = target.clock.now_ms();
-    sign(target, target.own_stale, &kernel, since)?;
+    sign(target, &kernel, since)?;
     let sidecar = match try_publish(target, term, &kernel, &mut target.observer())? {
         Attempt::Held(sidecar) => sidecar,
         Attempt::NoRoom(error) => {
@@ -182,8 +182,8 @@ fn go_without(target: &Target, kernel: &KernelLock, no_room: Error) -> Result<()
     if target.goes_without && kernel.excludes() { Ok(()) } else { Err(no_room) }
 }
 
-/// Whatever a process wants the lock for, a peer may take over if it gets stuck over its sidecar; it looks for that afterwards.
-/// Returns the time since when, for others, we have the lock.
+/// Signs the lock file for as long as we publish the sidecar. If we get stuck over that, a peer may take over from us, whatever we
+/// want the lock for; so we look afterwards whether one has. Returns when we got the lock, as others are told.
 fn sign_while_publishing(target: &Target, kernel: &KernelLock) -> f64 {
     let holder = Holder::me(&*target.clock, Some(target.foreign_stale));
     // A lock without a record is a lock all the same.
@@ -191,12 +191,12 @@ fn sign_while_publishing(target: &Target, kernel: &KernelLock) -> f64 {
     holder.since
 }
 
-/// Says when a peer may take over from us, now that we hold everything. `since` is no later than our sidecar, and identifies
-/// it.
-fn sign(target: &Target, own_stale: Option<Duration>, kernel: &KernelLock, since: f64) -> Result<()> {
-    match kernel.sign(&Holder { since, ..Holder::me(&*target.clock, own_stale) }) {
+/// Signs the lock file now that we hold everything: from when on a peer may take over from us. `since` is not later than our
+/// sidecar, and identifies it.
+fn sign(target: &Target, kernel: &KernelLock, since: f64) -> Result<()> {
+    match kernel.sign(&Holder { since, ..Holder::me(&*target.clock, target.own_stale) }) {
         // The record of our wait for the sidecar, or none, would have us taken over from.
-        Err(error) if own_stale.is_none() => {
+        Err(error) if target.own_stale.is_none() => {
             Err(Error::io(Code::LockUnavailable, "sign the lock file", &target.base, &error))
         }
         _ => Ok(()),

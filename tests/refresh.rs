@@ -1091,7 +1091,7 @@ fn a_call_that_was_given_up_before_the_provider_was_asked_has_never_been() {
     let call = Refresh { uncertain: Uncertain::Fail, ..world.call_of_main() };
     for _ in 0..2 {
         world.claim(&call).give_up().unwrap();
-        assert_eq!(Journal::open(&world.lock_base(), 0).unwrap().record().state, Progress::Idle);
+        assert_eq!(Journal::open(&world.lock()).unwrap().record().state, Progress::Idle);
     }
     die_asking(world.claim(&call));
     assert_eq!(world.decide(&call).unwrap_err().code, Code::RefreshUncertain);
@@ -1103,7 +1103,7 @@ fn a_call_that_was_given_up_before_the_provider_was_asked_has_never_been() {
     }
     die_asking(world.claim(&call));
     assert!(matches!(world.decide(&call), Ok(Decision::BackOff { .. })));
-    let failure = Journal::open(&world.lock_base(), 0).unwrap().record().failures()[0].clone();
+    let failure = Journal::open(&world.lock()).unwrap().record().failures()[0].clone();
     assert_eq!((failure.outcome, failure.attempts), (Outcome::Uncertain, 2));
 }
 
@@ -1361,7 +1361,7 @@ fn an_owner_that_settles_while_we_look_is_not_taken_for_a_dead_one() {
     world.main().put(&expired);
     let (here, there) = (world.call_of_main(), call_under_another_name(&world, &expired));
     let flight = claimed(here.decide(support::locks::take(&here.lock_base)).unwrap());
-    let mut siblings = Siblings::read(&there.lock_base, 0).unwrap();
+    let mut siblings = Siblings::read(&locks::take(&there.lock_base)).unwrap();
     let generation = oauth(&expired).generation();
     assert_eq!(siblings.sending(generation, &SystemClock).unwrap(), Some(Sending::Under(here.lock_base.clone())));
     // Between our look at its journal and our look at its lock it comes to its end.

@@ -23,7 +23,7 @@ pub struct Holder {
     pub pid: u32,
     /// When it took the lock, in milliseconds since the epoch by its host's clock. Its sidecar was made soon after.
     pub since: f64,
-    /// Its last sign that it is not stuck, at first when it took the lock, in milliseconds of [`Clock::boot_ms`].
+    /// When it last said that it is not stuck, at first as it took the lock, in milliseconds of [`Clock::boot_ms`].
     pub boot_ms: f64,
     /// The boot that `boot_ms` counts from.
     pub boot: String,

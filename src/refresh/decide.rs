@@ -9,7 +9,7 @@ use crate::credential::{self, Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::failure;
 use crate::journal::record::{ClaimRecord, FailureRecord, Origin, Outcome, Pause, Progress, Sealed};
-use crate::journal::siblings::{self, Sending, Siblings};
+use crate::journal::siblings::{self, ClaimsLock, Sending, Siblings};
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::lock::{Guard, Recheck};
 use crate::store::Profile;
@@ -116,7 +116,7 @@ impl Refresh {
         if !lock.is_current() {
             return Ok(Decision::TakenOver.into());
         }
-        let mut journal = Journal::open(&self.lock_base, lock.term()).and_then(|journal| self.refuse_shared(journal));
+        let mut journal = Journal::open(&lock).and_then(|journal| self.refuse_shared(journal));
         let mut recovered = journal.as_mut().map_or_else(|_| Vec::new(), |journal| self.finish(journal));
         let (place, held, is_claimed) = match self.found()? {
             Found::Absent => {
@@ -227,8 +227,8 @@ impl Refresh {
             drop((claims, candidate.journal));
             return Ok(Try::Again(candidate.lock));
         }
-        candidate.journal.end_earlier_terms(&self.lock_base, candidate.lock.term())?;
-        let mut siblings = Siblings::read(&self.lock_base, candidate.lock.term())?;
+        candidate.journal.end_earlier_terms(&candidate.lock, &claims)?;
+        let mut siblings = Siblings::read(&candidate.lock)?;
         if !candidate.lock.is_current() {
             // We can't judge by what a later term's owner is doing.
             return Ok(Decision::TakenOver.into());
@@ -321,7 +321,7 @@ impl Refresh {
         &self,
         candidate: Candidate,
         instead_of_own: bool,
-        claims: &Guard,
+        claims: &ClaimsLock,
         earlier: Option<&FailureRecord>,
     ) -> Result<Decision> {
         let Candidate { mut lock, mut journal, place, held, main_profile, .. } = candidate;
