@@ -119,8 +119,8 @@ fn looks(criterion: &mut Criterion) {
 fn writes(criterion: &mut Criterion) {
     let world = World::new(20, 0);
     let base = world.lock_base(0);
-    let _lock = lock::acquire_blocking(&Target::refresh(&base, &clock()), PATIENCE).unwrap();
-    let mut journal = Journal::open(&base, 0).unwrap();
+    let lock = lock::acquire_blocking(&Target::refresh(&base, &clock()), PATIENCE).unwrap();
+    let mut journal = Journal::open(&lock).unwrap();
     for (name, durable) in [("durably", true), ("without waiting for the disk", false)] {
         criterion.bench_function(&format!("journal: write, {name}"), |bencher| {
             bencher.iter(|| journal.write(journal.record().clone(), durable).unwrap());

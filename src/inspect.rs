@@ -28,6 +28,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// No file that a living process makes and removes again is there for so long.
+const PASSING: Duration = Duration::from_millis(50);
 
 /// A state directory as it looks now.
 ///

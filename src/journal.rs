@@ -17,8 +17,9 @@ pub use slot::{SLOT_BYTES, VERSION};
 
 use crate::disk::{self, PreallocatedFile};
 use crate::error::{Code, Error, Result};
-use crate::lock::{self, term};
+use crate::lock::{self, Guard, term};
 use record::{Record, Sealed};
+use siblings::ClaimsLock;
 use slot::{Current, HEADER_BYTES, encode, index, start};
 use std::io;
 use std::path::Path;
@@ -33,7 +34,7 @@ const MAX_LOOKS: u32 = 100;
 /// What a record grows by besides a credential and the words of its claim: digests, numbers, names of fields.
 const SPARE_BYTES: usize = 8 << 10;
 
-/// A key's journal, open for writing. Its opener holds the key's lock.
+/// A key's journal, open for writing by the holder of the key's lock.
 #[derive(Debug)]
 pub struct Journal {
     file: PreallocatedFile,
@@ -44,18 +45,17 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal of a term of the key whose lock base is `lock_base`, creating it, with all the space it will need.
-    /// Takes over what the owners of earlier terms received; a stuck one may still add to it.
+    /// Opens the journal of this term of a key, creating it, with all the space it will need. Takes over what the owners of earlier terms received; a stuck one may still add to it.
     ///
     /// # Errors
     /// [`Code::JournalUnusable`] if it can't be read and written, [`Code::JournalVersion`] if a newer release wrote it.
-    pub fn open(lock_base: &Path, term: u32) -> Result<Self> {
-        let path = term::journal(lock_base, term);
+    pub fn open(lock: &Guard) -> Result<Self> {
+        let path = term::journal(lock.base(), lock.term());
         let file = PreallocatedFile::open(&path, 2 * SLOT_BYTES).map_err(|error| unusable(&path, &error))?;
         let Current { sequence, record, used } = slot::current(&path, |at, length| file.read_at(at, length))?;
         let mut journal = Self { file, sequence, used, record };
-        for earlier in 0..term {
-            if let Some(earlier) = Self::peek(&term::journal(lock_base, earlier))? {
+        for earlier in 0..lock.term() {
+            if let Some(earlier) = Self::peek(&term::journal(lock.base(), earlier))? {
                 let mut record = journal.record.clone();
                 record.take_over(&earlier);
                 journal.write_if_new(record)?;
@@ -64,12 +64,12 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Takes over what else there is in the journals of earlier terms whose owners are gone, and empties those. The caller
-    /// holds the claims lock, so that no owner reads them meanwhile and finds it in neither.
-    pub fn end_earlier_terms(&mut self, lock_base: &Path, term: u32) -> Result<()> {
-        for earlier in 0..term {
-            let path = term::journal(lock_base, earlier);
-            let Some(_ended) = lock::Ended::term(&term::lock_file(lock_base, earlier))? else { continue };
+    /// Takes over what else there is in the journals of earlier terms whose owners are gone, and empties those. With the
+    /// claims lock, so that no owner reads them meanwhile and finds it in neither.
+    pub fn end_earlier_terms(&mut self, lock: &Guard, _: &ClaimsLock) -> Result<()> {
+        for earlier in 0..lock.term() {
+            let path = term::journal(lock.base(), earlier);
+            let Some(_ended) = lock::Ended::term(lock.base(), earlier)? else { continue };
             let Some(earlier) = Self::peek(&path)? else { continue };
             let mut record = self.record.clone();
             record.take_over(&earlier);

@@ -1,7 +1,7 @@
 //! The lock of a key, of a store, or of the claims: one owner at a time, across processes, threads and containers.
 //!
-//! An owner holds two things: the kernel's lock on the current term's lock file ([`term`]), and beside it the
-//! [`Sidecar`] that processes with OpenClaw's own lock respect. Among our own processes the kernel's lock counts: they wait for
+//! An owner holds the kernel's lock on the current term's lock file ([`term`]), and where other programs know the lock
+//! ([`Target`]) also the [`Sidecar`] that OpenClaw's own lock respects. Among our own processes the kernel's lock counts: they wait for
 //! it without polling, and it is free the moment its holder dies. They poll only for a foreign sidecar.
 //!
 //! A free lock is taken on the caller's thread. For a taken one, one thread per lock ([`queue`]) waits and serves
@@ -78,7 +78,7 @@ impl Guard {
         self.term
     }
 
-    /// Whether no peer has taken over from us. In doubt one has.
+    /// Whether no peer has taken over from us. If the disk does not tell, a peer may have: then `false`.
     #[must_use]
     pub fn is_current(&self) -> bool {
         matches!(term::has_begun(&self.target.base, self.term + 1), Ok(false))
@@ -165,7 +165,7 @@ pub fn try_acquire(target: &Target) -> Result<Option<Guard>> {
     let Some(kernel) = KernelLock::try_take(&term::lock_file(&target.base, term))? else { return Ok(None) };
     // Before we look: a peer that begins the next term reads afterwards that we are not stuck, and waits for us.
     let since = target.clock.now_ms();
-    sign(target, target.own_stale, &kernel, since)?;
+    sign(target, &kernel, since)?;
     let sidecar = match try_publish(target, term, &kernel, &mut target.observer())? {
         Attempt::Held(sidecar) => sidecar,
         Attempt::NoRoom(error) => {
@@ -182,8 +182,8 @@ fn go_without(target: &Target, kernel: &KernelLock, no_room: Error) -> Result<()
     if target.goes_without && kernel.excludes() { Ok(()) } else { Err(no_room) }
 }
 
-/// Whatever a process wants the lock for, a peer may take over if it gets stuck over its sidecar; it looks for that afterwards.
-/// Returns the time since when, for others, we have the lock.
+/// Signs the lock file for as long as we publish the sidecar. If we get stuck over that, a peer may take over from us, whatever we
+/// want the lock for; so we look afterwards whether one has. Returns when we got the lock, as others are told.
 fn sign_while_publishing(target: &Target, kernel: &KernelLock) -> f64 {
     let holder = Holder::me(&*target.clock, Some(target.foreign_stale));
     // A lock without a record is a lock all the same.
@@ -191,12 +191,12 @@ fn sign_while_publishing(target: &Target, kernel: &KernelLock) -> f64 {
     holder.since
 }
 
-/// Says when a peer may take over from us, now that we hold everything. `since` is no later than our sidecar, and identifies
-/// it.
-fn sign(target: &Target, own_stale: Option<Duration>, kernel: &KernelLock, since: f64) -> Result<()> {
-    match kernel.sign(&Holder { since, ..Holder::me(&*target.clock, own_stale) }) {
+/// Signs the lock file now that we hold everything: from when on a peer may take over from us. `since` is not later than our
+/// sidecar, and identifies it.
+fn sign(target: &Target, kernel: &KernelLock, since: f64) -> Result<()> {
+    match kernel.sign(&Holder { since, ..Holder::me(&*target.clock, target.own_stale) }) {
         // The record of our wait for the sidecar, or none, would have us taken over from.
-        Err(error) if own_stale.is_none() => {
+        Err(error) if target.own_stale.is_none() => {
             Err(Error::io(Code::LockUnavailable, "sign the lock file", &target.base, &error))
         }
         _ => Ok(()),
@@ -226,9 +226,9 @@ fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut O
         // start time of one of ours, even our own.
         let is_gone = |gone: &&Holder| gone.is_elsewhere() || gone.is_of_another_boot(&*target.clock);
         let left = kernel.predecessor().filter(is_gone).is_some_and(|gone| foreign.is_of(gone));
-        left || (0..term).map(|term| term::lock_file(&target.base, term)).any(|file| {
-            let holder = Holder::read(&file).filter(|holder| foreign.is_of(holder));
-            holder.is_some_and(|holder| holder.is_stale(&*target.clock) || is_free(&file).unwrap_or(false))
+        left || (0..term).any(|term| {
+            let holder = Holder::of(&target.base, term).filter(|holder| foreign.is_of(holder));
+            holder.is_some_and(|holder| holder.is_stale(&*target.clock) || target.is_free(term).unwrap_or(false))
         })
     };
     let sharing = if is_beside { kernel.sharing() } else { Sharing::Private };
@@ -259,18 +259,19 @@ pub fn acquire_blocking(target: &Target, patience: Duration) -> Result<Guard> {
 pub struct Ended(#[allow(dead_code, reason = "held, not used")] KernelLock);
 
 impl Ended {
-    /// `None` if its owner is still there.
-    pub fn term(lock_file: &Path) -> Result<Option<Self>> {
-        Ok(KernelLock::try_take(lock_file)?.filter(|lock| is_alone(lock, lock_file)).map(Self))
+    /// Of a key. `None` if its owner is still there.
+    pub fn term(base: &Path, term: u32) -> Result<Option<Self>> {
+        Ok(try_take(base, &sidecar_path(base), term)?.map(Self))
     }
 }
 
-/// Whether no process holds a term's lock file, by taking it for an instant. That may have changed by the time it is told.
-pub fn is_free(lock_file: &Path) -> Result<bool> {
-    Ok(KernelLock::try_take(lock_file)?.is_some_and(|lock| is_alone(&lock, lock_file)))
+/// Whether no process holds a key's lock of this term, by taking it for an instant. That may have changed by the time it is told.
+pub fn is_free(base: &Path, term: u32) -> Result<bool> {
+    Ok(Ended::term(base, term)?.is_some())
 }
 
-/// Where the kernel's lock excludes no process, the sidecar tells which one holds it.
-fn is_alone(lock: &KernelLock, lock_file: &Path) -> bool {
-    lock.excludes() || Foreign::at(&sidecar_path(&term::of_lock_file(lock_file).0)).is_none()
+/// Takes the kernel's lock of a term if it is free. Where that excludes no process, the sidecar tells whether one holds it.
+fn try_take(base: &Path, sidecar: &Path, term: u32) -> Result<Option<KernelLock>> {
+    let lock = KernelLock::try_take(&term::lock_file(base, term))?;
+    Ok(lock.filter(|lock| lock.excludes() || Foreign::at(sidecar).is_none()))
 }

@@ -1,6 +1,6 @@
 //! Files that are made once and stay: lock files and journals.
 //!
-//! A user who may write to their directory can put something else in their place. So we open only a regular file
+//! Another user with the right to write to their directory can put something else in their place. So we open only a regular file
 //! with one name, of a trusted user; anything else is refused, with what it is, and left alone.
 
 use super::{create_private_dirs, kind_of, options, point};

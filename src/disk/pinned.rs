@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Refuses a file that can't be replaced, or a directory that keeps what is in it. A path without a file is no obstacle.
+/// Refuses a file that can't be replaced, or a directory that keeps what is in it. A path without a file passes.
 pub(super) fn refuse(path: &Path, directory: Option<&Path>) -> io::Result<()> {
     let file = Attributes::of(path);
     if file.mount_point.unwrap_or_else(|| is_mount_point(path)) {

@@ -16,10 +16,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-/// No file that a living owner makes and removes again is there for so long.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A key as it looks now.
 #[derive(Debug)]
@@ -250,7 +246,7 @@ pub fn keys(directory: &Path, sharing: Sharing) -> Result<Vec<KeyReport>> {
     let mut reports: Vec<_> = bases.iter().map(|base| KeyReport::of(base, sharing, &locks)).collect();
     let passing: Vec<_> = reports.iter().map(KeyReport::passing).collect();
     if passing.iter().any(|passing| !passing.is_empty()) {
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(super::PASSING);
         let locks = Locks::now();
         for (report, passing) in reports.iter_mut().zip(&passing).filter(|(_, passing)| !passing.is_empty()) {
             *report = KeyReport::of(&report.lock_base, sharing, &locks).lasting(passing);

@@ -14,10 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-/// No file that a living writer makes and removes again is there for so long.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+use std::time::SystemTime;
 
 /// A store.
 #[derive(Debug)]
@@ -160,7 +157,7 @@ pub fn look(paths: Vec<(PathBuf, bool)>, state_dir: &Path, clock: &Arc<dyn Clock
     let seen: Vec<Vec<Option<Identity>>> =
         reports.iter().map(|report| report.debris.iter().map(|path| disk::identity_of(path)).collect()).collect();
     if seen.iter().any(|seen| !seen.is_empty()) {
-        std::thread::sleep(LOOK_AGAIN);
+        std::thread::sleep(super::PASSING);
         for (report, seen) in reports.iter_mut().zip(seen) {
             let mut seen = seen.into_iter();
             report

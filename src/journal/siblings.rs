@@ -26,9 +26,22 @@ use std::time::Duration;
 /// to take over from one that is stuck.
 const CLAIMS_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Takes the lock that makes looking and claiming one step for all keys in this directory.
-pub fn lock_claims(lock_base: &Path, clock: &Arc<dyn Clock>) -> Result<Guard> {
-    lock::acquire_blocking(&Target::short(&lock_base.with_file_name("claims"), clock), CLAIMS_PATIENCE)
+/// The lock that makes looking and claiming one step for all keys of a directory, held.
+#[derive(Debug)]
+pub struct ClaimsLock(Guard);
+
+impl ClaimsLock {
+    /// See [`Guard::is_current`].
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.0.is_current()
+    }
+}
+
+/// Takes it, for the directory of this lock.
+pub fn lock_claims(lock_base: &Path, clock: &Arc<dyn Clock>) -> Result<ClaimsLock> {
+    let target = Target::short(&lock_base.with_file_name("claims"), clock);
+    lock::acquire_blocking(&target, CLAIMS_PATIENCE).map(ClaimsLock)
 }
 
 /// What the other journals in a lock directory say: those of the other keys, and of one's own key's earlier terms.
@@ -56,9 +69,9 @@ struct Sibling {
 }
 
 impl Siblings {
-    /// Reads them. The caller holds [`lock_claims`], so that no other key claims meanwhile.
-    pub fn read(lock_base: &Path, own_term: u32) -> Result<Self> {
-        let mut siblings = Self { own: term::journal(lock_base, own_term), others: Vec::new() };
+    /// Reads them, for the holder of this lock. As long as the [`ClaimsLock`] is held, no other key claims.
+    pub fn read(own: &Guard) -> Result<Self> {
+        let mut siblings = Self { own: term::journal(own.base(), own.term()), others: Vec::new() };
         siblings.read_again(|_| true)?;
         Ok(siblings)
     }
@@ -102,13 +115,12 @@ impl Siblings {
         let sending = self.others.iter().filter(is_sending);
         let journals: Vec<_> = sending.map(|sibling| sibling.journal.clone()).collect();
         for journal in journals {
-            let lock_file = journal.with_extension("");
             let (lock_base, term) = of_journal(&journal);
-            if !lock::is_free(&lock_file)? {
+            if !lock::is_free(&lock_base, term)? {
                 if !term::has_begun(&lock_base, term + 1)? {
                     return Ok(Some(Sending::Under(lock_base)));
                 }
-                if Holder::read(&lock_file).is_some_and(|holder| !holder.is_stale(clock)) {
+                if Holder::of(&lock_base, term).is_some_and(|holder| !holder.is_stale(clock)) {
                     return Ok(Some(Sending::OutOfTerm));
                 }
             }
@@ -181,11 +193,15 @@ mod tests {
         let origin = Origin { generation, store: main.clone(), main, main_has_profile: true, main_generation: None };
         let (profile, pid, at) = ("profile".to_owned(), 1, 0.0);
         record.claim = Some(ClaimRecord { key, profile, pid, at, origin, attempts: 0, pause: None });
-        Journal::open(&other, 0).and_then(|mut journal| journal.write(record, true)).expect("dispatched");
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let lock = |base: &Path| lock::acquire_blocking(&Target::alone(base, &clock), CLAIMS_PATIENCE).expect("free");
+        Journal::open(&lock(&other)).and_then(|mut journal| journal.write(record, true)).expect("dispatched");
 
-        let mut siblings = Siblings::read(&own, 0).expect("read");
+        let mut siblings = Siblings::read(&lock(&own)).expect("read");
         // Its owner has died; the next one is of the next term.
-        Journal::open(&other, 1).and_then(|mut journal| journal.end_earlier_terms(&other, 1)).expect("taken over");
+        disk::create_once(&term::journal(&other, 1)).expect("begun");
+        let (next, claims) = (lock(&other), lock_claims(&other, &clock).expect("free"));
+        Journal::open(&next).and_then(|mut journal| journal.end_earlier_terms(&next, &claims)).expect("taken over");
         assert_eq!(Journal::peek(&term::journal(&other, 0)).expect("read").map(|_| ()), None);
         assert_eq!(siblings.sending(generation, &SystemClock).expect("told"), None);
         let failure = siblings.failure_of(generation, &Record::default(), &SystemClock);

@@ -1,6 +1,7 @@
 #![allow(clippy::disallowed_methods, reason = "torn and foreign files are made by hand")]
 
 use super::*;
+use crate::clock::{Clock, SystemClock};
 use crate::credential::tests::credential;
 use crate::credential::{Credential, Generation};
 use crate::digest::Digest;
@@ -8,9 +9,12 @@ use crate::journal::ledger::Ledger;
 use crate::journal::record::{
     ClaimRecord, FailureRecord, Lifetime, LostCall, Origin, Outcome, Pause, Progress, Receipt,
 };
+use crate::lock::Target;
 use serde_json::json;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 fn record(state: Progress, failure: Option<FailureRecord>) -> Record {
     let generation = Generation::of("r");
@@ -40,8 +44,14 @@ fn receipt(credential: &Credential) -> Receipt {
     Receipt { credential, answered, origin: origin("/store", "/main"), superseded: false, kept: false }
 }
 
+fn open(directory: &tempfile::TempDir) -> Result<Journal> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let target = Target::alone(&base(directory), &clock);
+    Journal::open(&lock::acquire_blocking(&target, Duration::from_secs(60)).expect("free"))
+}
+
 fn base(directory: &tempfile::TempDir) -> PathBuf {
-    directory.path().join("sha256-0")
+    directory.path().canonicalize().expect("a path").join("locks").join("sha256-0")
 }
 
 #[test]
@@ -61,8 +71,8 @@ fn every_record_is_read_as_it_was_written() {
         for state in [Progress::Idle, Progress::Claimed, Progress::Dispatched, Progress::Received, Progress::Committed]
         {
             let written = record(state, failure.clone());
-            Journal::open(&base(&directory), 0).expect("opened").write(written.clone(), true).expect("written");
-            let read = Journal::open(&base(&directory), 0).expect("opened").record().clone();
+            open(&directory).expect("opened").write(written.clone(), true).expect("written");
+            let read = open(&directory).expect("opened").record().clone();
             assert_eq!(serde_json::to_string(&read).expect("json"), serde_json::to_string(&written).expect("json"));
             assert_eq!(read.failures, Vec::from_iter(failure.clone()));
         }
@@ -72,7 +82,7 @@ fn every_record_is_read_as_it_was_written() {
 #[test]
 fn a_record_that_was_cut_off_leaves_the_one_before_it() {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut journal = Journal::open(&base(&directory), 0).expect("opened");
+    let mut journal = open(&directory).expect("opened");
     journal.write(record(Progress::Claimed, None), false).expect("written");
     let before = fs::read(term::journal(&base(&directory), 0)).expect("read");
     journal.write(record(Progress::Dispatched, None), false).expect("written");
@@ -81,7 +91,7 @@ fn a_record_that_was_cut_off_leaves_the_one_before_it() {
     for cut in changed.iter().skip(1) {
         let torn: Vec<u8> = after[..*cut].iter().chain(&before[*cut..]).copied().collect();
         fs::write(term::journal(&base(&directory), 0), torn).expect("written");
-        let read = Journal::open(&base(&directory), 0).expect("opened");
+        let read = open(&directory).expect("opened");
         assert_eq!(read.record().state, Progress::Claimed, "cut at {cut}");
     }
 }
@@ -89,7 +99,7 @@ fn a_record_that_was_cut_off_leaves_the_one_before_it() {
 #[test]
 fn no_byte_of_a_credential_outlives_its_commit() {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut journal = Journal::open(&base(&directory), 0).expect("opened");
+    let mut journal = open(&directory).expect("opened");
     journal.write(record(Progress::Received, None), true).expect("written");
     let bare = Record { receipts: Vec::new(), ledger: Ledger::default(), ..record(Progress::Committed, None) };
     journal.write(bare, false).expect("written");
@@ -103,12 +113,13 @@ fn no_byte_of_a_credential_outlives_its_commit() {
 fn garbage_is_an_empty_journal_and_a_newer_format_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = term::journal(&base(&directory), 0);
+    drop(open(&directory));
     for garbage in [vec![], vec![7; 3], vec![0xFF; 2 * SLOT_BYTES], b"ORLJ\x01\0\0\0".repeat(99)] {
         fs::write(&path, garbage).expect("written");
-        assert_eq!(Journal::open(&base(&directory), 0).expect("opened").record().state, Progress::Idle);
+        assert_eq!(open(&directory).expect("opened").record().state, Progress::Idle);
     }
     fs::write(&path, b"ORLJ\x02\0\0\0").expect("written");
-    let refused = Journal::open(&base(&directory), 0).map(|_| ()).map_err(|error| error.code);
+    let refused = open(&directory).map(|_| ()).map_err(|error| error.code);
     assert_eq!(refused, Err(Code::JournalVersion));
     assert_eq!(Journal::peek(&path).map(|_| ()).map_err(|error| error.code), Err(Code::JournalVersion));
 }
@@ -134,7 +145,7 @@ fn waiting(journal: &Journal) -> Vec<Option<Credential>> {
 #[test]
 fn what_waits_for_its_store_is_never_displaced_and_fills_the_journal_at_last() {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut journal = Journal::open(&base(&directory), 0).expect("opened");
+    let mut journal = open(&directory).expect("opened");
     let kept = fill(&mut journal, false);
     assert!(!kept.is_empty());
     assert_eq!(journal.make_room(&[]).map_err(|error| error.code), Err(Code::JournalUnusable));
@@ -144,7 +155,7 @@ fn what_waits_for_its_store_is_never_displaced_and_fills_the_journal_at_last() {
 #[test]
 fn words_for_which_there_is_room_are_recorded_with_the_largest_credential_and_longer_ones_are_refused() {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut journal = Journal::open(&base(&directory), 0).expect("opened");
+    let mut journal = open(&directory).expect("opened");
     let (mut room, mut too_long) = (0, SLOT_BYTES);
     while too_long - room > 1 {
         let between = usize::midpoint(room, too_long);
@@ -156,7 +167,7 @@ fn words_for_which_there_is_room_are_recorded_with_the_largest_credential_and_lo
             }
         }
     }
-    // An id of 12 KiB is no problem.
+    // There is room for an id of 12 KiB.
     assert!(room > 12 << 10, "{room}");
     let word = "x".repeat(room);
     let claimed = record(Progress::Claimed, None);
@@ -175,7 +186,7 @@ fn words_for_which_there_is_room_are_recorded_with_the_largest_credential_and_lo
 #[test]
 fn what_a_login_has_superseded_makes_room_oldest_first() {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut journal = Journal::open(&base(&directory), 0).expect("opened");
+    let mut journal = open(&directory).expect("opened");
     let kept = fill(&mut journal, true);
     let left = waiting(&journal);
     assert_eq!(left[..left.len() - 1], kept[1..]);
@@ -187,7 +198,7 @@ fn what_a_login_has_superseded_makes_room_oldest_first() {
 #[test]
 fn what_is_only_kept_makes_room_after_what_is_superseded() {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut journal = Journal::open(&base(&directory), 0).expect("opened");
+    let mut journal = open(&directory).expect("opened");
     let large = |refresh: &str| {
         let access = "x".repeat(MAX_CREDENTIAL_BYTES - 100);
         receipt(&credential(json!({"type": "oauth", "refresh": refresh, "access": access})))
@@ -239,7 +250,7 @@ fn a_receipt_that_is_kept_takes_the_place_of_the_one_before_it_and_ends_with_its
 #[test]
 fn a_record_that_does_not_fit_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
-    let mut journal = Journal::open(&base(&directory), 0).expect("opened");
+    let mut journal = open(&directory).expect("opened");
     let large = credential(json!({"type": "oauth", "access": "x".repeat(SLOT_BYTES)}));
     let large = Record { receipts: vec![receipt(&large)], ..Record::default() };
     assert_eq!(journal.write(large, true).map_err(|error| error.code), Err(Code::JournalUnusable));

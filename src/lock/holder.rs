@@ -3,6 +3,7 @@
 //! The kernel alone knows whether the lock is free; this tells people which process has it, and waiters for how long. It is written
 //! in place and never truncated, since rewriting a truncated file costs a flush on ext4.
 
+use super::term;
 use crate::clock::Clock;
 use crate::process;
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,7 @@ pub struct Holder {
     pub pid: u32,
     /// When it took the lock, in milliseconds since the epoch by its host's clock. Its sidecar was made soon after.
     pub since: f64,
-    /// Its last sign that it is not stuck, at first when it took the lock, in milliseconds of [`Clock::boot_ms`].
+    /// When it last said that it is not stuck, at first as it took the lock, in milliseconds of [`Clock::boot_ms`].
     pub boot_ms: f64,
     /// The boot that `boot_ms` counts from.
     pub boot: String,
@@ -85,7 +86,13 @@ impl Holder {
         crate::disk::sign(file, &record)
     }
 
-    /// Reads the record of the lock file at `path`; `None` if there is none to be read.
+    /// Reads the record of a lock's term; `None` if there is none to be read.
+    #[must_use]
+    pub fn of(base: &Path, term: u32) -> Option<Self> {
+        Self::read(&term::lock_file(base, term))
+    }
+
+    /// The same, of the lock file at `path`.
     #[must_use]
     pub fn read(path: &Path) -> Option<Self> {
         Self::read_from(&crate::disk::open_regular(path).ok()?)

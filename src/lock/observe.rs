@@ -162,7 +162,7 @@ mod tests {
                     4: FLOCK  ADVISORY  WRITE 4715 00:2a:20 0 EOF\nnonsense\n5: FLOCK\n";
         let device = (0xfe, 0);
         assert_eq!(tell(list, device, 17, None), Told::Held { waiters: 1 });
-        // Others who look hold the shared lock.
+        // Other processes that look hold the shared lock.
         assert_eq!(tell(list, device, 18, Some(4713)), Told::Free);
         assert_eq!(tell(list, device, 19, Some(4714)), Told::Free);
         assert_eq!(tell(list, device, 20, None), Told::Nothing);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_sees_an_owner_and_no_other_who_looks() {
+    fn a_look_sees_an_owner_and_no_other_look() {
         let directory = tempfile::tempdir().expect("a directory");
         let base = directory.path().canonicalize().expect("a path").join("locks").join("lock");
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -205,7 +205,7 @@ fn sign(target: &Target, server: u64, held: Held, no_room: Option<Error>) -> Res
     if let Some(error) = no_room {
         super::go_without(&first, &held.kernel, error)?;
     }
-    super::sign(target, first.own_stale, &held.kernel, held.since)?;
+    super::sign(&first, &held.kernel, held.since)?;
     let is_over = term::has_begun(&target.base, held.term + 1)?;
     Ok((!is_over).then_some(Held { signed_for, ..held }))
 }

@@ -4,7 +4,7 @@ use super::foreign::{Foreign, Observer};
 use super::holder::Holder;
 use super::{sidecar_path, term};
 use crate::clock::Clock;
-use crate::error::{Code, Error, HolderProcess};
+use crate::error::{Code, Error, HolderProcess, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,22 +71,26 @@ impl Target {
         Self { foreign_stale: stale, own_stale: Some(stale), is_known: false, ..Self::alone(base, clock) }
     }
 
-    /// The lock of the store at `store`, with the sidecar that OpenClaw's writers respect.
+    /// The same with a sidecar beside this store, which OpenClaw's writers respect.
     #[must_use]
-    pub fn store(base: &Path, store: &Path, clock: &Arc<dyn Clock>) -> Self {
-        Self { sidecar: sidecar_path(store), is_known: true, ..Self::short(base, clock) }
+    pub fn beside(self, store: &Path) -> Self {
+        Self { sidecar: sidecar_path(store), is_known: true, ..self }
     }
 
     pub(super) fn observer(&self) -> Observer {
         Observer::new(Arc::clone(&self.clock))
     }
 
+    /// Whether no process holds its lock of this term: see [`super::is_free`].
+    pub(super) fn is_free(&self, term: u32) -> Result<bool> {
+        Ok(super::try_take(&self.base, &self.sidecar, term)?.is_some())
+    }
+
     /// The error of a wait for it that ran out, with what is known of the holder.
     #[must_use]
     pub fn timed_out(&self) -> Error {
         let clock = &*self.clock;
-        let signed = |term| Holder::read(&term::lock_file(&self.base, term));
-        let ours = term::current(&self.base).ok().and_then(signed);
+        let ours = term::current(&self.base).ok().and_then(|term| Holder::of(&self.base, term));
         // A process that waits for another program's lock file holds the kernel's lock meanwhile.
         let is_ours = |foreign: &Foreign| ours.as_ref().is_some_and(|ours| foreign.is_of(ours));
         let foreign = Foreign::at(&self.sidecar).filter(|foreign| !is_ours(foreign));

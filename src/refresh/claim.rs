@@ -9,7 +9,7 @@ use crate::credential::{Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::failure;
 use crate::journal::record::{ClaimRecord, FailureRecord, Origin, Outcome, Pause, Progress, Record, Sealed};
-use crate::journal::siblings::{self, Sending, Siblings};
+use crate::journal::siblings::{self, ClaimsLock, Sending, Siblings};
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::lock::{Guard, Recheck};
 use crate::store::Profile;
@@ -48,8 +48,8 @@ impl Refresh {
             drop((claims, candidate.journal));
             return Ok(Try::Again(candidate.lock));
         }
-        candidate.journal.end_earlier_terms(&self.lock_base, candidate.lock.term())?;
-        let mut siblings = Siblings::read(&self.lock_base, candidate.lock.term())?;
+        candidate.journal.end_earlier_terms(&candidate.lock, &claims)?;
+        let mut siblings = Siblings::read(&candidate.lock)?;
         if !candidate.lock.is_current() {
             // We can't judge by what a later term's owner is doing.
             return Ok(Decision::TakenOver.into());
@@ -82,7 +82,7 @@ impl Refresh {
     }
 
     /// Goes by what all journals say of the generation: to replace it, to wait, or to ask the provider.
-    fn judge(&self, candidate: Candidate, claims: Guard, siblings: &Siblings) -> Result<Try> {
+    fn judge(&self, candidate: Candidate, claims: ClaimsLock, siblings: &Siblings) -> Result<Try> {
         let generation = candidate.held.generation();
         let lineage = siblings.lineage(&candidate.journal.record().ledger);
         let failure = siblings.failure_of(generation, candidate.journal.record(), &*self.clock);
@@ -137,7 +137,7 @@ impl Refresh {
     }
 
     /// `earlier`: what is known of earlier calls with the same refresh token.
-    fn dispatch(&self, candidate: Candidate, claims: &Guard, earlier: Option<&FailureRecord>) -> Result<Decision> {
+    fn dispatch(&self, candidate: Candidate, claims: &ClaimsLock, earlier: Option<&FailureRecord>) -> Result<Decision> {
         let mut record = self.claim_record(&candidate, earlier);
         let Candidate { mut lock, mut journal, held, instead_of_own, .. } = candidate;
         // Each durable before the next: two slots that are on their way to the disk at once could both be torn.

@@ -35,7 +35,7 @@ impl Refresh {
         if !lock.is_current() {
             return Ok(Decision::TakenOver.into());
         }
-        let mut journal = Journal::open(&self.lock_base, lock.term()).and_then(|journal| self.refuse_shared(journal));
+        let mut journal = Journal::open(&lock).and_then(|journal| self.refuse_shared(journal));
         let mut recovered = journal.as_mut().map_or_else(|_| Vec::new(), |journal| self.finish(journal));
         let (place, held, is_claimed) = match self.found()? {
             Found::Absent => {

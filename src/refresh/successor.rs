@@ -91,7 +91,7 @@ impl Refresh {
         if !self.has_hosts() {
             return Ok(None);
         }
-        let siblings = Siblings::read(&self.lock_base, candidate.lock.term())?;
+        let siblings = Siblings::read(&candidate.lock)?;
         if !siblings.lineage(&candidate.journal.record().ledger).is_spent(candidate.held.generation()) {
             return Ok(None);
         }

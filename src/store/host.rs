@@ -184,7 +184,7 @@ pub fn is_path(path: &Path) -> bool {
     path.to_str().is_some_and(|path| path.starts_with(PREFIX))
 }
 
-/// Told who would write a store that it was not given.
+/// Refuses a write to a store that this call was not given.
 pub(super) fn elsewhere(path: &Path) -> Error {
     Error::at(Code::StoreVanished, path, "this call was not given the credential store")
 }

@@ -265,7 +265,7 @@ fn lost(endpoint: &TokenEndpoint, host: &str, status: Option<u16>, end: &End) ->
     };
     let class = endpoint.class_of(FailureClass::Uncertain);
     let error = Error::new(code, format!("{what}; {}", TokenEndpoint::then(class)));
-    // That it was us who stopped reading says more than a status.
+    // We stopped reading, and that says more than a status.
     let status = status.filter(|_| !matches!(end, End::Late(_) | End::Cancelled));
     Failure::after(error, class, status)
 }

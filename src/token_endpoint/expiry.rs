@@ -37,7 +37,7 @@ pub(super) fn copilot_expiry_ms(answer: &Map<String, Value>, asked_ms: f64) -> O
     }
 }
 
-/// As a credential has it; `None` if it is no instant to come.
+/// As a credential has it; `None` before 1970.
 pub(super) fn instant(ms: f64) -> Option<Value> {
     #[allow(clippy::cast_possible_truncation, reason = "an instant has fewer digits")]
     (ms > 0.0).then(|| Value::from(ms.min(MAX_DATE_MS) as i64))

@@ -94,7 +94,7 @@ fn a_full_disk_keeps_nobody_from_what_was_received_and_lets_nobody_ask() {
         child.expect(saved);
         child.expect("refused");
         child.ends_well();
-        let record = Journal::open(&world.lock_base(), 0).unwrap().record().clone();
+        let record = Journal::open(&world.lock()).unwrap().record().clone();
         assert_eq!((record.epoch, record.receipts().len()), (1, usize::from(saved == "not saved")));
         served(world.decide(&world.call_of_main()).unwrap());
         assert!(text(&world.main().path()).contains("SECRET-access-2"));
@@ -119,7 +119,7 @@ fn a_disk_without_room_for_a_store_is_found_out_before_the_provider_is_asked() {
         let full = if own { world.sub() } else { world.main() };
         child.expect(full.path().to_str().unwrap());
         child.ends_well();
-        assert_eq!(Journal::open(&world.lock_base(), 0).unwrap().record().epoch, 0);
+        assert_eq!(Journal::open(&world.lock()).unwrap().record().epoch, 0);
         assert_eq!(names(&full.directory), [STORE_FILE]);
     }
 }

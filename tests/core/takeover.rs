@@ -153,7 +153,7 @@ fn who_stops_before_its_first_record_is_taken_over_from_and_sees_it() {
     let mut stopped = place.spawn("sign#1:stop", "hold a lock for ever", &[&base]);
     let stat = format!("/proc/{}/stat", stopped.id());
     eventually("it has stopped", || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T ")));
-    assert!(Holder::read(&base).is_none() && !lock::is_free(&base).unwrap());
+    assert!(Holder::read(&base).is_none() && !lock::is_free(&base, 0).unwrap());
     put(&others, "of somebody else's ".repeat(20));
     let held = take(&others);
     let mut taker = place.spawn("", "take over from nobody known", &[&base, &others, &place.clock()]);

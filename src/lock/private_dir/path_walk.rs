@@ -81,7 +81,7 @@ pub(super) fn look_at(directory: &Path) -> Result<Option<LockDirectory>> {
 
 pub(super) fn passed(directory: &Path) -> Vec<(PathBuf, Passage)> {
     let mut passed = Vec::new();
-    // Where the way ends is told by who goes it in earnest.
+    // The first call that needs this directory says why it can't be reached.
     let _ = go(directory, Missing::Store, &mut passed);
     passed
 }

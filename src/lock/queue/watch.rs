@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::disk;
 use crate::error::Result;
 use crate::lock::holder::Holder;
-use crate::lock::{self, Target, term};
+use crate::lock::{Target, term};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -115,7 +115,7 @@ impl Watched {
             // A file with other contents is never signed, so nothing tells of its holder.
             None => disk::is_empty(&file),
         };
-        if !is_still_stuck || lock::is_free(&file)? {
+        if !is_still_stuck || target.is_free(*term)? {
             return Ok(());
         }
         term::begin(&target.base, term + 1)?;

@@ -103,7 +103,7 @@ fn a_call_that_was_given_up_before_the_provider_was_asked_has_never_been() {
     let call = Refresh { uncertain: Uncertain::Fail, ..world.call_of_main() };
     for _ in 0..2 {
         world.claim(&call).give_up().unwrap();
-        assert_eq!(Journal::open(&world.lock_base(), 0).unwrap().record().state, Progress::Idle);
+        assert_eq!(Journal::open(&world.lock()).unwrap().record().state, Progress::Idle);
     }
     die_asking(world.claim(&call));
     assert_eq!(world.decide(&call).unwrap_err().code, Code::RefreshUncertain);
@@ -115,7 +115,7 @@ fn a_call_that_was_given_up_before_the_provider_was_asked_has_never_been() {
     }
     die_asking(world.claim(&call));
     assert!(matches!(world.decide(&call), Ok(Decision::BackOff { .. })));
-    let failure = Journal::open(&world.lock_base(), 0).unwrap().record().failures()[0].clone();
+    let failure = Journal::open(&world.lock()).unwrap().record().failures()[0].clone();
     assert_eq!((failure.outcome, failure.attempts), (Outcome::Uncertain, 2));
 }
 

@@ -192,7 +192,7 @@ fn an_owner_that_settles_while_we_look_is_not_taken_for_a_dead_one() {
     world.main().put(&expired);
     let (here, there) = (world.call_of_main(), call_under_another_name(&world, &expired));
     let flight = claimed(here.decide(locks::take(&here.lock_base)).unwrap());
-    let mut siblings = Siblings::read(&there.lock_base, 0).unwrap();
+    let mut siblings = Siblings::read(&crate::support::locks::take(&there.lock_base)).unwrap();
     let generation = oauth(&expired).generation();
     assert_eq!(siblings.sending(generation, &SystemClock).unwrap(), Some(Sending::Under(here.lock_base.clone())));
     // Between our look at its journal and our look at its lock it comes to its end.
