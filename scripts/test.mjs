@@ -17,8 +17,6 @@ const CONTRACT = [
     "after-the-answer",
     "bad-input",
     "bad-stores",
-    "children",
-    "engine",
     "events",
     "exits",
     "failures",
@@ -26,7 +24,7 @@ const CONTRACT = [
     "host-stores-held",
     "inside-node",
   ],
-  ...["interrupted", "keep-fresh", "nested", "package", "profile-lock", "queue", "refresh", "results", "time-limits"],
+  ...["interrupted", "keep-fresh", "package", "profile-lock", "queue", "refresh", "results", "time-limits"],
   ...["transaction", "worker-death", "cli/status", "client-libraries/contract"],
   ...["token-endpoint/answers", "token-endpoint/interrupted", "token-endpoint/oidc"],
 ].map((name) => `__test__/${name}.test.mjs`);
