@@ -277,7 +277,7 @@ describe("a result of the refresh function that is no credential is refused, and
   });
 });
 
-describe("what a refresh function throws that is no Error arrives in one", () => {
+describe("a thrown value that is no Error arrives in one", () => {
   test.each(
     shown([
       undefined,

@@ -47,7 +47,7 @@ function createClaim(options = {}) {
   };
 }
 
-test("twenty who wait for an owner that is killed are told so, with the credential, and one at a time has it", async () => {
+test("twenty waiters for an owner that is killed are told so, with the credential, and one at a time has it", async () => {
   const claim = createClaim();
   const owner = await claim.owner();
   const waiters = await claim.waiters(20);
@@ -81,7 +81,7 @@ test("once one has settled what a killed owner left, the others are told that it
   expect(claim.files()).toEqual([]);
 });
 
-test("twenty who wait for an owner that settles are told so, and no secret is left", async () => {
+test("twenty waiters for an owner that settles are told so, and no secret is left", async () => {
   const claim = createClaim();
   const owner = await claim.owner();
   const waiters = await claim.waiters(20);
@@ -92,7 +92,7 @@ test("twenty who wait for an owner that settles are told so, and no secret is le
   expect(await claim.wait()).toEqual({ state: "unknown" });
 });
 
-test("an owner that holds a claim can end, and who comes later is told that it is gone", async () => {
+test("an owner that holds a claim can end, and a later caller is told that it is gone", async () => {
   const claim = createClaim({ uncertain: "fail" });
   const owner = await claim.owner();
   owner.say("leave");
@@ -113,7 +113,7 @@ test("the record is for its owner alone, and its credential is as it was given",
   expect(claim.files()).toEqual([]);
 });
 
-test("what is not on record is unknown, and making the question makes no file", async () => {
+test("a claim that is not on record is unknown, and the question makes no file", async () => {
   const claim = createClaim();
   expect(await claim.wait()).toEqual({ state: "unknown" });
   const held = await claim.hold();
@@ -131,7 +131,7 @@ test("a claim's id is used once", async () => {
   await typedRejection(claim.hold(), "invalid_argument");
 });
 
-test("a claim is held though nobody refers to it any more", async () => {
+test("a claim is held though no code refers to it any more", async () => {
   setFlagsFromString("--expose-gc");
   const collectGarbage = runInNewContext("gc");
   const claim = createClaim();
@@ -145,7 +145,7 @@ test("a claim is held though nobody refers to it any more", async () => {
   expect(waiter.log.types()).toEqual(["waiting"]);
 });
 
-test("who waits can give up, by its signal and by its time", async () => {
+test("a waiter can give up, by its signal and by its time", async () => {
   const claim = createClaim();
   const held = await claim.hold();
   const log = listen();
@@ -164,7 +164,7 @@ test("who waits can give up, by its signal and by its time", async () => {
   await found.settle();
 });
 
-test("who gives up just when the claim is free does not keep it", async () => {
+test("a waiter that gives up just when the claim is free does not keep it", async () => {
   const claim = createClaim();
   const held = await claim.hold();
   const controller = new AbortController();

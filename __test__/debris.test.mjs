@@ -254,7 +254,7 @@ describe("a lock file of another user that can't be read", () => {
   });
 });
 
-describe("what is no debris: the lock file of a living process", () => {
+describe("the lock file of a living process is no debris", () => {
   const living = GENERATIONS.map((generation) => [
     generation,
     () => sidecarOf(generation, { pid: alive.pid, starttime: startTime(alive.pid) }),

@@ -92,7 +92,7 @@ test("a state directory without locks has nothing to show, and nothing is made",
   expect(host.tree()).toEqual(before);
 });
 
-test("a key shows who holds it, how far it is and who waits, and tells no secret", async () => {
+test("a key shows its holder, its progress and its waiters, and tells no secret", async () => {
   const host = createHost({ main: expired() });
   const owner = await startAgent();
   const theirs = owner.refresh({ options: host.as("main") });
@@ -159,7 +159,7 @@ test("another program's lock file and what a death has left are told", async () 
   expect(readdirSync(dirname(path))).toContain(`${path.split("/").at(-1)}.lock`);
 });
 
-test("looking changes nothing, and those who look don't see each other", async () => {
+test("an inspection changes nothing, and inspections don't see each other", async () => {
   const host = createHost({ main: expired() });
   await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), host.as("main"));
   // A key that was taken over, and never had a lock file of that term.
@@ -206,7 +206,7 @@ test("one odd entry is that key's problem", async () => {
   ]);
 });
 
-test("what a living owner makes and removes all the time is neither debris nor another program's", async () => {
+test("a file that a living owner makes and removes all the time is neither debris nor another program's", async () => {
   const host = createHost();
   let isDone = false;
   const work = (async () => {

@@ -71,7 +71,7 @@ describe("an error of Node's own", () => {
 });
 
 describe("an answer that nobody has read", () => {
-  test("can still be read by who handed it on", async () => {
+  test("can still be read by the program that handed it on", async () => {
     const response = unread(JSON.stringify(GRANT));
     expect((await failure(() => error({ response }))).class).toBe("answered_dead");
     expect(await response.json()).toEqual(GRANT);

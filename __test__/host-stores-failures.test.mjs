@@ -195,7 +195,7 @@ describe("load", () => {
   });
 });
 
-describe("what was received for a store that the next call does not have", () => {
+describe("an answer that was received for a store that the next call does not have", () => {
   /** A credential that waits for this store. */
   async function received(host, store) {
     store.compareAndSwap.mockRejectedValueOnce(new Error("full"));

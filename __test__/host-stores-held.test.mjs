@@ -229,7 +229,7 @@ describe("hold", () => {
     expect(steps).toEqual(["own held", "own released", "own held", "own written", "own released"]);
   });
 
-  test("is waited for with a late answer, by who waits for no lock otherwise", async () => {
+  test("is waited for with a late answer, by a caller that waits for no lock otherwise", async () => {
     const store = heldStore("own", expired());
     const asking = held();
     const keeper = new AbortController();

@@ -69,7 +69,7 @@ describe("a host's own stores", () => {
     expect([store.held, mainStore.held]).toEqual([null, { ...old, ...fields }]);
   });
 
-  test("what main lacks it is given; no profile at all is null", async () => {
+  test("a store without the profile is given it; no profile at all is null", async () => {
     const old = expired();
     const [store, mainStore] = [memoryStore("own", old), memoryStore("main")];
     const result = await call(createHost(), answering(), { store, mainStore });

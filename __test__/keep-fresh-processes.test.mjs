@@ -106,7 +106,7 @@ describe("it keeps no process alive", () => {
   });
 });
 
-describe("what makes no sense is refused at once, and nothing is done:", () => {
+describe("an argument that makes no sense is refused at once, and nothing is done:", () => {
   const right = { provider: PROVIDER, profileId: PROFILE };
   const refresh = unwanted();
   const ofProfile = (more) => ({ profiles: [right, { ...right, ...more }], refresh });

@@ -216,7 +216,7 @@ describe("a login that is stored wrong is not taken for none", () => {
     expect(host.store("main")).toBe(wrong);
   });
 
-  test("what is no OAuth login is none", async () => {
+  test("a profile that is no OAuth login counts as none", async () => {
     for (const profile of [
       { type: "api_key", provider: PROVIDER, key: "k" },
       { mode: "api_key", provider: PROVIDER, apiKey: "k" },

@@ -149,7 +149,7 @@ describe("the witness", () => {
     expect(notExcused).toEqual([]);
   });
 
-  test("tells who of ours holds the lock without a sidecar of its own", () => {
+  test("tells which of ours holds the lock without a sidecar of its own", () => {
     expect(judge([enter(ours, null)]).bare).toEqual([1]);
     expect(judge([removed(third, ""), enter(ours, null)]).bare).toEqual([1]);
     expect(judge([enter(ours, null), removed(third, "1 at noon")]).bare).toEqual([]);
@@ -188,7 +188,7 @@ describe("across processes", () => {
     expect(await next).toBe("mine");
   });
 
-  test.each(BOTH_CALLS)("a wait of %s that runs out says who holds the lock", async (_, call) => {
+  test.each(BOTH_CALLS)("a wait of %s that runs out names the holder of the lock", async (_, call) => {
     const host = createHost({ main: expired() });
     const before = host.store("main");
     const { agent, release } = await heldElsewhere(host);

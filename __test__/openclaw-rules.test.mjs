@@ -181,7 +181,7 @@ describe("for every character that this Node knows", () => {
     expect(faults).toEqual([]);
   });
 
-  test("what trim() leaves nothing of is absent", () => {
+  test("a value that trim() leaves nothing of counts as absent", () => {
     const blank = characters.filter((character) =>
       isSafeToCopyOAuthIdentity({ accountId: character, email: character }, {}),
     );

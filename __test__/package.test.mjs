@@ -66,7 +66,7 @@ test("installed, it is required by name, and loads its addon at the first call",
   expect(run(copyPackage(), "commonjs", program)).toEqual(EXPECTED_USE);
 });
 
-test("what is no export is not to be had", () => {
+test("a file that is no export can't be imported", () => {
   const program = `
     const codes = [];
     for (const name of ["lib/line.js", "index.js", "package.json"])

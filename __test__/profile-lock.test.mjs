@@ -78,7 +78,7 @@ describe("the function's result and errors pass through withOAuthProfileLock unt
   });
 });
 
-test("the lock is held as long as its function has not returned, also if nobody refers to its promise", async () => {
+test("the lock is held as long as its function has not returned, also if no code refers to its promise", async () => {
   setFlagsFromString("--expose-gc");
   const collectGarbage = runInNewContext("gc");
   const host = createHost();

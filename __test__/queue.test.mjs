@@ -84,7 +84,7 @@ describe("in one process", () => {
     expect(entered).toBe(CALLERS);
   });
 
-  test("those who stand in line behind a peer say so", async () => {
+  test("callers that stand in line behind a peer say so", async () => {
     const host = createHost({ main: expired() });
     const log = listen();
     const call = held();
@@ -131,7 +131,7 @@ describe("in one process", () => {
     expect(log.types({ type: "acquired" })).toHaveLength(1);
   });
 
-  test("what a leader does with its result does not reach its followers", async () => {
+  test("a change that a leader makes to its result does not reach its followers", async () => {
     const old = expired();
     const host = createHost({ leader: old, sub: old });
     host.seed("main", expired({ accountId: "somebody else", expires: Date.now() - HOUR }));

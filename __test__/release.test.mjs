@@ -289,7 +289,7 @@ describe("the workflow", () => {
     expect(engines.node).toBe(`>=${list(supported)[0]}`);
   });
 
-  test("what is published has passed every other job, and is built on main without a token or npm's packages beside it", () => {
+  test("a published package has passed every other job, and is built on main without a token or npm's packages beside it", () => {
     const needs = (name) => found(/^ {4}needs: \[(.*)\]$/gm, name).flatMap(list);
     const passed = new Set();
     const visit = (name) => {
@@ -320,7 +320,7 @@ describe("the workflow", () => {
     }
   });
 
-  test("what the workflow runs is there", () => {
+  test("every script that the workflow runs is there", () => {
     const { scripts } = JSON.parse(read("package.json"));
     const files = [...workflow.matchAll(/(?:node|sh) ((?:scripts|smoke)\/[\w./-]+)/g)].map(([, file]) => file);
     expect(new Set(files).size).toBe(5);

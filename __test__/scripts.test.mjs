@@ -27,7 +27,7 @@ function row(text, name) {
     .map((cell) => cell.trim());
 }
 
-test("the benchmarks measure, and say who is missing", async () => {
+test("the benchmarks measure, and name the contenders that are missing", async () => {
   const text = await page("pair", "storm");
   const [p50, p99] = row(text, "ours").map(Number);
   expect(p50).toBeGreaterThan(0);
@@ -79,7 +79,7 @@ test("`before` ends an edit without being part of it", () => {
   expect(apply(bundles, { edits }, others).get("main-x.mjs")).toContain("function old() {\n\treturn 2;\n}\n");
 });
 
-test("a new source file brings its imports, and whoever calls it imports it", () => {
+test("a new source file brings its imports, and its caller imports it", () => {
   const text =
     'import { helper } from "./helper.js";\nimport { hash } from "node:crypto";\nexport function fresh() {\n  return helper(hash);\n}\n';
   const modules = [{ path: "src/fresh.ts", beside: "src/main.ts", text }];
@@ -93,7 +93,7 @@ test("a new source file brings its imports, and whoever calls it imports it", ()
   expect(changed.get("user-x.mjs")).toMatch(/^import \{ fresh \} from "\.\/main-x\.mjs";\n/);
 });
 
-test("what a new source file imports of one that gives it to nobody else is exported there", () => {
+test("a name that only a new source file imports is exported where it is defined", () => {
   const text = 'import { use } from "./user.js";\nexport function fresh() {\n  return use();\n}\n';
   const modules = [{ path: "src/fresh.ts", beside: "src/main.ts", text }];
   const kept = new Map([...bundles, ["user-x.mjs", bundles.get("user-x.mjs").replace("export { use as a };\n", "")]]);

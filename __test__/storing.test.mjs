@@ -44,7 +44,7 @@ describe("merging", () => {
     expect(store).toBe(storeText({ ...old, ...fields }));
   });
 
-  test("keeps who the login belongs to where the provider does not say", async () => {
+  test("keeps the account of the login where the provider does not name one", async () => {
     const old = expired({ email: "o@x.test", accountId: "acct-1", projectId: "p", enterpriseUrl: "ghe.example.test" });
     const { access, refresh, expires } = answer();
     const nothing = { email: "", accountId: null, projectId: " ", enterpriseUrl: undefined };
@@ -134,7 +134,7 @@ describe("merging", () => {
     expect(store).toBe(storeText({ ...old, ...fields, from: "toJSON" }));
   });
 
-  test("what the function does to its argument changes nothing", async () => {
+  test("a change that the function makes to its argument changes nothing", async () => {
     const old = expired({ displayName: "Owner" });
     const host = createHost({ main: old });
     const fields = answer();

@@ -183,7 +183,7 @@ describe("a call whose outcome nobody knows", () => {
     expect(server.stats().refreshCalls).toBe(2);
   });
 
-  test("is asked again as often as it takes, each time later, by whoever has the patience", async () => {
+  test("is asked again as often as it takes, each time later, by callers that have the patience", async () => {
     const host = createHost({ main: expired() });
     const failed = reset();
     // The first one waits a second and asks twice, the next waits two.

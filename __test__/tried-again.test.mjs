@@ -122,7 +122,7 @@ describe("a refresh function that was not to ask the provider", () => {
   });
 });
 
-describe("what an error says of itself by refreshFailure", () => {
+describe("the mark refreshFailure of an error", () => {
   const told = async (thrown, options) => {
     const host = createHost({ main: expired({ expires: Date.now() + MINUTE }) });
     return (await refreshAs(host, "main", () => Promise.reject(thrown), options)).refreshError.refreshFailure;

@@ -136,7 +136,7 @@ describe("a caller that wants another one gets it:", () => {
   });
 });
 
-test("what one caller does to its credential is no other's business", async () => {
+test("a change that one caller makes to its credential does not reach another", async () => {
   const { credential, serve } = await served();
   const { credential: mine } = await serve();
   mine.access = "changed";

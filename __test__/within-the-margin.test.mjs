@@ -144,7 +144,7 @@ describe("in a store of the host's", () => {
     await typedRejection(call, "store_unreadable");
   });
 
-  test("that does not answer to whoever wants another token than the one that was seen", async () => {
+  test("that does not answer a caller that wants another token than the one that was seen", async () => {
     const host = createHost();
     const store = memoryStore("forced", expiring());
     await refreshAs(host, "main", failing({ status: 503 }), options(host, store));
@@ -182,7 +182,7 @@ test("a login that is over for the provider gives way to a new one at once", asy
   expect(await refreshAs(host, "main", unwanted())).toEqual({ outcome: "fresh", credential: login });
 });
 
-test("what a caller has not waited for is saved, and the next one has it", async () => {
+test("a result that its caller has not waited for is saved, and the next caller has it", async () => {
   const stored = expiring();
   const host = createHost({ main: stored });
   const slow = held();

@@ -5,11 +5,11 @@ import { describe, expect, test } from "vitest";
 import { refreshOAuthToken } from "../../index.mjs";
 import { expectFree, refreshAs } from "../support/calls.mjs";
 import { stopClock } from "../support/clock.mjs";
-import { FAILURES } from "../support/endpoint-failures.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
 import { typedRejection } from "../support/rejections.mjs";
 import { token } from "../support/secrets.mjs";
 import { at, ends, freePort, http, says, startServer } from "../support/token-server.mjs";
+import { FAILURES } from "../vectors/endpoint-failures.mjs";
 
 const NAMED = FAILURES.map((failure) => [failure.name, failure]);
 

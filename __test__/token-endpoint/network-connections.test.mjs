@@ -153,7 +153,7 @@ describe("a request that an HTTP/2 server says it will not look at", () => {
     expect(server.presented[2]).toBe(server.presented[1]);
   });
 
-  test.each(refusals)("%s was not sent, and the message says who did not want it", async (_, refusal) => {
+  test.each(refusals)("%s was not sent, and the message says which side did not want it", async (_, refusal) => {
     const server = await start(refusal);
     await expectRefreshed(server, byTls(server));
     const call = refreshOAuthToken(byTls(server, { refreshToken: token("refresh") }));

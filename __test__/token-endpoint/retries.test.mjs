@@ -112,7 +112,7 @@ test("a request that is cut off on a connection that was used before is sent aga
   expect(server.presented.slice(1)).toEqual([credential.refresh, credential.refresh]);
 });
 
-test("who stands in line for the lock after an attempt is told why that failed", async () => {
+test("a caller that stands in line for the lock after an attempt is told why that failed", async () => {
   const host = createHost({ main: expired() });
   const port = await freePort();
   const log = listen();

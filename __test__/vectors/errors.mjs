@@ -191,7 +191,7 @@ const MIXED = [
   [
     "an error that throws when it is looked at",
     Object.defineProperty(new Error("x"), "status", {
-      get() {
+      get: () => {
         throw new Error("no");
       },
     }),

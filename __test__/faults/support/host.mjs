@@ -4,10 +4,10 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { PROFILE, PROVIDER, STORE_FILE } from "../../support/host.mjs";
 
-export const PROVIDER = "acme";
-export const PROFILE = "acme:owner";
-export const STORE_FILE = "auth-profiles.json";
+export { PROFILE, PROVIDER, STORE_FILE };
+
 const EXPIRED_MS = -60_000;
 export const AGENTS = ["main", "one", "two"];
 

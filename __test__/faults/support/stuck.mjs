@@ -8,6 +8,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { createLane } from "./aftermath.mjs";
 import { AGENTS } from "./host.mjs";
 import { AgentProcess } from "./processes.mjs";
+import { world } from "./world.mjs";
 
 /** From this age on, in milliseconds, an owner is taken for stuck. */
 export const STUCK_MS = 180_000;
@@ -40,14 +41,14 @@ class Clock {
 }
 
 /** Makes hosts as other lanes do; with a clock of its own, and a crowd of agents that live as long as the lane. */
-export async function createStuckLane(world) {
+export async function createStuckLane() {
   const clock = new Clock();
   const start = (options) => new AgentProcess({ package: world.module, clock, ...options });
   const crowd = Array.from({ length: CROWD }, () => start());
   const owners = new Set();
 
   return {
-    ...(await createLane(world)),
+    ...(await createLane()),
     clock,
 
     /** A process that may get stuck. */
