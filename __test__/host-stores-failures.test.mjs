@@ -267,3 +267,25 @@ describe("an answer that was received for a store that the next call does not ha
     expect(refresh).not.toHaveBeenCalled();
   });
 });
+
+test("load and compareAndSwap of a store that never answers have 30 s, and the answer received by then is kept", async () => {
+  const hosts = [createHost(), createHost()];
+  const stores = hosts.map(() => memoryStore("own", expired()));
+  const never = () => new Promise(() => {});
+  stores[0].load.mockImplementation(never);
+  stores[1].compareAndSwap.mockImplementationOnce(never);
+  const refresh = answering();
+  const [error, result] = await Promise.all([
+    typedRejection(call(hosts[0], unwanted(), { store: stores[0] }), "store_unreadable"),
+    call(hosts[1], refresh, { store: stores[1] }),
+  ]);
+  expect(error.message).toMatch(/`load` does not return/);
+  expect(result.notSaved.code).toBe("store_unwritable");
+  expect(result.notSaved.message).toMatch(/`compareAndSwap` does not return/);
+  const [{ waitingCredentials }] = await inspectOAuthRefreshLocks({ stateDir: hosts[1].stateDir });
+  expect(waitingCredentials).toBe(1);
+  const next = await call(hosts[1], refresh, { store: stores[1] });
+  expect([next.outcome, next.credential]).toEqual(["recovered", result.credential]);
+  expect(stores[1].held).toEqual(result.credential);
+  expect(refresh).toHaveBeenCalledTimes(1);
+});
