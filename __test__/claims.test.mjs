@@ -1,6 +1,4 @@
-/**
- * Claims of a host that asks the provider by itself.
- */
+/** Claims of a host that asks the provider by itself. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -9,12 +7,10 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expect, onTestFinished, test } from "vitest";
 import { awaitOAuthRefreshClaim, holdOAuthRefreshClaim } from "../index.mjs";
-import { lockPathOn } from "./support/calls.mjs";
+import { listen, lockPathOn, typedRejection } from "./support/calls.mjs";
 import { CHANNEL } from "./support/events.mjs";
 import { createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
 import { startProgram } from "./support/programs.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 
 const KEY = [PROVIDER, PROFILE];
 const KILLED = { code: null, signal: "SIGKILL" };

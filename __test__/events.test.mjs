@@ -10,12 +10,8 @@ import {
 } from "oauth-refresh-lock";
 import { describe, expect, test } from "vitest";
 import { holdLock, startAgent } from "./support/agents.mjs";
-import { refreshAs } from "./support/calls.mjs";
-import { stopClock } from "./support/clock.mjs";
+import { answering, listen, refreshAs, rejection, stopClock, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
-import { answering, unwanted } from "./support/refresh-functions.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 import { toldBy } from "./support/secrets.mjs";
 
 describe("events", () => {

@@ -1,16 +1,12 @@
-/**
- * Processes that come to their end in the middle of a call.
- */
+/** Processes that come to their end in the middle of a call. */
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { heldElsewhere, startAgent } from "./support/agents.mjs";
-import { expectFree, lockOn, refreshAs } from "./support/calls.mjs";
+import { answering, expectFree, listen, lockOn, refreshAs } from "./support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
 import { startProgram } from "./support/programs.mjs";
-import { answering } from "./support/refresh-functions.mjs";
 import { COUNTED, NOT_COUNTED, openIn } from "./support/resources.mjs";
 
 const ENDS = {
@@ -135,9 +131,8 @@ describe("a process that has nothing else to do", () => {
   });
 });
 
-/**
- * Children that are started in the middle of a call: they have nothing of ours.
- */
+/** Children that are started in the middle of a call: they have nothing of ours. */
+
 const CHILDREN = 100;
 
 /** A process that starts a child in the middle of a call; see parent.mjs. */

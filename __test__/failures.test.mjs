@@ -5,9 +5,8 @@ import http2 from "node:http2";
 import { createServer } from "node:net";
 import tls from "node:tls";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import { refreshAs } from "./support/calls.mjs";
+import { refreshAs, rejection, typedRejection } from "./support/calls.mjs";
 import { createHost, expired, IMPATIENT, MINUTE } from "./support/host.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 import { at, http, json, says, startServer } from "./support/token-server.mjs";
 import { ERRORS, error, GRANT, unread } from "./vectors/errors.mjs";
 

@@ -5,13 +5,10 @@
 import { readFileSync, statSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { inspectOAuthRefreshLocks, withOAuthRefreshLock } from "../index.mjs";
-import { expectFree, lockPathOn } from "./support/calls.mjs";
+import { answering, expectFree, held, listen, lockPathOn, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, MINUTE, PROFILE, PROVIDER, usable } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
-import { listen } from "./support/listen.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 
 const call = (host, refresh, options) =>
   withOAuthRefreshLock(PROVIDER, PROFILE, refresh, { stateDir: host.stateDir, ...options });
@@ -159,9 +156,8 @@ test("a login that lands while the provider is asked waits for nobody, and a log
   }
 });
 
-/**
- * Stores whose last commits a power cut may undo, as with SQLite in WAL mode and `synchronous=NORMAL`.
- */
+/** Stores whose last commits a power cut may undo, as with SQLite in WAL mode and `synchronous=NORMAL`. */
+
 /** A store that may lose what it has taken. */
 const volatileStore = (name, credential) => Object.assign(memoryStore(name, credential), { durable: false });
 

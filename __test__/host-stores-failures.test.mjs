@@ -1,13 +1,10 @@
-/**
- * What may go wrong in a host's own stores, and that it costs no credential.
- */
+/** What may go wrong in a host's own stores, and that it costs no credential. */
 import { rmSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { inspectOAuthRefreshLocks, withOAuthRefreshLock } from "../index.mjs";
+import { answering, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
-import { answering, unwanted } from "./support/refresh-functions.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 import { toldIn } from "./support/secrets.mjs";
 
 /** How often a swap is tried. */

@@ -1,6 +1,4 @@
-/**
- * Credentials in a database that processes share, and the deaths of processes and threads in the middle of it.
- */
+/** Credentials in a database that processes share, and the deaths of processes and threads in the middle of it. */
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";

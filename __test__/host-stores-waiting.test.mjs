@@ -1,19 +1,15 @@
-/**
- * A host's store that takes its time, or never answers: it delays its own callers and nobody else.
- */
+/** A host's store that takes its time, or never answers: it delays its own callers and nobody else. */
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { withOAuthRefreshLock } from "../index.mjs";
+import { answering, held, listen, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
 import { heldStore, memoryStore } from "./support/host-stores.mjs";
-import { listen } from "./support/listen.mjs";
 import { startProgram } from "./support/programs.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 
 /** More than there are threads that all calls share. */
 const MANY = 24;
@@ -133,6 +129,7 @@ describe("a store's function", () => {
  * Who waits while a peer refreshes a login in a host's store: all look at it at a time once it is there, and none with the lock
  * held.
  */
+
 const CALLERS = 20;
 const PROCESSES = 5;
 
@@ -212,9 +209,8 @@ test(`${PROCESSES} processes that have waited ask their store at a time, none of
   }
 });
 
-/**
- * Stores that are in use for a moment, and stores that keep what they know and nothing else.
- */
+/** Stores that are in use for a moment, and stores that keep what they know and nothing else. */
+
 /** The first pause is 10 ms, give or take a half. */
 const LONGEST_FIRST_PAUSE_MS = 20;
 

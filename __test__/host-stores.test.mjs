@@ -1,13 +1,9 @@
-/**
- * Credentials that a host keeps by itself, behind `load` and `compareAndSwap`.
- */
+/** Credentials that a host keeps by itself, behind `load` and `compareAndSwap`. */
 import { describe, expect, onTestFinished, test } from "vitest";
 import { keepOAuthFresh, withOAuthRefreshLock } from "../index.mjs";
+import { answering, held, listen, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText, usable } from "./support/host.mjs";
 import { before, memoryStore } from "./support/host-stores.mjs";
-import { listen } from "./support/listen.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 import { at, gives, startServer } from "./support/token-server.mjs";
 
 const CALLERS = 20;

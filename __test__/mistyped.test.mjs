@@ -11,11 +11,9 @@ import {
   withOAuthRefreshLock,
 } from "../index.mjs";
 import { cliJson } from "./cli/cli.mjs";
-import { refreshAs } from "./support/calls.mjs";
+import { answering, refreshAs, typedRejection, unwanted } from "./support/calls.mjs";
 import { createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
-import { answering, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 import { token } from "./support/secrets.mjs";
 
 /** What it is refused with, whether it throws or rejects. */

@@ -1,6 +1,4 @@
-/**
- * Ours and OpenClaw's own lock on one key, in one host's fleet half way through an upgrade.
- */
+/** Ours and OpenClaw's own lock on one key, in one host's fleet half way through an upgrade. */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -10,18 +8,25 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { withOAuthProfileLock } from "../index.mjs";
 import { canFetchNode, nodeBinary, packageDir } from "../scripts/fetch.mjs";
 import { heldElsewhere, holdLock, startAgent } from "./support/agents.mjs";
-import { BOTH_CALLS, expectFree, lockOn, lockPathOn, refreshAs } from "./support/calls.mjs";
-import { stopClock } from "./support/clock.mjs";
+import {
+  answering,
+  BOTH_CALLS,
+  expectFree,
+  listen,
+  lockOn,
+  lockPathOn,
+  refreshAs,
+  stopClock,
+  typedRejection,
+  unwanted,
+} from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { createPlace, judged, play, startFleet, startIdle } from "./support/fleet/fleet.mjs";
 import { FS_SAFE } from "./support/fleet/fs-safe.mjs";
 import { judge, Witness } from "./support/fleet/witness.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
 import { owner, SIDECARS, sped } from "./support/openclaw-lock.mjs";
 import { copyPackage } from "./support/package-copy.mjs";
-import { answering, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 import { startWorker } from "./support/workers.mjs";
 
 const PROCESSES = 20;

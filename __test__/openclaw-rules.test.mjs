@@ -11,12 +11,9 @@ import {
   withOAuthRefreshLock,
 } from "../index.mjs";
 import { holdLock, startAgent } from "./support/agents.mjs";
-import { stopClock } from "./support/clock.mjs";
+import { held, listen, stopClock, typedRejection, unwanted } from "./support/calls.mjs";
 import { createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
 import { Random } from "./support/random.mjs";
-import { held, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 
 const vectors = JSON.parse(readFileSync(new URL("vectors/identity-gate.json", import.meta.url), "utf8"));
 const PAIRS = 60_000;

@@ -204,6 +204,7 @@ describe.runIf(canBeAlone)("a container's user who is alone", () => {
  * Agents of several PID namespaces, as containers are, with one state directory. Each looks dead to the others, or like
  * one of their own processes.
  */
+
 const AGENTS = 4;
 
 /** A namespace of its own for each, which ends with it. */

@@ -8,12 +8,18 @@ import { runInNewContext } from "node:vm";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { withOAuthProfileLock } from "../index.mjs";
 import { heldElsewhere, startAgent } from "./support/agents.mjs";
-import { BOTH_CALLS, expectFree, lockOn, lockPathOn } from "./support/calls.mjs";
+import {
+  BOTH_CALLS,
+  expectFree,
+  listen,
+  lockOn,
+  lockPathOn,
+  rejection,
+  typedRejection,
+  unwanted,
+} from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, PROVIDER, usable } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
-import { unwanted } from "./support/refresh-functions.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 
 describe("the function's result and errors pass through withOAuthProfileLock untouched", () => {
   const failures = [

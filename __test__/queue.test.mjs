@@ -5,12 +5,9 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { withOAuthProfileLock, withOAuthRefreshLock } from "../index.mjs";
 import { heldElsewhere } from "./support/agents.mjs";
-import { lockOn, refreshAs } from "./support/calls.mjs";
+import { answering, held, listen, lockOn, refreshAs, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, HOUR, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 
 const CALLERS = 10;
 

@@ -38,6 +38,7 @@ test("the benchmarks measure, and name the contenders that are missing", async (
 });
 
 /** How a maintainer's diff is applied to a bundle of OpenClaw's. */
+
 const MAIN = [
   'import { a as lock, b as unused } from "./file-x.mjs";',
   "//#region src/main.ts",

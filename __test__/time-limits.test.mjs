@@ -2,13 +2,21 @@ import { rmSync, writeFileSync } from "node:fs";
 import { describe, expect, test, vi } from "vitest";
 import { resolveOAuthRefreshLockPath } from "../index.mjs";
 import { heldElsewhere, startAgent } from "./support/agents.mjs";
-import { BOTH_CALLS, expectFree, lockOn, lockPathOn, refreshAs } from "./support/calls.mjs";
-import { stopClock } from "./support/clock.mjs";
+import {
+  answering,
+  BOTH_CALLS,
+  expectFree,
+  held,
+  listen,
+  lockOn,
+  lockPathOn,
+  refreshAs,
+  stopClock,
+  typedRejection,
+  unwanted,
+} from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 
 describe("a provider call that is too old", () => {
   test("is aborted, and the caller told", async () => {

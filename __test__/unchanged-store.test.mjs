@@ -6,10 +6,8 @@ import { dirname, join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { startAgent } from "./support/agents.mjs";
-import { refreshAs } from "./support/calls.mjs";
+import { answering, held, refreshAs, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, HOUR, MINUTE, storeText, storeTextWithout, usable } from "./support/host.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 
 /** Timestamps have steps; what is older than this is remembered. */
 const STEP_MS = 100;

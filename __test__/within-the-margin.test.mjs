@@ -5,13 +5,11 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { heldElsewhere, startAgent } from "./support/agents.mjs";
-import { lockOn, lockPathOn, refreshAs } from "./support/calls.mjs";
+import { answering, held, lockOn, lockPathOn, refreshAs, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, MINUTE, STORE_FILE, storeText, usable } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
 import { startTime } from "./support/openclaw-lock.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 import { at, freePort, http, json, says, startServer } from "./support/token-server.mjs";
 
 const expiring = (fields) => expired({ expires: Date.now() + 2 * MINUTE, ...fields });

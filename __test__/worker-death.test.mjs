@@ -1,14 +1,11 @@
-/**
- * Worker threads that die in the middle of a refresh, in a process in which nobody else has the addon.
- */
+/** Worker threads that die in the middle of a refresh, in a process in which nobody else has the addon. */
 import { describe, expect, test } from "vitest";
 import { heldElsewhere } from "./support/agents.mjs";
-import { lockOn, refreshAs } from "./support/calls.mjs";
+import { answering, lockOn, refreshAs } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
 import { startProgram } from "./support/programs.mjs";
 import { Random } from "./support/random.mjs";
-import { answering } from "./support/refresh-functions.mjs";
 import { COUNTED, NOT_COUNTED, takeStock } from "./support/resources.mjs";
 
 const DEATHS = Number(process.env.DEATHS ?? 1_000);

@@ -3,9 +3,9 @@ import { rmSync } from "node:fs";
 import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, test } from "vitest";
 import { startAgent } from "../support/agents.mjs";
+import { rejection } from "../support/calls.mjs";
 import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER, usable } from "../support/host.mjs";
 import { memoryStore } from "../support/host-stores.mjs";
-import { rejection } from "../support/rejections.mjs";
 import { cliJson } from "./cli.mjs";
 
 const on = (host) => ["--state-dir", host.stateDir];

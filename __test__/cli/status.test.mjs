@@ -8,9 +8,9 @@ import { setTimeout as pause } from "node:timers/promises";
 import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, onTestFinished, test } from "vitest";
 import { startAgent } from "../support/agents.mjs";
+import { listen } from "../support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, STORE_FILE, storeText, usable } from "../support/host.mjs";
 import { memoryStore } from "../support/host-stores.mjs";
-import { listen } from "../support/listen.mjs";
 import { copyPackage } from "../support/package-copy.mjs";
 import { cli, cliJson, startCli, widest } from "./cli.mjs";
 

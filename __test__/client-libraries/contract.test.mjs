@@ -6,11 +6,9 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { connect } from "node:net";
 import { beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
-import { refreshAs } from "../support/calls.mjs";
+import { refreshAs, typedRejection, unwanted } from "../support/calls.mjs";
 import { createAuthority, withTls } from "../support/certificates.mjs";
 import { createHost, expired, MINUTE, PROFILE, storeText } from "../support/host.mjs";
-import { unwanted } from "../support/refresh-functions.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { freePort, http, json, says, startServer, tokens } from "../support/token-server.mjs";
 import { LIBRARIES } from "./libraries.mjs";
 

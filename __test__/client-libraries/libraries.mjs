@@ -1,6 +1,4 @@
-/**
- * The usual clients, each called as its README says. What of a failure a library hides stands beside it.
- */
+/** The usual clients, each called as its README says. What of a failure a library hides stands beside it. */
 import { PublicClientApplication } from "@azure/msal-node";
 import { refreshAuthorization as refreshByMcp2 } from "@modelcontextprotocol/client";
 import { refreshAuthorization as refreshByMcp1 } from "@modelcontextprotocol/sdk/client/auth.js";

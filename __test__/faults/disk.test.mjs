@@ -1,6 +1,4 @@
-/**
- * A disk that fails once, at any file operation of a refresh and in any way.
- */
+/** A disk that fails once, at any file operation of a refresh and in any way. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";

@@ -1,6 +1,4 @@
-/**
- * Owners that are not stopped and yet get nowhere: blocked, hung, or holding the lock for something else.
- */
+/** Owners that are not stopped and yet get nowhere: blocked, hung, or holding the lock for something else. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";

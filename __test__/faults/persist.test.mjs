@@ -1,6 +1,4 @@
-/**
- * Stores that can't be written: before the provider is asked nothing is spent, afterwards nothing is lost.
- */
+/** Stores that can't be written: before the provider is asked nothing is spent, afterwards nothing is lost. */
 import { existsSync, mkdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";

@@ -1,11 +1,9 @@
-/**
- * Connections to a token endpoint: how they come about, how long they are kept, and what answers look like on them.
- */
+/** Connections to a token endpoint: how they come about, how long they are kept, and what answers look like on them. */
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { refreshOAuthToken } from "../../index.mjs";
-import { refreshAs } from "../support/calls.mjs";
+import { refreshAs, typedRejection } from "../support/calls.mjs";
 import { createAuthority, NAME, withTls } from "../support/certificates.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
 import {
@@ -16,7 +14,6 @@ import {
   surroundedBy,
   tunnelsTo,
 } from "../support/network.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { token } from "../support/secrets.mjs";
 import { at, http, inTurn, json, startServer, tokens } from "../support/token-server.mjs";
 

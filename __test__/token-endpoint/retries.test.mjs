@@ -1,12 +1,8 @@
-/**
- * Which failures of a token endpoint are tried again within the caller's patience, and which never are.
- */
+/** Which failures of a token endpoint are tried again within the caller's patience, and which never are. */
 import { describe, expect, test } from "vitest";
 import { heldElsewhere, startAgent } from "../support/agents.mjs";
-import { expectFree, refreshAs } from "../support/calls.mjs";
+import { expectFree, listen, refreshAs, typedRejection } from "../support/calls.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
-import { listen } from "../support/listen.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { at, freePort, gives, http, inTurn, json, says, startServer } from "../support/token-server.mjs";
 
 const pause = (status, seconds) => says(http(status, "", { "retry-after": String(seconds) }));

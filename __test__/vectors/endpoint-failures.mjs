@@ -1,6 +1,4 @@
-/**
- * Everything that can go wrong with a call to a token endpoint, and what is to come of it.
- */
+/** Everything that can go wrong with a call to a token endpoint, and what is to come of it. */
 import { freePort, http, json, says, tokens } from "../support/token-server.mjs";
 
 const html = (status, headers) => http(status, "<html><body>Sorry</body></html>", { "content-type": "text/html", ...headers });

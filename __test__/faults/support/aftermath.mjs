@@ -1,6 +1,4 @@
-/**
- * What must hold after a death or a fault, for whoever comes next.
- */
+/** What must hold after a death or a fault, for whoever comes next. */
 import { statSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";

@@ -1,6 +1,4 @@
-/**
- * A host in a temporary directory: the stores of a main agent and two others, and what is left of them afterwards.
- */
+/** A host in a temporary directory: the stores of a main agent and two others, and what is left of them afterwards. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

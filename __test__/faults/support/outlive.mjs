@@ -1,6 +1,4 @@
-/**
- * What must hold for those who wait for an owner that is stuck, and for the owner when it comes to life again.
- */
+/** What must hold for those who wait for an owner that is stuck, and for the owner when it comes to life again. */
 import { dirname } from "node:path";
 import { expect } from "vitest";
 import { outcome, tokensOf } from "./aftermath.mjs";

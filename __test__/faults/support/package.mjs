@@ -1,6 +1,4 @@
-/**
- * The package with fault injection built in, at a place of its own: the ordinary build has none.
- */
+/** The package with fault injection built in, at a place of its own: the ordinary build has none. */
 import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, statSync } from "node:fs";
 import { createRequire } from "node:module";

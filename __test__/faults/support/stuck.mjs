@@ -1,6 +1,4 @@
-/**
- * Owners that are alive and stuck, the many that wait for them, and the clock that tells for how long.
- */
+/** Owners that are alive and stuck, the many that wait for them, and the clock that tells for how long. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
