@@ -2,11 +2,8 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { holdLock, startAgent } from "./support/agents.mjs";
-import { refreshAs } from "./support/calls.mjs";
+import { answering, held, listen, refreshAs, rejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, HOUR, IMPATIENT, storeText, usable } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { rejection } from "./support/rejections.mjs";
 
 /** What the agent's own login and its peer's say of who they are, and whether the peer's may be taken over. */
 const IDENTITIES = [

@@ -6,12 +6,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { resolveOAuthRefreshLockPath } from "../index.mjs";
 import { startAgent } from "./support/agents.mjs";
-import { stopClock } from "./support/clock.mjs";
+import { answering, held, listen, stopClock, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, MINUTE, PROFILE, PROVIDER, storeText, usable } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
 import { call, credentialOf, granted, refreshAtServer, server } from "./support/real-provider.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 
 describe("a result that is no credential", () => {
   test.each([

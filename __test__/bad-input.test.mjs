@@ -9,7 +9,7 @@ import {
   withOAuthProfileLock,
   withOAuthRefreshLock,
 } from "../index.mjs";
-import { refreshAs } from "./support/calls.mjs";
+import { answering, refreshAs, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import {
   answer,
   createHost,
@@ -21,8 +21,6 @@ import {
   storeTextWithout,
   usable,
 } from "./support/host.mjs";
-import { answering, unwanted } from "./support/refresh-functions.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 import { token } from "./support/secrets.mjs";
 
 /** Shows any value in a test's name. */
@@ -277,7 +275,7 @@ describe("a result of the refresh function that is no credential is refused, and
   });
 });
 
-describe("what a refresh function throws that is no Error arrives in one", () => {
+describe("a thrown value that is no Error arrives in one", () => {
   test.each(
     shown([
       undefined,

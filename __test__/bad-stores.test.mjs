@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { resolveOAuthRefreshLockPath, withOAuthProfileLock } from "../index.mjs";
 import { startAgent } from "./support/agents.mjs";
-import { refreshAs } from "./support/calls.mjs";
+import { refreshAs, typedRejection, unwanted } from "./support/calls.mjs";
 import {
   answer,
   createHost,
@@ -17,8 +17,6 @@ import {
   usable,
 } from "./support/host.mjs";
 import { copyPackage } from "./support/package-copy.mjs";
-import { unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 import { token, toldBy } from "./support/secrets.mjs";
 
 const NOBODY = 65_534;

@@ -1,6 +1,4 @@
-/**
- * Claims of a host that asks the provider by itself.
- */
+/** Claims of a host that asks the provider by itself. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -9,12 +7,10 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expect, onTestFinished, test } from "vitest";
 import { awaitOAuthRefreshClaim, holdOAuthRefreshClaim } from "../index.mjs";
-import { lockPathOn } from "./support/calls.mjs";
+import { listen, lockPathOn, typedRejection } from "./support/calls.mjs";
 import { CHANNEL } from "./support/events.mjs";
 import { createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
 import { startProgram } from "./support/programs.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 
 const KEY = [PROVIDER, PROFILE];
 const KILLED = { code: null, signal: "SIGKILL" };
@@ -47,7 +43,7 @@ function createClaim(options = {}) {
   };
 }
 
-test("twenty who wait for an owner that is killed are told so, with the credential, and one at a time has it", async () => {
+test("twenty waiters for an owner that is killed are told so, with the credential, and one at a time has it", async () => {
   const claim = createClaim();
   const owner = await claim.owner();
   const waiters = await claim.waiters(20);
@@ -81,7 +77,7 @@ test("once one has settled what a killed owner left, the others are told that it
   expect(claim.files()).toEqual([]);
 });
 
-test("twenty who wait for an owner that settles are told so, and no secret is left", async () => {
+test("twenty waiters for an owner that settles are told so, and no secret is left", async () => {
   const claim = createClaim();
   const owner = await claim.owner();
   const waiters = await claim.waiters(20);
@@ -92,7 +88,7 @@ test("twenty who wait for an owner that settles are told so, and no secret is le
   expect(await claim.wait()).toEqual({ state: "unknown" });
 });
 
-test("an owner that holds a claim can end, and who comes later is told that it is gone", async () => {
+test("an owner that holds a claim can end, and a later caller is told that it is gone", async () => {
   const claim = createClaim({ uncertain: "fail" });
   const owner = await claim.owner();
   owner.say("leave");
@@ -113,7 +109,7 @@ test("the record is for its owner alone, and its credential is as it was given",
   expect(claim.files()).toEqual([]);
 });
 
-test("what is not on record is unknown, and making the question makes no file", async () => {
+test("a claim that is not on record is unknown, and the question makes no file", async () => {
   const claim = createClaim();
   expect(await claim.wait()).toEqual({ state: "unknown" });
   const held = await claim.hold();
@@ -131,7 +127,7 @@ test("a claim's id is used once", async () => {
   await typedRejection(claim.hold(), "invalid_argument");
 });
 
-test("a claim is held though nobody refers to it any more", async () => {
+test("a claim is held though no code refers to it any more", async () => {
   setFlagsFromString("--expose-gc");
   const collectGarbage = runInNewContext("gc");
   const claim = createClaim();
@@ -145,7 +141,7 @@ test("a claim is held though nobody refers to it any more", async () => {
   expect(waiter.log.types()).toEqual(["waiting"]);
 });
 
-test("who waits can give up, by its signal and by its time", async () => {
+test("a waiter can give up, by its signal and by its time", async () => {
   const claim = createClaim();
   const held = await claim.hold();
   const log = listen();
@@ -164,7 +160,7 @@ test("who waits can give up, by its signal and by its time", async () => {
   await found.settle();
 });
 
-test("who gives up just when the claim is free does not keep it", async () => {
+test("a waiter that gives up just when the claim is free does not keep it", async () => {
   const claim = createClaim();
   const held = await claim.hold();
   const controller = new AbortController();

@@ -17,15 +17,20 @@ import {
 import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { startAgent } from "./support/agents.mjs";
-import { expectFree, lockOn, lockPathOn, refreshAs } from "./support/calls.mjs";
-import { stopClock } from "./support/clock.mjs";
+import {
+  answering,
+  expectFree,
+  listen,
+  lockOn,
+  lockPathOn,
+  refreshAs,
+  stopClock,
+  typedRejection,
+} from "./support/calls.mjs";
 import { startIdle } from "./support/fleet/fleet.mjs";
 import { createHost, expired, HOUR } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
 import { owner, SIDECARS, startTime } from "./support/openclaw-lock.mjs";
 import { copyPackage } from "./support/package-copy.mjs";
-import { answering } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 
 const NOBODY = 65534;
 const isRoot = process.getuid?.() === 0;
@@ -248,7 +253,7 @@ describe("a lock file of another user that can't be read", () => {
   });
 });
 
-describe("what is no debris: the lock file of a living process", () => {
+describe("the lock file of a living process is no debris", () => {
   const living = GENERATIONS.map((generation) => [
     generation,
     () => sidecarOf(generation, { pid: alive.pid, starttime: startTime(alive.pid) }),

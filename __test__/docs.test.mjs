@@ -167,7 +167,7 @@ const textOf = ({ modules = [], edits, imports = {} }) =>
   squeeze([...modules.map(({ text }) => text), ...edits.map(({ to }) => to), ...Object.values(imports)].join("\n"));
 const diffs = RELEASES.flatMap(({ variants }) => Object.values(variants).filter(Boolean));
 
-test.each(of("diff"))("what the diff in $document adds is what is applied to the release ($at)", ({ code }) => {
+test.each(of("diff"))("the diff in $document adds the lines that are applied to the release ($at)", ({ code }) => {
   const added = code.split("\n").filter((line) => line.startsWith("+") && !line.startsWith("+++ "));
   expect(added.length).toBeGreaterThan(1);
   const isApplied = (diff) => added.every((line) => textOf(diff).includes(squeeze(line.slice(1))));

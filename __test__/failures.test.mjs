@@ -5,9 +5,8 @@ import http2 from "node:http2";
 import { createServer } from "node:net";
 import tls from "node:tls";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import { refreshAs } from "./support/calls.mjs";
+import { refreshAs, rejection, typedRejection } from "./support/calls.mjs";
 import { createHost, expired, IMPATIENT, MINUTE } from "./support/host.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 import { at, http, json, says, startServer } from "./support/token-server.mjs";
 import { ERRORS, error, GRANT, unread } from "./vectors/errors.mjs";
 
@@ -71,7 +70,7 @@ describe("an error of Node's own", () => {
 });
 
 describe("an answer that nobody has read", () => {
-  test("can still be read by who handed it on", async () => {
+  test("can still be read by the program that handed it on", async () => {
     const response = unread(JSON.stringify(GRANT));
     expect((await failure(() => error({ response }))).class).toBe("answered_dead");
     expect(await response.json()).toEqual(GRANT);

@@ -1,15 +1,12 @@
-/**
- * What lies on disk is what docs/formats.md says.
- */
+/** What lies on disk is what docs/formats.md says. */
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { holdOAuthRefreshClaim, resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "../index.mjs";
+import { answering, rejection } from "./support/calls.mjs";
 import { createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
-import { answering } from "./support/refresh-functions.mjs";
-import { rejection } from "./support/rejections.mjs";
 import { at, gives, startServer } from "./support/token-server.mjs";
 
 const SLOT_BYTES = 128 << 10;

@@ -1,13 +1,10 @@
-/**
- * What may go wrong in a host's own stores, and that it costs no credential.
- */
+/** What may go wrong in a host's own stores, and that it costs no credential. */
 import { rmSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { inspectOAuthRefreshLocks, withOAuthRefreshLock } from "../index.mjs";
+import { answering, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
-import { answering, unwanted } from "./support/refresh-functions.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 import { toldIn } from "./support/secrets.mjs";
 
 /** How often a swap is tried. */
@@ -195,7 +192,7 @@ describe("load", () => {
   });
 });
 
-describe("what was received for a store that the next call does not have", () => {
+describe("an answer that was received for a store that the next call does not have", () => {
   /** A credential that waits for this store. */
   async function received(host, store) {
     store.compareAndSwap.mockRejectedValueOnce(new Error("full"));
@@ -266,4 +263,26 @@ describe("what was received for a store that the next call does not have", () =>
     expect(host.store("agent")).toBe(storeText(first.credential));
     expect(refresh).not.toHaveBeenCalled();
   });
+});
+
+test("load and compareAndSwap of a store that never answers have 30 s, and the answer received by then is kept", async () => {
+  const hosts = [createHost(), createHost()];
+  const stores = hosts.map(() => memoryStore("own", expired()));
+  const never = () => new Promise(() => {});
+  stores[0].load.mockImplementation(never);
+  stores[1].compareAndSwap.mockImplementationOnce(never);
+  const refresh = answering();
+  const [error, result] = await Promise.all([
+    typedRejection(call(hosts[0], unwanted(), { store: stores[0] }), "store_unreadable"),
+    call(hosts[1], refresh, { store: stores[1] }),
+  ]);
+  expect(error.message).toMatch(/`load` does not return/);
+  expect(result.notSaved.code).toBe("store_unwritable");
+  expect(result.notSaved.message).toMatch(/`compareAndSwap` does not return/);
+  const [{ waitingCredentials }] = await inspectOAuthRefreshLocks({ stateDir: hosts[1].stateDir });
+  expect(waitingCredentials).toBe(1);
+  const next = await call(hosts[1], refresh, { store: stores[1] });
+  expect([next.outcome, next.credential]).toEqual(["recovered", result.credential]);
+  expect(stores[1].held).toEqual(result.credential);
+  expect(refresh).toHaveBeenCalledTimes(1);
 });

@@ -1,19 +1,15 @@
-/**
- * A store whose owner, another program, has a lock of its own.
- */
+/** A store whose owner, another program, has a lock of its own. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as nextLoop } from "node:timers/promises";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { keepOAuthFresh, withOAuthRefreshLock } from "../index.mjs";
+import { answering, held, listen, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { fileStore, readLogin, writeLogin } from "./support/file-login.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
 import { heldStore } from "./support/host-stores.mjs";
-import { listen } from "./support/listen.mjs";
 import { startProgram } from "./support/programs.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 import { token } from "./support/secrets.mjs";
 import { json, startServer, tokens } from "./support/token-server.mjs";
 
@@ -229,7 +225,7 @@ describe("hold", () => {
     expect(steps).toEqual(["own held", "own released", "own held", "own written", "own released"]);
   });
 
-  test("is waited for with a late answer, by who waits for no lock otherwise", async () => {
+  test("is waited for with a late answer, by a caller that waits for no lock otherwise", async () => {
     const store = heldStore("own", expired());
     const asking = held();
     const keeper = new AbortController();

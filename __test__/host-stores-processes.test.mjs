@@ -1,6 +1,4 @@
-/**
- * Credentials in a database that processes share, and the deaths of processes and threads in the middle of it.
- */
+/** Credentials in a database that processes share, and the deaths of processes and threads in the middle of it. */
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -44,7 +42,7 @@ describe.runIf(canFetchNode)("in a database", () => {
     expect([stored(path, "agent"), stored(path, "other")]).toEqual([login, login]);
   });
 
-  test("what one process gets is mirrored to main, and the other adopts it", async () => {
+  test("a credential that one process gets is mirrored to main, and the other adopts it", async () => {
     const old = expired({ accountId: "one", note: { kept: [1.5, null, "ü"] } });
     const { path, as } = createDatabase({ main: old, one: old, other: old });
     const [one, other] = await Promise.all([startSqliteAgent(), startSqliteAgent()]);
@@ -75,7 +73,7 @@ describe.runIf(canFetchNode)("in a database", () => {
     expect(stored(path, "one")).toEqual(login);
   });
 
-  test("what an owner received that was killed while it swapped is brought in by the next process", async () => {
+  test("an answer that an owner received before it was killed in its swap is brought in by the next process", async () => {
     const old = expired();
     const { path, as } = createDatabase({ main: old, one: old, other: old });
     const [owner, next] = await Promise.all([startSqliteAgent(), startSqliteAgent()]);

@@ -1,13 +1,9 @@
-/**
- * Credentials that a host keeps by itself, behind `load` and `compareAndSwap`.
- */
+/** Credentials that a host keeps by itself, behind `load` and `compareAndSwap`. */
 import { describe, expect, onTestFinished, test } from "vitest";
 import { keepOAuthFresh, withOAuthRefreshLock } from "../index.mjs";
+import { answering, held, listen, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText, usable } from "./support/host.mjs";
 import { before, memoryStore } from "./support/host-stores.mjs";
-import { listen } from "./support/listen.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 import { at, gives, startServer } from "./support/token-server.mjs";
 
 const CALLERS = 20;
@@ -69,7 +65,7 @@ describe("a host's own stores", () => {
     expect([store.held, mainStore.held]).toEqual([null, { ...old, ...fields }]);
   });
 
-  test("what main lacks it is given; no profile at all is null", async () => {
+  test("a store without the profile is given it; no profile at all is null", async () => {
     const old = expired();
     const [store, mainStore] = [memoryStore("own", old), memoryStore("main")];
     const result = await call(createHost(), answering(), { store, mainStore });

@@ -1,17 +1,14 @@
-/**
- * What those who wait and hold cost the Node process that they are in, and what its event loop costs them.
- */
+/** What those who wait and hold cost the Node process that they are in, and what its event loop costs them. */
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { withOAuthProfileLock, withOAuthRefreshLock } from "../index.mjs";
 import { holdLock, startAgent } from "./support/agents.mjs";
+import { listen, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, PROVIDER, storeText } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
 import { startProgram } from "./support/programs.mjs";
-import { unwanted } from "./support/refresh-functions.mjs";
 import { COUNTED, NOT_COUNTED, takeStock } from "./support/resources.mjs";
 
 const WAITERS = 64;

@@ -135,7 +135,7 @@ test("a platform's package has the licences of what is linked into its addon", (
   expect(texts.join("")).toContain("Permission is hereby granted, free of charge");
 });
 
-test("what the README links to is in the package, but for the sources", () => {
+test("the package has every file that the README links to, but for the sources", () => {
   const links = [...readFileSync(installed(NAME, "README.md"), "utf8").matchAll(/\]\((?!https?:|#)([^)#]+)/g)];
   const files = links.map(([, file]) => file).filter((file) => !/^(src|smoke|CONTRIBUTING)\b/.test(file));
   expect(files).toEqual(expect.arrayContaining(["SECURITY.md", "index.d.ts"]));
@@ -242,7 +242,7 @@ test("an addon that can't be loaded is not taken for one that is missing", async
   expect(message).not.toContain("--omit");
 });
 
-test("what Windows' loader says is quoted without its line end and its full stop", async () => {
+test("an error of Windows' loader is quoted without its line end and its full stop", async () => {
   const before = `
     process.dlopen = () => {
       throw Object.assign(new Error("The specified module could not be found.\\r\\n\\\\\\\\?\\\\C:\\\\x.node"), { code: "ERR_DLOPEN_FAILED" });

@@ -1,15 +1,11 @@
-/**
- * Owners that are stopped while they ask the provider, and answers that are none.
- */
+/** Owners that are stopped while they ask the provider, and answers that are none. */
 import { createServer } from "node:http";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { withOAuthRefreshLock } from "../index.mjs";
 import { startAgent } from "./support/agents.mjs";
+import { listen, rejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
 import { createRefresh } from "./support/oauth/refresh.mjs";
-import { unwanted } from "./support/refresh-functions.mjs";
-import { rejection } from "./support/rejections.mjs";
 
 const ROUNDS = 20;
 

@@ -1,17 +1,12 @@
-/**
- * Logins that are kept fresh by several processes, and by nothing that keeps one alive; and what is refused.
- */
+/** Logins that are kept fresh by several processes, and by nothing that keeps one alive; and what is refused. */
 import { inspect } from "node:util";
 import { describe, expect, test, vi } from "vitest";
 import { keepOAuthFresh } from "../index.mjs";
 import { heldElsewhere, startAgent } from "./support/agents.mjs";
-import { refreshAs } from "./support/calls.mjs";
+import { listen, refreshAs, typedRejection, unwanted } from "./support/calls.mjs";
 import { createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
 import { FIRST_REST, keep, profile } from "./support/keeping.mjs";
-import { listen } from "./support/listen.mjs";
 import { startProgram } from "./support/programs.mjs";
-import { unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 import { at, freePort, holding, http, says, startServer } from "./support/token-server.mjs";
 
 describe("several processes side by side", () => {
@@ -106,7 +101,7 @@ describe("it keeps no process alive", () => {
   });
 });
 
-describe("what makes no sense is refused at once, and nothing is done:", () => {
+describe("an argument that makes no sense is refused at once, and nothing is done:", () => {
   const right = { provider: PROVIDER, profileId: PROFILE };
   const refresh = unwanted();
   const ofProfile = (more) => ({ profiles: [right, { ...right, ...more }], refresh });

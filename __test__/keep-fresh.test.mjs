@@ -1,16 +1,11 @@
-/**
- * Logins that are kept fresh: when they are refreshed, what failures do, and how it ends.
- */
+/** Logins that are kept fresh: when they are refreshed, what failures do, and how it ends. */
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { keepOAuthFresh } from "../index.mjs";
 import { heldElsewhere } from "./support/agents.mjs";
-import { expectFree, refreshAs } from "./support/calls.mjs";
-import { stopClock } from "./support/clock.mjs";
+import { answering, expectFree, held, listen, refreshAs, stopClock, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, HOUR, MINUTE, PROFILE, PROVIDER, storeText, usable } from "./support/host.mjs";
 import { heldStore } from "./support/host-stores.mjs";
 import { FIRST_REST, keep, profile } from "./support/keeping.mjs";
-import { listen } from "./support/listen.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
 import { at, http, says, startServer } from "./support/token-server.mjs";
 
 /** A token that expires within it counts as expired. */

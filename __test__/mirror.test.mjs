@@ -2,6 +2,7 @@ import { mkdirSync, rmSync, symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { shouldMirrorRefreshedOAuthCredential, withOAuthRefreshLock } from "../index.mjs";
+import { answering, held, listen } from "./support/calls.mjs";
 import {
   answer,
   createHost,
@@ -14,8 +15,6 @@ import {
   storeTextWithout,
   usable,
 } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
-import { answering, held } from "./support/refresh-functions.mjs";
 import { toldBy } from "./support/secrets.mjs";
 
 const LAST_DATE = 8.64e15;

@@ -11,11 +11,9 @@ import {
   withOAuthRefreshLock,
 } from "../index.mjs";
 import { cliJson } from "./cli/cli.mjs";
-import { refreshAs } from "./support/calls.mjs";
+import { answering, refreshAs, typedRejection, unwanted } from "./support/calls.mjs";
 import { createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
-import { answering, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 import { token } from "./support/secrets.mjs";
 
 /** What it is refused with, whether it throws or rejects. */
@@ -216,7 +214,7 @@ describe("a login that is stored wrong is not taken for none", () => {
     expect(host.store("main")).toBe(wrong);
   });
 
-  test("what is no OAuth login is none", async () => {
+  test("a profile that is no OAuth login counts as none", async () => {
     for (const profile of [
       { type: "api_key", provider: PROVIDER, key: "k" },
       { mode: "api_key", provider: PROVIDER, apiKey: "k" },

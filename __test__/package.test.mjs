@@ -1,9 +1,14 @@
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { homedir, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { expect, test } from "vitest";
+import { pathToFileURL } from "node:url";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import * as imported from "../index.mjs";
+import { resolveOAuthRefreshLockPath } from "../index.mjs";
+import { startAgent } from "./support/agents.mjs";
+import { createHost, PROFILE, PROVIDER, usable } from "./support/host.mjs";
 import { copyPackage } from "./support/package-copy.mjs";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -61,7 +66,7 @@ test("installed, it is required by name, and loads its addon at the first call",
   expect(run(copyPackage(), "commonjs", program)).toEqual(EXPECTED_USE);
 });
 
-test("what is no export is not to be had", () => {
+test("a file that is no export can't be imported", () => {
   const program = `
     const codes = [];
     for (const name of ["lib/queue.js", "index.js", "package.json"])
@@ -121,4 +126,128 @@ test("the package holds nothing that runs at installation, and needs other packa
     console.log(JSON.stringify({ path: typeof api.resolveOAuthRefreshLockPath("p", "x"), status }));
   `;
   expect(run(copyPackage(), "module", program)).toEqual({ path: "string", status: "ERR_PACKAGE_PATH_NOT_EXPORTED" });
+});
+
+/** An engine that is too old is told so at the first call, and importing the package is no call. */
+describe("an engine that is too old", () => {
+  const SAYS = /^oauth-refresh-lock needs Node 20 or newer, and this is v18\.20\.8;/;
+
+  /** Runs as on Node 18: what came later is not there. */
+  function onNode18(...args) {
+    const directory = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-test-"));
+    onTestFinished(() => rmSync(directory, { recursive: true }));
+    const preload = join(directory, "node-18.cjs");
+    // Arrays' later functions stay: Node's own modules use them.
+    writeFileSync(
+      preload,
+      `Object.defineProperty(process.versions, "node", { value: "18.20.8" });
+      for (const name of ["isWellFormed", "toWellFormed"]) delete String.prototype[name];`,
+    );
+    return spawnSync(process.execPath, ["--require", preload, ...args], { encoding: "utf8" });
+  }
+
+  test("every function says so, and what gives a promise rejects it", () => {
+    const program = `
+      const api = await import(${JSON.stringify(pathToFileURL(join(ROOT, "index.mjs")).href)});
+      const told = ({ name, code, message }) => ({ name, code, message });
+      const results = {};
+      for (const [name, value] of Object.entries(api)) {
+        if (typeof value !== "function") continue;
+        try {
+          results[name] = await value("p", "p:x", () => {}, {}).catch((error) => ({ ...told(error), rejects: true }));
+        } catch (error) {
+          results[name] = told(error);
+        }
+      }
+      console.log(JSON.stringify(results));`;
+    const { stdout, stderr } = onNode18("--input-type=module", "--eval", program);
+    expect(stderr).toBe("");
+    const results = JSON.parse(stdout);
+    const functions = Object.entries(imported).flatMap(([name, value]) => (typeof value === "function" ? [name] : []));
+    expect(Object.keys(results).sort()).toEqual(functions.sort());
+    for (const { name, code, message } of Object.values(results)) {
+      expect({ name, code }).toEqual({ name: "OAuthRefreshLockError", code: "addon_unavailable" });
+      expect(message).toMatch(SAYS);
+    }
+    const rejecting = Object.keys(results).filter((name) => results[name].rejects);
+    expect(rejecting.sort()).toEqual([
+      "awaitOAuthRefreshClaim",
+      "holdOAuthRefreshClaim",
+      "inspectOAuthRefreshLocks",
+      "refreshOAuthToken",
+      "withOAuthProfileLock",
+      "withOAuthRefreshLock",
+    ]);
+  });
+
+  test.each(["status", "doctor", "storm"])("the command line says so: %s", (command) => {
+    const { stdout, status } = onNode18(join(ROOT, "cli", "main.mjs"), command, "--json");
+    expect(status).toBe(1);
+    expect(JSON.parse(stdout).error).toMatchObject({ code: "addon_unavailable", message: expect.stringMatching(SAYS) });
+  });
+});
+
+describe("directories come from the environment", () => {
+  /** A process with this environment, and what it says of the key. */
+  async function inEnvironment(env) {
+    const agent = await startAgent({ env });
+    const path = await agent.path();
+    const call1 = agent.refresh();
+    const [{ result, error }] = await call1.settled;
+    expect(error).toBeUndefined();
+    return { path, access: result?.credential.access };
+  }
+
+  test("OPENCLAW_STATE_DIR, HOME and the directories in them", async () => {
+    const host = createHost();
+    const at = (dir) => {
+      const credential = usable();
+      host.seed("template", credential);
+      mkdirSync(join(dir, "agents", "main"), { recursive: true });
+      renameSync(host.agentDir("template"), join(dir, "agents", "main", "agent"));
+      return { path: resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: dir }), access: credential.access };
+    };
+    const home = join(host.root, "home");
+    const [state, oldHome] = [join(host.root, "state dir"), join(host.root, "old home")];
+    const expected = {
+      state: at(state),
+      home: at(join(home, ".openclaw")),
+      both: at(join(home, ".clawdbot")),
+      old: at(join(oldHome, ".clawdbot")),
+      openclawHome: at(join(host.root, "openclaw home", ".openclaw")),
+    };
+    expect(await inEnvironment({ OPENCLAW_STATE_DIR: state, HOME: home })).toEqual(expected.state);
+    expect(await inEnvironment({ OPENCLAW_STATE_DIR: `  ${state}/.  `, HOME: home })).toEqual(expected.state);
+    expect(await inEnvironment({ OPENCLAW_STATE_DIR: "~/../state dir", HOME: home })).toEqual(expected.state);
+    expect(await inEnvironment({ OPENCLAW_STATE_DIR: " ", HOME: home })).toEqual(expected.home);
+    expect(await inEnvironment({ OPENCLAW_STATE_DIR: "undefined", HOME: home })).toEqual(expected.home);
+    expect(await inEnvironment({ HOME: oldHome })).toEqual(expected.old);
+    expect(await inEnvironment({ HOME: "null", USERPROFILE: oldHome })).toEqual(expected.old);
+    expect(await inEnvironment({ OPENCLAW_HOME: "~/../openclaw home", HOME: home })).toEqual(expected.openclawHome);
+  });
+
+  test("OPENCLAW_AGENT_DIR and PI_CODING_AGENT_DIR, of the main agent", async () => {
+    const host = createHost({ main: usable(), one: usable(), two: usable() });
+    const state = { OPENCLAW_STATE_DIR: host.stateDir };
+    const accessOf = (agent) => JSON.parse(host.store(agent)).profiles[PROFILE].access;
+    const path = resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: host.stateDir });
+    const [OPENCLAW_AGENT_DIR, PI_CODING_AGENT_DIR] = [host.agentDir("one"), host.agentDir("two")];
+    const found = (env) => inEnvironment({ ...state, ...env });
+    expect(await found({})).toEqual({ path, access: accessOf("main") });
+    expect(await found({ OPENCLAW_AGENT_DIR, PI_CODING_AGENT_DIR })).toEqual({ path, access: accessOf("one") });
+    expect(await found({ OPENCLAW_AGENT_DIR: "", PI_CODING_AGENT_DIR })).toEqual({ path, access: accessOf("two") });
+  });
+
+  test("as it is at each call", () => {
+    onTestFinished(() => vi.unstubAllEnvs());
+    const resolved = () => resolveOAuthRefreshLockPath(PROVIDER, PROFILE);
+    const under = (stateDir) => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir });
+    vi.stubEnv("OPENCLAW_STATE_DIR", "/one");
+    expect(resolved()).toBe(under("/one"));
+    vi.stubEnv("OPENCLAW_STATE_DIR", "/two");
+    expect(resolved()).toBe(under("/two"));
+    for (const name of ["OPENCLAW_STATE_DIR", "OPENCLAW_HOME", "HOME", "USERPROFILE"]) vi.stubEnv(name, undefined);
+    const homes = [".openclaw", ".clawdbot"].map((name) => under(join(homedir(), name)));
+    expect(homes).toContain(resolved());
+  });
 });

@@ -6,10 +6,8 @@
 import { readFileSync } from "node:fs";
 import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { OAUTH_PRESETS, refreshOAuthToken } from "../index.mjs";
-import { refreshAs } from "./support/calls.mjs";
-import { stopClock } from "./support/clock.mjs";
+import { refreshAs, stopClock, typedRejection } from "./support/calls.mjs";
 import { createHost, expired, HOUR, MINUTE, storeText } from "./support/host.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 import { token } from "./support/secrets.mjs";
 import { json, jwt, says, startServer, tokens } from "./support/token-server.mjs";
 

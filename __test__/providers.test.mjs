@@ -4,9 +4,8 @@
  */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { refreshAs } from "./support/calls.mjs";
+import { refreshAs, rejection, typedRejection } from "./support/calls.mjs";
 import { createHost, expired, PROFILE, storeText } from "./support/host.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 import { token } from "./support/secrets.mjs";
 import { at, http, json, jwt, says, startServer } from "./support/token-server.mjs";
 

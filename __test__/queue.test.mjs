@@ -5,12 +5,9 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { withOAuthProfileLock, withOAuthRefreshLock } from "../index.mjs";
 import { heldElsewhere } from "./support/agents.mjs";
-import { lockOn, refreshAs } from "./support/calls.mjs";
+import { answering, held, listen, lockOn, refreshAs, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, HOUR, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 
 const CALLERS = 10;
 
@@ -84,7 +81,7 @@ describe("in one process", () => {
     expect(entered).toBe(CALLERS);
   });
 
-  test("those who stand in line behind a peer say so", async () => {
+  test("callers that stand in line behind a peer say so", async () => {
     const host = createHost({ main: expired() });
     const log = listen();
     const call = held();
@@ -131,7 +128,7 @@ describe("in one process", () => {
     expect(log.types({ type: "acquired" })).toHaveLength(1);
   });
 
-  test("what a leader does with its result does not reach its followers", async () => {
+  test("a change that a leader makes to its result does not reach its followers", async () => {
     const old = expired();
     const host = createHost({ leader: old, sub: old });
     host.seed("main", expired({ accountId: "somebody else", expires: Date.now() - HOUR }));

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from "vitest";
-import { refreshAs } from "./support/calls.mjs";
+import { answering, held, listen, refreshAs, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import {
   answer,
   createHost,
@@ -11,9 +11,6 @@ import {
   storeTextWithout,
   usable,
 } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 
 describe("the outcome is", () => {
   test("fresh: the stored credential was usable, and nothing was touched, no lock file either", async () => {

@@ -3,10 +3,8 @@
  * would waste the refresh token that was spent for it. `client-libraries/` has the real packages.
  */
 import { describe, expect, test } from "vitest";
-import { refreshAs } from "./support/calls.mjs";
+import { refreshAs, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, HOUR, IMPATIENT, MINUTE, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
-import { unwanted } from "./support/refresh-functions.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 import { token, toldBy } from "./support/secrets.mjs";
 import { jwt, tokens } from "./support/token-server.mjs";
 

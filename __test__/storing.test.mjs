@@ -1,12 +1,10 @@
 import { chmodSync, mkdirSync, readlinkSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { withOAuthRefreshLock } from "../index.mjs";
+import { isRefreshTokenReusedError, withOAuthRefreshLock } from "../index.mjs";
 import { startAgent } from "./support/agents.mjs";
-import { refreshAs } from "./support/calls.mjs";
+import { answering, held, listen, refreshAs, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText, usable } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
 
 describe("merging", () => {
   /** Refreshes a stored profile, given as JSON text. */
@@ -44,7 +42,7 @@ describe("merging", () => {
     expect(store).toBe(storeText({ ...old, ...fields }));
   });
 
-  test("keeps who the login belongs to where the provider does not say", async () => {
+  test("keeps the account of the login where the provider does not name one", async () => {
     const old = expired({ email: "o@x.test", accountId: "acct-1", projectId: "p", enterpriseUrl: "ghe.example.test" });
     const { access, refresh, expires } = answer();
     const nothing = { email: "", accountId: null, projectId: " ", enterpriseUrl: undefined };
@@ -134,7 +132,7 @@ describe("merging", () => {
     expect(store).toBe(storeText({ ...old, ...fields, from: "toJSON" }));
   });
 
-  test("what the function does to its argument changes nothing", async () => {
+  test("a change that the function makes to its argument changes nothing", async () => {
     const old = expired({ displayName: "Owner" });
     const host = createHost({ main: old });
     const fields = answer();
@@ -237,5 +235,37 @@ describe("the store", () => {
       ["told", true],
       ["refreshed", true],
     ]);
+  });
+});
+
+describe("isRefreshTokenReusedError", () => {
+  test.each([
+    ["OpenAI's code", new Error("400: refresh_token_reused")],
+    ["in other case", new Error("Refresh Token Has Already Been Used.")],
+    ["OpenAI's sentence", new Error("Your refresh token has already been used to generate a new access token.")],
+    ["a message alone", "refresh_token_reused"],
+    ["a code", Object.assign(new Error("failed"), { code: "refresh_token_reused" })],
+    ["an OAuth error", { error: "invalid_grant", error_description: "refresh token has already been used" }],
+    ["a cause", new Error("failed", { cause: new Error("http", { cause: "refresh_token_reused" }) })],
+  ])("says yes to %s", (_, error) => {
+    expect(isRefreshTokenReusedError(error)).toBe(true);
+  });
+
+  test.each([
+    ["nothing", undefined],
+    ["null", null],
+    ["a number", 400],
+    ["another refusal", new Error("invalid_grant")],
+    ["an error without a message", new Error()],
+    ["parts of it", new Error("refresh token reused; already been used")],
+    ["an object that says nothing", { message: 7, code: {} }],
+  ])("says no to %s", (_, error) => {
+    expect(isRefreshTokenReusedError(error)).toBe(false);
+  });
+
+  test("comes to an end on an error that causes itself", () => {
+    const error = new Error("failed");
+    error.cause = error;
+    expect(isRefreshTokenReusedError(error)).toBe(false);
   });
 });

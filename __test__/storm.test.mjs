@@ -1,9 +1,9 @@
 import { describe, expect, onTestFinished, test } from "vitest";
 import { withOAuthRefreshLock } from "../index.mjs";
 import { startAgent } from "./support/agents.mjs";
+import { listen } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { createHost, expired, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
 import { startProvider } from "./support/oauth/provider.mjs";
 import { createRefresh, discover } from "./support/oauth/refresh.mjs";
 
@@ -16,9 +16,7 @@ const fleetOf = (count) => ["main", ...Array.from({ length: count - 1 }, (_, num
 /** A store in which nothing is like in anybody else's but the login. */
 const ownText = (agent, credential) => storeText(credential).replaceAll("bystander", `bystander of ${agent}`);
 
-/**
- * A server, and stores that hold one login of it. Every round has a login of its own, expired in every store.
- */
+/** A server, and stores that hold one login of it. Every round has a login of its own, expired in every store. */
 async function startRounds(names, options) {
   const server = await startProvider(options);
   onTestFinished(() => server.close());

@@ -1,12 +1,10 @@
 import { createServer } from "node:net";
 import { describe, expect, test, vi } from "vitest";
 import { startAgent } from "./support/agents.mjs";
+import { answering, held, listen, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, HOUR, IMPATIENT, MINUTE, storeText, usable } from "./support/host.mjs";
-import { listen } from "./support/listen.mjs";
 import { call, credentialOf, granted, on, refreshAtServer, server } from "./support/real-provider.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 
 /** What a provider's client throws. */
 const failing = (fields, message = "the request failed") =>
@@ -183,7 +181,7 @@ describe("a call whose outcome nobody knows", () => {
     expect(server.stats().refreshCalls).toBe(2);
   });
 
-  test("is asked again as often as it takes, each time later, by whoever has the patience", async () => {
+  test("is asked again as often as it takes, each time later, by callers that have the patience", async () => {
     const host = createHost({ main: expired() });
     const failed = reset();
     // The first one waits a second and asks twice, the next waits two.

@@ -5,10 +5,8 @@
 import { describe, expect, test, vi } from "vitest";
 import { classifyRefreshFailure } from "../index.mjs";
 import { startAgent } from "./support/agents.mjs";
-import { refreshAs } from "./support/calls.mjs";
+import { answering, refreshAs, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, IMPATIENT, MINUTE, storeText } from "./support/host.mjs";
-import { answering, unwanted } from "./support/refresh-functions.mjs";
-import { rejection, typedRejection } from "./support/rejections.mjs";
 
 const CALLERS = 20;
 
@@ -122,7 +120,7 @@ describe("a refresh function that was not to ask the provider", () => {
   });
 });
 
-describe("what an error says of itself by refreshFailure", () => {
+describe("the mark refreshFailure of an error", () => {
   const told = async (thrown, options) => {
     const host = createHost({ main: expired({ expires: Date.now() + MINUTE }) });
     return (await refreshAs(host, "main", () => Promise.reject(thrown), options)).refreshError.refreshFailure;

@@ -5,10 +5,9 @@ import { mkdirSync, renameSync, rmSync, statSync, symlinkSync, utimesSync, write
 import { dirname, join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
-import { refreshAs } from "./support/calls.mjs";
-import { createHost, HOUR, storeText, storeTextWithout, usable } from "./support/host.mjs";
-import { answering, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
+import { startAgent } from "./support/agents.mjs";
+import { answering, held, refreshAs, typedRejection, unwanted } from "./support/calls.mjs";
+import { answer, createHost, expired, HOUR, MINUTE, storeText, storeTextWithout, usable } from "./support/host.mjs";
 
 /** Timestamps have steps; what is older than this is remembered. */
 const STEP_MS = 100;
@@ -135,9 +134,138 @@ describe("a caller that wants another one gets it:", () => {
   });
 });
 
-test("what one caller does to its credential is no other's business", async () => {
+test("a change that one caller makes to its credential does not reach another", async () => {
   const { credential, serve } = await served();
   const { credential: mine } = await serve();
   mine.access = "changed";
   expect((await serve()).credential).toEqual(credential);
+});
+
+const CALLERS = 100;
+
+describe("forceRefresh", () => {
+  test("replaces a token that has not expired", async () => {
+    const old = usable();
+    const host = createHost({ main: old });
+    const fields = answer();
+    const result = await refreshAs(host, "main", answering(fields), { forceRefresh: true });
+    expect(result).toEqual({ outcome: "refreshed", credential: { ...old, ...fields } });
+    expect(host.store("main")).toBe(storeText({ ...old, ...fields }));
+  });
+
+  test("false is as good as none", async () => {
+    const old = usable();
+    const host = createHost({ main: old });
+    const result = await refreshAs(host, "main", unwanted(), { forceRefresh: false });
+    expect(result).toEqual({ outcome: "fresh", credential: old });
+  });
+
+  test(`by ${CALLERS} callers at once is one refresh, and each gets the new token`, async () => {
+    const old = usable();
+    const host = createHost({ main: old });
+    let current = old;
+    for (let round = 0; round < 10; round++) {
+      const fields = answer({ expires: current.expires + MINUTE });
+      const refresh = answering(fields);
+      const calls = Array.from({ length: CALLERS }, () => refreshAs(host, "main", refresh, { forceRefresh: true }));
+      const results = await Promise.all(calls);
+      expect(refresh).toHaveBeenCalledTimes(1);
+      current = { ...current, ...fields };
+      expect(results.map(({ credential }) => credential)).toEqual(Array(CALLERS).fill(current));
+      const outcomes = results.map(({ outcome }) => outcome).sort();
+      expect(outcomes).toEqual([...Array(CALLERS - 1).fill("fresh"), "refreshed"]);
+      expect(host.store("main")).toBe(storeText(current));
+    }
+  });
+
+  test.each([
+    ["longer", 2 * HOUR],
+    ["shorter", HOUR / 2],
+  ])("by all agents at once is one refresh, also when the new token lives %s than the old", async (_, lifetime) => {
+    const old = usable();
+    const names = ["main", "one", "two", "three", "four"];
+    const host = createHost(Object.fromEntries(names.map((name) => [name, old])));
+    const fields = answer({ expires: Date.now() + lifetime });
+    const refresh = answering(fields);
+    const results = await Promise.all(
+      ["one", "two", "main", "three", "four"].map((name) => refreshAs(host, name, refresh, { forceRefresh: true })),
+    );
+    expect(refresh).toHaveBeenCalledTimes(1);
+    expect(results.map(({ credential }) => credential)).toEqual(Array(5).fill({ ...old, ...fields }));
+    expect(names.map((name) => host.store(name))).toEqual(Array(5).fill(storeText({ ...old, ...fields })));
+  });
+
+  test("by agents in several processes is one refresh", async () => {
+    const old = usable();
+    const host = createHost({ main: old, one: old, two: old, three: old });
+    const agents = await Promise.all([1, 2, 3, 4].map(() => startAgent()));
+    const names = ["one", "main", "two", "three"];
+    const calls = agents.map((agent, at) => agent.refresh({ options: host.as(names[at], { forceRefresh: true }) }));
+    // One is inside; the others stand before the lock, each with the old token in hand.
+    await Promise.race(calls.map(({ called }) => called));
+    const owner = calls.findIndex((one) => one.calls.length > 0);
+    await Promise.all(agents.filter((_, at) => at !== owner).map(({ log }) => log.seen({ type: "waiting" })));
+    const fields = answer({ expires: Date.now() + 2 * HOUR });
+    for (const one of calls) one.answer(fields);
+    const outcomes = await Promise.all(calls.map(({ settled }) => settled));
+    expect(calls.flatMap((one) => one.calls)).toEqual([old]);
+    const credentials = outcomes.flat().map(({ result }) => result?.credential);
+    expect(credentials).toEqual(Array(4).fill({ ...old, ...fields }));
+    expect(names.map((name) => host.store(name))).toEqual(Array(4).fill(storeText({ ...old, ...fields })));
+  });
+
+  test("takes no token over that is itself the rejected one", async () => {
+    const old = usable();
+    const host = createHost({ main: { ...old, expires: old.expires + HOUR }, sub: old });
+    const refresh = answering(answer({ expires: old.expires + 2 * HOUR }));
+    expect((await refreshAs(host, "sub", refresh, { forceRefresh: true })).outcome).toBe("refreshed");
+    expect(refresh).toHaveBeenCalledTimes(1);
+  });
+});
+
+describe("rejectedAccess", () => {
+  test("refreshes if the stored token is still the one that was refused", async () => {
+    const old = usable();
+    const host = createHost({ main: old });
+    const fields = answer();
+    const result = await refreshAs(host, "main", answering(fields), { rejectedAccess: old.access });
+    expect(result).toEqual({ outcome: "refreshed", credential: { ...old, ...fields } });
+  });
+
+  test("serves the stored token if it is another", async () => {
+    const [before, stored] = [usable(), usable()];
+    const host = createHost({ main: stored });
+    const result = await refreshAs(host, "main", unwanted(), { rejectedAccess: before.access });
+    expect(result).toEqual({ outcome: "fresh", credential: stored });
+  });
+
+  test("serves main's token if that is another", async () => {
+    const [old, mains] = [usable(), usable({ expires: Date.now() + 2 * HOUR })];
+    const host = createHost({ main: mains, sub: old });
+    const result = await refreshAs(host, "sub", unwanted(), { rejectedAccess: old.access });
+    expect(result).toEqual({ outcome: "adopted", credential: mains });
+  });
+
+  test("refreshes a token that expired, whichever was refused", async () => {
+    const host = createHost({ main: expired() });
+    const refresh = answering();
+    await refreshAs(host, "main", refresh, { rejectedAccess: usable().access });
+    expect(refresh).toHaveBeenCalledTimes(1);
+  });
+
+  test(`of ${CALLERS} callers with the same refused token makes one refresh`, async () => {
+    const old = usable();
+    const host = createHost({ main: old });
+    const { refresh, called, answer: reply } = held();
+    const options = { rejectedAccess: old.access };
+    const results = Array.from({ length: CALLERS }, () => refreshAs(host, "main", refresh, options));
+    await called;
+    const fields = answer({ expires: Date.now() + 2 * HOUR });
+    reply(fields);
+    const credentials = (await Promise.all(results)).map(({ credential }) => credential);
+    expect(credentials).toEqual(Array(CALLERS).fill({ ...old, ...fields }));
+    expect(refresh).toHaveBeenCalledTimes(1);
+    // Whoever is late with the same complaint is served.
+    expect((await refreshAs(host, "main", refresh, options)).outcome).toBe("fresh");
+  });
 });

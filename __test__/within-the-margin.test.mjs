@@ -5,13 +5,11 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { heldElsewhere, startAgent } from "./support/agents.mjs";
-import { lockOn, lockPathOn, refreshAs } from "./support/calls.mjs";
+import { answering, held, lockOn, lockPathOn, refreshAs, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, MINUTE, STORE_FILE, storeText, usable } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
 import { startTime } from "./support/openclaw-lock.mjs";
-import { answering, held, unwanted } from "./support/refresh-functions.mjs";
-import { typedRejection } from "./support/rejections.mjs";
 import { at, freePort, http, json, says, startServer } from "./support/token-server.mjs";
 
 const expiring = (fields) => expired({ expires: Date.now() + 2 * MINUTE, ...fields });
@@ -144,7 +142,7 @@ describe("in a store of the host's", () => {
     await typedRejection(call, "store_unreadable");
   });
 
-  test("that does not answer to whoever wants another token than the one that was seen", async () => {
+  test("that does not answer a caller that wants another token than the one that was seen", async () => {
     const host = createHost();
     const store = memoryStore("forced", expiring());
     await refreshAs(host, "main", failing({ status: 503 }), options(host, store));
@@ -182,7 +180,7 @@ test("a login that is over for the provider gives way to a new one at once", asy
   expect(await refreshAs(host, "main", unwanted())).toEqual({ outcome: "fresh", credential: login });
 });
 
-test("what a caller has not waited for is saved, and the next one has it", async () => {
+test("a result that its caller has not waited for is saved, and the next caller has it", async () => {
   const stored = expiring();
   const host = createHost({ main: stored });
   const slow = held();

@@ -1,16 +1,13 @@
-/**
- * Worker threads that die in the middle of a refresh, in a process in which nobody else has the addon.
- */
+/** Worker threads that die in the middle of a refresh, in a process in which nobody else has the addon. */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { heldElsewhere } from "./support/agents.mjs";
-import { lockOn, refreshAs } from "./support/calls.mjs";
+import { answering, lockOn, refreshAs } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER } from "./support/host.mjs";
 import { startProgram } from "./support/programs.mjs";
 import { Random } from "./support/random.mjs";
-import { answering } from "./support/refresh-functions.mjs";
 import { COUNTED, NOT_COUNTED, takeStock } from "./support/resources.mjs";
 
 const DEATHS = Number(process.env.DEATHS ?? 1_000);
@@ -125,7 +122,9 @@ describe("worker threads that die in the middle of a refresh", () => {
     expect(await startDeaths().live(host, { how: "terminate", at: "waiting" }).died).toBe(0);
     await release();
     expect(await lockOn(host, () => "free", { timeoutMs: PATIENCE_MS })).toBe("free");
-    expect(readdirSync(join(host.stateDir, "locks", "oauth-refresh")).filter((name) => name.includes(".journal"))).toEqual([]);
+    expect(
+      readdirSync(join(host.stateDir, "locks", "oauth-refresh")).filter((name) => name.includes(".journal")),
+    ).toEqual([]);
   });
 
   test(`while ${WAITERS} wait for one key leave the living in line`, async ({ skip }) => {

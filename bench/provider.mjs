@@ -1,6 +1,4 @@
-/**
- * An OAuth token endpoint in a process of its own, whose refresh tokens are good for one use. It counts.
- */
+/** An OAuth token endpoint in a process of its own, whose refresh tokens are good for one use. It counts. */
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { sleep } from "./clock.mjs";

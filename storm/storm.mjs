@@ -1,6 +1,4 @@
-/**
- * `npm run storm`: many agents find the same expired login at once, and a real OAuth server counts their calls.
- */
+/** `npm run storm`: many agents find the same expired login at once, and a real OAuth server counts their calls. */
 import { parseArgs } from "node:util";
 import { Agent } from "../__test__/support/agents.mjs";
 import { expired, Host, storeText } from "../__test__/support/host.mjs";

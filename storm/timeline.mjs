@@ -1,6 +1,4 @@
-/**
- * The timeline in the terminal: one line for each agent, from the start signal on.
- */
+/** The timeline in the terminal: one line for each agent, from the start signal on. */
 import { styleText } from "node:util";
 
 const WAITED = { glyph: "░", colour: "dim", label: "waited" };

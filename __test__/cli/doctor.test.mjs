@@ -93,7 +93,7 @@ test.runIf(process.geteuid() === 0)("nothing of another user's is repaired, by r
   expect(statSync(host.storePath("main")).mode & 0o777).toBe(0o644);
 });
 
-test("what is no store in the place of one", () => {
+test("another kind of file in the place of a store", () => {
   const host = createHost({ main: usable() });
   for (const text of ['"text"', "7", "null", "[]", '{"profiles":[]}', '{"profiles":"text"}']) {
     host.seed("main", text);
@@ -106,7 +106,7 @@ test("what is no store in the place of one", () => {
   expect(found(host)).toEqual(only("error", "store_unreadable", host.storePath("main")));
 });
 
-test("what is no directory in the place of the lock directory", () => {
+test("another kind of file in the place of the lock directory", () => {
   const host = createHost();
   const directory = dirname(lockPath(host));
   mkdirSync(dirname(directory), { mode: 0o700 });
@@ -130,7 +130,7 @@ test("stores of the SQLite era", () => {
   });
 });
 
-test("stores of the SQLite era are no obstacle to who is given the host's own", async () => {
+test("stores of the SQLite era are no obstacle to a caller that is given the host's own", async () => {
   const host = createHost();
   const path = join(host.agentDir("main"), "openclaw-agent.sqlite");
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -200,7 +200,7 @@ test("clocks: lock files and journals from the future are told once", async () =
   expect(found(host)).toEqual(only("warning", "clock", `${lockPath(host)}.journal`));
 });
 
-test("what a death has left beside a store, closed to others by --fix", () => {
+test("a file that a death has left beside a store, closed to others by --fix", () => {
   const host = createHost({ main: usable() });
   const [sidecar, temporary] = [".lock", ".oauth-refresh-lock.tmp"].map((suffix) => host.storePath("main") + suffix);
   // No process has this id.

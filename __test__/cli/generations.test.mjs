@@ -3,9 +3,9 @@ import { rmSync } from "node:fs";
 import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, test } from "vitest";
 import { startAgent } from "../support/agents.mjs";
+import { rejection } from "../support/calls.mjs";
 import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER, usable } from "../support/host.mjs";
 import { memoryStore } from "../support/host-stores.mjs";
-import { rejection } from "../support/rejections.mjs";
 import { cliJson } from "./cli.mjs";
 
 const on = (host) => ["--state-dir", host.stateDir];
@@ -80,7 +80,7 @@ test("a refusal in a host's store, which can't be looked at, is told", async () 
   expect(look(host)).toEqual({ found: ["error grant_dead"], last: "log in again" });
 });
 
-test("what one name learned of a refresh token, the other names of the login are told too, as their calls are", async () => {
+test("status tells every name of a login what a call under one of them learned of the refresh token", async () => {
   const login = expired();
   const profiles = { [PROFILE]: login, "acme:alias": login, "acme:untried": login };
   const host = createHost({ main: JSON.stringify({ version: 1, profiles }) });
@@ -126,7 +126,7 @@ test("a call that was cut off is told when its owner is gone, and is no error ho
   expect(look(host)).toEqual({ found: ["warning refresh_uncertain"], last: "unknown" });
 });
 
-test("what a login has superseded waits for nobody, and what is on its way is not unsaved", async () => {
+test("a superseded answer is not shown as waiting, and an answer on its way is not shown as unsaved", async () => {
   const host = createHost({ main: expired({ accountId: "main's" }), sub: expired() });
   const login = () => {
     host.seed("sub", usable());

@@ -16,8 +16,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { unwanted } from "../support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText, usable } from "../support/host.mjs";
-import { unwanted } from "../support/refresh-functions.mjs";
 import { cli, cliJson } from "./cli.mjs";
 
 const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.mjs");

@@ -166,7 +166,7 @@ describe.runIf(process.geteuid() === 0)("as root", () => {
     refused(host, STRANGER, code, name);
   });
 
-  test("what root has given to a user's group works, and is no error", () => {
+  test("a directory that root has given to a user's group works, and is no error", () => {
     const host = createHost({ main: expired() });
     spawnSync("chown", ["-R", `${STRANGER}:${STRANGER}`, host.root]);
     make(keyLocks(host));

@@ -8,9 +8,9 @@ import { setTimeout as pause } from "node:timers/promises";
 import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, onTestFinished, test } from "vitest";
 import { startAgent } from "../support/agents.mjs";
+import { listen } from "../support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, STORE_FILE, storeText, usable } from "../support/host.mjs";
 import { memoryStore } from "../support/host-stores.mjs";
-import { listen } from "../support/listen.mjs";
 import { copyPackage } from "../support/package-copy.mjs";
 import { cli, cliJson, startCli, widest } from "./cli.mjs";
 
@@ -182,7 +182,7 @@ test.each([
   expect(stderr).not.toBe("");
 });
 
-test("what can't be looked at is told in one line, beside what can", () => {
+test("a key that can't be looked at is told in one line, beside those that can", () => {
   const host = createHost({ main: usable(), torn: "{" });
   mkdirSync(join(host.stateDir, "locks"));
   writeFileSync(join(host.stateDir, "locks", "oauth-refresh"), "");
@@ -251,7 +251,7 @@ test("agents' stores are found where the library has them, each once", async () 
   expect(cli(["status", ...on(host)]).stdout).toMatch(/^acme:hosted host:key/m);
 });
 
-test("a lock that OpenClaw named is seen, and whose it is", async () => {
+test("a lock that OpenClaw named is seen, with its owner", async () => {
   const host = createHost({ main: expired() });
   const path = join(dirname(lockPath(host)), `lock-${"a".repeat(32)}`);
   await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), { ...host.as("main"), lockPath: path });

@@ -6,34 +6,11 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { connect } from "node:net";
 import { beforeAll, describe, expect, onTestFinished, test, vi } from "vitest";
-import { refreshAs } from "../support/calls.mjs";
+import { refreshAs, typedRejection, unwanted } from "../support/calls.mjs";
 import { createAuthority, withTls } from "../support/certificates.mjs";
 import { createHost, expired, MINUTE, PROFILE, storeText } from "../support/host.mjs";
-import { unwanted } from "../support/refresh-functions.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { freePort, http, json, says, startServer, tokens } from "../support/token-server.mjs";
-import * as arctic from "./arctic.mjs";
-import * as axios from "./axios.mjs";
-import * as google from "./google-auth-library.mjs";
-import * as got from "./got.mjs";
-import * as ky from "./ky.mjs";
-import * as mcp2 from "./mcp-client.mjs";
-import * as mcp1 from "./mcp-sdk.mjs";
-import * as msal from "./msal-node.mjs";
-import * as node from "./node.mjs";
-import * as nodeFetch from "./node-fetch.mjs";
-import * as oauth4webapi from "./oauth4webapi.mjs";
-import * as openid from "./openid-client.mjs";
-import * as openid5 from "./openid-client-5.mjs";
-import * as simple from "./simple-oauth2.mjs";
-import * as superagent from "./superagent.mjs";
-import * as undiciFetch from "./undici-fetch.mjs";
-import * as undiciProxy from "./undici-proxy.mjs";
-import * as undiciRequest from "./undici-request.mjs";
-
-const LIBRARIES = [openid, openid5, oauth4webapi, simple, mcp1, mcp2, google, msal, arctic]
-  .concat([node, nodeFetch, undiciFetch, undiciRequest, undiciProxy, axios, got, ky, superagent])
-  .map((library) => [library.name, library]);
+import { LIBRARIES } from "./libraries.mjs";
 
 /** Enough for an answer that is there at once, even on a busy machine. */
 const LONG_MS = 30_000;
@@ -106,7 +83,7 @@ async function startProxy() {
 async function refresher(library, url, timeoutMs = LONG_MS) {
   const proxy = library.isProxied ? await startProxy() : undefined;
   if (library.usesGlobalTimeout) await limitFetch(timeoutMs);
-  return vi.fn(library.asking({ url, timeoutMs, proxy }));
+  return vi.fn(({ refresh }, { signal }) => library.ask({ url, timeoutMs, proxy, refresh, signal }));
 }
 
 /** Node's own limit for `fetch`, shortened: through the dispatcher that it keeps under this name. */
@@ -138,7 +115,7 @@ async function expectFailure(library, url, { failure, timeoutMs }) {
   return { error, host };
 }
 
-describe.each(LIBRARIES)("%s", (_name, library) => {
+describe.each(Object.entries(LIBRARIES))("%s", (_name, library) => {
   test("tokens are stored", async () => {
     const given = tokens({ scope: "s", expires_in: 3600 });
     const old = expired();

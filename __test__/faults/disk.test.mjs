@@ -1,13 +1,11 @@
-/**
- * A disk that fails once, at any file operation of a refresh and in any way.
- */
+/** A disk that fails once, at any file operation of a refresh and in any way. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
-import { createLane, goOn, outcome } from "./support/aftermath.mjs";
+import { expect, test } from "vitest";
+import { createLane, firstDeathIn, firstFor, goOn, outcome, suffer } from "./support/aftermath.mjs";
 import { readJournal } from "./support/journal.mjs";
-import { oneCall, sideBySide } from "./support/processes.mjs";
-import { createWorld, stopTimers } from "./support/world.mjs";
+import { sideBySide } from "./support/processes.mjs";
+import { stopTimers, world } from "./support/world.mjs";
 
 const LANES = 3;
 const ERRNOS = { EPERM: 1, EIO: 5, EMFILE: 24, ENOSPC: 28, EROFS: 30 };
@@ -16,29 +14,6 @@ const CODES = types
   .split("type ErrorCode =")[1]
   .split(";\n")[0]
   .match(/(?<=\| ")\w+(?=")/g);
-
-let world;
-beforeAll(async () => {
-  world = await createWorld();
-});
-afterAll(() => world?.close());
-
-const suffer = (host, name, fault) => oneCall({ package: world.module, fault }, world.ask(host, name));
-
-/** Finds the first of the numbers from 1 on for which this holds; it holds for all that follow. */
-async function firstFor(holds) {
-  const lane = await createLane(world);
-  let [low, high] = [1, 128];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    const host = lane.host();
-    if (await holds(host, middle)) high = middle;
-    else low = middle + 1;
-    await lane.renew();
-    host.remove();
-  }
-  return low;
-}
 
 /** How many file operations a call makes: one more, and a death on order does not come. */
 async function countPoints(before, name) {
@@ -65,7 +40,7 @@ async function atEachPoint({ faults, before = async () => {}, name = "one", chec
     })),
   );
   const others = ["two", "one", "main"].filter((other) => other !== name).concat(name);
-  const createContext = () => createLane(world);
+  const createContext = () => createLane();
   await sideBySide(jobs, LANES, createContext, async ({ label, order }, lane) => {
     const host = lane.host();
     const earlier = await before(host);
@@ -83,7 +58,7 @@ async function atEachPoint({ faults, before = async () => {}, name = "one", chec
     const asked = agent.first("called") !== undefined;
     expect(world.answersTo(host.old.refresh), label).toEqual(asked ? [...answers, "refreshed"] : answers);
     check({ host, label, settled, asked, fields });
-    const found = await goOn(world, { host, fields: fields ?? earlier, label }, others, false);
+    const found = await goOn({ host, fields: fields ?? earlier, label }, others, false);
     await lane.renew(found.tokens);
     host.remove();
   });
@@ -140,15 +115,11 @@ test.each([
   { what: "died before it could ask", states: ["dispatched", "received", "committed"] },
   { what: "died with the answer in the journal", states: ["received", "committed"] },
 ])("the same for whoever follows one that $what", async ({ what, states }) => {
-  const state = (host) => readJournal(world.lockPath(host))?.state;
-  const death = await firstFor(async (host, point) => {
-    const { signal } = await suffer(host, "one", `${point}:kill`);
-    return signal !== "SIGKILL" || states.includes(state(host));
-  });
+  const death = await firstDeathIn(states);
   stopTimers();
   const before = async (host) => {
     const { fields } = await suffer(host, "one", `${death}:kill`);
-    expect(state(host)).toBe(states[0]);
+    expect(readJournal(world.lockPath(host))?.state).toBe(states[0]);
     return fields;
   };
   const counts = { served: 0, refused: 0 };

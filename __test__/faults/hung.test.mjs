@@ -1,6 +1,4 @@
-/**
- * Owners that are not stopped and yet get nowhere: blocked, hung, or holding the lock for something else.
- */
+/** Owners that are not stopped and yet get nowhere: blocked, hung, or holding the lock for something else. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -9,20 +7,17 @@ import { outcome, tokensOf } from "./support/aftermath.mjs";
 import { readJournal } from "./support/journal.mjs";
 import { outlive, terms } from "./support/outlive.mjs";
 import { createStuckLane, goOn, hasStopped, STUCK_MS } from "./support/stuck.mjs";
-import { createWorld } from "./support/world.mjs";
+import { world } from "./support/world.mjs";
 
 /** Long enough for a waiter to do what it should not. */
 const SHORT_MS = 500;
 
-let world;
 let lane;
 beforeAll(async () => {
-  world = await createWorld();
-  lane = await createStuckLane(world);
+  lane = await createStuckLane();
 });
 afterAll(async () => {
   await lane?.close();
-  await world?.close();
 });
 beforeEach(() => lane.renew());
 
@@ -49,7 +44,7 @@ describe("an owner that is alive and gets nowhere", () => {
       void owner.finish();
       await owner.heard(at);
       while (readJournal(world.lockPath(host))?.state !== "dispatched") await delay(1);
-      await outlive(world, lane, { host, owner, id, caller: "one", label: what, wake, sends }, options);
+      await outlive(lane, { host, owner, id, caller: "one", label: what, wake, sends }, options);
       host.remove();
     }
   });
@@ -64,11 +59,11 @@ describe("an owner that is alive and gets nowhere", () => {
     expect((await owner.heard("settled", hung)).error).toMatchObject({ code: "refresh_call_timeout" });
     // Three behind it in line, and the first of them for the lock.
     await owner.until(() => owner.tells.filter(({ told }) => told === "waiting").length === 4);
-    expect(terms(world, host)).toEqual([]);
+    expect(terms(host)).toEqual([]);
     lane.clock.advance(STUCK_MS);
     const answers = await Promise.all(others.map((id) => owner.heard("settled", id)));
     for (const answer of answers) expect(tokensOf(answer), answer.error?.shown).toEqual(tokensOf(answers[0]));
-    expect(terms(world, host)).toContain("key.t1");
+    expect(terms(host)).toContain("key.t1");
     expect(world.answersTo(host.old.refresh)).toEqual(["refreshed"]);
     const bytes = host.bytes();
     wake();
@@ -99,7 +94,7 @@ describe("an owner that is alive and gets nowhere", () => {
     lane.clock.advance(STUCK_MS);
     const answers = await asked.answers();
     for (const answer of answers) expect(tokensOf(answer), answer.error?.shown).toEqual(tokensOf(answers[0]));
-    expect(terms(world, host)).toEqual(["key.t1", "key.t2", "key.t3", "key.t4"]);
+    expect(terms(host)).toEqual(["key.t1", "key.t2", "key.t3", "key.t4"]);
     expect(world.answersTo(host.old.refresh)).toEqual(["refreshed"]);
     await Promise.all(chain.map(({ owner }) => owner.kill()));
     host.remove();
@@ -128,7 +123,7 @@ describe("a waiter whose time is over", () => {
       expect(error.holder.heldMs).toBeLessThan(STUCK_MS);
       expect(error.message).toMatch(new RegExp(`held by process ${owner.pid} for 1[2-7]\\d\\.\\d s: .*${state}`));
     }
-    expect(terms(world, host)).toEqual([]);
+    expect(terms(host)).toEqual([]);
     goOn(owner);
     await owner.ended;
     expect(outcome(owner.first("settled", id))).toBe("refreshed");

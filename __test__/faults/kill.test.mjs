@@ -1,19 +1,13 @@
 /**
  * Death at any moment: an owner is killed at each of its file operations, and from outside at each step of its call.
  */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createLane, goOn, outcome, tokensOf } from "./support/aftermath.mjs";
+import { beforeAll, describe, expect, test } from "vitest";
+import { createLane, firstDeathIn, goOn, outcome, suffer, tokensOf } from "./support/aftermath.mjs";
 import { readJournal } from "./support/journal.mjs";
-import { AgentProcess, oneCall, sideBySide } from "./support/processes.mjs";
-import { createWorld, stopTimers } from "./support/world.mjs";
+import { AgentProcess, sideBySide } from "./support/processes.mjs";
+import { stopTimers, world } from "./support/world.mjs";
 
 const LANES = 3;
-
-let world;
-beforeAll(async () => {
-  world = await createWorld();
-});
-afterAll(() => world?.close());
 
 /** Runs a case at point 1, 2, 3, … until the process is no longer killed. Returns what was found at each point. */
 async function atEachPoint(atPoint) {
@@ -25,7 +19,7 @@ async function atEachPoint(atPoint) {
   await sideBySide(
     points(),
     LANES,
-    () => createLane(world),
+    () => createLane(),
     async (point, lane) => {
       const { killed, ...found } = await atPoint(point, lane);
       if (killed) cases.push(found);
@@ -39,29 +33,9 @@ async function atEachPoint(atPoint) {
 
 /** One call that dies at a file operation, unless it makes fewer. */
 async function dieAt(point, host, caller) {
-  const { signal, agent, settled, fields } = await oneCall(
-    { package: world.module, fault: `${point}:kill` },
-    world.ask(host, caller),
-  );
+  const { signal, agent, settled, fields } = await suffer(host, caller, `${point}:kill`);
   expect(agent.output).toBe("");
   return { killed: signal === "SIGKILL", settled, fields };
-}
-
-/** The first point at which a death leaves the journal in one of these states. */
-async function firstPointWith(states, caller) {
-  const lane = await createLane(world);
-  let [low, high] = [1, 128];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    const host = lane.host();
-    const { killed } = await dieAt(middle, host, caller);
-    const state = readJournal(world.lockPath(host))?.state;
-    if (killed && !states.includes(state)) low = middle + 1;
-    else high = middle;
-    await lane.renew();
-    host.remove();
-  }
-  return low;
 }
 
 function report(what, cases) {
@@ -96,7 +70,7 @@ describe("killed at any file operation", () => {
       const { killed, settled, fields } = await dieAt(point, host, caller);
       const label = `${owner}, point ${point}`;
       if (!killed) expect(settled?.result?.outcome, `${label}: ${settled?.error?.shown}`).toBe("refreshed");
-      const found = await goOn(world, { host, fields, label }, others, point % 2 === 0);
+      const found = await goOn({ host, fields, label }, others, point % 2 === 0);
       host.remove();
       return { killed, ...found };
     });
@@ -113,7 +87,7 @@ describe("killed at any file operation", () => {
     { what: "whoever follows one that died before it could ask", states: ["dispatched", "received", "committed"] },
     { what: "whoever follows one that died with the answer in the journal", states: ["received", "committed"] },
   ])("$what", async ({ what, states }) => {
-    const firstDeath = await firstPointWith(states, "one");
+    const firstDeath = await firstDeathIn(states);
     stopTimers();
     const cases = await atEachPoint(async (point, lane) => {
       const host = lane.host();
@@ -124,7 +98,7 @@ describe("killed at any file operation", () => {
       const label = `${what}, point ${point}`;
       if (!second.killed) expect(second.settled?.error, label).toBeUndefined();
       const fields = first.fields ?? second.fields;
-      const found = await goOn(world, { host, fields, label }, ["main", "two", "one"], point % 2 === 0);
+      const found = await goOn({ host, fields, label }, ["main", "two", "one"], point % 2 === 0);
       host.remove();
       return { killed: second.killed, ...found };
     });
@@ -139,7 +113,7 @@ describe("killed at any file operation", () => {
 describe("killed from outside", () => {
   let lane;
   beforeAll(async () => {
-    lane = await createLane(world);
+    lane = await createLane();
   });
 
   /** Kills the owner once it has told this, when it can do nothing more. */
@@ -176,7 +150,7 @@ describe("killed from outside", () => {
     stopTimers();
     for (const abroad of [false, true]) {
       const host = lane.host();
-      const { tokens, ...found } = await goOn(world, await killAt(moment, host), ["two", "one", "main"], abroad);
+      const { tokens, ...found } = await goOn(await killAt(moment, host), ["two", "one", "main"], abroad);
       await lane.renew(tokens);
       host.remove();
       expect(found).toMatchObject(expected);
@@ -188,7 +162,7 @@ describe("killed from outside", () => {
     stopTimers();
     for (const abroad of [false, true]) {
       const host = lane.host();
-      const found = await goOn(world, await killBeforeTheAnswer(host), ["two", "one", "main"], abroad);
+      const found = await goOn(await killBeforeTheAnswer(host), ["two", "one", "main"], abroad);
       await lane.renew(found.tokens);
       host.remove();
       expect(found).toMatchObject({ state: "dispatched", rotated: true, lost: true });

@@ -2,22 +2,16 @@
  * Kernel locks that exclude nobody, as on a file system that only pretends: the sidecar keeps owners apart, and users are
  * told once.
  */
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { outcome, tokensOf } from "./support/aftermath.mjs";
 import { AGENTS, Host } from "./support/host.mjs";
 import { readJournal } from "./support/journal.mjs";
 import { AgentProcess } from "./support/processes.mjs";
-import { createWorld } from "./support/world.mjs";
+import { world } from "./support/world.mjs";
 
 const PROCESSES = 10;
 const CALLERS = 3;
 const ROUNDS = Number(process.env.LIES_ROUNDS ?? 20);
-
-let world;
-beforeAll(async () => {
-  world = await createWorld();
-});
-afterAll(() => world?.close());
 
 async function createHost() {
   const host = new Host(await world.provider.obtainGrant());

@@ -1,26 +1,18 @@
-/**
- * Stores that can't be written: before the provider is asked nothing is spent, afterwards nothing is lost.
- */
+/** Stores that can't be written: before the provider is asked nothing is spent, afterwards nothing is lost. */
 import { existsSync, mkdirSync, rmSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
-import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import { goOn, outcome, tokensOf } from "./support/aftermath.mjs";
 import { Host } from "./support/host.mjs";
 import { DIRECTORY, OBSTACLES, READ_ONLY_FILES, REFUSED, smallDisk } from "./support/obstacles.mjs";
 import { oneCall } from "./support/processes.mjs";
 import { createStuckLane, holderOf, STUCK_MS } from "./support/stuck.mjs";
-import { createWorld, stopTimers } from "./support/world.mjs";
+import { stopTimers, world } from "./support/world.mjs";
 
 const EVERYONE = ["two", "one", "main"];
 const SHORT_LIFE_MS = 1000;
-
-let world;
-beforeAll(async () => {
-  world = await createWorld();
-});
-afterAll(() => world?.close());
 
 async function createHost(options) {
   const host = new Host(await world.provider.obtainGrant(), options);
@@ -83,7 +75,7 @@ describe.each(OBSTACLES)("after the provider has answered, $name", (obstacle) =>
     expectOneCall(host, fields);
 
     lower();
-    await goOn(world, { host, fields, label: obstacle.name }, EVERYONE, true);
+    await goOn({ host, fields, label: obstacle.name }, EVERYONE, true);
   });
 
   test("and the agent's own store does not take the answer: main's does", async () => {
@@ -101,7 +93,7 @@ describe.each(OBSTACLES)("after the provider has answered, $name", (obstacle) =>
     expectOneCall(host, fields);
 
     lower();
-    await goOn(world, { host, fields, label: obstacle.name }, EVERYONE, true);
+    await goOn({ host, fields, label: obstacle.name }, EVERYONE, true);
   });
 
   test("and main's store does not take the answer: the agent's own does, and main's later", async () => {
@@ -119,7 +111,7 @@ describe.each(OBSTACLES)("after the provider has answered, $name", (obstacle) =>
     expectOneCall(host, fields);
 
     lower();
-    await goOn(world, { host, fields, label: obstacle.name }, ["main", "two", "one"], true);
+    await goOn({ host, fields, label: obstacle.name }, ["main", "two", "one"], true);
   });
 
   test("and the answer expires in the journal: nothing is sent until the stores can be written", async () => {
@@ -154,7 +146,7 @@ test("a store that has become a directory is none; when it is back it gets the a
   }
   expectOneCall(host, fields);
   lower();
-  await goOn(world, { host, fields, label: "directory" }, EVERYONE, true);
+  await goOn({ host, fields, label: "directory" }, EVERYONE, true);
 });
 
 describe.each(REFUSED)("before the provider is asked, $name", (obstacle) => {
@@ -175,7 +167,7 @@ describe.each(REFUSED)("before the provider is asked, $name", (obstacle) => {
     expect(world.answersTo(host.old.refresh)).toEqual([]);
     expect(host.bytes()).toEqual(bytes);
     lower();
-    await goOn(world, { host, label: obstacle.name }, EVERYONE, true);
+    await goOn({ host, label: obstacle.name }, EVERYONE, true);
   });
 });
 
@@ -217,7 +209,7 @@ describe("a journal that can't be used: the provider is not asked", () => {
     expect(world.answersTo(host.old.refresh)).toEqual([]);
     expect(host.bytes()).toEqual(bytes);
     lower();
-    await goOn(world, { host, label: "journal" }, EVERYONE, true);
+    await goOn({ host, label: "journal" }, EVERYONE, true);
   });
 });
 
@@ -238,7 +230,7 @@ describe("a full disk", () => {
     }
     expect(world.answersTo(host.old.refresh)).toEqual([]);
     disk.free();
-    await goOn(world, { host, label: "full disk" }, EVERYONE, true);
+    await goOn({ host, label: "full disk" }, EVERYONE, true);
   });
 
   test("after it has answered: the journal has its space already", async (context) => {
@@ -257,7 +249,7 @@ describe("a full disk", () => {
     }
     expect(host.faults([host.old])).toEqual([]);
     disk.free();
-    await goOn(world, { host, fields, label: "full disk" }, EVERYONE, true);
+    await goOn({ host, fields, label: "full disk" }, EVERYONE, true);
   });
 
   test("on which not even the journal is left: the caller is told, and it is saved when there is space", async (context) => {
@@ -278,13 +270,13 @@ describe("a full disk", () => {
     disk.free();
     const next = await world.call(host, "two");
     expect(["recovered", "adopted"], next.error?.shown).toContain(outcome(next));
-    await goOn(world, { host, fields, label: "full disk" }, EVERYONE, true);
+    await goOn({ host, fields, label: "full disk" }, EVERYONE, true);
   });
 
   test("for long: who keeps trying to save an answer is not taken for stuck", async (context) => {
     const { disk, host } = await createSmallHost();
     context.skip(!disk);
-    const lane = await createStuckLane(world);
+    const lane = await createStuckLane();
     onTestFinished(() => lane.close());
     const lockPath = world.lockPath(host);
     const journal = `${lockPath}.journal`;

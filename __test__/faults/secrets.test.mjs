@@ -7,21 +7,15 @@ import { readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { inspect } from "node:util";
-import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { describeError } from "./support/errors.mjs";
 import { AGENTS, Host, PROFILE, PROVIDER } from "./support/host.mjs";
 import { readJournal } from "./support/journal.mjs";
 import { OBSTACLES, REFUSED } from "./support/obstacles.mjs";
 import { AgentProcess, oneCall } from "./support/processes.mjs";
-import { createWorld } from "./support/world.mjs";
+import { world } from "./support/world.mjs";
 
 const HOUR = 3_600_000;
-
-let world;
-beforeAll(async () => {
-  world = await createWorld();
-});
-afterAll(() => world?.close());
 
 test("a run in which everything happens tells no token", async () => {
   const secrets = new Set();

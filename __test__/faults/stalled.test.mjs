@@ -1,6 +1,4 @@
-/**
- * Disks that stand still, and file systems that can't sync a directory.
- */
+/** Disks that stand still, and file systems that can't sync a directory. */
 import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";

@@ -10,22 +10,19 @@ import { outcome, tokensOf } from "./support/aftermath.mjs";
 import { outlive } from "./support/outlive.mjs";
 import { sideBySide } from "./support/processes.mjs";
 import { createStuckLane, goOn, hasStopped, stop } from "./support/stuck.mjs";
-import { createWorld } from "./support/world.mjs";
+import { world } from "./support/world.mjs";
 
 const LANES = 2;
 const ROUNDS = Number(process.env.STUCK_ROUNDS ?? 1);
 /** Of how many points one is tried, where not every case is. */
 const STRIDE = process.env.STUCK_ROUNDS ? 1 : 4;
 
-let world;
 let lanes;
 beforeAll(async () => {
-  world = await createWorld();
-  lanes = await Promise.all(Array.from({ length: LANES }, () => createStuckLane(world)));
+  lanes = await Promise.all(Array.from({ length: LANES }, () => createStuckLane()));
 });
 afterAll(async () => {
   await Promise.all((lanes ?? []).map((lane) => lane.close()));
-  await world?.close();
 });
 
 /** Does these jobs, side by side, each on a host of its own. */
@@ -64,7 +61,7 @@ async function stopAtPoints(what, { second, at, from = 1, stride = 1, ...options
     const label = `${what}, stopped at point ${point}`;
     if (await hasStopped(owner)) {
       const wake = () => goOn(owner);
-      const { tokens, ...found } = await outlive(world, lane, { host, owner, id, caller, label, wake }, options);
+      const { tokens, ...found } = await outlive(lane, { host, owner, id, caller, label, wake }, options);
       cases.push({ point, ...found });
       return tokens;
     }
@@ -148,7 +145,7 @@ describe("stopped during the provider's call", () => {
         goOn(owner);
       };
       const stuck = { host, owner, id, caller: "one", label: `stopped ${moment}`, wake, sends };
-      const { state, tokens } = await outlive(world, lane, stuck, job);
+      const { state, tokens } = await outlive(lane, stuck, job);
       expect(state).toBe("dispatched");
       return tokens;
     });

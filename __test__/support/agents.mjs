@@ -1,6 +1,4 @@
-/**
- * Agents in processes of their own.
- */
+/** Agents in processes of their own. */
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";

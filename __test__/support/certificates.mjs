@@ -1,6 +1,4 @@
-/**
- * A certificate authority of the test's own, which nobody trusts who is not told to.
- */
+/** A certificate authority of the test's own, which nobody trusts who is not told to. */
 import { writeFileSync } from "node:fs";
 import { createServer } from "node:tls";
 import { generate } from "selfsigned";

@@ -1,6 +1,4 @@
-/**
- * Stores that a host keeps by itself: in memory, with whatever goes wrong in them.
- */
+/** Stores that a host keeps by itself: in memory, with whatever goes wrong in them. */
 import { isDeepStrictEqual } from "node:util";
 import { vi } from "vitest";
 

@@ -1,6 +1,4 @@
-/**
- * A host in a temporary directory: agents' stores as OpenClaw writes them, and what is left of them afterwards.
- */
+/** A host in a temporary directory: agents' stores as OpenClaw writes them, and what is left of them afterwards. */
 import {
   lstatSync,
   mkdirSync,

@@ -1,11 +1,8 @@
-/**
- * `keepOAuthFresh` for a login of a host, on a clock that stands still.
- */
+/** `keepOAuthFresh` for a login of a host, on a clock that stands still. */
 import { expect, onTestFinished, vi } from "vitest";
 import { keepOAuthFresh } from "../../index.mjs";
-import { stopClock } from "./clock.mjs";
+import { listen, stopClock } from "./calls.mjs";
 import { PROFILE, PROVIDER } from "./host.mjs";
-import { listen } from "./listen.mjs";
 
 /** How long a failure rests at first. */
 export const FIRST_REST = 5_000;

@@ -1,6 +1,4 @@
-/**
- * What lies between a caller and a token endpoint: the environment that names it, proxies, and HTTP/2.
- */
+/** What lies between a caller and a token endpoint: the environment that names it, proxies, and HTTP/2. */
 import { createSecureServer } from "node:http2";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";

@@ -1,6 +1,4 @@
-/**
- * The package at another place, as an installation has it.
- */
+/** The package at another place, as an installation has it. */
 import { chmodSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

@@ -1,6 +1,4 @@
-/**
- * Numbers that look random and are the same in every run.
- */
+/** Numbers that look random and are the same in every run. */
 export class Random {
   #state;
 

@@ -1,6 +1,4 @@
-/**
- * A real OAuth server for all tests of a file, and what they do with it.
- */
+/** A real OAuth server for all tests of a file, and what they do with it. */
 import { afterAll, beforeAll, beforeEach } from "vitest";
 import { withOAuthRefreshLock } from "../../index.mjs";
 import { expired, MINUTE, PROFILE, PROVIDER } from "./host.mjs";

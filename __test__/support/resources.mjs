@@ -1,6 +1,4 @@
-/**
- * What a process has of its system: threads and descriptors. Linux alone lets them be counted from outside.
- */
+/** What a process has of its system: threads and descriptors. Linux alone lets them be counted from outside. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { expect } from "vitest";

@@ -1,6 +1,4 @@
-/**
- * Tokens that can be told from anything else, so that a test can tell where they got to.
- */
+/** Tokens that can be told from anything else, so that a test can tell where they got to. */
 import { inspect } from "node:util";
 
 const issued = new Set();

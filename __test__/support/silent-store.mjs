@@ -1,6 +1,4 @@
-/**
- * Calls with a store that never answers, gives up, and has nothing more to do.
- */
+/** Calls with a store that never answers, gives up, and has nothing more to do. */
 import { withOAuthRefreshLock } from "../../index.mjs";
 
 const { stateDir } = JSON.parse(process.argv[2]);

@@ -1,6 +1,4 @@
-/**
- * A token endpoint on loopback that answers as a script says, byte for byte, and keeps what reaches it.
- */
+/** A token endpoint on loopback that answers as a script says, byte for byte, and keeps what reaches it. */
 import { once } from "node:events";
 import { createServer } from "node:net";
 import { onTestFinished } from "vitest";

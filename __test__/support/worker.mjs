@@ -1,6 +1,4 @@
-/**
- * A worker thread that takes the key's lock, by either call, and holds it until told to let go. Tells what happens.
- */
+/** A worker thread that takes the key's lock, by either call, and holds it until told to let go. Tells what happens. */
 import { subscribe } from "node:diagnostics_channel";
 import { parentPort, workerData } from "node:worker_threads";
 import { withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";

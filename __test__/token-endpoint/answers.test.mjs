@@ -1,12 +1,8 @@
-/**
- * What a token endpoint may answer when it gives a token, and what becomes of it.
- */
+/** What a token endpoint may answer when it gives a token, and what becomes of it. */
 import { describe, expect, test } from "vitest";
 import { refreshOAuthToken } from "../../index.mjs";
-import { refreshAs } from "../support/calls.mjs";
+import { listen, refreshAs, typedRejection } from "../support/calls.mjs";
 import { createHost, expired, HOUR, MINUTE, storeText } from "../support/host.mjs";
-import { listen } from "../support/listen.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { token } from "../support/secrets.mjs";
 import { at, gives, http, inTurn, json, jwt, says, startServer, tokens } from "../support/token-server.mjs";
 

@@ -5,9 +5,8 @@
 import { brotliCompressSync, constants, deflateRawSync, deflateSync, gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { refreshOAuthToken } from "../../index.mjs";
-import { refreshAs } from "../support/calls.mjs";
+import { refreshAs, typedRejection } from "../support/calls.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { token } from "../support/secrets.mjs";
 import { at, ends, http, says, startServer, tokens } from "../support/token-server.mjs";
 

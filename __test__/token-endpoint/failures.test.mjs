@@ -3,13 +3,11 @@
  */
 import { describe, expect, test } from "vitest";
 import { refreshOAuthToken } from "../../index.mjs";
-import { expectFree, refreshAs } from "../support/calls.mjs";
-import { stopClock } from "../support/clock.mjs";
-import { FAILURES } from "../support/endpoint-failures.mjs";
+import { expectFree, refreshAs, stopClock, typedRejection } from "../support/calls.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { token } from "../support/secrets.mjs";
 import { at, ends, freePort, http, says, startServer } from "../support/token-server.mjs";
+import { FAILURES } from "../vectors/endpoint-failures.mjs";
 
 const NAMED = FAILURES.map((failure) => [failure.name, failure]);
 
@@ -95,8 +93,8 @@ describe("a call that fails by", () => {
     const old = expired();
     const host = createHost({ main: old });
     const server = await startServer(undefined, { onConnection: (socket) => socket.resetAndDestroy() });
-    stopClock();
-    const error = await refreshAs(host, "main", at(server), { timeoutMs: 200 }).catch((error) => error);
+    const once = { timeoutMs: 3_000, uncertain: "fail" };
+    const error = await refreshAs(host, "main", at(server), once).catch((error) => error);
     // It depends on who is faster; never is it taken for an answer.
     expect(["not_sent provider_unreachable", "uncertain provider_answer_lost"]).toContain(
       `${error.refreshFailure.class} ${error.code}`,

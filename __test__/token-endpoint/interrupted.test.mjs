@@ -1,12 +1,9 @@
-/**
- * Whoever asked a token endpoint is interrupted in the middle of it: by itself, by another thread, or for good.
- */
+/** Whoever asked a token endpoint is interrupted in the middle of it: by itself, by another thread, or for good. */
 import { describe, expect, test } from "vitest";
 import { startAgent } from "../support/agents.mjs";
-import { expectFree, refreshAs } from "../support/calls.mjs";
+import { expectFree, refreshAs, typedRejection } from "../support/calls.mjs";
 import { createHost, expired, PROFILE, PROVIDER, storeText } from "../support/host.mjs";
 import { startProgram } from "../support/programs.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { at, gives, holding, inTurn, startServer } from "../support/token-server.mjs";
 
 const ROUNDS = 50;

@@ -1,11 +1,9 @@
-/**
- * Connections to a token endpoint: how they come about, how long they are kept, and what answers look like on them.
- */
+/** Connections to a token endpoint: how they come about, how long they are kept, and what answers look like on them. */
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { refreshOAuthToken } from "../../index.mjs";
-import { refreshAs } from "../support/calls.mjs";
+import { refreshAs, typedRejection } from "../support/calls.mjs";
 import { createAuthority, NAME, withTls } from "../support/certificates.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
 import {
@@ -16,7 +14,6 @@ import {
   surroundedBy,
   tunnelsTo,
 } from "../support/network.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { token } from "../support/secrets.mjs";
 import { at, http, inTurn, json, startServer, tokens } from "../support/token-server.mjs";
 
@@ -153,7 +150,7 @@ describe("a request that an HTTP/2 server says it will not look at", () => {
     expect(server.presented[2]).toBe(server.presented[1]);
   });
 
-  test.each(refusals)("%s was not sent, and the message says who did not want it", async (_, refusal) => {
+  test.each(refusals)("%s was not sent, and the message says which side did not want it", async (_, refusal) => {
     const server = await start(refusal);
     await expectRefreshed(server, byTls(server));
     const call = refreshOAuthToken(byTls(server, { refreshToken: token("refresh") }));

@@ -1,14 +1,10 @@
-/**
- * Token endpoints behind a proxy: under a name that no resolver knows, so that only the proxy finds the way.
- */
+/** Token endpoints behind a proxy: under a name that no resolver knows, so that only the proxy finds the way. */
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import { expectFree, refreshAs } from "../support/calls.mjs";
+import { expectFree, refreshAs, stopClock, typedRejection } from "../support/calls.mjs";
 import { createAuthority, NAME, withTls } from "../support/certificates.mjs";
-import { stopClock } from "../support/clock.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
 import { byTls, surroundedBy, tunnelsTo } from "../support/network.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { token } from "../support/secrets.mjs";
 import { at, ends, freePort, http, startServer } from "../support/token-server.mjs";
 

@@ -1,19 +1,14 @@
-/**
- * Whom a token endpoint's certificate convinces: who is told of its root by the environment, and nobody else.
- */
+/** Whom a token endpoint's certificate convinces: who is told of its root by the environment, and nobody else. */
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { refreshOAuthToken } from "../../index.mjs";
 import { startAgent } from "../support/agents.mjs";
-import { expectFree, refreshAs } from "../support/calls.mjs";
+import { expectFree, listen, refreshAs, stopClock, typedRejection } from "../support/calls.mjs";
 import { ANOTHERS_NAMES, createAuthority, createSelfSigned, withTls } from "../support/certificates.mjs";
-import { stopClock } from "../support/clock.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
-import { listen } from "../support/listen.mjs";
 import { byTls, surroundedBy } from "../support/network.mjs";
 import { startProgram } from "../support/programs.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { token } from "../support/secrets.mjs";
 import { startServer } from "../support/token-server.mjs";
 

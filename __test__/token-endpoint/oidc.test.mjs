@@ -1,6 +1,4 @@
-/**
- * The whole call in Rust, against a real OAuth server with single-use refresh tokens.
- */
+/** The whole call in Rust, against a real OAuth server with single-use refresh tokens. */
 import { expect, onTestFinished, test } from "vitest";
 import { startAgent } from "../support/agents.mjs";
 import { deferred } from "../support/events.mjs";

@@ -1,6 +1,4 @@
-/**
- * `maxParallel`: at most so many logins of one client are refreshed at a time, by all processes together.
- */
+/** `maxParallel`: at most so many logins of one client are refreshed at a time, by all processes together. */
 import { basename } from "node:path";
 import { describe, expect, test } from "vitest";
 import {
@@ -10,11 +8,8 @@ import {
   withOAuthRefreshLock,
 } from "../../index.mjs";
 import { startAgent } from "../support/agents.mjs";
-import { refreshAs } from "../support/calls.mjs";
-import { stopClock } from "../support/clock.mjs";
+import { listen, refreshAs, stopClock, typedRejection } from "../support/calls.mjs";
 import { createHost, expired, PROVIDER } from "../support/host.mjs";
-import { listen } from "../support/listen.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { token } from "../support/secrets.mjs";
 import { at, gives, holding, startServer } from "../support/token-server.mjs";
 

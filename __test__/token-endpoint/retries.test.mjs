@@ -1,12 +1,8 @@
-/**
- * Which failures of a token endpoint are tried again within the caller's patience, and which never are.
- */
+/** Which failures of a token endpoint are tried again within the caller's patience, and which never are. */
 import { describe, expect, test } from "vitest";
 import { heldElsewhere, startAgent } from "../support/agents.mjs";
-import { expectFree, refreshAs } from "../support/calls.mjs";
+import { expectFree, listen, refreshAs, typedRejection } from "../support/calls.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
-import { listen } from "../support/listen.mjs";
-import { typedRejection } from "../support/rejections.mjs";
 import { at, freePort, gives, http, inTurn, json, says, startServer } from "../support/token-server.mjs";
 
 const pause = (status, seconds) => says(http(status, "", { "retry-after": String(seconds) }));
@@ -112,7 +108,7 @@ test("a request that is cut off on a connection that was used before is sent aga
   expect(server.presented.slice(1)).toEqual([credential.refresh, credential.refresh]);
 });
 
-test("who stands in line for the lock after an attempt is told why that failed", async () => {
+test("a caller that stands in line for the lock after an attempt is told why that failed", async () => {
   const host = createHost({ main: expired() });
   const port = await freePort();
   const log = listen();

@@ -6,14 +6,11 @@ import { join, relative } from "node:path";
 import { inspect } from "node:util";
 import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { inspectOAuthRefreshLocks, refreshOAuthToken, withOAuthRefreshLock } from "../../index.mjs";
-import { refreshAs } from "../support/calls.mjs";
-import { stopClock } from "../support/clock.mjs";
-import { FAILURES } from "../support/endpoint-failures.mjs";
+import { listen, refreshAs, rejection, stopClock } from "../support/calls.mjs";
 import { createHost, expired, PROFILE, PROVIDER } from "../support/host.mjs";
-import { listen } from "../support/listen.mjs";
-import { rejection } from "../support/rejections.mjs";
 import { remember, token, toldIn } from "../support/secrets.mjs";
 import { at, http, json, startServer, tokens } from "../support/token-server.mjs";
+import { FAILURES } from "../vectors/endpoint-failures.mjs";
 
 const base64 = (text) => Buffer.from(text).toString("base64");
 

@@ -1,6 +1,4 @@
-/**
- * What refresh functions throw, in the shapes that clients and runtimes give it, and its class: one case a line.
- */
+/** What refresh functions throw, in the shapes that clients and runtimes give it, and its class: one case a line. */
 export const error = (fields, message = "the request failed", cause) => Object.assign(new Error(message, cause === undefined ? undefined : { cause }), fields);
 const fetchFailed = (cause) => new TypeError("fetch failed", { cause });
 const named = (name, fields, message) => error({ ...fields, name }, message);
@@ -191,7 +189,7 @@ const MIXED = [
   [
     "an error that throws when it is looked at",
     Object.defineProperty(new Error("x"), "status", {
-      get() {
+      get: () => {
         throw new Error("no");
       },
     }),

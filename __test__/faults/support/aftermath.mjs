@@ -1,11 +1,11 @@
-/**
- * What must hold after a death or a fault, for whoever comes next.
- */
+/** What must hold after a death or a fault, for whoever comes next. */
 import { statSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { expect } from "vitest";
 import { Host } from "./host.mjs";
 import { readJournal } from "./journal.mjs";
+import { oneCall } from "./processes.mjs";
+import { world } from "./world.mjs";
 
 /** Longer than the pause after two deaths in a row. */
 const PAUSE_MS = 1_300;
@@ -18,15 +18,40 @@ export const tokensOf = ({ result }) => ({ access: result.credential.access, ref
 const same = (one, other) => one?.access === other?.access && one?.refresh === other?.refresh;
 
 /** Makes hosts whose credential is renewed from case to case, and replaced by a new login when its grant has died. */
-export async function createLane({ provider }) {
-  let grant = await provider.obtainGrant();
+export async function createLane() {
+  let grant = await world.provider.obtainGrant();
   return {
     host: (options) => new Host(grant, options),
     async renew(tokens) {
-      grant = tokens ?? (await provider.obtainGrant());
+      grant = tokens ?? (await world.provider.obtainGrant());
     },
   };
 }
+
+/** One call by a process of its own, with this fault on order. */
+export const suffer = (host, name, fault) => oneCall({ package: world.module, fault }, world.ask(host, name));
+
+/** Finds the first of the numbers from 1 on for which this holds; it holds for all that follow. */
+export async function firstFor(holds) {
+  const lane = await createLane();
+  let [low, high] = [1, 128];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const host = lane.host();
+    if (await holds(host, middle)) high = middle;
+    else low = middle + 1;
+    await lane.renew();
+    host.remove();
+  }
+  return low;
+}
+
+/** The first point at which a death leaves the journal in one of these states. */
+export const firstDeathIn = (states) =>
+  firstFor(async (host, point) => {
+    const { signal } = await suffer(host, "one", `${point}:kill`);
+    return signal !== "SIGKILL" || states.includes(readJournal(world.lockPath(host))?.state);
+  });
 
 /**
  * Goes on after an owner's end, as others do, and checks everything that must hold.
@@ -36,7 +61,7 @@ export async function createLane({ provider }) {
  * @param {boolean} abroad whether the first of them is in another process; the rest take turns
  * @returns which case it was, and the tokens that are current
  */
-export async function goOn(world, { host, fields, label }, others, abroad) {
+export async function goOn({ host, fields, label }, others, abroad) {
   const { refresh } = host.old;
   const { state = "none", claim, receipts = [] } = readJournal(world.lockPath(host)) ?? {};
   const answers = world.answersTo(refresh);
@@ -66,7 +91,7 @@ export async function goOn(world, { host, fields, label }, others, abroad) {
     await nobodyAsks({ host, at, code: "grant_dead", says }, others, call);
     expect(world.answersTo(refresh), at).toEqual(["refreshed", "invalid_grant"]);
     expect(host.tellers(secrets), at).toEqual([]);
-    return { ...found, lost: true, tokens: await logIn(world, host, others, call) };
+    return { ...found, lost: true, tokens: await logIn(host, others, call) };
   }
 
   const first = await call(others[0], abroad);
@@ -121,7 +146,7 @@ async function nobodyAsks({ host, at, code, says, options }, others, call) {
 }
 
 /** A new login works at once. */
-async function logIn(world, host, others, call) {
+async function logIn(host, others, call) {
   host.put(await world.provider.obtainGrant());
   const first = await call(others[0], false);
   expect(outcome(first), first.error?.shown).toBe("refreshed");

@@ -1,13 +1,11 @@
-/**
- * A host in a temporary directory: the stores of a main agent and two others, and what is left of them afterwards.
- */
+/** A host in a temporary directory: the stores of a main agent and two others, and what is left of them afterwards. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { PROFILE, PROVIDER, STORE_FILE } from "../../support/host.mjs";
 
-export const PROVIDER = "acme";
-export const PROFILE = "acme:owner";
-export const STORE_FILE = "auth-profiles.json";
+export { PROFILE, PROVIDER, STORE_FILE };
+
 const EXPIRED_MS = -60_000;
 export const AGENTS = ["main", "one", "two"];
 

@@ -1,6 +1,4 @@
-/**
- * The journal as its format is documented in src/journal.rs.
- */
+/** The journal as its format is documented in src/journal.rs. */
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 

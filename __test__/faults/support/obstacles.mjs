@@ -1,6 +1,4 @@
-/**
- * Ways to keep a program from writing a file that it may read, root or not.
- */
+/** Ways to keep a program from writing a file that it may read, root or not. */
 import { spawnSync } from "node:child_process";
 import { chmodSync, cpSync, mkdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";

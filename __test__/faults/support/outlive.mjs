@@ -1,12 +1,11 @@
-/**
- * What must hold for those who wait for an owner that is stuck, and for the owner when it comes to life again.
- */
+/** What must hold for those who wait for an owner that is stuck, and for the owner when it comes to life again. */
 import { dirname } from "node:path";
 import { expect } from "vitest";
 import { outcome, tokensOf } from "./aftermath.mjs";
 import { AGENTS } from "./host.mjs";
 import { readJournal } from "./journal.mjs";
 import { CROWD, holderOf, STUCK_MS } from "./stuck.mjs";
+import { world } from "./world.mjs";
 
 const SERVED = ["fresh", "adopted", "recovered", "refreshed"];
 /** An owner that comes to life after this time was slow and not stuck. */
@@ -20,7 +19,7 @@ const SLOW_MS = STUCK_MS - 60_000;
  * @param {string} stuck.caller as which agent
  * @param {boolean} [stuck.sends] whether it will ask the provider when it comes to life, whoever has asked meanwhile
  */
-export async function outlive(world, lane, stuck, { uncertain = "probe", inTime = false } = {}) {
+export async function outlive(lane, stuck, { uncertain = "probe", inTime = false } = {}) {
   const { host, owner, id, caller, wake } = stuck;
   const { refresh } = host.old;
   const lockPath = world.lockPath(host);
@@ -44,10 +43,10 @@ export async function outlive(world, lane, stuck, { uncertain = "probe", inTime 
   const inDoubt = owns && !inTime && state === "dispatched";
   found.doubt = inDoubt && (uncertain === "fail" ? "nobody asks" : rotated ? "grant dead" : "asked again");
   const newest = await (found.doubt === "nobody asks" || found.doubt === "grant dead"
-    ? refused(world, host, answers, { at, rotated, isDead: found.doubt === "grant dead" })
-    : served(world, lane, host, answers, { at, inTime }));
+    ? refused(host, answers, { at, rotated, isDead: found.doubt === "grant dead" })
+    : served(lane, host, answers, { at, inTime }));
   const bytes = host.bytes();
-  const begun = terms(world, host);
+  const begun = terms(host);
   if (owns && !inTime) {
     expect(begun, at).toContain("key.t1");
     expect(["claims.t1", "key.t1", "store.t1"], at).toEqual(expect.arrayContaining(begun));
@@ -66,7 +65,7 @@ export async function outlive(world, lane, stuck, { uncertain = "probe", inTime 
   const settled = owner.first("settled", id);
   const fields = owner.first("answered")?.fields;
   found.owner = outcome(settled);
-  expect(terms(world, host), at).toEqual(begun);
+  expect(terms(host), at).toEqual(begun);
   const secrets = [host.old, fields, ...newest]
     .filter(Boolean)
     .flatMap(({ access, refresh: token }) => [access, token]);
@@ -91,7 +90,7 @@ export async function outlive(world, lane, stuck, { uncertain = "probe", inTime 
   }
   expect(settled.result.notSaved, at).toBeUndefined();
   expect(host.litter(), at).toEqual([]);
-  const tokens = await oneMore(world, lane, host, {
+  const tokens = await oneMore(lane, host, {
     at,
     current,
     isDead: !world.provider.isGrantAlive(current.refresh),
@@ -102,7 +101,7 @@ export async function outlive(world, lane, stuck, { uncertain = "probe", inTime 
 }
 
 /** Everyone has the same token. Returns it and, unless the owner is awake, one that is newer. */
-async function served(world, lane, host, answers, { at, inTime }) {
+async function served(lane, host, answers, { at, inTime }) {
   const { refresh } = host.old;
   for (const answer of answers) expect(SERVED, `${at}: ${answer.error?.shown}`).toContain(outcome(answer));
   const tokens = tokensOf(answers[0]);
@@ -119,7 +118,7 @@ async function served(world, lane, host, answers, { at, inTime }) {
 }
 
 /** Nobody is served, and each is told precisely why. */
-function refused(world, host, answers, { at, rotated, isDead }) {
+function refused(host, answers, { at, rotated, isDead }) {
   const codes = answers.map((answer) => answer.error?.code);
   if (isDead) {
     const [first, ...others] = answers.sort((one) => (one.error?.oauth ? -1 : 1)).map(({ error }) => error);
@@ -140,7 +139,7 @@ function refused(world, host, answers, { at, rotated, isDead }) {
 }
 
 /** The next refresh finds nothing in its way; if the provider has revoked the grant, a login helps. */
-async function oneMore(world, lane, host, { at, current, isDead }) {
+async function oneMore(lane, host, { at, current, isDead }) {
   let forced = await lane.call(host, "one", { forceRefresh: true });
   if (isDead) {
     expect(forced.error, at).toMatchObject({ oauth: "invalid_grant" });
@@ -153,7 +152,7 @@ async function oneMore(world, lane, host, { at, current, isDead }) {
 }
 
 /** Which terms have begun, of which locks: `key.t1`, `claims.t1`, `store.t1`. */
-export function terms(world, host) {
+export function terms(host) {
   const keys = dirname(world.lockPath(host));
   const of = (file) => (dirname(file) !== keys ? "store" : file.includes("sha256-") ? "key" : "claims");
   const term = (file) => /\.(t\d+)\.journal$/.exec(file)?.[1];

@@ -1,8 +1,6 @@
-/**
- * The package with fault injection built in, at a place of its own: the ordinary build has none.
- */
+/** The package with fault injection built in, at a place of its own: the ordinary build has none. */
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdirSync, readFileSync, renameSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 
@@ -31,6 +29,10 @@ function build() {
     .find((file) => /\.(so|dylib|dll)$/.test(file));
 }
 
+/** Whether a copy has to be made: what is there is left alone, for tests that run beside this one load it. */
+const isStale = (from, to) =>
+  !existsSync(to) || statSync(from).isDirectory() || !readFileSync(from).equals(readFileSync(to));
+
 /** Builds and copies the package. Returns the path of its module. */
 export function faultyPackage() {
   const library = build();
@@ -41,13 +43,15 @@ export function faultyPackage() {
   mkdirSync(COPY, { recursive: true });
   const { files } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
   for (const file of ["package.json", ...files.filter((file) => !file.endsWith(".d.ts"))]) {
-    cpSync(join(ROOT, file), join(COPY, file), { recursive: true });
+    cpSync(join(ROOT, file), join(COPY, file), { recursive: true, filter: isStale });
   }
   const { target } = createRequire(import.meta.url)(join(COPY, "lib", "native.js"));
   const addon = join(COPY, `oauth-refresh-lock.${target()}.node`);
   // By rename: a process that has the old addon open must not see its bytes change.
-  cpSync(library, `${addon}.tmp`);
-  renameSync(`${addon}.tmp`, addon);
+  if (isStale(library, addon)) {
+    cpSync(library, `${addon}.${process.pid}`);
+    renameSync(`${addon}.${process.pid}`, addon);
+  }
   return join(COPY, "index.mjs");
 }
 

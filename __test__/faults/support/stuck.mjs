@@ -1,6 +1,4 @@
-/**
- * Owners that are alive and stuck, the many that wait for them, and the clock that tells for how long.
- */
+/** Owners that are alive and stuck, the many that wait for them, and the clock that tells for how long. */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { createLane } from "./aftermath.mjs";
 import { AGENTS } from "./host.mjs";
 import { AgentProcess } from "./processes.mjs";
+import { world } from "./world.mjs";
 
 /** From this age on, in milliseconds, an owner is taken for stuck. */
 export const STUCK_MS = 180_000;
@@ -40,14 +39,14 @@ class Clock {
 }
 
 /** Makes hosts as other lanes do; with a clock of its own, and a crowd of agents that live as long as the lane. */
-export async function createStuckLane(world) {
+export async function createStuckLane() {
   const clock = new Clock();
   const start = (options) => new AgentProcess({ package: world.module, clock, ...options });
   const crowd = Array.from({ length: CROWD }, () => start());
   const owners = new Set();
 
   return {
-    ...(await createLane(world)),
+    ...(await createLane()),
     clock,
 
     /** A process that may get stuck. */

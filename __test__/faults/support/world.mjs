@@ -4,7 +4,7 @@
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { onTestFinished, vi } from "vitest";
+import { afterAll, beforeAll, onTestFinished, vi } from "vitest";
 import { startProvider } from "../../support/oauth/provider.mjs";
 import { createRefresh } from "../../support/oauth/refresh.mjs";
 import { digest } from "../../support/oauth/witness.mjs";
@@ -13,7 +13,7 @@ import { Host, PROFILE, PROVIDER } from "./host.mjs";
 import { faultyPackage } from "./package.mjs";
 import { AgentProcess } from "./processes.mjs";
 
-export async function createWorld() {
+async function createWorld() {
   const module = faultyPackage();
   const { withOAuthRefreshLock, resolveOAuthRefreshLockPath } = createRequire(module)(dirname(module));
   const waits = new Map();
@@ -92,6 +92,13 @@ export async function createWorld() {
     },
   };
 }
+
+/** One for all tests of a file. @type {Awaited<ReturnType<typeof createWorld>>} */
+export let world;
+beforeAll(async () => {
+  world = await createWorld();
+});
+afterAll(() => world?.close());
 
 /** Stops this thread's timeouts until the test is over: whoever waits for one waits for ever. */
 export function stopTimers() {

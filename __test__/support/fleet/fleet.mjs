@@ -1,6 +1,4 @@
-/**
- * Processes of ours and of OpenClaw's, and one lock for all.
- */
+/** Processes of ours and of OpenClaw's, and one lock for all. */
 import { fork, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

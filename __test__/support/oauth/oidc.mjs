@@ -1,6 +1,4 @@
-/**
- * Loads `oidc-provider`, also on Node 20, where it works but for `URL.parse` and prints a warning.
- */
+/** Loads `oidc-provider`, also on Node 20, where it works but for `URL.parse` and prints a warning. */
 
 if (typeof URL.parse !== "function") {
   // Node 22 has it; `oidc-provider` checks redirect URIs with it.

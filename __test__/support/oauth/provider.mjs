@@ -1,6 +1,4 @@
-/**
- * A real OAuth 2.0 server on loopback, with single-use refresh tokens: a second use revokes the grant. It counts.
- */
+/** A real OAuth 2.0 server on loopback, with single-use refresh tokens: a second use revokes the grant. It counts. */
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { once, setMaxListeners } from "node:events";
 import { createServer } from "node:http";

@@ -1,6 +1,4 @@
-/**
- * The refresh function, with a real OAuth client library: what a user of the package writes.
- */
+/** The refresh function, with a real OAuth client library: what a user of the package writes. */
 import * as oauth from "oauth4webapi";
 
 /** The server is on loopback and speaks plain HTTP. */

@@ -1,6 +1,4 @@
-/**
- * What one process may tell another about what it saw: when, and which token, without telling the token.
- */
+/** What one process may tell another about what it saw: when, and which token, without telling the token. */
 import { createHash } from "node:crypto";
 
 /** Now, in milliseconds since the epoch, with fractions. */

@@ -1,10 +1,7 @@
-/**
- * Everything that can go wrong with a call to a token endpoint, and what is to come of it.
- */
-import { freePort, http, json, says, tokens } from "./token-server.mjs";
+/** Everything that can go wrong with a call to a token endpoint, and what is to come of it. */
+import { freePort, http, json, says, tokens } from "../support/token-server.mjs";
 
-const html = (status, headers) =>
-  http(status, "<html><body>Sorry</body></html>", { "content-type": "text/html", ...headers });
+const html = (status, headers) => http(status, "<html><body>Sorry</body></html>", { "content-type": "text/html", ...headers });
 const HOUR_SECONDS = 3600;
 /** More than fits into the buffers between a client and a server that does not read. */
 const HUGE = "x".repeat(16 << 20);
@@ -45,7 +42,7 @@ function resetsEarly(socket) {
 /**
  * @typedef {object} Failure
  * @property {string} name
- * @property {import("./token-server.mjs").TokenServer["script"]} [script]
+ * @property {import("../support/token-server.mjs").TokenServer["script"]} [script]
  * @property {(socket: import("node:net").Socket) => void} [onConnection]
  * @property {object | (() => Promise<object>)} [request] more of the request
  * @property {object} [options] of the call
@@ -58,21 +55,13 @@ function resetsEarly(socket) {
 const ANSWERED = [
   ["invalid_grant", json({ error: "invalid_grant" }, 400), dead(400, "invalid_grant")],
   ["GitHub's bad_refresh_token, with status 200", json({ error: "bad_refresh_token" }), dead(200, "bad_refresh_token")],
-  [
-    "OpenAI's refresh_token_reused",
-    json({ error: { message: "Your refresh token has already been used", code: "refresh_token_reused" } }, 401),
-    dead(401, "refresh_token_reused"),
-  ],
+  ["OpenAI's refresh_token_reused", json({ error: { message: "Your refresh token has already been used", code: "refresh_token_reused" } }, 401), dead(401, "refresh_token_reused")],
   ["a reused token, in a description", json({ message: "Refresh token has already been used." }, 401), dead(401)],
   ["a page that tells of reused tokens", http(401, "<p>Refresh token has already been used.</p>"), unspent(401)],
   ["a form with bad_refresh_token", http(200, "error=bad_refresh_token&error_uri=x"), dead(200, "bad_refresh_token")],
   ["invalid_client", json({ error: "invalid_client" }, 401), unspent(401, "invalid_client")],
   ["invalid_request", json({ error: "invalid_request" }, 400), unspent(400, "invalid_request")],
-  [
-    "GitHub's incorrect_client_credentials, with status 200",
-    json({ error: "incorrect_client_credentials" }),
-    unspent(200, "incorrect_client_credentials"),
-  ],
+  ["GitHub's incorrect_client_credentials, with status 200", json({ error: "incorrect_client_credentials" }), unspent(200, "incorrect_client_credentials")],
   ["404 with HTML", html(404), unspent(404)],
   ["400 that is cut off", cutOff(400, { error: "invalid_grant" }), unspent(400)],
   ["408", html(408), unclear(408)],
@@ -91,11 +80,7 @@ const ANSWERED = [
   ["no end of garbage", http(200, GARBAGE), lost(200)],
   ["no end of garbage, with status 500", http(500, GARBAGE), unclear(500)],
   ["tokens after 1 MiB of blanks", http(200, `${" ".repeat(1 << 20)}${JSON.stringify(tokens())}`), lost(200)],
-  [
-    "chunks of garbage",
-    http(200, "no chunk\r\nat all\r\n", { "content-length": null, "transfer-encoding": "chunked" }),
-    lost(200),
-  ],
+  ["chunks of garbage", http(200, "no chunk\r\nat all\r\n", { "content-length": null, "transfer-encoding": "chunked" }), lost(200)],
   ["an answer cut off", cutOff(200), lost(200)],
   ["a content-length that is too short", json(tokens(), 200, { "content-length": 30 }), invalid()],
   ["no HTTP", Buffer.from("220 mail.example.test ESMTP\r\n"), lost()],
@@ -119,46 +104,13 @@ const WAITS = [
 
 /** @type {Failure[]} the answer never comes, or nobody is there */
 const UNANSWERED = [
-  {
-    name: "an answer that comes one byte at a time",
-    script: drips,
-    options: { callTimeoutMs: CALL_LIMIT_MS },
-    error: timedOut,
-  },
+  { name: "an answer that comes one byte at a time", script: drips, options: { callTimeoutMs: CALL_LIMIT_MS }, error: timedOut },
   { name: "a server that says nothing", script: () => {}, options: { callTimeoutMs: CALL_LIMIT_MS }, error: timedOut },
-  {
-    name: "100 Continue and no more",
-    script: says(Buffer.from("HTTP/1.1 100 Continue\r\n\r\n")),
-    options: { callTimeoutMs: CALL_LIMIT_MS },
-    error: timedOut,
-  },
-  {
-    name: "a connection reset within the request",
-    onConnection: resetsEarly,
-    request: { scope: HUGE },
-    error: lost(),
-    requests: 0,
-  },
-  {
-    name: "a server that does not read",
-    onConnection: (socket) => socket.pause(),
-    request: { scope: HUGE },
-    options: { callTimeoutMs: CALL_LIMIT_MS },
-    error: timedOut,
-    requests: 0,
-  },
-  {
-    name: "a port that nobody listens at",
-    request: async () => ({ tokenEndpoint: `http://127.0.0.1:${await freePort()}/token` }),
-    error: unreachable,
-    requests: 0,
-  },
-  {
-    name: "a host that does not exist",
-    request: { tokenEndpoint: "https://no-such-host.invalid/token" },
-    error: unreachable,
-    requests: 0,
-  },
+  { name: "100 Continue and no more", script: says(Buffer.from("HTTP/1.1 100 Continue\r\n\r\n")), options: { callTimeoutMs: CALL_LIMIT_MS }, error: timedOut },
+  { name: "a connection reset within the request", onConnection: resetsEarly, request: { scope: HUGE }, error: lost(), requests: 0 },
+  { name: "a server that does not read", onConnection: (socket) => socket.pause(), request: { scope: HUGE }, options: { callTimeoutMs: CALL_LIMIT_MS }, error: timedOut, requests: 0 },
+  { name: "a port that nobody listens at", request: async () => ({ tokenEndpoint: `http://127.0.0.1:${await freePort()}/token` }), error: unreachable, requests: 0 },
+  { name: "a host that does not exist", request: { tokenEndpoint: "https://no-such-host.invalid/token" }, error: unreachable, requests: 0 },
 ];
 
 export const FAILURES = [...ANSWERED, ...WAITS, ...UNANSWERED];

@@ -1,6 +1,43 @@
-/** How a maintainer's diff is applied to a bundle of OpenClaw's. */
-import { expect, test } from "vitest";
+import { execFile } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { expect, onTestFinished, test } from "vitest";
 import { apply } from "../scripts/openclaw/patch.mjs";
+
+const BENCH = fileURLToPath(new URL("../bench/run.mjs", import.meta.url));
+
+/** A short run without peers; what it takes is nobody's business here. */
+async function page(...cases) {
+  const out = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-bench-"));
+  onTestFinished(() => rmSync(out, { recursive: true, force: true }));
+  const only = cases.flatMap((name) => ["--only", name]);
+  await promisify(execFile)(process.execPath, [BENCH, "--quick", "--alone", ...only, "--out", out]);
+  return readFileSync(join(out, "benchmarks.md"), "utf8");
+}
+
+/** The cells of the row with this name. */
+function row(text, name) {
+  const line = text.split("\n").find((line) => line.startsWith(`| ${name} |`));
+  return line
+    ?.split("|")
+    .slice(2, -1)
+    .map((cell) => cell.trim());
+}
+
+test("the benchmarks measure, and name the contenders that are missing", async () => {
+  const text = await page("pair", "storm");
+  const [p50, p99] = row(text, "ours").map(Number);
+  expect(p50).toBeGreaterThan(0);
+  expect(p99).toBeGreaterThanOrEqual(p50);
+  expect(row(text, "fs-ext")[0]).toBe("not available: left out (--alone)");
+  const [, , calls, wrong] = row(text, "ours, refresh function");
+  expect([calls, wrong]).toEqual(["1", "0"]);
+});
+
+/** How a maintainer's diff is applied to a bundle of OpenClaw's. */
 
 const MAIN = [
   'import { a as lock, b as unused } from "./file-x.mjs";',
@@ -43,7 +80,7 @@ test("`before` ends an edit without being part of it", () => {
   expect(apply(bundles, { edits }, others).get("main-x.mjs")).toContain("function old() {\n\treturn 2;\n}\n");
 });
 
-test("a new source file brings its imports, and whoever calls it imports it", () => {
+test("a new source file brings its imports, and its caller imports it", () => {
   const text =
     'import { helper } from "./helper.js";\nimport { hash } from "node:crypto";\nexport function fresh() {\n  return helper(hash);\n}\n';
   const modules = [{ path: "src/fresh.ts", beside: "src/main.ts", text }];
@@ -57,7 +94,7 @@ test("a new source file brings its imports, and whoever calls it imports it", ()
   expect(changed.get("user-x.mjs")).toMatch(/^import \{ fresh \} from "\.\/main-x\.mjs";\n/);
 });
 
-test("what a new source file imports of one that gives it to nobody else is exported there", () => {
+test("a name that only a new source file imports is exported where it is defined", () => {
   const text = 'import { use } from "./user.js";\nexport function fresh() {\n  return use();\n}\n';
   const modules = [{ path: "src/fresh.ts", beside: "src/main.ts", text }];
   const kept = new Map([...bundles, ["user-x.mjs", bundles.get("user-x.mjs").replace("export { use as a };\n", "")]]);
