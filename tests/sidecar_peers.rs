@@ -17,7 +17,7 @@ use std::time::Duration;
 use support::clocks::HandClock;
 use support::files::{self, snapshot};
 use support::sidecars::{
-    LIMIT, Living, Place, SOON, april, april_at, attempt_within, dead_pid, observer, past, summer,
+    LIMIT, Living, Place, SOON, april, april_at, attempt_within, dead_pid, observer, past, past_others, summer,
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -116,7 +116,7 @@ fn of_several_who_reclaim_at_once_one_has_it_at_a_time() {
                         files::put(path, debris);
                     }
                     start.wait();
-                    let held = past(path, support::HUNG);
+                    let held = past_others(path);
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                     assert_eq!(held.check().unwrap(), Possession::Ours);
                     assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
