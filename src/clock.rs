@@ -110,3 +110,26 @@ fn scale() -> f64 {
 fn ahead_ms() -> Option<f64> {
     None
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A clock of this boot that stands at so many milliseconds of it.
+    #[derive(Debug)]
+    pub(crate) struct Boot(pub(crate) &'static str, pub(crate) f64);
+
+    impl Clock for Boot {
+        fn now_ms(&self) -> f64 {
+            0.0
+        }
+
+        fn boot_ms(&self) -> f64 {
+            self.1
+        }
+
+        fn boot_id(&self) -> String {
+            self.0.to_owned()
+        }
+    }
+}

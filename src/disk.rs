@@ -51,6 +51,7 @@ use directory::sync_parent;
 pub use directory::{
     create_private_dir, create_private_dirs, refuse_closed_directory, refuse_pinned_directory, take_unsynced,
 };
+#[cfg(unix)]
 pub(crate) use links::MAX_LINKS;
 pub use links::{follow_links, links};
 pub use permissions::Readers;

@@ -21,7 +21,7 @@ pub struct Environment {
     pub agent_dir: Option<String>,
     /// `PI_CODING_AGENT_DIR`
     pub pi_agent_dir: Option<String>,
-    /// The operating system's idea of the home directory; empty if it has none, as for a user that is a number and no more.
+    /// The operating system's idea of the home directory; empty if it has none, as for a user without an entry in `passwd`.
     pub os_home: PathBuf,
     /// The working directory, for relative paths in variables; empty if it has been removed.
     pub working_dir: PathBuf,
@@ -78,7 +78,7 @@ impl Environment {
     }
 
     /// Refuses a default state directory that does not exist, for a call that names only an agent's directory outside it: a
-    /// program that has nothing to do with OpenClaw would have its locks where its user never looks.
+    /// program without OpenClaw would have its locks where its user never looks.
     pub fn refuse_made_up(&self, agent_dir: &Path) -> Result<()> {
         let state_dir = self.state_dir();
         let is_configured = set(self.state_dir.as_deref()).is_some();

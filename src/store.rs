@@ -42,7 +42,7 @@ pub enum Profile {
     Missing,
     /// An API key or a token: not ours to touch.
     NotOauth,
-    /// A login written wrongly, and why. Left alone like anything that is not ours.
+    /// A login written wrongly, and why. We leave it as it is.
     Mistaken(&'static str),
     /// Another program is refreshing it, and says so: to be waited for. What is stored meanwhile.
     Claimed(Option<Credential>),

@@ -63,7 +63,7 @@ pub fn is_same_tenant(existing: &Fields, incoming: &Fields) -> bool {
     url(existing) == url(incoming) && keeps(project(existing).as_ref(), project(incoming).as_ref())
 }
 
-/// The host of the tenant that a credential belongs to, in lower case; `None` if it is of no tenant. A URL that can't be read
+/// The host of the tenant that a credential belongs to, in lower case; `None` if it names none. A URL that can't be read
 /// counts as a host that does not exist.
 #[must_use]
 pub fn tenant_host(fields: &Fields) -> Option<String> {
@@ -78,7 +78,7 @@ fn keeps(existing: Option<&Evidence>, incoming: Option<&Evidence>) -> bool {
     existing.is_none() || existing == incoming
 }
 
-/// What a field says of who this is.
+/// What a field says of the account.
 #[derive(PartialEq)]
 enum Evidence {
     Text(String),

@@ -79,7 +79,7 @@ impl RefreshedFields {
             && expires(&new).is_none_or(|expires_new| Some(expires_new) <= expires(&old))
     }
 
-    /// Whether a field is text, all of it: U+FFFD stands for bytes that were not.
+    /// Whether a field is valid text: U+FFFD stands for bytes that are not.
     fn has_text(&self, name: &str) -> bool {
         let spelled = self.0.spelled(name).and_then(|spelled| serde_json::from_str::<String>(spelled).ok());
         spelled.map(Zeroizing::new).is_some_and(|text| !text.contains(char::REPLACEMENT_CHARACTER))

@@ -240,7 +240,7 @@ fn named<'a>(fields: &'a Fields, aliases: &'a [&'a str]) -> impl Iterator<Item =
     aliases.iter().flat_map(move |alias| fields.names().filter(move |name| is_alias(name, alias) && is_given(name)))
 }
 
-/// Those of them that are text, with it.
+/// Those of them that are texts, each with its text.
 fn texts<'a>(fields: &'a Fields, aliases: &'a [&'a str]) -> impl Iterator<Item = (&'a str, &'a str)> {
     named(fields, aliases).filter_map(|name| Some((name, fields.values().get(name)?.as_str()?)))
 }
@@ -254,7 +254,7 @@ fn new_name(fields: &Fields, aliases: &[&str], given: &Given) -> Option<String> 
     texts(fields, aliases).find(|(_, text)| !given.has_token(text)).map(|(name, _)| name.to_owned())
 }
 
-/// The same, or the first at all.
+/// The same, or else the first of these names that is given.
 fn token_name(fields: &Fields, aliases: &[&str], given: &Given) -> Option<String> {
     new_name(fields, aliases, given).or_else(|| named(fields, aliases).next().map(str::to_owned))
 }

@@ -49,7 +49,7 @@ pub fn place(from: &Path, to: &Path) -> io::Result<bool> {
     }
 }
 
-/// Half the price of a second name and the removal of the first.
+/// It costs half as much as a second name and the removal of the first.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -85,7 +85,7 @@ pub fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Looks at what it is, since opening a link or a device says little, or does something.
+/// Looks at what it is before it is opened: to open a device does something, and a failure to open a link says little.
 fn refuse_others(path: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?.file_type();
     if found.is_file() {
@@ -127,7 +127,7 @@ fn open(path: &Path) -> io::Result<(File, u64)> {
     if found.is_file() { Ok((file, found.len())) } else { Err(super::misplaced(found.file_type())) }
 }
 
-/// Makes a directory, which stands for a short right. `false` if something is there.
+/// Makes a directory, whose maker alone may reclaim for a moment. `false` if something is there.
 pub fn make_dir(path: &Path) -> io::Result<bool> {
     point("mkdir", path)?;
     match fs::create_dir(path) {

@@ -38,8 +38,8 @@ pub struct FailureRecord {
 pub enum Outcome {
     /// The provider has not rotated.
     Unspent,
-    /// The provider has refused it from an agent that has a login of its own, perhaps of another client. An agent that holds it
-    /// finds out for itself.
+    /// An agent with a login of its own, perhaps of another client, sent it, and the provider refused. Another agent that holds it
+    /// may send it as well.
     NotOurs,
     /// Whether the provider has rotated is unknown. It is asked again, until it says.
     Uncertain,

@@ -11,7 +11,8 @@
 //! | any that grants two owners ([`Trust::Lies`]) or refuses the lock call ([`Trust::Refused`]) | a warning; the sidecar and the journal keep owners apart |
 //! | read-only, or no right to write | refused: `lock_unavailable` |
 //!
-//! It does not find a file system that keeps two descriptors of one process apart, and lies to two virtual machines.
+//! The probe does not find a file system that keeps two descriptors of one process apart and grants one lock to two virtual
+//! machines.
 
 use crate::disk;
 use crate::error::Result;
@@ -39,7 +40,7 @@ pub trait LockLayer {
 /// What locks are worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trust {
-    /// They exclude.
+    /// They exclude other processes.
     Kernel,
     /// They are granted to two at a time.
     Lies,
@@ -72,7 +73,7 @@ pub fn take_warnings() -> Vec<Warning> {
     disk::take_unsynced().into_iter().map(warning).collect()
 }
 
-/// Something to know that stops no call.
+/// Something that people should know, although calls go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// Its stable name: `lock_granted_twice`, `lock_refused`, `file_system_not_local` or `directory_not_synced`.

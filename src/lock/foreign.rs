@@ -15,7 +15,7 @@ const GRACE_MS: f64 = 300.0;
 /// How far two records of the same time may differ, in milliseconds.
 const SAME_TIME_MS: f64 = 1_000.0;
 
-/// A sidecar that is not ours.
+/// A sidecar that this process does not hold.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Foreign {
     /// Its process, as far as it says.

@@ -137,24 +137,7 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A boot, and how long ago it was.
-    #[derive(Debug)]
-    struct Boot(&'static str, f64);
-
-    impl Clock for Boot {
-        fn now_ms(&self) -> f64 {
-            0.0
-        }
-
-        fn boot_ms(&self) -> f64 {
-            self.1
-        }
-
-        fn boot_id(&self) -> String {
-            self.0.to_owned()
-        }
-    }
+    use crate::clock::tests::Boot;
 
     #[test]
     fn a_holder_of_another_boot_has_no_age_and_is_stale() {

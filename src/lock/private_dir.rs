@@ -17,17 +17,17 @@
 //!   root's too. In another user's directory root runs as that user, or not at all.
 //! - **Group write is allowed**, since the owner has granted it: under a umask of 002 OpenClaw makes
 //!   its directories so, and Kubernetes does it to whole volumes (`fsGroup`). A member can break a lock, as
-//!   any user can who shares it; but no member can thereby read a token, or make us write to a file of their choice.
+//!   any user of a shared one can, but can't thereby read a token, or make us write to a file of the member's choice.
 //! - **Users can share locks** in a directory of root's with the set-group-id bit, group-writable and not writable for
 //!   everyone: `install -d -o root -g <group> -m 2770`. Lock files in there have mode 0660, and may be any member's.
 //!   Journals stay their writer's own.
 //! - **In a user namespace** that maps only some users, files of all others seem to belong to the overflow user. On the
-//!   way to a lock directory that is taken for root, since `/` and `/home` look like that; for the lock directory and
-//!   its files it is not.
+//!   way to a lock directory we take that user for root, since `/` and `/home` look like that; at the lock directory and
+//!   its files we do not.
 //! - **Volumes** that are made open to everyone (Kubernetes' `emptyDir`, local-path) belong to root, and a container's user
-//!   can't change their mode. One on the way is passed if all processes that `/proc` shows are ours or root's. That says
-//!   nothing of other containers, and nothing of the host's users where `/proc` is a container's: if they can reach the
-//!   volume, they can do what a group that may write there can do. On other open directories [`trust`] is the operator's word
+//!   can't change their mode. One on the way is passed if all processes that `/proc` shows are ours or root's. That tells
+//!   nothing about other containers, nor about the host's users where `/proc` is a container's: those that can reach the
+//!   volume can do what a group with the right to write there can do. On other open directories [`trust`] is the operator's word
 //!   that no other user can get there. Links and owners below them are checked all the same.
 //! - **Access control lists** count as far as the mode shows them: their mask is its group bits.
 //!

@@ -15,7 +15,7 @@ const PREFIX: &str = "host:";
 /// A member that is `true` in what a store answers while another program refreshes the profile. Beside it, as `credential`,
 /// stands what is stored meanwhile, if there is anything.
 const CLAIMED: &str = "claimed";
-/// How often to try a swap that other writers forestall. Profiles are written some times an hour.
+/// How often to try a swap before which other writers come. Profiles are written some times an hour.
 const MAX_SWAPS: u32 = 16;
 
 /// The host's side. Both functions may be called from any thread, and block it.
@@ -212,7 +212,7 @@ fn is_same_value(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// What a store must keep; what else it keeps, drops or adds is its own affair.
+/// What a store must keep. It may keep, drop and add other fields as it likes.
 const NEEDED: [&str; 5] = ["type", "provider", "access", "refresh", "expires"];
 /// What tells whose a login is: a store may drop it, not change it.
 const EVIDENCE: [&str; 4] = ["accountId", "email", "enterpriseUrl", "projectId"];
@@ -244,7 +244,8 @@ fn is_same_instant(kept: &Value, written: &Value) -> bool {
     }
 }
 
-/// Whether what a store has kept comes from us: it has a token that was not there before. A later writer has others.
+/// Whether what a store has kept is what we wrote: it has a token of ours that was not there before. Another writer's tokens are
+/// others.
 fn is_ours(kept: &Fields, written: &Fields, before: Option<&Fields>) -> bool {
     ["access", "refresh"].into_iter().any(|name| {
         let (kept, written) = (kept.values().get(name), written.values().get(name));

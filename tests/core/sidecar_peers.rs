@@ -1,10 +1,9 @@
 //! The sidecar among living peers: who is respected and for how long, and that only one holds it at a time.
 
-use crate::support::HUNG;
 use crate::support::clocks::HandClock;
 use crate::support::files::{self, snapshot};
 use crate::support::sidecars::{
-    LIMIT, Living, Place, SOON, april, april_at, attempt_within, dead_pid, observer, past, summer,
+    LIMIT, Living, Place, SOON, april, april_at, attempt_within, dead_pid, observer, past, past_others, summer,
 };
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::Code;
@@ -112,7 +111,7 @@ fn of_several_who_reclaim_at_once_one_has_it_at_a_time() {
                         files::put(path, debris);
                     }
                     start.wait();
-                    let held = past(path, HUNG);
+                    let held = past_others(path);
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                     assert_eq!(held.check().unwrap(), Possession::Ours);
                     assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);

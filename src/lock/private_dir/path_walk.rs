@@ -18,10 +18,10 @@ const WRITABLE_FOR_ALL: u32 = 0o002;
 /// Set-group-id and group-writable: what an administrator gives to a directory that a group shares.
 const FOR_A_GROUP: u32 = 0o2020;
 
-/// So many good directories are remembered; no host has that many.
+/// So many good directories are remembered: more than any host has.
 const MAX_REMEMBERED: usize = 1024;
 
-/// The good ones. All that the verdict rests on and one `lstat` tells.
+/// The good ones, each with what its verdict rests on and one `lstat` tells.
 static GOOD: LazyLock<Mutex<HashMap<PathBuf, Seen>>> = LazyLock::new(Mutex::default);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,14 +201,14 @@ fn refuse_pinned(directory: &Path) -> Result<()> {
     disk::refuse_pinned_directory(directory).map_err(|error| unusable("use the lock directory", directory, &error))
 }
 
-/// What a directory is to the files that are looked after.
+/// What a directory is to our files.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     OnTheWay,
     Holds,
 }
 
-/// Refuses what others could fill with things of theirs. Says why an open directory is passed.
+/// Refuses a directory into which other users could put files of theirs. Says why an open one is passed.
 fn refuse_playground(path: &Path, found: &Metadata, role: Role) -> Result<Option<Passage>> {
     if !found.is_dir() {
         let kind = disk::kind_of(found.file_type());
@@ -253,7 +253,8 @@ fn foreign(path: &Path, owner: u32) -> Error {
     )
 }
 
-/// The user that all files seem to belong to whose owner has no number in this user namespace; `None` if every owner has one.
+/// The overflow user: in this user namespace, files seem to belong to it if their owner has no number here. `None` if every owner
+/// has one.
 fn user_without_a_number() -> Option<u32> {
     static OVERFLOW: LazyLock<Option<u32>> = LazyLock::new(|| {
         let map = fs::read_to_string("/proc/self/uid_map").ok()?;

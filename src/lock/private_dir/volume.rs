@@ -1,8 +1,8 @@
 //! Directories that everyone may write to, and that a container's user can't change: volumes.
 //!
-//! A user who may write to such a directory can put another directory, or a link, in the place of ours. We check what we open, and
-//! would see whose it is; but they could put theirs there between the check and the opening, and take it away. So we use such
-//! a directory only where no other user is there to do that.
+//! Another user can put a directory or a link of theirs in the place of ours, in such a directory. We check what we open, and see
+//! whose it is; but theirs could be there between the check and the opening only. So we use such a directory only where no
+//! other user is there to do that.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -39,7 +39,7 @@ fn processes() -> Option<Vec<u32>> {
     Some(names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
 }
 
-/// By its real, effective, saved and file system user. One that has ended meanwhile belongs to no user.
+/// By its real, effective, saved and file system user. A process that has ended meanwhile counts for none.
 fn belongs_to(pid: u32, user: u32) -> bool {
     let status = match std::fs::read(format!("/proc/{pid}/status")) {
         Ok(status) => status,

@@ -144,32 +144,14 @@ fn due_ms(holder: Option<&Holder>, seen_ms: f64, limit_ms: f64, clock: &dyn Cloc
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::tests::Boot;
     use std::time::Duration;
-
-    /// A clock of this boot, stopped.
-    #[derive(Debug)]
-    struct Stopped(&'static str, f64);
-
-    impl Clock for Stopped {
-        fn now_ms(&self) -> f64 {
-            0.0
-        }
-
-        fn boot_ms(&self) -> f64 {
-            self.1
-        }
-
-        fn boot_id(&self) -> String {
-            self.0.to_owned()
-        }
-    }
 
     #[test]
     fn a_holder_is_stuck_at_the_age_that_it_allows_once_it_has_stood_still_while_we_looked() {
-        let now = Stopped("here", 1_000_000.0);
-        let holder = |boot, boot_ms, stale: Option<u64>| {
-            Some(Holder::me(&Stopped(boot, boot_ms), stale.map(Duration::from_secs)))
-        };
+        let now = Boot("here", 1_000_000.0);
+        let holder =
+            |boot, boot_ms, stale: Option<u64>| Some(Holder::me(&Boot(boot, boot_ms), stale.map(Duration::from_secs)));
         for (holder, due) in [
             (holder("here", 999_000.0, Some(180)), Some(1_179_000.0)),
             (holder("here", 0.0, Some(180)), Some(1_010_000.0)),

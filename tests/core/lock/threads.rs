@@ -160,8 +160,10 @@ fn who_comes_after_all_have_left_takes_over_from_an_owner_that_is_stuck() {
     let base = place.base("key");
     let held = take(&base);
     let first = Waiter::at(&base);
-    // By then its thread sleeps in the kernel, and its line stays when it leaves.
-    std::thread::sleep(Duration::from_millis(300));
+    // Then its line stays when it leaves.
+    eventually("its thread waits in the kernel", || {
+        Locks::now().look(&base, Sharing::Private).unwrap().waiters != Some(0)
+    });
     assert!(first.ticket.leave());
     say_that_it_is_stuck(&base);
     assert_eq!(Waiter::at(&base).lock().term(), 1);

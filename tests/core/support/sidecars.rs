@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 use super::clocks::{self, HandClock};
+use super::eventually;
 use super::files::{self, names, snapshot};
 use oauth_refresh_lock::disk::Sharing;
 use oauth_refresh_lock::error::{Code, Error, Result};
@@ -11,7 +12,7 @@ use oauth_refresh_lock::process::Process;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
 
 /// Time enough to take a lock in, whatever was left there.
@@ -43,18 +44,32 @@ pub fn attempt_within(
     Sidecar::try_publish(path, Sharing::Private, limit, observer, is_outdated)
 }
 
-/// Publishes a sidecar, polling as a waiter does.
+/// Publishes a sidecar, polling as a waiter does, for so long by a clock that goes on with each look.
 #[track_caller]
 pub fn past(path: &Path, patience: Duration) -> Sidecar {
-    let started = Instant::now();
-    let mut observer = observer();
+    let clock = HandClock::new();
+    let mut observer = Observer::new(clock.clone());
     loop {
         match attempt(path, &mut observer).unwrap() {
             Attempt::Held(held) => return held,
-            Attempt::InTheWay(foreign) => assert!(started.elapsed() < patience, "in the way: {foreign:?}"),
+            Attempt::InTheWay(foreign) => assert!(clock.ahead() < patience, "in the way: {foreign:?}"),
         }
-        std::thread::sleep(Duration::from_millis(1));
+        clock.advance(Duration::from_millis(1));
     }
+}
+
+/// The same by the host's clock, among others that do so at the same time.
+pub fn past_others(path: &Path) -> Sidecar {
+    let mut observer = observer();
+    let mut held = None;
+    eventually("the sidecar is ours", || {
+        held = match attempt(path, &mut observer).unwrap() {
+            Attempt::Held(held) => Some(held),
+            Attempt::InTheWay(_) => None,
+        };
+        held.is_some()
+    });
+    held.unwrap()
 }
 
 /// A process that has ended and is buried.
@@ -142,15 +157,7 @@ impl Place {
     /// Takes the lock soon, with nothing else beside it and nothing left after it.
     #[track_caller]
     pub fn is_got_past(&self) {
-        let clock = HandClock::new();
-        let mut observer = Observer::new(clock.clone());
-        let held = loop {
-            match attempt(&self.path(), &mut observer).unwrap() {
-                Attempt::Held(held) => break held,
-                Attempt::InTheWay(foreign) => assert!(clock.ahead() < SOON, "in the way: {foreign:?}"),
-            }
-            clock.advance(Duration::from_millis(1));
-        };
+        let held = past(&self.path(), SOON);
         assert_eq!(held.check().unwrap(), Possession::Ours);
         assert_eq!(self.names(), ["x.lock"]);
         drop(held);
