@@ -56,7 +56,7 @@ fn comes_to_a_full_disk(world: &World) {
     let lock = lock::acquire_blocking(&Target::refresh(&base), HUNG).unwrap();
     let refused = world.call_of_main().decide(lock).unwrap_err();
     assert!(refused.code == Code::LockUnavailable && refused.is_for_want_of_room(), "{refused}");
-    // Whoever wants the lock for something else would have to keep everybody out.
+    // A caller that wants the lock for something else would have to keep everybody out.
     let refused = lock::acquire_blocking(&Target::alone(&base), HUNG).unwrap_err();
     assert_eq!(refused.code, Code::LockUnavailable);
     say("refused");
@@ -104,7 +104,7 @@ fn finds_no_room_for_a_store(world: &World) {
     say(&refused.path.unwrap().display().to_string());
 }
 
-/// The agent's own, which is tried first, and main's.
+/// The agent's own, which is tried first, and the main store.
 #[test]
 fn a_disk_without_room_for_a_store_is_found_out_before_the_provider_is_asked() {
     for (fault, own) in [("reserve#1:28", true), ("reserve#2:28", false)] {

@@ -4,8 +4,8 @@
 
 use crate::support::child::{Child, Role, hear, say};
 use crate::support::files::{self, Make};
-use crate::support::sidecars::{Living, Place, SOON, april, april_at, attempt, beside, dead_pid, lives, past, summer};
-use crate::support::{is_root, skipped};
+use crate::support::sidecars::{Living, Place, april, april_at, attempt, beside, dead_pid, lives, past, summer};
+use crate::support::{HUNG, is_root, skipped};
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::lock::sidecar::{Attempt, Observer};
@@ -19,7 +19,7 @@ use std::time::{Instant, UNIX_EPOCH};
 /// What the children of these tests do.
 pub(crate) const ROLES: &[Role] = &[
     ("hold a sidecar", |arguments| {
-        let held = past(Path::new(&arguments[0]), SOON);
+        let held = past(Path::new(&arguments[0]));
         say("held");
         hear();
         drop(held);
@@ -103,7 +103,7 @@ fn what_lies_beside_debris_is_got_past_or_named() {
     let mut observer = Observer::default();
     let started = Instant::now();
     let error = loop {
-        assert!(started.elapsed() < SOON);
+        assert!(started.elapsed() < HUNG);
         match attempt(&place.path(), &mut observer) {
             Ok(found) => assert!(matches!(found, Attempt::InTheWay(_))),
             Err(error) => break error,

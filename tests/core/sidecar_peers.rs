@@ -1,8 +1,8 @@
-//! The sidecar among living peers: who is respected and for how long, and that only one holds it at a time.
+//! The sidecar among living peers: which are respected and for how long, and that only one holds it at a time.
 
 use crate::support::HUNG;
 use crate::support::files::{self, snapshot};
-use crate::support::sidecars::{LIMIT, Living, Place, SOON, april, april_at, attempt_within, dead_pid, past, summer};
+use crate::support::sidecars::{LIMIT, Living, Place, april, april_at, attempt_within, dead_pid, past, summer};
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::lock::holder::Holder;
@@ -20,17 +20,18 @@ fn a_living_peer_of_the_first_releases_is_respected_until_the_limit() {
     files::put(&place.path(), april(other.pid, SystemClock.now_ms()));
     place.is_respected();
     // The same with a limit that can be waited for.
+    let limit = Duration::from_secs(1);
     let made = SystemClock.now_ms();
     files::put(&place.path(), april(other.pid, made));
     let mut observer = Observer::default();
     let held = loop {
-        match attempt_within(&place.path(), SOON, &mut observer, &|_| false).unwrap() {
+        match attempt_within(&place.path(), limit, &mut observer, &|_| false).unwrap() {
             Attempt::Held(held) => break held,
             Attempt::InTheWay(_) => std::thread::yield_now(),
         }
     };
     // Both are in whole milliseconds.
-    assert!(SystemClock.now_ms() - made + 1.0 >= 1000.0 * SOON.as_secs_f64());
+    assert!(SystemClock.now_ms() - made + 1.0 >= 1000.0 * limit.as_secs_f64());
     assert_eq!(held.reclaimed().and_then(|foreign| foreign.pid), Some(other.pid));
 }
 
@@ -39,7 +40,7 @@ fn a_process_that_was_started_later_is_not_the_one_that_the_file_means() {
     let place = Place::new();
     let other = Living::start();
     files::put(&place.path(), april(other.pid, SystemClock.now_ms() - 60_000.0));
-    let held = past(&place.path(), SOON);
+    let held = past(&place.path());
     assert_eq!(held.reclaimed().and_then(|foreign| foreign.pid), Some(other.pid));
 }
 
@@ -53,7 +54,7 @@ fn a_time_to_come_counts_from_when_it_was_first_seen() {
         let mut observer = Observer::default();
         let started = Instant::now();
         let _held = loop {
-            assert!(started.elapsed() < limit + SOON);
+            assert!(started.elapsed() < limit + HUNG);
             match attempt_within(&place.path(), limit, &mut observer, &|_| false).unwrap() {
                 Attempt::Held(held) => break held,
                 Attempt::InTheWay(_) => std::thread::yield_now(),
@@ -99,7 +100,7 @@ fn what_changes_after_it_was_judged_is_not_reclaimed() {
 }
 
 #[test]
-fn of_several_who_reclaim_at_once_one_has_it_at_a_time() {
+fn of_several_that_reclaim_at_once_one_has_it_at_a_time() {
     const THREADS: usize = 3;
     let place = Place::new();
     let path = place.path();
@@ -114,7 +115,7 @@ fn of_several_who_reclaim_at_once_one_has_it_at_a_time() {
                         files::put(path, debris);
                     }
                     start.wait();
-                    let held = past(path, HUNG);
+                    let held = past(path);
                     assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                     assert_eq!(held.check().unwrap(), Possession::Ours);
                     assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1);
@@ -131,7 +132,7 @@ fn of_several_who_reclaim_at_once_one_has_it_at_a_time() {
 fn a_release_removes_nothing_but_its_own() {
     let other = Living::start();
     let place = Place::new();
-    let held = past(&place.path(), SOON);
+    let held = past(&place.path());
     assert_eq!((held.check().unwrap(), held.reclaimed()), (Possession::Ours, None));
     fs::remove_file(place.path()).unwrap();
     assert_eq!(held.check().unwrap(), Possession::Gone);
@@ -148,7 +149,7 @@ fn a_release_removes_nothing_but_its_own() {
 #[test]
 fn what_could_not_be_released_is_reclaimed_later() {
     let place = Place::new();
-    let held = past(&place.path(), SOON);
+    let held = past(&place.path());
     place.is_respected();
     fs::hard_link(place.path(), place.root.join("aside")).unwrap();
     fs::remove_file(place.path()).unwrap();

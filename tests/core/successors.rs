@@ -111,7 +111,7 @@ fn what_a_dead_agent_received_goes_to_its_own_main() {
 
 // The only copy
 
-/// Asserts that whoever else held the spent token is brought to its successor.
+/// Asserts that another holder of the spent token is brought to its successor.
 #[track_caller]
 fn assert_served_the_successor(decided: Result<Decision, Error>, agent: &Agent, profile: &str) {
     served(decided.unwrap());

@@ -116,7 +116,7 @@ fn a_doubt_outlives_what_says_nothing_of_it() {
         world.clock.set(NOW + i64::from(attempts) * MINUTE + SECOND);
         assert_eq!((failure(&world).attempts, failure(&world).at), (attempts, NOW_MS));
     }
-    // The provider's word: and who lost the answer, and when, is told.
+    // The provider's word; the error says which process lost the answer, and when.
     assert!(world.fail(&call, world.claim(&call), FailureClass::AnsweredDead).is_none());
     let error = world.decide(&call).unwrap_err();
     assert_eq!(error.code, Code::GrantDead);
@@ -144,7 +144,7 @@ fn after_one_death_the_next_owner_goes_on_at_once_and_after_more_it_waits() {
 }
 
 #[test]
-fn who_forbids_repeats_is_told_so_and_costs_others_nothing() {
+fn a_caller_that_forbids_repeats_is_told_so_and_costs_others_nothing() {
     let (world, call) = world(EXPIRED);
     assert!(world.fail(&call, world.claim(&call), FailureClass::Uncertain).is_none());
     let strict = Refresh { uncertain: Uncertain::Fail, ..world.call_of_main() };

@@ -331,7 +331,7 @@ impl<const N: usize> Model for Owners<N> {
             Action::Outside => next.store = 2,
             _ => {}
         }
-        // Who is who does not matter.
+        // Their order does not matter.
         next.processes.sort_by_key(Process::key);
         Some(next)
     }

@@ -133,7 +133,7 @@ fn a_rejected_token_is_refreshed_although_it_has_not_expired() {
     assert!(call.look(None).unwrap().is_none());
     let claim = world.claim(&call);
     settled(world.settle(&call, claim, &with(answer("2"), &json!({ "expires": NOW + 2 * HOUR }))).unwrap());
-    // Another who reports the same token finds it replaced.
+    // Another caller that reports the same token finds it replaced.
     let call = rejecting(world.call_of_main(), "SECRET-access-1");
     assert_eq!(fresh(call.look(None).unwrap())["access"], "SECRET-access-2");
     assert_eq!(fresh(Some(served(world.decide(&call).unwrap())))["access"], "SECRET-access-2");

@@ -29,7 +29,7 @@ fn a_login_meanwhile_wins() {
     world.main().assert_holds(&refreshed(&credential("1", EXPIRED), "2"));
     assert_lock_is_free(&world);
 
-    // The same in main's store, if the profile is main's.
+    // The same in the main store, if the profile is there alone.
     let world = World::new();
     world.main().put(&credential("1", EXPIRED));
     let call = world.call_of_sub();

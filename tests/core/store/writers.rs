@@ -10,7 +10,7 @@ use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::store::{FileStore, Profile, STORE_FILE};
 use serde_json::{Map, Value, json};
-use std::fs::{self};
+use std::fs;
 use std::path::PathBuf;
 
 fn temporary(world: &World) -> PathBuf {

@@ -13,7 +13,7 @@ use oauth_refresh_lock::store::{HostStore, Hosted, NoAnswer};
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex};
 
-/// A sub-agent that was idle while main's credential was refreshed so many times, all of one account.
+/// A sub-agent that was idle while the main store's credential, of the same account, was refreshed so many times.
 fn idle_for(world: &World, rotations: i64) {
     let identity = json!({ "accountId": "A", "email": "a@example.com" });
     let old = with(credential("0", HOUR), &identity);
@@ -30,7 +30,7 @@ fn idle_for(world: &World, rotations: i64) {
 }
 
 #[test]
-fn an_agent_that_was_idle_for_longer_than_the_ledger_reaches_sends_mains_token() {
+fn an_agent_that_was_idle_for_longer_than_the_ledger_reaches_sends_the_main_stores_token() {
     let world = World::new();
     idle_for(&world, 65);
     let call = world.call_of_sub();
@@ -62,7 +62,7 @@ fn an_idle_agent_is_brought_to_the_successor_of_what_main_holds_if_that_is_spent
 }
 
 #[test]
-fn where_mains_token_is_refused_the_agents_own_is_still_there() {
+fn where_the_main_stores_token_is_refused_the_agents_own_is_still_there() {
     let world = World::new();
     idle_for(&world, 65);
     let call = world.call_of_sub();

@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
+use super::HUNG;
 use super::files::{self, names, snapshot};
 use oauth_refresh_lock::disk::Sharing;
 use oauth_refresh_lock::error::{Code, Error, Result};
@@ -13,8 +14,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 use tempfile::TempDir;
 
-/// Time enough to take a lock in, whatever was left there.
-pub const SOON: Duration = Duration::from_secs(1);
 pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// `path` with a suffix.
@@ -37,15 +36,15 @@ pub fn attempt_within(
     Sidecar::try_publish(path, Sharing::Private, limit, observer, is_outdated)
 }
 
-/// Publishes a sidecar, polling as a waiter does.
+/// Publishes a sidecar, polling as a waiter does, for less than the limit.
 #[track_caller]
-pub fn past(path: &Path, patience: Duration) -> Sidecar {
+pub fn past(path: &Path) -> Sidecar {
     let started = Instant::now();
     let mut observer = Observer::default();
     loop {
         match attempt(path, &mut observer).unwrap() {
             Attempt::Held(held) => return held,
-            Attempt::InTheWay(foreign) => assert!(started.elapsed() < patience, "in the way: {foreign:?}"),
+            Attempt::InTheWay(foreign) => assert!(started.elapsed() < HUNG, "in the way: {foreign:?}"),
         }
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -133,10 +132,10 @@ impl Place {
         names(&self.root.join("locks"))
     }
 
-    /// Takes the lock soon, with nothing else beside it and nothing left after it.
+    /// Takes the lock before the limit, with nothing else beside it and nothing left after it.
     #[track_caller]
     pub fn is_got_past(&self) {
-        let held = past(&self.path(), SOON);
+        let held = past(&self.path());
         assert_eq!(held.check().unwrap(), Possession::Ours);
         assert_eq!(self.names(), ["x.lock"]);
         drop(held);

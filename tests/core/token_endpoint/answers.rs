@@ -60,7 +60,7 @@ fn another_accounts_answer_is_refused() {
 }
 
 #[test]
-fn whoever_changes_their_address_stays_who_they_are() {
+fn a_user_whose_address_changes_stays_the_same() {
     let id_token = |email: &str| jwt(&json!({"iss": "i", "sub": "s", "email": email}));
     let body = json!({"access_token": "a1", "id_token": id_token("new@example.com")}).to_string();
     let after = |held: &Value| read(&endpoint(), &credential(held), &answer(200, body.as_bytes())).expect("accepted");
@@ -68,7 +68,7 @@ fn whoever_changes_their_address_stays_who_they_are() {
     assert_eq!(after(&held).get("email"), None);
     let held = json!({"email": "old@example.com", "issuer": "i", "subject": "s"});
     assert_eq!(after(&held).get("email"), None);
-    // Of whom nothing else is known, the gate decides by the address.
+    // Where nothing else is known, the gate decides by the address.
     assert_eq!(after(&json!({"email": "old@example.com"}))["email"], "new@example.com");
 }
 

@@ -34,7 +34,7 @@ fn another_accounts_newer_token_in_main_is_not_sent_for_an_agent_that_has_its_ow
 }
 
 #[test]
-fn mains_token_is_not_sent_for_another_client_or_for_who_says_less_of_itself() {
+fn the_main_stores_token_is_not_sent_for_another_client_or_for_an_agent_that_says_less_of_itself() {
     let client = |id: &str| json!({ "accountId": "A", "clientId": id });
     for (own, main_credential) in [(client("app2"), client("app1")), (json!({}), json!({ "accountId": "A" }))] {
         let world = World::new();
@@ -74,7 +74,7 @@ fn a_login_that_was_received_here_is_sent_although_main_has_a_newer_one() {
 }
 
 #[test]
-fn what_an_agent_is_refused_with_mains_token_is_its_own_affair() {
+fn a_refusal_of_the_main_stores_token_concerns_that_agent_alone() {
     let refused = |class, passes| CallFailure { class, pause: Pause::BackOff, passes };
     for failed in [refused(FailureClass::AnsweredDead, false), refused(FailureClass::AnsweredUnspent, false)] {
         let world = World::new();
@@ -148,7 +148,7 @@ fn what_is_known_dead_is_adopted_by_nobody_and_gives_way_to_what_lives() {
 }
 
 #[test]
-fn who_holds_an_ancestor_takes_the_successor_over_and_waits_like_everyone() {
+fn a_holder_of_an_ancestor_takes_the_successor_over_and_waits_like_everyone() {
     let world = World::new();
     let first = credential("1", EXPIRED);
     let other_name = "another";
