@@ -194,7 +194,7 @@ fn at_no_moment_can_anybody_else_open_what_is_being_written() {
     assert_eq!(seen, [true, true]);
 }
 
-// Who puts a file there
+// Which user puts a file there
 
 /// Decides, and refreshes if it may.
 fn decides_for_a_sub_agent(world: &World) {

@@ -52,7 +52,7 @@ fn users_exclude_each_other_in_a_directory_that_was_made_to_be_shared() {
         other.tell("let go");
         holder.ends_well();
         other.ends_well();
-        // Who is not of the group has no right there.
+        // A user that is not of the group has no right there.
         let child = Child::spawn_as(SOMEBODY, "be refused a lock file", &[as_str(&base)]);
         assert!(child.listen().contains("Permission denied"));
         child.ends_well();

@@ -1,6 +1,6 @@
 //! A newer login of the main store, or of a host, goes before a spent one.
 
-use super::{EXPIRED, call_of, claim, decide, mirrored, refresh_token};
+use super::{EXPIRED, mirrored, refresh_token};
 use crate::support::files::{put, text};
 use crate::support::world::{
     HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, claimed, credential, map, served, with,
@@ -50,9 +50,9 @@ fn an_idle_agent_is_brought_to_the_successor_of_what_main_holds_if_that_is_spent
     let (main, other) = (world.main(), world.agent("other"));
     let backup = text(&main.path());
     put(&other.path(), &backup);
-    let call = call_of(&world, PROVIDER, PROFILE, &other, Some(&main));
+    let call = world.call(PROVIDER, PROFILE, &other, Some(&main));
     let fields = with(answer("66"), &json!({ "expires": NOW + 140 * HOUR }));
-    world.settle(&call, claim(&call), &fields).unwrap();
+    world.settle(&call, world.claim(&call), &fields).unwrap();
     put(&main.path(), backup);
     served(world.decide(&world.call_of_sub()).unwrap());
     served(world.decide(&world.call_of_sub()).unwrap());
@@ -157,17 +157,17 @@ fn a_successor_that_a_host_keeps_under_another_profile_id_is_found_there() {
     let host = Arc::new(Memory(Mutex::new(map(&json!({ "one": old, "two": old, "three": old })))));
     let call = |profile| Refresh {
         own: Hosted::new(host.clone()).into(),
-        ..call_of(&world, PROVIDER, profile, &world.main(), None)
+        ..world.call(PROVIDER, profile, &world.main(), None)
     };
     let one = call("one");
-    world.settle(&one, claim(&one), &answer("2")).unwrap();
-    served(decide(&call("two")).unwrap());
+    world.settle(&one, world.claim(&one), &answer("2")).unwrap();
+    served(world.decide(&call("two")).unwrap());
     assert_eq!(host.0.lock().unwrap()["two"]["refresh"], "SECRET-refresh-2");
     // And the successor's successor.
     world.clock.set(NOW + 2 * HOUR);
     let two = call("two");
-    world.settle(&two, claim(&two), &with(answer("3"), &json!({ "expires": NOW + 3 * HOUR }))).unwrap();
-    served(decide(&call("three")).unwrap());
+    world.settle(&two, world.claim(&two), &with(answer("3"), &json!({ "expires": NOW + 3 * HOUR }))).unwrap();
+    served(world.decide(&call("three")).unwrap());
     assert_eq!(host.0.lock().unwrap()["three"]["refresh"], "SECRET-refresh-3");
 }
 
@@ -180,15 +180,15 @@ fn an_outage_that_many_agents_meet_costs_none_of_them_its_login() {
         let agents: Vec<_> = (0..20).map(|number| world.agent(&format!("agent-{number}"))).collect();
         let fail = |number: usize, class| {
             agents[number].put(&credential(&number.to_string(), EXPIRED));
-            let call = call_of(&world, PROVIDER, PROFILE, &agents[number], None);
-            assert!(world.fail(&call, claim(&call), class).is_none());
+            let call = world.call(PROVIDER, PROFILE, &agents[number], None);
+            assert!(world.fail(&call, world.claim(&call), class).is_none());
         };
         (0..10).for_each(|number| fail(number, FailureClass::Uncertain));
         (10..20).for_each(|number| fail(number, other));
         world.clock.set(NOW + 2_000);
         for (number, agent) in agents[..10].iter().enumerate() {
-            let call = call_of(&world, PROVIDER, PROFILE, agent, None);
-            assert_eq!(claim(&call).credential().refresh(), Some(format!("SECRET-refresh-{number}").as_str()));
+            let call = world.call(PROVIDER, PROFILE, agent, None);
+            assert_eq!(world.claim(&call).credential().refresh(), Some(format!("SECRET-refresh-{number}").as_str()));
         }
     }
 }

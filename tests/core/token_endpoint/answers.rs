@@ -107,7 +107,7 @@ fn an_answer_is_found_in_its_envelope() {
     let expected = json!({"access": "a1", "refresh": "r1", "expires": NOW + 3_600_000, "accountId": "u1"});
     assert_eq!(reads(&["body"], &json!({"status": 0, "body": tokens})).unwrap(), expected);
     assert_eq!(reads(&["a", "b"], &json!({"a": {"x": 1, "b": tokens}})).unwrap(), expected);
-    // Who is asked for may stand outside of it.
+    // The account may stand outside of it.
     let outside = json!({"access_token": "a1", "refresh_token": "r1", "expires_in": 3600});
     assert_eq!(reads(&["data"], &json!({"open_id": "u1", "data": outside})).unwrap(), expected);
     // Of two the one in the envelope counts: Slack has a bot's and a user's.
