@@ -7,11 +7,10 @@ mod directories;
 mod users;
 mod volumes;
 
-use crate::support::HUNG;
 use crate::support::child::{Child, Role, hear, say};
 use crate::support::files::{Make, fifo, inode, link, mode, put, set_mode, snapshot, text};
 use crate::support::locks::take;
-use crate::support::{assert_names_path_and_no_secret, is_root, skipped, without_hanging};
+use crate::support::{HUNG, assert_names_path_and_no_secret, is_root, skipped, without_hanging};
 use oauth_refresh_lock::disk::open_permanent;
 use oauth_refresh_lock::error::{Code, Result};
 use oauth_refresh_lock::lock::{self, Target, private_dir};

@@ -2,10 +2,9 @@
 
 use super::{Place, WAITING_THREAD, all, as_str, stand_in_line};
 use crate::support::child::{Child, hear, say};
-use crate::support::eventually;
 use crate::support::files::names;
 use crate::support::locks::{Waiter, take};
-use crate::support::threads;
+use crate::support::{eventually, threads};
 use oauth_refresh_lock::lock;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};

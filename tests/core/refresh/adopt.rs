@@ -1,12 +1,10 @@
 //! An agent takes over what the main store holds.
 
 use super::{EXPIRED, adopted, assert_lock_is_free, fresh, is_absent, rejecting};
-use crate::support::HUNG;
-use crate::support::assert_names_path_and_no_secret;
 use crate::support::files::{names, put, snapshot, text};
-use crate::support::locks;
 use crate::support::sidecars::{Living, beside, summer};
 use crate::support::world::{HOUR, MINUTE, World, credential, oauth, served, shown, store_with, store_without, with};
+use crate::support::{HUNG, assert_names_path_and_no_secret, locks};
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::{Code, Error};
 use oauth_refresh_lock::refresh::{Decision, FailureClass, Served};

@@ -1,11 +1,11 @@
 //! Many agents and names at once.
 
 use super::{EXPIRED, adopted, fresh, refreshed, settled};
-use crate::support::HUNG;
 use crate::support::child::{Child, say};
 use crate::support::files::{put, text};
 use crate::support::locks::{self, Waiter};
 use crate::support::world::{Agent, HOUR, PROVIDER, World, answer, credential, die_asking, oauth, served, shown, with};
+use crate::support::{HUNG, eventually};
 use oauth_refresh_lock::clock::SystemClock;
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::journal::ledger::Ledger;
@@ -188,7 +188,7 @@ fn an_owner_that_settles_while_we_look_is_not_taken_for_a_dead_one() {
     assert_eq!(siblings.sending(generation).unwrap(), Some(Sending::Under(here.lock_base.clone())));
     // Between our look at its journal and our look at its lock it comes to its end.
     settled(world.settle(&here, flight, &answer("2")).unwrap());
-    assert_eq!(siblings.sending(generation).unwrap(), None);
+    eventually("its lock is free", || siblings.sending(generation).unwrap().is_none());
     assert!(siblings.lineage(&Ledger::default()).is_spent(generation));
     assert!(siblings.failure_of(generation, &Record::default(), &SystemClock).is_none());
 }

@@ -10,7 +10,7 @@ use oauth_refresh_lock::error::Result;
 use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::journal::record::Record;
 use oauth_refresh_lock::key::{self, Key};
-use oauth_refresh_lock::lock::{Guard, term};
+use oauth_refresh_lock::lock::{self, Guard, Target, term};
 use oauth_refresh_lock::refresh::{
     CallFailure, Claimed, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, Pause, Refresh, Served, Settled,
     Uncertain, Waits,
@@ -20,6 +20,7 @@ use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 use tempfile::TempDir;
 
 pub const PROVIDER: &str = "openai-codex";
@@ -28,6 +29,8 @@ pub const PROFILE: &str = "openai-codex:me";
 pub const NOW: i64 = 1_700_000_000_000;
 pub const MINUTE: i64 = 60_000;
 pub const HOUR: i64 = 60 * MINUTE;
+/// Longer than a process takes to be started.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// Stands still until it is set.
 #[derive(Debug)]
@@ -144,9 +147,14 @@ impl World {
         Journal::peek(&term::journal(&self.lock_base(), 0)).unwrap().unwrap()
     }
 
-    /// Decides under the lock of the call's key.
+    /// Decides under the lock of the call's key. Another key's lock that is only open in a child which is being started is waited for.
     pub fn decide(&self, call: &Refresh) -> Result<Decision> {
-        call.decide(locks::take(&call.lock_base))
+        loop {
+            match call.decide(locks::take(&call.lock_base))? {
+                Decision::Busy { other, .. } if lock::acquire_blocking(&Target::refresh(&other), MOMENT).is_ok() => {}
+                decision => return Ok(decision),
+            }
+        }
     }
 
     /// Decides under the lock of the call's key, and the decision must be to ask the provider.
