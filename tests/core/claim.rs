@@ -162,7 +162,7 @@ fn an_id_is_used_once_whether_its_owner_lives_or_not() {
 }
 
 #[test]
-fn a_killed_owner_is_noticed_by_those_who_wait_one_after_the_other_until_one_settles() {
+fn waiters_notice_a_killed_owner_one_after_the_other_until_one_settles() {
     let (directory, base) = base();
     let path = base.to_str().unwrap();
     let owner = Child::spawn("hold a claim", &[path, "id", "generation"]);
@@ -182,7 +182,7 @@ fn a_killed_owner_is_noticed_by_those_who_wait_one_after_the_other_until_one_set
 }
 
 #[test]
-fn who_waits_for_an_owner_that_settles_is_told_so() {
+fn a_waiter_for_an_owner_that_settles_is_told_so() {
     let (directory, base) = base();
     let path = base.to_str().unwrap();
     let mut owner = Child::spawn("hold a claim", &[path, "id", "generation"]);

@@ -108,7 +108,7 @@ fn finds_no_room_for_a_store(world: &World) {
     say(&refused.path.unwrap().display().to_string());
 }
 
-/// The agent's own, which is tried first, and main's.
+/// The agent's own, which is tried first, and the main store.
 #[test]
 fn a_disk_without_room_for_a_store_is_found_out_before_the_provider_is_asked() {
     for (fault, own) in [("reserve#1:28", true), ("reserve#2:28", false)] {

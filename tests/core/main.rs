@@ -1,7 +1,8 @@
-//! The core, by its public items: across threads, processes, users, file systems, deaths and disk faults.
+//! The core across threads, processes, users, file systems, deaths and disk faults.
 //!
 //! One binary for all, as each would link the whole core. What one test does to its process must not reach the others: what
-//! needs a umask, an environment, another user or a death of its own is done by a child ([`support::child`]).
+//! needs a umask, an environment, another user or a death of its own is done by a child ([`support::child`]). While a child is
+//! started it has all our files open, so a lock that was just released may still be taken for a moment.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers and roles are part of their tests")]
 #![allow(clippy::too_many_lines, reason = "a test tells one story")]
@@ -14,11 +15,8 @@ mod claim;
 mod durability;
 #[cfg(unix)]
 mod file_system;
-mod identity_gate;
 #[cfg(unix)]
 mod lock;
-mod lock_names;
-mod mirror;
 #[cfg(unix)]
 mod private_dir;
 #[cfg(unix)]
@@ -33,15 +31,10 @@ mod sidecar_crash;
 mod sidecar_peers;
 #[cfg(unix)]
 mod store;
-#[cfg(unix)]
-mod successors;
+#[path = "../support/mod.rs"]
 mod support;
 #[cfg(target_os = "linux")]
 mod takeover;
-#[cfg(feature = "token-endpoint")]
-mod token_endpoint;
-#[cfg(unix)]
-mod weather;
 
 /// The test that every child runs: there it plays a role, here it tests that a child which fails is noticed.
 #[test]

@@ -1,18 +1,19 @@
 //! The directory of lock files: made for the user alone, and refused, with reason and path, where others could play
 //! with it. Much of this needs a second user, so only root can test it.
 
-#![allow(clippy::disallowed_methods, reason = "who moves directories about is not us")]
+#![allow(clippy::disallowed_methods, reason = "another program moves directories about")]
 
 mod directories;
 mod users;
 mod volumes;
 
-use crate::support::child::{Child, Role, hear, say, take_umask};
+use crate::support::child::{Child, Role, hear, say};
 use crate::support::files::{Make, fifo, inode, link, mode, put, set_mode, snapshot, text};
-use crate::support::{assert_names_path_and_no_secret, is_root, skipped, without_hanging};
+use crate::support::locks::take;
+use crate::support::{HUNG, assert_names_path_and_no_secret, is_root, skipped, without_hanging};
 use oauth_refresh_lock::disk::open_permanent;
 use oauth_refresh_lock::error::{Code, Result};
-use oauth_refresh_lock::lock::private_dir;
+use oauth_refresh_lock::lock::{self, Target, private_dir};
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -69,24 +70,34 @@ fn give(path: &Path, user: u32) {
     std::os::unix::fs::lchown(path, Some(user), Some(user)).unwrap();
 }
 
-/// Asserts that no lock file can be opened at `base` because of what is at `path`, and that nothing is changed by that.
+/// A way to use a lock file.
+type Use = fn(&Path) -> Result<()>;
+
+const OPENED: Use = |base| open(base).map(drop);
+const LOCKED: Use =
+    |base| lock::acquire(&Target::alone(base, &crate::support::clocks::system()), |_| panic!("called")).map(drop);
+const AWAITED: Use =
+    |base| lock::acquire_blocking(&Target::alone(base, &crate::support::clocks::system()), HUNG).map(drop);
+
+/// Asserts that no lock file can be used at `base` because of what is at `path`, and that nothing is changed by that.
 fn assert_refused(base: &Path, path: &Path, reason: &str) {
+    assert_refuses(&[OPENED, LOCKED, AWAITED], base, path, reason);
+}
+
+fn assert_refuses(uses: &[Use], base: &Path, path: &Path, reason: &str) {
     let root = base.ancestors().find(|path| path.parent() == Some(&std::env::temp_dir().canonicalize().unwrap()));
     let before = snapshot(root.expect("in the directory for temporary files"));
-    let error = open(base).expect_err(reason);
-    assert_eq!(error.code, Code::LockUnavailable);
-    assert_names_path_and_no_secret(&error, path);
-    assert!(error.message.contains(reason), "{error} does not say: {reason}");
+    for used in uses {
+        let error = used(base).expect_err(reason);
+        assert_eq!(error.code, Code::LockUnavailable);
+        assert_names_path_and_no_secret(&error, path);
+        assert!(error.message.contains(reason), "{error} does not say: {reason}");
+    }
     assert_eq!(snapshot(root.unwrap()), before, "{reason}");
 }
 
 /// What the children of these tests do.
 pub(crate) const ROLES: &[Role] = &[
-    ("open a lock file under a umask", |arguments| {
-        take_umask(&arguments[1]);
-        open(Path::new(&arguments[0])).unwrap();
-        open(Path::new(&arguments[0])).unwrap();
-    }),
     ("open a lock file", |arguments| drop(open(Path::new(&arguments[0])).unwrap())),
     ("be refused a lock file", |arguments| say(&open(Path::new(&arguments[0])).unwrap_err().message)),
     ("lock a shared file", |arguments| users::locks(Path::new(&arguments[0]))),
@@ -108,17 +119,6 @@ pub(crate) const ROLES: &[Role] = &[
 // What is made
 
 #[test]
-fn lock_file_and_directories_are_for_the_user_alone_whatever_the_umask() {
-    for mask in ["000", "002", "022", "077", "177", "277", "777"] {
-        let place = Place::new();
-        let base = place.path("a/b/key");
-        Child::spawn("open a lock file under a umask", &[as_str(&base), mask]).ends_well();
-        let modes: Vec<_> = base.ancestors().take(3).map(mode).collect();
-        assert_eq!(modes, [0o600, 0o700, 0o700], "{mask}");
-    }
-}
-
-#[test]
 fn a_directory_that_is_made_in_a_shared_one_is_for_the_user_alone() {
     let place = Place::new();
     let shared = place.directory("shared", 0o2770);
@@ -129,7 +129,7 @@ fn a_directory_that_is_made_in_a_shared_one_is_for_the_user_alone() {
 }
 
 #[test]
-fn who_comes_first_together_finds_one_directory() {
+fn several_that_come_first_together_find_one_directory() {
     const THREADS: usize = 8;
     for _ in 0..50 {
         let place = Place::new();
@@ -152,6 +152,7 @@ fn directories_that_exist_keep_their_mode() {
         let place = Place::new();
         let base = place.directory("locks", given).join("key");
         open(&base).unwrap();
+        drop(take(&base));
         assert_eq!(mode(base.parent().unwrap()), given);
         assert_eq!(mode(&base), 0o600);
     }
@@ -177,6 +178,8 @@ fn what_is_no_lock_file_is_refused_by_its_name_and_left_alone() {
     for (name, kind, make) in kinds {
         let place = Place::new();
         let base = place.directory("locks", 0o700).join("key");
+        // What the first lock of a directory leaves in it is there.
+        drop(take(&base.with_file_name("another")));
         make(&base);
         without_hanging(move || {
             assert_refused(&base, &base, kind);
@@ -201,6 +204,7 @@ fn a_file_with_a_second_name_is_refused_and_left_alone() {
     put(&victim, "SECRET");
     set_mode(&victim, 0o644);
     let base = place.directory("locks", 0o700).join("key");
+    drop(take(&base.with_file_name("another")));
     fs::hard_link(&victim, &base).unwrap();
     assert_refused(&base, &base, "2 names");
     fs::remove_file(&victim).unwrap();
@@ -215,6 +219,7 @@ fn another_users_file_is_refused_and_left_alone() {
     }
     let place = Place::new();
     let base = place.directory("locks", 0o1777).join("key");
+    drop(take(&base.with_file_name("another")));
     put(&base, "");
     set_mode(&base, 0o666);
     give(&base, SOMEBODY);

@@ -1,6 +1,6 @@
-//! Who may read a store after it was written: those who could before, or fewer, at every moment.
+//! The users that may read a store after it was written: those that could before, or fewer, at every moment.
 
-#![allow(clippy::disallowed_methods, reason = "who shares a store is not us")]
+#![allow(clippy::disallowed_methods, reason = "another program shares the store")]
 
 use crate::support::child::{Child, Role, say};
 use crate::support::files::{link, mode, put, set_mode, text};
@@ -194,7 +194,7 @@ fn at_no_moment_can_anybody_else_open_what_is_being_written() {
     assert_eq!(seen, [true, true]);
 }
 
-// Who puts a file there
+// Which user puts a file there
 
 /// Decides, and refreshes if it may.
 fn decides_for_a_sub_agent(world: &World) {
@@ -214,7 +214,7 @@ fn decides_for_a_sub_agent(world: &World) {
     }
 }
 
-/// Does something to main's store; tells what is to blame if that is refused.
+/// Does something to the main store; tells what is to blame if that is refused.
 type Trick = fn(&World) -> PathBuf;
 
 /// A file that somebody has put in a store's place by its name alone, as a member of a group may, gets no new profile that its
@@ -239,7 +239,7 @@ fn nobody_else_has_a_say_in_where_a_store_lies() {
     if !can_play_others() {
         return;
     }
-    // What is done to main's store, what is to blame, and the reason if it is refused.
+    // What is done to the main store, what is to blame, and the reason if it is refused.
     let tricks: [(&str, Trick, Option<&str>); 7] = [
         ("nothing", |world| world.root().to_owned(), None),
         (

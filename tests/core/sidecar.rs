@@ -6,7 +6,7 @@ use crate::support::child::{Child, Role, hear, say};
 use crate::support::clocks::HandClock;
 use crate::support::files::{self, Make};
 use crate::support::sidecars::{
-    Living, Place, SOON, april, april_at, attempt, beside, dead_pid, lives, observer, past, summer,
+    Living, Place, april, april_at, attempt, beside, dead_pid, lives, observer, past, summer,
 };
 use crate::support::{is_root, skipped};
 use oauth_refresh_lock::clock::{Clock, SystemClock};
@@ -25,7 +25,7 @@ const GUARD_GRACE: Duration = Duration::from_millis(600);
 /// What the children of these tests do.
 pub(crate) const ROLES: &[Role] = &[
     ("hold a sidecar", |arguments| {
-        let held = past(Path::new(&arguments[0]), SOON);
+        let held = past(Path::new(&arguments[0]));
         say("held");
         hear();
         drop(held);

@@ -1,8 +1,9 @@
-//! Whoever dies, or whose disk fails, at any step of publishing, reclaiming or releasing a sidecar leaves what others get past.
+//! A process that dies, or whose disk fails, at any step of publishing, reclaiming or releasing a sidecar leaves what others
+//! get past.
 
 use crate::support::child::{Child, Role};
 use crate::support::files::{self, Make, names};
-use crate::support::sidecars::{SOON, april, attempt, beside, dead_pid, observer, past, summer};
+use crate::support::sidecars::{april, attempt, beside, dead_pid, observer, past, summer};
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::disk::fault::{Fault, on_this_thread};
 use oauth_refresh_lock::error::{Code, Result};
@@ -31,7 +32,7 @@ const BEFORE: [(Make, usize); 4] = [
 ];
 
 /// What the children of these tests do.
-pub(crate) const ROLES: &[Role] = &[("publish a sidecar", |arguments| drop(past(Path::new(&arguments[0]), SOON)))];
+pub(crate) const ROLES: &[Role] = &[("publish a sidecar", |arguments| drop(past(Path::new(&arguments[0]))))];
 
 /// Publishes and releases.
 fn publish(path: &Path) -> Result<()> {
@@ -47,11 +48,11 @@ fn in_a_directory(make: Make, test: impl FnOnce(&Path)) {
     let path = directory.path().join("x.lock");
     make(&path);
     test(&path);
-    let held = past(&path, SOON);
+    let held = past(&path);
     assert_eq!(held.check().unwrap(), Possession::Ours);
     drop(held);
     let mut left = names(directory.path());
-    // A guard is in nobody's way but a reclaimer's, who waits for it a moment.
+    // A guard is in the way of reclaimers alone, and they wait for it a moment.
     left.retain(|name| name != "x.lock.reclaim");
     assert_eq!(left, [""; 0]);
 }

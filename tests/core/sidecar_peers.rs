@@ -1,9 +1,9 @@
-//! The sidecar among living peers: who is respected and for how long, and that only one holds it at a time.
+//! The sidecar among living peers: which are respected and for how long, and that only one holds it at a time.
 
 use crate::support::clocks::HandClock;
 use crate::support::files::{self, snapshot};
 use crate::support::sidecars::{
-    LIMIT, Living, Place, SOON, april, april_at, attempt_within, dead_pid, observer, past, past_others, summer,
+    LIMIT, Living, Place, april, april_at, attempt_within, dead_pid, observer, past, past_others, summer,
 };
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::Code;
@@ -46,7 +46,7 @@ fn a_process_that_was_started_later_is_not_the_one_that_the_file_means() {
     let place = Place::new();
     let other = Living::start();
     files::put(&place.path(), april(other.pid, SystemClock.now_ms() - 60_000.0));
-    let held = past(&place.path(), SOON);
+    let held = past(&place.path());
     assert_eq!(held.reclaimed().and_then(|foreign| foreign.pid), Some(other.pid));
 }
 
@@ -96,7 +96,7 @@ fn what_changes_after_it_was_judged_is_not_reclaimed() {
 }
 
 #[test]
-fn of_several_who_reclaim_at_once_one_has_it_at_a_time() {
+fn of_several_that_reclaim_at_once_one_has_it_at_a_time() {
     const THREADS: usize = 3;
     let place = Place::new();
     let path = place.path();
@@ -128,7 +128,7 @@ fn of_several_who_reclaim_at_once_one_has_it_at_a_time() {
 fn a_release_removes_nothing_but_its_own() {
     let other = Living::start();
     let place = Place::new();
-    let held = past(&place.path(), SOON);
+    let held = past(&place.path());
     assert_eq!((held.check().unwrap(), held.reclaimed()), (Possession::Ours, None));
     fs::remove_file(place.path()).unwrap();
     assert_eq!(held.check().unwrap(), Possession::Gone);
@@ -145,7 +145,7 @@ fn a_release_removes_nothing_but_its_own() {
 #[test]
 fn what_could_not_be_released_is_reclaimed_later() {
     let place = Place::new();
-    let held = past(&place.path(), SOON);
+    let held = past(&place.path());
     place.is_respected();
     fs::hard_link(place.path(), place.root.join("aside")).unwrap();
     fs::remove_file(place.path()).unwrap();

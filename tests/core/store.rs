@@ -1,4 +1,4 @@
-//! An agent's store on disk: what is refused and left alone, what a write changes and what it keeps, and who may write.
+//! An agent's store on disk: what is refused and left alone, what a write changes and keeps, and which user may write.
 
 mod kept;
 mod refused;

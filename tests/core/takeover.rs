@@ -147,7 +147,7 @@ fn takes_over_from_nobody_known(unsigned: &Path, others: &Path, clock: &Clock) {
 }
 
 #[test]
-fn who_stops_before_its_first_record_is_taken_over_from_and_sees_it() {
+fn a_holder_that_stops_before_its_first_record_is_taken_over_from_and_sees_it() {
     let place = Place::new();
     let (base, others) = (place.base("key"), place.base("mistaken"));
     let mut stopped = place.spawn("sign#1:stop", "hold a lock for ever", &[&base]);
@@ -171,7 +171,7 @@ fn who_stops_before_its_first_record_is_taken_over_from_and_sees_it() {
 }
 
 #[test]
-fn who_holds_a_lock_for_something_else_than_a_refresh_says_that_it_is_never_stuck() {
+fn a_holder_that_does_not_refresh_says_that_it_is_never_stuck() {
     let place = Place::new();
     let base = place.base("key");
     let held = lock::try_acquire(&Target::alone(&base, &clocks::system())).unwrap().expect("free");

@@ -17,7 +17,7 @@ use oauth_refresh_lock::store::{Profile, Store};
 use serde_json::Value;
 
 impl World<'_> {
-    /// Nobody asks beside another who does, or before the time on record.
+    /// No process asks while another does, or before the time on record.
     pub(crate) fn check_turn(&self, token: &str) {
         assert!(self.pending.iter().all(|other| other.token != token), "{token} is being sent already");
         let sent = self.provider.sent.get(token);

@@ -21,11 +21,6 @@ mod checks;
 mod history;
 mod process;
 mod provider;
-#[cfg(unix)]
-mod run;
-#[cfg(unix)]
-#[path = "../core/support/mod.rs"]
-mod support;
 mod world;
 
 use history::{History, histories};

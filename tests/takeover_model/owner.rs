@@ -165,7 +165,7 @@ impl<const N: usize> Owners<N> {
                 if !me.tenure.go(terms, self.begin) {
                     return None;
                 }
-                // Who has dispatched by now may send as well.
+                // An owner that has dispatched by now may send as well.
                 next.cut_off |= begun != terms.begun && journals[..term].iter().any(|one| one.is_dispatched());
                 if me.tenure.is_owner() {
                     me.step = self.first_reading(&me);
@@ -331,7 +331,7 @@ impl<const N: usize> Model for Owners<N> {
             Action::Outside => next.store = 2,
             _ => {}
         }
-        // Who is who does not matter.
+        // Their order does not matter.
         next.processes.sort_by_key(Process::key);
         Some(next)
     }

@@ -2,11 +2,10 @@
 
 use super::{Place, WAITING_THREAD, all, as_str, stand_in_line};
 use crate::support::child::{Child, hear, say};
-use crate::support::eventually;
 use crate::support::files::names;
 use crate::support::locks::{Waiter, take};
-use crate::support::threads;
-use oauth_refresh_lock::lock::{self};
+use crate::support::{eventually, threads};
+use oauth_refresh_lock::lock;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -91,7 +90,7 @@ pub(super) fn waits_alone(base: &Path) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_has_been_served_needs_no_thread_to_hold_the_lock() {
+fn a_caller_that_was_served_needs_no_thread_to_hold_the_lock() {
     let place = Place::new();
     let base = place.base("key");
     let held = take(&base);

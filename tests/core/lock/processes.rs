@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Takes the lock so many times; whoever is inside leaves a mark that nobody else may find, and counts.
+/// Takes the lock so many times; the process inside leaves a mark that no other may find, and counts.
 pub(super) fn counts(base: &Path, arguments: &[String]) {
     let (directory, rounds) = (Path::new(&arguments[0]), arguments[1].parse::<u32>().unwrap());
     let (mark, counter) = (directory.join("inside"), directory.join("counter"));
@@ -75,7 +75,7 @@ fn a_process_waits_until_the_other_lets_go() {
 }
 
 #[test]
-fn a_killed_holder_is_followed_by_who_waits() {
+fn a_waiter_follows_a_killed_holder() {
     let place = Place::new();
     let base = place.base("key");
     let holder = holder_of(&base);

@@ -68,7 +68,7 @@ fn waiters_of_one_process_are_served_in_the_order_they_came() {
 }
 
 #[test]
-fn who_comes_while_others_wait_is_served_behind_them_even_if_the_lock_is_free_at_that_moment() {
+fn a_caller_that_comes_while_others_wait_is_served_behind_them_even_if_the_lock_is_free_at_that_moment() {
     let place = Place::new();
     let base = place.base("key");
     let (sender, told) = mpsc::channel();
@@ -89,7 +89,7 @@ fn who_comes_while_others_wait_is_served_behind_them_even_if_the_lock_is_free_at
 }
 
 #[test]
-fn who_leaves_is_never_called_and_the_others_move_up() {
+fn a_waiter_that_leaves_is_never_called_and_the_others_move_up() {
     let place = Place::new();
     let base = place.base("key");
     let (sender, told) = mpsc::channel();
@@ -136,7 +136,7 @@ fn a_lock_that_is_granted_to_nobody_is_released() {
 }
 
 #[test]
-fn who_comes_after_all_have_left_is_served() {
+fn a_caller_that_comes_after_all_have_left_is_served() {
     let place = Place::new();
     let base = place.base("key");
     let held = take(&base);
@@ -155,7 +155,7 @@ fn say_that_it_is_stuck(base: &Path) {
 }
 
 #[test]
-fn who_comes_after_all_have_left_takes_over_from_an_owner_that_is_stuck() {
+fn a_caller_that_comes_after_all_have_left_takes_over_from_an_owner_that_is_stuck() {
     let place = Place::new();
     let base = place.base("key");
     let held = take(&base);

@@ -33,7 +33,7 @@ fn users_exclude_each_other_in_a_directory_that_was_made_to_be_shared() {
         let place = Place::new();
         let base = place.directory("shared", 0o2770).join("key");
         let directory = base.parent().unwrap();
-        // The owner stays root: who owns a directory can do what they like to the locks in it.
+        // The owner stays root: the owner of a directory can do anything to the locks in it.
         chown(directory, Some(ROOT), Some(NOBODY)).unwrap();
         set_mode(directory, 0o2770);
         assert_eq!(private_dir::check(directory).unwrap().sharing, Sharing::Shared);
@@ -52,7 +52,7 @@ fn users_exclude_each_other_in_a_directory_that_was_made_to_be_shared() {
         other.tell("let go");
         holder.ends_well();
         other.ends_well();
-        // Who is not of the group has no right there.
+        // A user that is not of the group has no right there.
         let child = Child::spawn_as(SOMEBODY, "be refused a lock file", &[as_str(&base)]);
         assert!(child.listen().contains("Permission denied"));
         child.ends_well();

@@ -6,7 +6,7 @@ use super::{NOBODY, Place, ROOT, SOMEBODY, as_str, give, somebody_else};
 use crate::support::child::Child;
 use crate::support::files::{link, mode, names, set_mode};
 use crate::support::{is_reachable, is_root, skipped};
-use std::fs::{self};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;

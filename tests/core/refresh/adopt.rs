@@ -1,11 +1,10 @@
 //! An agent takes over what the main store holds.
 
 use super::{EXPIRED, adopted, assert_lock_is_free, fresh, is_absent, rejecting};
-use crate::support::assert_names_path_and_no_secret;
 use crate::support::files::{names, put, snapshot, text};
-use crate::support::locks::{self};
 use crate::support::sidecars::{Living, beside, summer};
 use crate::support::world::{HOUR, MINUTE, World, credential, oauth, served, shown, store_with, store_without, with};
+use crate::support::{HUNG, assert_names_path_and_no_secret, locks};
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::{Code, Error};
 use oauth_refresh_lock::refresh::{Decision, FailureClass, Served};
@@ -47,7 +46,7 @@ fn offers() -> Vec<(&'static str, Value, Value, bool)> {
     ]
 }
 
-/// The ways on which a call can meet a usable credential of main's. Each answers with what was served, if anything was.
+/// The ways in which a call can meet a usable credential in the main store. Each gives what was served, if anything was.
 type Way = fn(&World, &Value, &Value) -> Option<Served>;
 
 /// `None` for a claim.
@@ -84,7 +83,7 @@ const WAYS: [(&str, Way); 4] = [
 ];
 
 #[test]
-fn mains_credential_is_adopted_if_and_only_if_it_is_the_same_account_and_says_no_less() {
+fn the_main_stores_credential_is_adopted_if_and_only_if_it_is_the_same_account_and_says_no_less() {
     for (name, held, offered, adoptable) in offers() {
         for (way, meet) in WAYS {
             let world = World::new();
@@ -110,7 +109,7 @@ fn mains_credential_is_adopted_if_and_only_if_it_is_the_same_account_and_says_no
 }
 
 #[test]
-fn who_adopts_is_served_without_saving_if_its_store_stays_locked() {
+fn an_adopter_is_served_without_saving_if_its_store_stays_locked() {
     let world = World::new();
     let (held, offered) = (credential("1", EXPIRED), credential("2", HOUR));
     world.sub().put(&held);
@@ -125,7 +124,7 @@ fn who_adopts_is_served_without_saving_if_its_store_stays_locked() {
     assert_eq!(shown(&served), offered);
     assert_eq!(error.code, Code::FileLockTimeout, "{error}");
     assert_eq!(error.holder.map(|holder| holder.pid), Some(other.pid));
-    assert!(waited >= ADOPTION_PATIENCE && waited < 4 * ADOPTION_PATIENCE, "{waited:?}");
+    assert!(waited >= ADOPTION_PATIENCE && waited < HUNG, "{waited:?}");
     world.sub().assert_holds(&held);
     fs::remove_file(&sidecar).unwrap();
     assert_eq!(adopted(world.call_of_sub().look(None).unwrap()), offered);
@@ -174,7 +173,7 @@ fn what_is_not_usable_or_not_fresher_is_not_adopted() {
 }
 
 #[test]
-fn who_adopts_under_the_lock_lets_it_go_before_writing() {
+fn an_adopter_under_the_lock_lets_it_go_before_writing() {
     let world = World::new();
     world.sub().put(&credential("1", EXPIRED));
     world.main().put(&credential("2", HOUR));

@@ -133,7 +133,7 @@ fn a_rejected_token_is_refreshed_although_it_has_not_expired() {
     assert!(call.look(None).unwrap().is_none());
     let claim = world.claim(&call);
     settled(world.settle(&call, claim, &with(answer("2"), &json!({ "expires": NOW + 2 * HOUR }))).unwrap());
-    // Another who reports the same token finds it replaced.
+    // Another caller that reports the same token finds it replaced.
     let call = rejecting(world.call_of_main(), "SECRET-access-1");
     assert_eq!(fresh(call.look(None).unwrap())["access"], "SECRET-access-2");
     assert_eq!(fresh(Some(served(world.decide(&call).unwrap())))["access"], "SECRET-access-2");
@@ -170,10 +170,10 @@ fn force_means_the_token_that_the_first_look_found() {
     assert!(one.look(None).unwrap().is_none());
     assert!(other.look(None).unwrap().is_none());
     settled(world.settle(&one, world.claim(&one), &answer("2")).unwrap());
-    // Who asked at the same time is served what the first one got, however often it looks.
+    // A caller that asked at the same time is served what the first one got, however often it looks.
     assert_eq!(fresh(other.look(None).unwrap())["access"], "SECRET-access-2");
     assert_eq!(fresh(Some(served(world.decide(&other).unwrap())))["access"], "SECRET-access-2");
-    // Who asks now means this one.
+    // A caller that asks now means this one.
     assert!(forced(world.call_of_main()).look(None).unwrap().is_none());
 }
 

@@ -1,20 +1,16 @@
 //! Many agents and names at once.
 
 use super::{EXPIRED, adopted, fresh, refreshed, settled};
-use crate::support::HUNG;
 use crate::support::child::{Child, say};
 use crate::support::files::{put, text};
 use crate::support::locks::{self, Waiter};
-use crate::support::world::{
-    Agent, HOUR, PROVIDER, World, answer, claimed, credential, die_asking, oauth, served, shown, with,
-};
+use crate::support::world::{Agent, HOUR, PROVIDER, World, answer, credential, die_asking, oauth, served, shown, with};
+use crate::support::{HUNG, eventually};
 use oauth_refresh_lock::clock::SystemClock;
 use oauth_refresh_lock::error::Code;
-use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::journal::ledger::Ledger;
 use oauth_refresh_lock::journal::record::Record;
 use oauth_refresh_lock::journal::siblings::{Sending, Siblings};
-use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::term;
 use oauth_refresh_lock::refresh::mirror::Reason;
 use oauth_refresh_lock::refresh::{Decision, FailureClass, Refresh, Served, Settled};
@@ -147,7 +143,7 @@ fn what_logins_have_superseded_never_locks_the_key_out() {
         let settled = world.settle(&call, claim, &answer(&format!("new-{number}"))).unwrap();
         assert!(matches!(settled, Settled::Superseded(_)), "{settled:?}");
     }
-    let record = Journal::peek(&term::journal(&world.lock_base(), 0)).unwrap().unwrap();
+    let record = world.record();
     let kept: Vec<_> = record.receipts().iter().filter_map(|one| Some(one.credential.open()?.generation())).collect();
     assert_eq!(kept, ["new-18", "new-19"].map(|name| oauth(&credential(name, HOUR)).generation()));
 }
@@ -159,12 +155,7 @@ fn call_under_another_name(world: &World, credential: &serde_json::Value) -> Ref
     let agent = world.agent("other");
     let store = json!({ "version": 1, "profiles": { "other": credential } });
     put(&agent.path(), store.to_string());
-    Refresh {
-        key: Key::new(PROVIDER, "other").unwrap(),
-        lock_base: key::lock_base(&world.state(), PROVIDER, "other"),
-        own: agent.store().into(),
-        ..world.call_of_main()
-    }
+    world.call(PROVIDER, "other", &agent, None)
 }
 
 #[test]
@@ -174,10 +165,10 @@ fn two_owners_over_what_the_dead_left_do_not_wait_for_each_other() {
     world.main().put(&expired);
     let (here, there) = (world.call_of_main(), call_under_another_name(&world, &expired));
     // The first dies while it asks, and so does the one that repeats it under the other name.
-    die_asking(claimed(here.decide(locks::take(&here.lock_base)).unwrap()));
-    die_asking(claimed(there.decide(locks::take(&there.lock_base)).unwrap()));
+    die_asking(world.claim(&here));
+    die_asking(world.claim(&there));
     let deciding_there = locks::take(&there.lock_base);
-    let busy = here.decide(locks::take(&here.lock_base)).unwrap();
+    let busy = world.decide(&here).unwrap();
     assert!(matches!(&busy, Decision::Busy { other, .. } if *other == there.lock_base), "{busy:?}");
     // The first holds its lock and waits for ours: we must not wait for its.
     assert!(matches!(there.decide(deciding_there), Ok(Decision::BackOff { .. })));
@@ -191,13 +182,13 @@ fn an_owner_that_settles_while_we_look_is_not_taken_for_a_dead_one() {
     let expired = credential("1", EXPIRED);
     world.main().put(&expired);
     let (here, there) = (world.call_of_main(), call_under_another_name(&world, &expired));
-    let flight = claimed(here.decide(locks::take(&here.lock_base)).unwrap());
+    let flight = world.claim(&here);
     let mut siblings = Siblings::read(&crate::support::locks::take(&there.lock_base)).unwrap();
     let generation = oauth(&expired).generation();
     assert_eq!(siblings.sending(generation, &SystemClock).unwrap(), Some(Sending::Under(here.lock_base.clone())));
     // Between our look at its journal and our look at its lock it comes to its end.
     settled(world.settle(&here, flight, &answer("2")).unwrap());
-    assert_eq!(siblings.sending(generation, &SystemClock).unwrap(), None);
+    eventually("its lock is free", || siblings.sending(generation, &SystemClock).unwrap().is_none());
     assert!(siblings.lineage(&Ledger::default()).is_spent(generation));
     assert!(siblings.failure_of(generation, &Record::default(), &SystemClock).is_none());
 }
@@ -208,9 +199,9 @@ fn a_successor_from_another_profile_brings_its_tokens_and_nothing_else() {
     let expired = with(credential("1", EXPIRED), &json!({ "displayName": "mine", "unknown": 1 }));
     world.main().put(&with(credential("1", EXPIRED), &json!({ "displayName": "theirs", "unknown": 2 })));
     let (here, there) = (world.call_of_main(), call_under_another_name(&world, &expired));
-    let flight = claimed(here.decide(locks::take(&here.lock_base)).unwrap());
+    let flight = world.claim(&here);
     settled(world.settle(&here, flight, &answer("2")).unwrap());
-    let took = adopted(Some(served(there.decide(locks::take(&there.lock_base)).unwrap())));
+    let took = adopted(Some(served(world.decide(&there).unwrap())));
     assert_eq!(took, with(expired, &answer("2")));
 }
 

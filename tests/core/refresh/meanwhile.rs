@@ -6,7 +6,7 @@ use crate::support::child::Child;
 use crate::support::files::{put, snapshot, text};
 use crate::support::locks::Waiter;
 use crate::support::world::{Agent, HOUR, World, answer, claimed, credential, shown, store_with, with};
-use oauth_refresh_lock::error::Code;
+use oauth_refresh_lock::error::{Code, Error, Result};
 use oauth_refresh_lock::refresh::Settled;
 use oauth_refresh_lock::refresh::mirror::Reason;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ fn a_login_meanwhile_wins() {
     world.main().assert_holds(&refreshed(&credential("1", EXPIRED), "2"));
     assert_lock_is_free(&world);
 
-    // The same in main's store, if the profile is main's.
+    // The same in the main store, if the profile is there alone.
     let world = World::new();
     world.main().put(&credential("1", EXPIRED));
     let call = world.call_of_sub();
@@ -41,64 +41,54 @@ fn a_login_meanwhile_wins() {
     assert_eq!(stores(&world), before);
 }
 
-#[test]
-fn a_login_meanwhile_that_cannot_be_used_is_not_overwritten_either() {
-    let world = World::new();
-    world.main().put(&credential("1", EXPIRED));
-    let call = world.call_of_main();
-    let claim = world.claim(&call);
-    world.main().put(&credential("login", EXPIRED));
-    let error = world.settle(&call, claim, &answer("2")).unwrap_err();
+/// What the call comes to, in a world that holds this login.
+type Check = fn(&World, Result<Settled, Error>, &Value);
+
+const SERVED: Check = |_, outcome, login| {
+    assert!(matches!(&outcome, Ok(Settled::Superseded(served)) if shown(served) == *login), "{outcome:?}");
+};
+const REFUSED: Check = |world, outcome, _| {
+    let error = outcome.unwrap_err();
     assert_eq!(error.code, Code::Superseded);
     assert_names_path_and_no_secret(&error, &world.main().path());
-    world.main().assert_holds(&credential("login", EXPIRED));
-    assert_lock_is_free(&world);
-}
-
-#[test]
-fn a_login_at_another_provider_meanwhile_is_neither_overwritten_nor_served() {
-    let world = World::new();
-    let other = with(credential("login", HOUR), &json!({ "provider": "anthropic" }));
-    world.main().put(&credential("1", EXPIRED));
-    let call = world.call_of_main();
-    let claim = world.claim(&call);
-    world.main().put(&other);
-    let outcome = world.settle(&call, claim, &answer("2"));
+};
+const NOT_SERVED: Check = |_, outcome, login| {
     if let Ok(Settled::Superseded(served) | Settled::Refreshed { credential: served, .. }) = &outcome {
-        assert_ne!(served.provider(), Some("anthropic"));
+        assert_ne!(shown(served)["provider"], login["provider"]);
     }
-    world.main().assert_holds(&other);
-}
+};
+const ANYTHING: Check = |_, _, _| {};
 
 #[test]
-fn a_login_without_a_refresh_token_is_a_login_too() {
-    let world = World::new();
+fn no_login_is_overwritten_that_is_stored_meanwhile() {
+    let expired = |fields: Value| with(credential("1", EXPIRED), &fields);
+    let login = |fields: Value| with(credential("login", HOUR), &fields);
     let without = json!({ "refresh": null });
-    let login = with(with(credential("login", HOUR), &without), &json!({ "accountId": "B" }));
-    world.main().put(&with(credential("1", EXPIRED), &without));
-    let call = world.call_of_main();
-    let claim = world.claim(&call);
-    world.main().put(&login);
-    let outcome = world.settle(&call, claim, &answer("2")).unwrap();
-    assert!(matches!(&outcome, Settled::Superseded(served) if shown(served) == login), "{outcome:?}");
-    world.main().assert_holds(&login);
-}
-
-#[test]
-fn a_profile_that_became_another_accounts_meanwhile_is_not_overwritten() {
-    let own = with(credential("1", EXPIRED), &json!({ "accountId": "A", "enterpriseUrl": "ghe.example.com" }));
-    for contradiction in [json!({ "accountId": "B" }), json!({ "enterpriseUrl": "github.com" })] {
-        for told in [json!({}), json!({ "accountId": "A", "enterpriseUrl": "ghe.example.com" })] {
-            let world = World::new();
-            world.main().put(&own);
-            let call = world.call_of_main();
-            let claim = world.claim(&call);
-            // Even with the same refresh token.
-            let now = with(own.clone(), &contradiction);
-            world.main().put(&now);
-            let _ = world.settle(&call, claim, &with(answer("2"), &told));
-            world.main().assert_holds(&now);
-        }
+    let (a, b) = (json!({ "accountId": "A", "enterpriseUrl": "ghe.example.com" }), json!({ "accountId": "B" }));
+    let elsewhere = json!({ "enterpriseUrl": "github.com" });
+    let a_becomes = |fields: &Value| with(expired(a.clone()), fields);
+    // What is stored before and meanwhile, and what the provider tells beside the token.
+    for (before, meanwhile, told, check) in [
+        (expired(json!({})), credential("login", EXPIRED), json!({}), REFUSED),
+        (expired(json!({})), login(json!({ "provider": "anthropic" })), json!({}), NOT_SERVED),
+        // Without a refresh token it is a login too.
+        (expired(without.clone()), with(login(without), &b), json!({}), SERVED),
+        // Another account's, even with the same refresh token.
+        (expired(a.clone()), a_becomes(&b), json!({}), ANYTHING),
+        (expired(a.clone()), a_becomes(&b), a.clone(), ANYTHING),
+        (expired(a.clone()), a_becomes(&elsewhere), json!({}), ANYTHING),
+        (expired(a.clone()), a_becomes(&elsewhere), a.clone(), ANYTHING),
+    ] {
+        let world = World::new();
+        world.main().put(&before);
+        let call = world.call_of_main();
+        let claim = world.claim(&call);
+        world.main().put(&meanwhile);
+        let stored = stores(&world);
+        let outcome = world.settle(&call, claim, &with(answer("2"), &told));
+        assert_eq!(stores(&world), stored, "{meanwhile}: {outcome:?}");
+        check(&world, outcome, &meanwhile);
+        assert_lock_is_free(&world);
     }
 }
 

@@ -70,7 +70,7 @@ fn the_main_agent_saves_once_and_never_mirrors_to_itself() {
 }
 
 #[test]
-fn a_subagent_without_the_profile_uses_mains_and_copies_nothing() {
+fn a_subagent_without_the_profile_uses_the_main_agents_and_copies_nothing() {
     let world = World::new();
     let main_credential = credential("1", HOUR);
     world.main().put(&main_credential);
@@ -167,7 +167,7 @@ fn main_keeps_what_must_not_be_replaced_byte_for_byte() {
         (json!({ "projectId": "one" }), Reason::TenantMismatch),
         (json!({ "accountId": "B" }), Reason::IdentityMismatchOrRegression),
         (json!({ "email": "u@e" }), Reason::IdentityMismatchOrRegression),
-        // Beyond what was refreshed, but rejected by nobody who asks main; so only a mirror meets it.
+        // Beyond what was refreshed, and no caller of the main agent has rejected it; so only a mirror meets it.
         (json!({ "expires": NOW + HOUR, "access": "" }), Reason::IncomingNotFresher),
         (json!({ "expires": NOW + 2 * HOUR, "access": "" }), Reason::IncomingNotFresher),
     ];

@@ -12,7 +12,7 @@ use proptest::prop_oneof;
 use proptest::sample::select;
 use proptest::strategy::Strategy;
 use serde_json::{Value, json};
-use std::fs::{self};
+use std::fs;
 use std::path::Path;
 
 #[test]

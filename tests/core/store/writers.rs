@@ -3,14 +3,13 @@
 use super::write;
 use crate::support::child::Child;
 use crate::support::files::{link, mode, names, put, set_mode, snapshot, text};
-use crate::support::threads;
 use crate::support::world::{PROFILE, World, credential, oauth};
-use crate::support::{assert_names_path_and_no_secret, eventually};
+use crate::support::{assert_names_path_and_no_secret, eventually, threads};
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::store::{FileStore, Profile, STORE_FILE};
 use serde_json::{Map, Value, json};
-use std::fs::{self};
+use std::fs;
 use std::path::PathBuf;
 
 fn temporary(world: &World) -> PathBuf {

@@ -12,7 +12,7 @@ pub const NO_NEEDLESS_SEND: &str =
     "a generation is sent once, unless an answer was lost, or an owner died or was overdue after it had dispatched";
 pub const ONE_AT_A_TIME: &str = "nobody asks again while another owner is asking, if neither is overdue";
 pub const ONLY_THE_PROVIDER_ENDS: &str = "nobody is told to log in unless the provider has refused the token";
-pub const LIVES_ON: &str = "a login whose token the provider has not used is sent by whoever comes next";
+pub const LIVES_ON: &str = "a token that the provider has not used is sent by the next owner";
 pub const NOTHING_LOST: &str = "a received credential is in the store or a journal";
 pub const NEVER_BACK: &str = "no older credential overwrites a newer one";
 pub const NOBODY_WAITS_FOR_EVER: &str = "nobody waits for ever";

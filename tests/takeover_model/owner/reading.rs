@@ -18,7 +18,7 @@ impl<const N: usize> Owners<N> {
         }
     }
 
-    /// `false` if whoever is asking has to be waited for.
+    /// `false` if another owner is asking, and has to be waited for.
     pub(super) fn read_journal(
         self,
         me: &mut Process,

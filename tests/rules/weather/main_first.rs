@@ -1,7 +1,8 @@
 //! Which of two tokens is sent: the main store's or the agent's own.
 
-use super::{EXPIRED, SECOND, backs_off, call_under, decide, world};
+use super::{EXPIRED, SECOND, backs_off, world};
 use crate::support::files::{put, text};
+use crate::support::world::PROVIDER;
 use crate::support::world::{HOUR, MINUTE, NOW, PROFILE, World, answer, claimed, credential, with};
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::refresh::{CallFailure, Failed, FailureClass, Pause, Refresh, Settled, Uncertain};
@@ -34,7 +35,7 @@ fn another_accounts_newer_token_in_main_is_not_sent_for_an_agent_that_has_its_ow
 }
 
 #[test]
-fn mains_token_is_not_sent_for_another_client_or_for_who_says_less_of_itself() {
+fn the_main_stores_token_is_not_sent_for_another_client_or_for_an_agent_that_says_less_of_itself() {
     let client = |id: &str| json!({ "accountId": "A", "clientId": id });
     for (own, main_credential) in [(client("app2"), client("app1")), (json!({}), json!({ "accountId": "A" }))] {
         let world = World::new();
@@ -74,7 +75,7 @@ fn a_login_that_was_received_here_is_sent_although_main_has_a_newer_one() {
 }
 
 #[test]
-fn what_an_agent_is_refused_with_mains_token_is_its_own_affair() {
+fn a_refusal_of_the_main_stores_token_concerns_that_agent_alone() {
     let refused = |class, passes| CallFailure { class, pause: Pause::BackOff, passes };
     for failed in [refused(FailureClass::AnsweredDead, false), refused(FailureClass::AnsweredUnspent, false)] {
         let world = World::new();
@@ -103,14 +104,14 @@ fn a_token_that_the_provider_keeps_is_in_doubt_under_no_name_once_it_was_taken_u
     let main = world.main();
     let first = credential("1", EXPIRED);
     put(&main.path(), json!({ "version": 1, "profiles": { PROFILE: first, "another": first } }).to_string());
-    let (here, there) = (world.call_of_main(), call_under(&world, "another", &main, None));
-    assert!(world.fail(&here, claimed(decide(&here).unwrap()), FailureClass::Uncertain).is_none());
+    let (here, there) = (world.call_of_main(), world.call(PROVIDER, "another", &main, None));
+    assert!(world.fail(&here, claimed(world.decide(&here).unwrap()), FailureClass::Uncertain).is_none());
     world.clock.set(NOW + 2 * SECOND);
     let fields = json!({ "access": "SECRET-access-2", "expires": NOW + MINUTE });
-    there.settle(claimed(decide(&there).unwrap()).send().unwrap(), &fields.to_string()).unwrap();
+    there.settle(claimed(world.decide(&there).unwrap()).send().unwrap(), &fields.to_string()).unwrap();
     world.clock.set(NOW + 2 * MINUTE);
-    let strict = Refresh { uncertain: Uncertain::Fail, ..call_under(&world, "another", &main, None) };
-    claimed(decide(&strict).unwrap()).give_up().unwrap();
+    let strict = Refresh { uncertain: Uncertain::Fail, ..world.call(PROVIDER, "another", &main, None) };
+    claimed(world.decide(&strict).unwrap()).give_up().unwrap();
 }
 
 #[test]
@@ -148,7 +149,7 @@ fn what_is_known_dead_is_adopted_by_nobody_and_gives_way_to_what_lives() {
 }
 
 #[test]
-fn who_holds_an_ancestor_takes_the_successor_over_and_waits_like_everyone() {
+fn a_holder_of_an_ancestor_takes_the_successor_over_and_waits_like_everyone() {
     let world = World::new();
     let first = credential("1", EXPIRED);
     let other_name = "another";
@@ -159,13 +160,13 @@ fn who_holds_an_ancestor_takes_the_successor_over_and_waits_like_everyone() {
     world.clock.set(NOW + 2 * MINUTE);
     assert!(world.fail(&call, world.claim(&call), FailureClass::Uncertain).is_none());
     let sub = world.call_of_sub();
-    let another = call_under(&world, other_name, &world.main(), None);
+    let another = world.call(PROVIDER, other_name, &world.main(), None);
     for call in [&sub, &another] {
-        assert_eq!(backs_off(decide(call)).1.code, Code::RefreshUncertain, "{}", call.key.profile_id());
+        assert_eq!(backs_off(world.decide(call)).1.code, Code::RefreshUncertain, "{}", call.key.profile_id());
     }
     world.clock.set(NOW + 3 * MINUTE);
     for call in [&sub, &another] {
-        let claim = claimed(decide(call).unwrap());
+        let claim = claimed(world.decide(call).unwrap());
         assert_eq!(claim.credential().refresh(), Some("SECRET-refresh-2"));
         claim.give_up().unwrap();
     }

@@ -7,8 +7,10 @@ use oauth_refresh_lock::clock::Clock;
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::credential::fields::Fields;
 use oauth_refresh_lock::error::Result;
+use oauth_refresh_lock::journal::Journal;
+use oauth_refresh_lock::journal::record::Record;
 use oauth_refresh_lock::key::{self, Key};
-use oauth_refresh_lock::lock::Guard;
+use oauth_refresh_lock::lock::{self, Guard, Target, term};
 use oauth_refresh_lock::refresh::{
     CallFailure, Claimed, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, Pause, Refresh, Served, Settled,
     Uncertain, Waits,
@@ -18,6 +20,7 @@ use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 use tempfile::TempDir;
 
 pub const PROVIDER: &str = "openai-codex";
@@ -26,6 +29,8 @@ pub const PROFILE: &str = "openai-codex:me";
 pub const NOW: i64 = 1_700_000_000_000;
 pub const MINUTE: i64 = 60_000;
 pub const HOUR: i64 = 60 * MINUTE;
+/// Longer than a process takes to be started.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// Stands still until it is set.
 #[derive(Debug)]
@@ -99,21 +104,22 @@ impl World {
 
     /// A call of the main agent.
     pub fn call_of_main(&self) -> Refresh {
-        self.call(self.main().store(), None)
+        self.call(PROVIDER, PROFILE, &self.main(), None)
     }
 
     /// A call of the sub-agent.
     pub fn call_of_sub(&self) -> Refresh {
-        self.call(self.sub().store(), Some(self.main().store()))
+        self.call(PROVIDER, PROFILE, &self.sub(), Some(&self.main()))
     }
 
-    fn call(&self, own: FileStore, main: Option<FileStore>) -> Refresh {
+    /// A call of any agent, for any profile.
+    pub fn call(&self, provider: &str, profile: &str, own: &Agent, main: Option<&Agent>) -> Refresh {
         Refresh {
-            key: Key::new(PROVIDER, PROFILE).unwrap(),
-            lock_base: self.lock_base(),
+            key: Key::new(provider, profile).unwrap(),
+            lock_base: key::lock_base(&self.state(), provider, profile),
             state_dir: self.state(),
-            own: own.into(),
-            main: main.map(Into::into),
+            own: own.store().into(),
+            main: main.map(|main| main.store().into()),
             margin_ms: DEFAULT_REFRESH_MARGIN_MS,
             force: false,
             rejected: OnceLock::new(),
@@ -136,12 +142,24 @@ impl World {
         locks::take(&self.lock_base())
     }
 
-    /// Decides under the key's lock.
-    pub fn decide(&self, call: &Refresh) -> Result<Decision> {
-        call.decide(self.lock())
+    /// What the key's journal holds.
+    pub fn record(&self) -> Record {
+        Journal::peek(&term::journal(&self.lock_base(), 0)).unwrap().unwrap()
     }
 
-    /// Decides under the key's lock, and the decision must be to ask the provider.
+    /// Decides under the lock of the call's key. Another key's lock that is only open in a child which is being started is waited for.
+    pub fn decide(&self, call: &Refresh) -> Result<Decision> {
+        loop {
+            match call.decide(locks::take(&call.lock_base))? {
+                Decision::Busy { other, .. }
+                    if lock::acquire_blocking(&Target::refresh(&other, &crate::support::clocks::system()), MOMENT)
+                        .is_ok() => {}
+                decision => return Ok(decision),
+            }
+        }
+    }
+
+    /// Decides under the lock of the call's key, and the decision must be to ask the provider.
     pub fn claim(&self, call: &Refresh) -> Box<Claimed> {
         claimed(self.decide(call).unwrap())
     }

@@ -3,16 +3,11 @@
 mod main_first;
 
 use crate::support::files::put;
-use crate::support::locks;
 use crate::support::world::{
     Agent, HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, claimed, credential, served, shown, with,
 };
 use oauth_refresh_lock::disk::fault::{self, Fault};
 use oauth_refresh_lock::error::{Code, Error};
-use oauth_refresh_lock::journal::Journal;
-use oauth_refresh_lock::journal::record::Record;
-use oauth_refresh_lock::key::{self, Key};
-use oauth_refresh_lock::lock::term;
 use oauth_refresh_lock::refresh::mirror::Reason;
 use oauth_refresh_lock::refresh::{Claimed, Decision, FailureClass, Refresh, Settled};
 use oauth_refresh_lock::store::Profile;
@@ -24,34 +19,11 @@ fn put_profiles(agent: &Agent, profiles: &Value) {
     put(&agent.path(), json!({ "version": 1, "profiles": profiles }).to_string());
 }
 
-/// A call for a profile that an agent keeps beside others.
-fn call_of(world: &World, provider: &str, profile: &str, own: &Agent, main: Option<&Agent>) -> Refresh {
-    Refresh {
-        key: Key::new(provider, profile).unwrap(),
-        lock_base: key::lock_base(&world.state(), provider, profile),
-        own: own.store().into(),
-        main: main.map(|main| main.store().into()),
-        ..world.call_of_main()
-    }
-}
-
-fn decide(call: &Refresh) -> Result<Decision, Error> {
-    call.decide(locks::take(&call.lock_base))
-}
-
-fn claim(call: &Refresh) -> Box<Claimed> {
-    claimed(decide(call).unwrap())
-}
-
-fn journal(world: &World) -> Record {
-    Journal::peek(&term::journal(&world.lock_base(), 0)).unwrap().unwrap()
-}
-
 /// Dies as soon as the answer is in the journal.
 fn receive_and_die(world: &World, call: &Refresh, flight: Box<Claimed>, fields: &Value) {
     let sent = flight.send().unwrap();
     fault::on_this_thread(Some((4, Fault::Crash)), || drop(call.settle(sent, &fields.to_string())));
-    assert_eq!(journal(world).receipts().len(), 1);
+    assert_eq!(world.record().receipts().len(), 1);
 }
 
 #[track_caller]
@@ -86,7 +58,7 @@ fn what_a_dead_agent_received_does_not_go_to_another_persons_main() {
     let bobs_main = world.agent("main-of-bob");
     bobs_main.put(&credential("bob-1", EXPIRED));
     alice_died(&world);
-    let bob = call_of(&world, PROVIDER, PROFILE, &bobs_main, None);
+    let bob = world.call(PROVIDER, PROFILE, &bobs_main, None);
     assert_eq!(shown(claimed(world.decide(&bob).unwrap()).credential()), credential("bob-1", EXPIRED));
     bobs_main.assert_holds(&credential("bob-1", EXPIRED));
 
@@ -96,7 +68,7 @@ fn what_a_dead_agent_received_does_not_go_to_another_persons_main() {
     bobs.put(&credential("bob-1", EXPIRED));
     bobs_main.put_without_profile();
     alice_died(&world);
-    claimed(world.decide(&call_of(&world, PROVIDER, PROFILE, &bobs, Some(&bobs_main))).unwrap()).give_up().unwrap();
+    claimed(world.decide(&world.call(PROVIDER, PROFILE, &bobs, Some(&bobs_main))).unwrap()).give_up().unwrap();
     assert_eq!(bobs_main.store().read(PROFILE).unwrap(), Profile::Missing);
 }
 
@@ -106,12 +78,12 @@ fn what_a_dead_agent_received_goes_to_its_own_main() {
     alice_died(&world);
     served(world.decide(&world.call_of_sub()).unwrap());
     assert_eq!(refresh_token(&world.main(), PROFILE).as_deref(), Some("SECRET-refresh-alice-2"));
-    assert!(journal(&world).receipts().is_empty());
+    assert!(world.record().receipts().is_empty());
 }
 
 // The only copy
 
-/// Asserts that whoever else held the spent token is brought to its successor.
+/// Asserts that another holder of the spent token is brought to its successor.
 #[track_caller]
 fn assert_served_the_successor(decided: Result<Decision, Error>, agent: &Agent, profile: &str) {
     served(decided.unwrap());
@@ -137,8 +109,8 @@ fn a_login_meanwhile_costs_another_profile_of_the_grant_nothing() {
             assert_eq!(world.settle(&call, flight, &answer("2")).unwrap_err().code, Code::Superseded);
         }
         assert_eq!(refresh_token(&main, PROFILE).as_deref(), Some("SECRET-refresh-login"));
-        let second = call_of(&world, PROVIDER, "second", &main, None);
-        assert_served_the_successor(decide(&second), &main, "second");
+        let second = world.call(PROVIDER, "second", &main, None);
+        assert_served_the_successor(world.decide(&second), &main, "second");
     }
 }
 
@@ -152,8 +124,8 @@ fn a_profile_that_is_renamed_meanwhile_keeps_its_grant() {
     let flight = world.claim(&call);
     put_profiles(&main, &json!({ "renamed": old }));
     assert!(matches!(world.settle(&call, flight, &answer("2")), Ok(Settled::LoggedOut)));
-    let renamed = call_of(&world, PROVIDER, "renamed", &main, None);
-    assert_served_the_successor(decide(&renamed), &main, "renamed");
+    let renamed = world.call(PROVIDER, "renamed", &main, None);
+    assert_served_the_successor(world.decide(&renamed), &main, "renamed");
     // It is no way back in for the name that is gone.
     assert!(matches!(world.decide(&call).unwrap(), Decision::Served(oauth_refresh_lock::refresh::Served::Absent)));
     assert_eq!(main.store().read(PROFILE).unwrap(), Profile::Missing);
@@ -166,12 +138,12 @@ fn a_logout_of_one_agent_meanwhile_costs_another_nothing() {
     one.put(&credential("1", EXPIRED));
     two.put(&credential("1", EXPIRED));
     main.put_without_profile();
-    let call = call_of(&world, PROVIDER, PROFILE, &one, Some(&main));
-    let flight = claim(&call);
+    let call = world.call(PROVIDER, PROFILE, &one, Some(&main));
+    let flight = world.claim(&call);
     one.put_without_profile();
     assert!(matches!(world.settle(&call, flight, &answer("2")), Ok(Settled::LoggedOut)));
     assert_eq!(main.store().read(PROFILE).unwrap(), Profile::Missing);
-    assert_served_the_successor(decide(&call_of(&world, PROVIDER, PROFILE, &two, Some(&main))), &two, PROFILE);
+    assert_served_the_successor(world.decide(&world.call(PROVIDER, PROFILE, &two, Some(&main))), &two, PROFILE);
     assert_eq!(one.store().read(PROFILE).unwrap(), Profile::Missing);
 }
 
@@ -228,7 +200,7 @@ fn of_another_accounts_answer_nothing_is_kept_however_large_it_is() {
         let others = with(answer("2"), &json!({ "accountId": "B", "idToken": "x".repeat(filler) }));
         assert_eq!(world.settle(&call, world.claim(&call), &others).unwrap_err().code, Code::IdentityMismatch);
         world.main().assert_holds(&own);
-        assert!(journal(&world).receipts().is_empty());
+        assert!(world.record().receipts().is_empty());
         world.clock.set(NOW + 2_000);
         assert_eq!(shown(world.claim(&call).credential()), own);
     }
@@ -248,14 +220,14 @@ fn two_profiles_without_a_token_are_not_one_grant() {
         let (alices, bobs) = (blank(PROVIDER, &json!({})), blank(PROVIDER, &bobs));
         put_profiles(&main, &json!({ "alice": alices, "bob": bobs }));
         put_profiles(&bobs_agent, &json!({ "alice": bobs }));
-        let alice = call_of(&world, PROVIDER, "alice", &main, None);
+        let alice = world.call(PROVIDER, "alice", &main, None);
         // What was got with no token at all is saved all the same.
-        world.settle(&alice, claim(&alice), &answer("alice-2")).unwrap();
+        world.settle(&alice, world.claim(&alice), &answer("alice-2")).unwrap();
         assert_eq!(refresh_token(&main, "alice").as_deref(), Some("SECRET-refresh-alice-2"));
         // Another profile, and a profile of the same name in another agent's store.
-        let same_name = call_of(&world, PROVIDER, "alice", &bobs_agent, None);
-        for bob in [call_of(&world, PROVIDER, "bob", &main, None), same_name] {
-            assert_eq!(shown(claim(&bob).credential()), bobs);
+        let same_name = world.call(PROVIDER, "alice", &bobs_agent, None);
+        for bob in [world.call(PROVIDER, "bob", &main, None), same_name] {
+            assert_eq!(shown(world.claim(&bob).credential()), bobs);
         }
     }
 }
@@ -265,9 +237,9 @@ fn a_dead_profile_without_a_token_locks_no_other_out() {
     let world = World::new();
     let main = world.main();
     put_profiles(&main, &json!({ "alice": blank(PROVIDER, &json!({})), "bob": blank("anthropic", &json!({})) }));
-    let alice = call_of(&world, PROVIDER, "alice", &main, None);
-    assert!(world.fail(&alice, claim(&alice), FailureClass::AnsweredDead).is_none());
-    claim(&call_of(&world, "anthropic", "bob", &main, None)).give_up().unwrap();
+    let alice = world.call(PROVIDER, "alice", &main, None);
+    assert!(world.fail(&alice, world.claim(&alice), FailureClass::AnsweredDead).is_none());
+    world.claim(&world.call("anthropic", "bob", &main, None)).give_up().unwrap();
 }
 
 #[test]

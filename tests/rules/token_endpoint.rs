@@ -137,7 +137,7 @@ fn a_request_that_contradicts_itself_is_refused() {
 }
 
 #[test]
-fn who_it_is_for_is_filled_in() {
+fn the_account_of_the_token_is_filled_in() {
     let id_token = jwt(&json!({
         "iss": "https://auth.example", "sub": "u1", "email": "u@example.com",
         "https://api.example/auth": {"account": "acc-1"},

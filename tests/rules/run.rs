@@ -1,5 +1,4 @@
-//! A refresh from start to end, with its pauses, by a clock in the test's hands: nothing here waits. Not among the core's tests, whose
-//! child processes inherit a lock for a moment.
+//! A refresh from start to end, with its pauses, by a clock in the test's hands: nothing here waits.
 
 use crate::support::world::{HOUR, MINUTE, NOW, World, answer, credential, shown};
 use oauth_refresh_lock::error::Code;

@@ -16,7 +16,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
 
 /// Time enough to take a lock in, whatever was left there.
-pub const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(1);
 pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// `path` with a suffix.
@@ -44,15 +44,15 @@ pub fn attempt_within(
     Sidecar::try_publish(path, Sharing::Private, limit, observer, is_outdated)
 }
 
-/// Publishes a sidecar, polling as a waiter does, for so long by a clock that goes on with each look.
+/// Publishes a sidecar soon, polling as a waiter does, by a clock that goes on with each look.
 #[track_caller]
-pub fn past(path: &Path, patience: Duration) -> Sidecar {
+pub fn past(path: &Path) -> Sidecar {
     let clock = HandClock::new();
     let mut observer = Observer::new(clock.clone());
     loop {
         match attempt(path, &mut observer).unwrap() {
             Attempt::Held(held) => return held,
-            Attempt::InTheWay(foreign) => assert!(clock.ahead() < patience, "in the way: {foreign:?}"),
+            Attempt::InTheWay(foreign) => assert!(clock.ahead() < SOON, "in the way: {foreign:?}"),
         }
         clock.advance(Duration::from_millis(1));
     }
@@ -154,10 +154,10 @@ impl Place {
         names(&self.root.join("locks"))
     }
 
-    /// Takes the lock soon, with nothing else beside it and nothing left after it.
+    /// Takes the lock before the limit, with nothing else beside it and nothing left after it.
     #[track_caller]
     pub fn is_got_past(&self) {
-        let held = past(&self.path(), SOON);
+        let held = past(&self.path());
         assert_eq!(held.check().unwrap(), Possession::Ours);
         assert_eq!(self.names(), ["x.lock"]);
         drop(held);

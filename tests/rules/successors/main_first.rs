@@ -1,6 +1,6 @@
 //! A newer login of the main store, or of a host, goes before a spent one.
 
-use super::{EXPIRED, call_of, claim, decide, mirrored, refresh_token};
+use super::{EXPIRED, mirrored, refresh_token};
 use crate::support::files::{put, text};
 use crate::support::world::{
     HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, claimed, credential, map, served, with,
@@ -13,7 +13,7 @@ use oauth_refresh_lock::store::{HostStore, Hosted, NoAnswer};
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, Mutex};
 
-/// A sub-agent that was idle while main's credential was refreshed so many times, all of one account.
+/// A sub-agent that was idle while the main store's credential, of the same account, was refreshed so many times.
 fn idle_for(world: &World, rotations: i64) {
     let identity = json!({ "accountId": "A", "email": "a@example.com" });
     let old = with(credential("0", HOUR), &identity);
@@ -30,7 +30,7 @@ fn idle_for(world: &World, rotations: i64) {
 }
 
 #[test]
-fn an_agent_that_was_idle_for_longer_than_the_ledger_reaches_sends_mains_token() {
+fn an_agent_that_was_idle_for_longer_than_the_ledger_reaches_sends_the_main_stores_token() {
     let world = World::new();
     idle_for(&world, 65);
     let call = world.call_of_sub();
@@ -50,9 +50,9 @@ fn an_idle_agent_is_brought_to_the_successor_of_what_main_holds_if_that_is_spent
     let (main, other) = (world.main(), world.agent("other"));
     let backup = text(&main.path());
     put(&other.path(), &backup);
-    let call = call_of(&world, PROVIDER, PROFILE, &other, Some(&main));
+    let call = world.call(PROVIDER, PROFILE, &other, Some(&main));
     let fields = with(answer("66"), &json!({ "expires": NOW + 140 * HOUR }));
-    world.settle(&call, claim(&call), &fields).unwrap();
+    world.settle(&call, world.claim(&call), &fields).unwrap();
     put(&main.path(), backup);
     served(world.decide(&world.call_of_sub()).unwrap());
     served(world.decide(&world.call_of_sub()).unwrap());
@@ -62,7 +62,7 @@ fn an_idle_agent_is_brought_to_the_successor_of_what_main_holds_if_that_is_spent
 }
 
 #[test]
-fn where_mains_token_is_refused_the_agents_own_is_still_there() {
+fn where_the_main_stores_token_is_refused_the_agents_own_is_still_there() {
     let world = World::new();
     idle_for(&world, 65);
     let call = world.call_of_sub();
@@ -157,17 +157,17 @@ fn a_successor_that_a_host_keeps_under_another_profile_id_is_found_there() {
     let host = Arc::new(Memory(Mutex::new(map(&json!({ "one": old, "two": old, "three": old })))));
     let call = |profile| Refresh {
         own: Hosted::new(host.clone()).into(),
-        ..call_of(&world, PROVIDER, profile, &world.main(), None)
+        ..world.call(PROVIDER, profile, &world.main(), None)
     };
     let one = call("one");
-    world.settle(&one, claim(&one), &answer("2")).unwrap();
-    served(decide(&call("two")).unwrap());
+    world.settle(&one, world.claim(&one), &answer("2")).unwrap();
+    served(world.decide(&call("two")).unwrap());
     assert_eq!(host.0.lock().unwrap()["two"]["refresh"], "SECRET-refresh-2");
     // And the successor's successor.
     world.clock.set(NOW + 2 * HOUR);
     let two = call("two");
-    world.settle(&two, claim(&two), &with(answer("3"), &json!({ "expires": NOW + 3 * HOUR }))).unwrap();
-    served(decide(&call("three")).unwrap());
+    world.settle(&two, world.claim(&two), &with(answer("3"), &json!({ "expires": NOW + 3 * HOUR }))).unwrap();
+    served(world.decide(&call("three")).unwrap());
     assert_eq!(host.0.lock().unwrap()["three"]["refresh"], "SECRET-refresh-3");
 }
 
@@ -180,15 +180,15 @@ fn an_outage_that_many_agents_meet_costs_none_of_them_its_login() {
         let agents: Vec<_> = (0..20).map(|number| world.agent(&format!("agent-{number}"))).collect();
         let fail = |number: usize, class| {
             agents[number].put(&credential(&number.to_string(), EXPIRED));
-            let call = call_of(&world, PROVIDER, PROFILE, &agents[number], None);
-            assert!(world.fail(&call, claim(&call), class).is_none());
+            let call = world.call(PROVIDER, PROFILE, &agents[number], None);
+            assert!(world.fail(&call, world.claim(&call), class).is_none());
         };
         (0..10).for_each(|number| fail(number, FailureClass::Uncertain));
         (10..20).for_each(|number| fail(number, other));
         world.clock.set(NOW + 2_000);
         for (number, agent) in agents[..10].iter().enumerate() {
-            let call = call_of(&world, PROVIDER, PROFILE, agent, None);
-            assert_eq!(claim(&call).credential().refresh(), Some(format!("SECRET-refresh-{number}").as_str()));
+            let call = world.call(PROVIDER, PROFILE, agent, None);
+            assert_eq!(world.claim(&call).credential().refresh(), Some(format!("SECRET-refresh-{number}").as_str()));
         }
     }
 }

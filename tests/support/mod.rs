@@ -1,7 +1,7 @@
 //! What the integration tests share: files and their snapshots, real processes, properties of random cases, and a small world of
 //! agents with stores and a clock.
 
-#![allow(dead_code, unreachable_pub, reason = "every platform compiles this module and uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each binary compiles this module and uses a part of it")]
 #![allow(clippy::unused_self, reason = "what a call passes is the world's business")]
 
 pub mod child;

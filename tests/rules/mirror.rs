@@ -1,4 +1,4 @@
-//! Whether main's store takes a refreshed credential: each row of the table, each before all the rows below it.
+//! Whether the main store takes a refreshed credential: each row of the table, each before all the rows below it.
 
 use crate::support::world::{map, oauth, with};
 use oauth_refresh_lock::refresh::mirror::{Reason, decide};

@@ -3,15 +3,11 @@
 mod main_first;
 
 use crate::support::files::put;
-use crate::support::locks;
 use crate::support::world::{
-    Agent, HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, credential, die_asking, served, shown, with,
+    HOUR, MINUTE, NOW, PROFILE, PROVIDER, World, answer, credential, die_asking, served, shown, with,
 };
 use oauth_refresh_lock::error::{Code, Error};
-use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::journal::record::FailureRecord;
-use oauth_refresh_lock::key::{self, Key};
-use oauth_refresh_lock::lock::term;
 use oauth_refresh_lock::refresh::{Decision, FailureClass, Pause, Refresh, Served, Settled, Uncertain};
 use serde_json::{Value, json};
 use std::sync::OnceLock;
@@ -29,7 +25,7 @@ fn world(expires_in: i64) -> (World, Refresh) {
 }
 
 fn failure(world: &World) -> FailureRecord {
-    Journal::peek(&term::journal(&world.lock_base(), 0)).unwrap().unwrap().failures()[0].clone()
+    world.record().failures()[0].clone()
 }
 
 #[track_caller]
@@ -49,20 +45,6 @@ fn unexpired(decision: Result<Decision, Error>) -> (Value, Error) {
         Ok(Served::Unexpired { credential, refresh_error }) => (shown(&credential), refresh_error),
         other => panic!("{other:?}"),
     }
-}
-
-fn call_under(world: &World, profile: &str, own: &Agent, main: Option<&Agent>) -> Refresh {
-    Refresh {
-        key: Key::new(PROVIDER, profile).unwrap(),
-        lock_base: key::lock_base(&world.state(), PROVIDER, profile),
-        own: own.store().into(),
-        main: main.map(|main| main.store().into()),
-        ..world.call_of_main()
-    }
-}
-
-fn decide(call: &Refresh) -> Result<Decision, Error> {
-    call.decide(locks::take(&call.lock_base))
 }
 
 // Rule 1: a login ends only by the provider's word
@@ -116,7 +98,7 @@ fn a_doubt_outlives_what_says_nothing_of_it() {
         world.clock.set(NOW + i64::from(attempts) * MINUTE + SECOND);
         assert_eq!((failure(&world).attempts, failure(&world).at), (attempts, NOW_MS));
     }
-    // The provider's word: and who lost the answer, and when, is told.
+    // The provider's word; the error says which process lost the answer, and when.
     assert!(world.fail(&call, world.claim(&call), FailureClass::AnsweredDead).is_none());
     let error = world.decide(&call).unwrap_err();
     assert_eq!(error.code, Code::GrantDead);
@@ -144,7 +126,7 @@ fn after_one_death_the_next_owner_goes_on_at_once_and_after_more_it_waits() {
 }
 
 #[test]
-fn who_forbids_repeats_is_told_so_and_costs_others_nothing() {
+fn a_caller_that_forbids_repeats_is_told_so_and_costs_others_nothing() {
     let (world, call) = world(EXPIRED);
     assert!(world.fail(&call, world.claim(&call), FailureClass::Uncertain).is_none());
     let strict = Refresh { uncertain: Uncertain::Fail, ..world.call_of_main() };
@@ -185,7 +167,7 @@ fn within_the_margin_the_stored_token_is_served_whatever_keeps_it_from_being_ref
         let _ = world.fail(&call, world.claim(&call), class);
         let (credential, error) = unexpired(world.decide(&call));
         assert_eq!((credential, error.code), (stored.clone(), code));
-        // Who wants the error gets it; and what the resource server has refused is served to nobody.
+        // A caller that wants the error gets it; and what the resource server has refused is served to nobody.
         let rejected = OnceLock::from(Zeroizing::new("SECRET-access-1".to_owned()));
         let strict = Refresh { serve_unexpired: false, ..world.call_of_main() };
         for call in [strict, Refresh { rejected, ..world.call_of_main() }] {
@@ -235,11 +217,11 @@ fn agents_and_names_that_take_a_short_lived_token_over_know_how_long_it_lives() 
     let call = world.call_of_main();
     let fields = with(answer("2"), &json!({ "expires": NOW + 4 * MINUTE }));
     world.settle(&call, world.claim(&call), &fields).unwrap();
-    let calls = || [world.call_of_sub(), call_under(&world, "another", &main, None)];
+    let calls = || [world.call_of_sub(), world.call(PROVIDER, "another", &main, None)];
     for call in calls() {
         let taken = match call.look(None).unwrap() {
             Some(served) => served,
-            None => served(decide(&call).unwrap()),
+            None => served(world.decide(&call).unwrap()),
         };
         assert!(matches!(taken, Served::Adopted { .. } | Served::Fresh(_)), "{taken:?}");
     }

@@ -195,8 +195,8 @@ pub(super) fn pair_that_is_often_equal() -> impl Strategy<Value = (Fields, Field
 /// What a field says: `None` if nothing. Two equal answers are the same evidence, two different ones are not.
 ///
 /// White space as listed above, and all else as it stands; lower case is left to the rows of [`EMAILS`].
-pub(super) fn told(who: &Fields, name: &str) -> Option<Value> {
-    match who.get(name)? {
+pub(super) fn told(one: &Fields, name: &str) -> Option<Value> {
+    match one.get(name)? {
         Value::Null => None,
         Value::String(text) => {
             let text = text.trim_matches(|c| STRIPPED_RANGES.iter().any(|range| range.contains(&c)));

@@ -60,7 +60,7 @@ fn another_accounts_answer_is_refused() {
 }
 
 #[test]
-fn whoever_changes_their_address_stays_who_they_are() {
+fn a_user_whose_address_changes_stays_the_same() {
     let id_token = |email: &str| jwt(&json!({"iss": "i", "sub": "s", "email": email}));
     let body = json!({"access_token": "a1", "id_token": id_token("new@example.com")}).to_string();
     let after = |held: &Value| read(&endpoint(), &credential(held), &answer(200, body.as_bytes())).expect("accepted");
@@ -68,7 +68,7 @@ fn whoever_changes_their_address_stays_who_they_are() {
     assert_eq!(after(&held).get("email"), None);
     let held = json!({"email": "old@example.com", "issuer": "i", "subject": "s"});
     assert_eq!(after(&held).get("email"), None);
-    // Of whom nothing else is known, the gate decides by the address.
+    // Where nothing else is known, the gate decides by the address.
     assert_eq!(after(&json!({"email": "old@example.com"}))["email"], "new@example.com");
 }
 
@@ -107,7 +107,7 @@ fn an_answer_is_found_in_its_envelope() {
     let expected = json!({"access": "a1", "refresh": "r1", "expires": NOW + 3_600_000, "accountId": "u1"});
     assert_eq!(reads(&["body"], &json!({"status": 0, "body": tokens})).unwrap(), expected);
     assert_eq!(reads(&["a", "b"], &json!({"a": {"x": 1, "b": tokens}})).unwrap(), expected);
-    // Who is asked for may stand outside of it.
+    // The account may stand outside of it.
     let outside = json!({"access_token": "a1", "refresh_token": "r1", "expires_in": 3600});
     assert_eq!(reads(&["data"], &json!({"open_id": "u1", "data": outside})).unwrap(), expected);
     // Of two the one in the envelope counts: Slack has a bot's and a user's.

@@ -80,12 +80,12 @@ fn every_character_that_ecmascript_trims_is_trimmed_and_no_other() {
 }
 
 #[test]
-fn whoever_it_is_may_replace_itself() {
-    holds_for_all(CASES, &anybody_anywhere(), &[true], |who| {
-        assert!(is_safe_to_copy(who, who), "{who:?}");
-        assert!(is_same_tenant(who, who), "{who:?}");
-        assert_eq!(check(who, who), Ok(()), "{who:?}");
-        !who.is_empty()
+fn every_identity_may_replace_itself() {
+    holds_for_all(CASES, &anybody_anywhere(), &[true], |one| {
+        assert!(is_safe_to_copy(one, one), "{one:?}");
+        assert!(is_same_tenant(one, one), "{one:?}");
+        assert_eq!(check(one, one), Ok(()), "{one:?}");
+        !one.is_empty()
     });
 }
 
@@ -124,9 +124,9 @@ fn the_answer_depends_on_the_evidence_alone() {
         let safe = is_safe_to_copy(existing, incoming);
         assert_eq!(is_safe_to_copy(existing, incoming), safe);
         // Another order of keys, and fields that are none of the gate's business.
-        let disguised = |who: &Fields, n: u32| {
+        let disguised = |one: &Fields, n: u32| {
             let mut disguised = fields(["access", "AccountId", "Email"].map(|name| (name, Some(json!(n)))));
-            disguised.extend(who.iter().rev().map(|(name, value)| (name.clone(), value.clone())));
+            disguised.extend(one.iter().rev().map(|(name, value)| (name.clone(), value.clone())));
             disguised
         };
         assert_eq!(is_safe_to_copy(&disguised(existing, 1), &disguised(incoming, 2)), safe);
