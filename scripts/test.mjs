@@ -3,6 +3,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { FAULTS_TARGET } from "../__test__/faults/support/package.mjs";
 import { canFetchNode, nodeBinary } from "./fetch.mjs";
@@ -40,24 +41,26 @@ function fail(command, args, status) {
   process.exit(status || 1);
 }
 
-/** The commands side by side; what each prints comes in one piece. */
+/** The commands side by side; each line with the name of the one that prints it. */
 async function runAll(commands) {
   await Promise.all(
-    commands.map(async ({ command, args, env }) => {
+    commands.map(async ({ name, command, args, env }) => {
+      console.log(`\n> ${[command, ...args].join(" ")}`);
       const child = spawn(command, args, {
         cwd: root,
         stdio: ["ignore", "pipe", "pipe"],
         env: { ...process.env, ...env },
       });
-      const said = [];
-      for (const stream of [child.stdout, child.stderr]) stream.on("data", (part) => said.push(part));
+      for (const stream of [child.stdout, child.stderr])
+        createInterface({ input: stream }).on("line", (line) => console.log(`${name} | ${line}`));
       const [status] = await once(child, "close");
-      console.log(`\n> ${[command, ...args].join(" ")}\n${Buffer.concat(said)}`);
       if (status !== 0) fail(command, args, status);
     }),
   );
 }
 
+// Nothing here is built twice: what makes a second build quick would only take place on the disk.
+process.env.CARGO_INCREMENTAL ??= "0";
 run(process.execPath, ["scripts/setup.mjs"]);
 // Builds come first: no test is to wait for a compiler. With the addon that has faults, the core's tests share what they link.
 const cargo = ["test", "--locked", "--features", "faults", "--target-dir", FAULTS_TARGET];
@@ -69,15 +72,21 @@ const vitest = join(root, "node_modules", "vitest", "vitest.mjs");
 // Where a clock runs twenty times as fast, a machine's other work counts twenty times: these run one by one.
 const FAST_CLOCK = ["hung", "persist", "stuck", "weather"].map((name) => `__test__/faults/${name}.test.mjs`);
 await runAll([
-  { command: process.execPath, args: [vitest, "run", "--no-file-parallelism", ...FAST_CLOCK] },
-  { command: process.execPath, args: [vitest, "run", ...FAST_CLOCK.flatMap((file) => ["--exclude", file])] },
+  { name: "fast clock", command: process.execPath, args: [vitest, "run", "--no-file-parallelism", ...FAST_CLOCK] },
+  {
+    name: "others",
+    command: process.execPath,
+    args: [vitest, "run", ...FAST_CLOCK.flatMap((file) => ["--exclude", file])],
+  },
 ]);
 
 if (!process.argv.includes("--here") && canFetchNode) {
   const here = Number(process.versions.node.split(".")[0]);
-  const nodes = OTHER_NODES.filter((major) => major !== here).map(nodeBinary);
+  const nodes = OTHER_NODES.filter((major) => major !== here);
   const args = [vitest, "run", "--maxWorkers", "2", ...CONTRACT];
-  await runAll(nodes.map((command) => ({ command, args, env: { DEATHS: "100" } })));
+  await runAll(
+    nodes.map((major) => ({ name: `Node ${major}`, command: nodeBinary(major), args, env: { DEATHS: "100" } })),
+  );
   run(nodeBinary(NEWEST_NODE), ["--test", "smoke/smoke.mjs"]);
 }
 run(process.execPath, ["scripts/check.mjs"]);
