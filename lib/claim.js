@@ -32,7 +32,7 @@ async function awaitOAuthRefreshClaim(provider, profileId, options) {
 async function wait(subject, claim, caller) {
   try {
     if (!unwrap(await claim.isOnRecord())) return caller.resolve({ state: "unknown" });
-    const lock = await acquire(subject, caller);
+    const lock = await acquire(subject, caller, { lock: claim.lock() });
     if (!lock) return;
     const left = unwrap(await claim.takeOver(lock));
     if (!left) return caller.resolve({ state: "settled" });

@@ -35,9 +35,8 @@ function unanswered(lockPath) {
  *
  * @returns the native lock, held; `undefined` if the caller gave up first
  */
-async function acquire(subject, caller, { stays = false } = {}) {
+async function acquire(subject, caller, { lock = new (native().NativeLock)(subject.lockPath), stays = false } = {}) {
   if (caller.gone) return undefined;
-  const lock = new (native().NativeLock)(subject.lockPath);
   caller.onGone = () => void lock.release();
   try {
     if (!unwrap(await lock.acquire()) && !caller.gone) {

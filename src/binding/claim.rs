@@ -6,6 +6,7 @@ use crate::claim::{Claim, ClaimFiles};
 use crate::credential::Credential;
 use crate::credential::fields::Fields;
 use crate::error::{Code, Error, Result};
+use crate::lock::Target;
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
 use serde_json::{Value, json};
@@ -35,6 +36,13 @@ impl NativeClaim {
     #[must_use]
     pub fn lock_path(&self) -> String {
         self.files.lock_file().to_string_lossy().into_owned()
+    }
+
+    /// That lock, to be waited for.
+    #[napi]
+    #[must_use]
+    pub fn lock(&self) -> NativeLock {
+        NativeLock::of(Target::claim(self.files.lock_file(), &clock()), self.files.lock_file())
     }
 
     /// Puts a credential, as JSON, on record, and holds the claim.

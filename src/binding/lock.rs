@@ -32,12 +32,11 @@ pub struct NativeLock {
 
 #[napi]
 impl NativeLock {
-    /// For the lock at `base`, an absolute path. No peer takes over from its holder.
+    /// For a key's lock at `base`, an absolute path. No peer takes over from its holder.
     #[napi(constructor)]
     #[must_use]
     pub fn new(base: String) -> Self {
-        let base = PathBuf::from(base);
-        Self { target: Target::alone(&base, &clock()), base, state: Arc::new(Mutex::new(State::Idle)) }
+        Self::of(Target::alone(Path::new(&base), &clock()), base)
     }
 
     /// Takes the lock if it is free, and says whether. Otherwise it stands in line for it: call `wait`. Says nothing if the
@@ -108,6 +107,10 @@ impl NativeLock {
     pub fn timed_out<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let base = self.base.clone();
         task::beside(env, self.lane(), move || Ok(timed_out(&base)))
+    }
+
+    pub(super) fn of(target: Target, base: impl Into<PathBuf>) -> Self {
+        Self { target, base: base.into(), state: Arc::new(Mutex::new(State::Idle)) }
     }
 
     /// Hands the lock over.

@@ -1,19 +1,32 @@
 //! Another process's sidecar: whose it is, and whether it may be reclaimed.
 
 use super::holder::Holder;
-use super::sidecar::read;
 use crate::clock::Clock;
 use crate::digest::Digest;
+use crate::disk::exclusive;
+use crate::error::{Code, Error, Result};
 use crate::process::{self, Process};
 use serde_json::Value;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+/// More than that no lock file holds.
+const MAX_BYTES: u64 = 64 << 10;
 /// A file that says nothing may be on its way: OpenClaw's first releases create it, then write it.
 const GRACE_MS: f64 = 300.0;
 /// How far two records of the same time may differ, in milliseconds.
 const SAME_TIME_MS: f64 = 1_000.0;
+
+/// What is in a sidecar; `None` if it is not there.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    exclusive::read(path, MAX_BYTES).map_err(|error| unusable("read the lock file", path, &error))
+}
+
+pub(super) fn unusable(what: &str, path: &Path, error: &io::Error) -> Error {
+    Error::io(Code::LockUnavailable, what, path, error)
+}
 
 /// A sidecar that this process does not hold.
 #[derive(Debug, Clone, Default, PartialEq)]

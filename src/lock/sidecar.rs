@@ -25,8 +25,8 @@
 //!
 //! If its time lies ahead, or is missing, the age counts from when we first saw the file, on the boot's clock.
 
-use super::foreign::Seen;
 pub use super::foreign::{Foreign, Observer};
+use super::foreign::{Seen, read, unusable};
 use crate::clock::Clock;
 use crate::digest::Digest;
 use crate::disk::{self, Sharing, exclusive};
@@ -41,8 +41,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Reclaiming takes a few file operations; a process that takes longer has died over it.
 const GUARD_GRACE_MS: f64 = 600.0;
-/// More than that no lock file holds.
-const MAX_BYTES: u64 = 64 << 10;
 /// How often others may get in between while we reclaim, before we let the caller wait.
 const MAX_TRIES: u32 = 4;
 /// A sidecar of ours, published. Dropping it removes it, if it is still ours.
@@ -229,12 +227,4 @@ fn clear_guard(path: &Path, observer: &mut Observer) -> Result<()> {
             .map_err(|error| unusable("remove the directory that a dead process left", &guard, &error))?;
     }
     Ok(())
-}
-
-pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    exclusive::read(path, MAX_BYTES).map_err(|error| unusable("read the lock file", path, &error))
-}
-
-fn unusable(what: &str, path: &Path, error: &io::Error) -> Error {
-    Error::io(Code::LockUnavailable, what, path, error)
 }
