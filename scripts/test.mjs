@@ -1,6 +1,6 @@
 // Everything: the core by cargo, then what a Node user does, on this Node and on the other supported ones, then `npm run check`.
 // `npm test -- --here` leaves the other Nodes out.
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
@@ -30,63 +30,48 @@ const CONTRACT = [
   ...["token-endpoint/answers", "token-endpoint/interrupted", "token-endpoint/oidc"],
 ].map((name) => `__test__/${name}.test.mjs`);
 
-function run(command, args) {
-  console.log(`\n> ${[command, ...args].join(" ")}`);
-  const { status, error } = spawnSync(command, args, { cwd: root, stdio: "inherit" });
-  if (error || status !== 0) fail(command, args, status);
-}
-
-function fail(command, args, status) {
-  console.error(`failed: ${command} ${args.join(" ")}`);
-  process.exit(status || 1);
-}
-
-/** The commands side by side; each line with the name of the one that prints it. */
-async function runAll(commands) {
-  await Promise.all(
-    commands.map(async ({ name, command, args, env }) => {
-      console.log(`\n> ${[command, ...args].join(" ")}`);
-      const child = spawn(command, args, {
-        cwd: root,
-        stdio: ["ignore", "pipe", "pipe"],
-        env: { ...process.env, ...env },
-      });
-      for (const stream of [child.stdout, child.stderr])
-        createInterface({ input: stream }).on("line", (line) => console.log(`${name} | ${line}`));
-      const [status] = await once(child, "close");
-      if (status !== 0) fail(command, args, status);
-    }),
-  );
+/** Runs commands one after the other; each line that they print begins with `name`. */
+async function run(name, ...commands) {
+  for (const { command = process.execPath, args, env } of commands) {
+    console.log(`\n${name} > ${[command, ...args].join(" ")}`);
+    const child = spawn(command, args, {
+      cwd: root,
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...env },
+    });
+    for (const stream of [child.stdout, child.stderr])
+      createInterface({ input: stream }).on("line", (line) => console.log(`${name} | ${line}`));
+    const [status] = await once(child, "close");
+    if (status === 0) continue;
+    console.error(`failed: ${command} ${args.join(" ")}`);
+    process.exit(status || 1);
+  }
 }
 
 // Nothing here is built twice: what makes a second build quick would only take place on the disk.
 process.env.CARGO_INCREMENTAL ??= "0";
-run(process.execPath, ["scripts/setup.mjs"]);
 // Builds come first: no test is to wait for a compiler. With the addon that has faults, the core's tests share what they link.
 const cargo = ["test", "--locked", "--features", "faults", "--target-dir", FAULTS_TARGET];
-run("cargo", [...cargo, "--no-run"]);
-run(process.execPath, ["__test__/faults/support/package.mjs"]);
-run("cargo", cargo);
+await Promise.all([
+  run("addon", { args: ["scripts/setup.mjs"] }),
+  run("faults", { command: "cargo", args: [...cargo, "--no-run"] }, { args: ["__test__/faults/support/package.mjs"] }),
+]);
+await run("core", { command: "cargo", args: cargo });
 
-const vitest = join(root, "node_modules", "vitest", "vitest.mjs");
+const vitest = [join(root, "node_modules", "vitest", "vitest.mjs"), "run"];
 // Where a clock runs twenty times as fast, a machine's other work counts twenty times: these run one by one.
 const FAST_CLOCK = ["hung", "persist", "stuck", "weather"].map((name) => `__test__/faults/${name}.test.mjs`);
-await runAll([
-  { name: "fast clock", command: process.execPath, args: [vitest, "run", "--no-file-parallelism", ...FAST_CLOCK] },
-  {
-    name: "others",
-    command: process.execPath,
-    args: [vitest, "run", ...FAST_CLOCK.flatMap((file) => ["--exclude", file])],
-  },
+await Promise.all([
+  run("fast clock", { args: [...vitest, "--no-file-parallelism", ...FAST_CLOCK] }),
+  run("others", { args: [...vitest, ...FAST_CLOCK.flatMap((file) => ["--exclude", file])] }),
 ]);
 
 if (!process.argv.includes("--here") && canFetchNode) {
   const here = Number(process.versions.node.split(".")[0]);
   const nodes = OTHER_NODES.filter((major) => major !== here);
-  const args = [vitest, "run", "--maxWorkers", "2", ...CONTRACT];
-  await runAll(
-    nodes.map((major) => ({ name: `Node ${major}`, command: nodeBinary(major), args, env: { DEATHS: "100" } })),
-  );
-  run(nodeBinary(NEWEST_NODE), ["--test", "smoke/smoke.mjs"]);
+  const args = [...vitest, "--maxWorkers", "2", ...CONTRACT];
+  const env = { DEATHS: "100" };
+  await Promise.all(nodes.map((major) => run(`Node ${major}`, { command: nodeBinary(major), args, env })));
+  await run("newest", { command: nodeBinary(NEWEST_NODE), args: ["--test", "smoke/smoke.mjs"] });
 }
-run(process.execPath, ["scripts/check.mjs"]);
+await run("check", { args: ["scripts/check.mjs"] });
