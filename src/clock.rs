@@ -56,6 +56,14 @@ impl Clock for SystemClock {
     }
 }
 
+impl SystemClock {
+    /// How many milliseconds of [`Clock::boot_ms`] pass in so many of the host's timers.
+    #[must_use]
+    pub fn boot_ms_of_timers(ms: f64) -> f64 {
+        ms * scale()
+    }
+}
+
 #[cfg(all(unix, not(target_vendor = "apple")))]
 fn since_boot() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

@@ -4,6 +4,7 @@ use super::dialogue::{Dialogue, Endpoint, Heard, Message, close};
 use super::lock::lane;
 use super::refresh::NativeRefresh;
 use super::task;
+use crate::clock::SystemClock;
 use crate::refresh::{CallFailure, FailureClass, Patience, Pause, Run};
 use crate::store::Store;
 use napi::bindgen_prelude::Function;
@@ -21,7 +22,8 @@ pub struct GivenPatience {
 
 impl From<GivenPatience> for Patience {
     fn from(GivenPatience { waits, ms, asking_ms }: GivenPatience) -> Self {
-        Self { waits, ms, asking_ms: asking_ms.unwrap_or(f64::INFINITY) }
+        let of_timers = SystemClock::boot_ms_of_timers;
+        Self { waits, ms: of_timers(ms), asking_ms: asking_ms.map_or(f64::INFINITY, of_timers) }
     }
 }
 
