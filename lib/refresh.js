@@ -224,7 +224,8 @@ class RefreshTurn {
     this.#dispatchedAt = undefined;
     this.#ask.hosts.isSaving = false;
     clearTimeout(this.#keepAlive);
-    this.onOverdue?.();
+    // They may want what the stores' owners are just getting back.
+    void Promise.resolve(this.#ask.hosts.left()).then(() => this.onOverdue?.());
   }
 
   #dispatched() {

@@ -19,7 +19,7 @@ pub mod sidecar;
 mod target;
 pub mod term;
 
-pub use queue::Ticket;
+pub use queue::{Ticket, Woken};
 pub use target::{REFRESH_STALE, Target, WRITE_STALE};
 
 use crate::disk::{self, Sharing};
@@ -150,10 +150,20 @@ pub enum Acquire {
 /// Takes the lock if it is free and no other caller in this process was first, else stands in line: `wake` is then called with the
 /// lock on another thread. A caller that no longer wants it drops the guard.
 pub fn acquire(target: &Target, wake: impl FnOnce(Result<Guard>) + Send + 'static) -> Result<Acquire> {
+    acquire_or_look(target, false, |woken| {
+        if let Woken::Lock(lock) = woken {
+            wake(lock);
+        }
+    })
+}
+
+/// The same for a caller that `looks`: when the owner lets go of the lock, all of these are woken at once, in all processes, without
+/// it. One that then finds nothing comes back.
+pub fn acquire_or_look(target: &Target, looks: bool, wake: impl FnOnce(Woken) + Send + 'static) -> Result<Acquire> {
     if let Some(guard) = try_acquire(target)? {
         return Ok(Acquire::Held(guard));
     }
-    queue::join(target, Box::new(wake)).map(Acquire::Waiting)
+    queue::join(target, looks, Box::new(wake)).map(Acquire::Waiting)
 }
 
 /// Takes the lock if it is free and no other caller in this process was first.

@@ -5,6 +5,7 @@ use super::lock::shown;
 use super::{Reply, task};
 use crate::clock::{Clock, SystemClock};
 use crate::credential::Credential;
+use crate::error::Error;
 use crate::refresh::{AskResult, CallFailure, Caller, Event, Program, Sent, Turn, Work};
 use napi::Status;
 use napi::bindgen_prelude::{FnArgs, Function};
@@ -99,6 +100,16 @@ pub(super) struct Dialogue {
     endpoint: Option<Endpoint>,
     /// How it failed last, if that has not been told yet.
     failed: Option<Value>,
+    has_ended: bool,
+}
+
+impl Drop for Dialogue {
+    /// By a panic of ours, if it has not ended: JavaScript is to hear an end.
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end(Turn::Refused(Error::defect()));
+        }
+    }
 }
 
 impl Dialogue {
@@ -121,10 +132,11 @@ impl Dialogue {
                 Ok((if is_late { Told::AskLate } else { told }, reply).into())
             },
         )?;
-        Ok(Self { tell, heard, is_heard, is_held, endpoint, failed: None })
+        Ok(Self { tell, heard, is_heard, is_held, endpoint, failed: None, has_ended: false })
     }
 
-    pub(super) fn end(&self, turn: Turn<Option<Value>>) {
+    pub(super) fn end(&mut self, turn: Turn<Option<Value>>) {
+        self.has_ended = true;
         self.say(Told::Done, ended(turn));
     }
 

@@ -196,8 +196,9 @@ impl NativeRefresh {
         let exchange = Box::new(move |credential: &Credential| {
             asked.exchange(credential, limit_ms).map_err(|failure| {
                 let &Failure { class, pause, is_transient, .. } = &failure;
-                // A request that was lost says nothing against the next one.
-                let passes = is_transient || class == FailureClass::Uncertain;
+                // A request that was lost says nothing against the next one; an answer for another account does.
+                let is_lost = class == FailureClass::Uncertain && failure.error.code != Code::IdentityMismatch;
+                let passes = is_transient || is_lost;
                 (CallFailure { class, pause, passes }, shown(&failure))
             })
         });

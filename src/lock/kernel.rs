@@ -51,6 +51,10 @@ mod system {
         FileExt::lock(file)
     }
 
+    pub(super) fn await_free(file: &File) -> io::Result<()> {
+        FileExt::lock_shared(file).and_then(|()| FileExt::unlock(file))
+    }
+
     pub(super) fn is_free(file: &File) -> io::Result<bool> {
         match FileExt::try_lock_shared(file) {
             Ok(()) => FileExt::unlock(file).map(|()| true),
@@ -84,6 +88,10 @@ mod system {
 
     pub(super) fn lock(file: &File) -> io::Result<()> {
         file_guard::lock(file, Lock::Exclusive, AT, 1).map(mem::forget)
+    }
+
+    pub(super) fn await_free(file: &File) -> io::Result<()> {
+        file_guard::lock(file, Lock::Shared, AT, 1).map(drop)
     }
 
     pub(super) fn is_free(file: &File) -> io::Result<bool> {
@@ -133,16 +141,20 @@ impl KernelLock {
     /// Takes the lock, sleeping in the kernel until it is free.
     pub(super) fn take(path: &Path) -> Result<Self> {
         let lock = Self::open(path)?;
-        if !lock.excludes {
-            return Ok(lock);
+        if lock.excludes {
+            patiently(|| system::lock(&lock.file)).map_err(|error| unusable(path, &error))?;
         }
-        loop {
-            match system::lock(&lock.file) {
-                Ok(()) => return Ok(lock),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(unusable(path, &error)),
-            }
+        Ok(lock)
+    }
+
+    /// Sleeps in the kernel until the lock is free: all that wait so wake up at once. `false` where the kernel's locks exclude no
+    /// process.
+    pub(super) fn await_free(path: &Path) -> Result<bool> {
+        let lock = Self::open(path)?;
+        if lock.excludes {
+            patiently(|| system::await_free(&lock.file)).map_err(|error| unusable(path, &error))?;
         }
+        Ok(lock.excludes)
     }
 
     fn open(path: &Path) -> Result<Self> {
@@ -186,6 +198,16 @@ impl KernelLock {
 /// don't see each other; an owner that comes in just this moment waits for it, as it waits for any other.
 pub(super) fn is_free(file: &File) -> io::Result<bool> {
     system::is_free(file)
+}
+
+/// Waits again after a signal.
+fn patiently(wait: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    loop {
+        match wait() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 fn unusable(path: &Path, error: &io::Error) -> Error {

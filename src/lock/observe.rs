@@ -117,7 +117,7 @@ fn tell(list: &str, device: (u32, u32), inode: u64, holder: Option<u32>) -> Told
     for line in list.lines() {
         let mut fields = line.split_ascii_whitespace().skip(1).peekable();
         let waits = fields.next_if_eq(&"->").is_some();
-        let (Some("FLOCK"), Some(_), Some("WRITE"), Some(pid), Some(place)) =
+        let (Some("FLOCK"), Some(_), Some(mode), Some(pid), Some(place)) =
             (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
         else {
             continue;
@@ -131,6 +131,8 @@ fn tell(list: &str, device: (u32, u32), inode: u64, holder: Option<u32>) -> Told
         let is_same_device = (major, minor) == (device.0.into(), device.1.into());
         match waits {
             true => waiters += 1,
+            // A process that has waited for the lock to be free lets go of it at once.
+            false if mode != "WRITE" => {}
             false if is_same_device || pid.parse().ok() == holder => is_held = true,
             false => is_doubtful = true,
         }

@@ -20,7 +20,18 @@ const FIRST_POLL: Duration = Duration::from_millis(2);
 const LAST_POLL: Duration = Duration::from_millis(50);
 /// How often a thread that waits for a foreign sidecar says that it is not stuck, in milliseconds of the boot's clock.
 const SIGN_OF_LIFE_MS: f64 = 10_000.0;
-pub(super) type Wake = Box<dyn FnOnce(Result<Guard>) + Send>;
+
+/// What a waiter is woken with.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "it is moved once")]
+pub enum Woken {
+    /// The lock, or why it can't be had.
+    Lock(Result<Guard>),
+    /// The lock was let go of just now, and the waiter is no longer in line: what it wants may be there by now.
+    Freed,
+}
+
+pub(super) type Wake = Box<dyn FnOnce(Woken) + Send>;
 
 /// A place in the line for a lock.
 #[derive(Debug)]
@@ -32,6 +43,8 @@ pub struct Ticket {
 struct Waiter {
     number: u64,
     target: Target,
+    /// Whether it looks, when the lock is let go of, before it wants it.
+    looks: bool,
     wake: Wake,
 }
 
@@ -51,6 +64,15 @@ struct Lines {
     is_watched: bool,
 }
 
+impl Lines {
+    /// Its last waiter is served or has left.
+    fn end(&mut self, base: &Path) {
+        self.by_base.remove(base);
+        self.changes += 1;
+        CHANGED.notify_all();
+    }
+}
+
 static LINES: Mutex<Option<Lines>> = Mutex::new(None);
 static CHANGED: Condvar = Condvar::new();
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -61,9 +83,9 @@ pub(super) fn is_waited_for(base: &Path) -> bool {
 }
 
 /// Stands in line.
-pub(super) fn join(target: &Target, wake: Wake) -> Result<Ticket> {
+pub(super) fn join(target: &Target, looks: bool, wake: Wake) -> Result<Ticket> {
     let number = NEXT_NUMBER.fetch_add(1, Ordering::Relaxed);
-    let waiter = Waiter { number, target: target.clone(), wake };
+    let waiter = Waiter { number, target: target.clone(), looks, wake };
     let mut lines = lines();
     let lines = lines.get_or_insert_default();
     if let Some(line) = lines.by_base.get_mut(&target.base) {
@@ -115,6 +137,13 @@ struct Held {
 /// The serving thread: gets the lock, hands it to the first in line, and goes on until the line is empty.
 fn serve(target: &Target, server: u64) {
     loop {
+        // An error is met again with the lock.
+        if is_freed(target, server).unwrap_or(false) {
+            if wake_those_who_look(target, server) {
+                return;
+            }
+            continue;
+        }
         let held = wait(target, server).transpose();
         let mut guard = lines();
         let Some(lines) = guard.as_mut() else { return };
@@ -127,9 +156,7 @@ fn serve(target: &Target, server: u64) {
         let waiter = if is_for_first { line.waiters.pop_front() } else { None };
         let is_last = line.waiters.is_empty();
         if is_last {
-            lines.by_base.remove(&target.base);
-            lines.changes += 1;
-            CHANGED.notify_all();
+            lines.end(&target.base);
         }
         drop(guard);
         // A lock that no caller awaits any more is dropped, and so freed.
@@ -142,11 +169,43 @@ fn serve(target: &Target, server: u64) {
         let lock = held
             .map(|Held { term, kernel, sidecar, since, .. }| Guard::new(&waiter.target, term, kernel, sidecar, since));
         // A callback that panics must not take the others' thread with it.
-        let _ = catch_unwind(AssertUnwindSafe(|| (waiter.wake)(lock)));
+        let _ = catch_unwind(AssertUnwindSafe(|| (waiter.wake)(Woken::Lock(lock))));
         if is_last {
             return;
         }
     }
+}
+
+/// If the first in line wants to look: waits until the lock is free, and then says whether this thread still serves the line.
+fn is_freed(target: &Target, server: u64) -> Result<bool> {
+    let first_looks = |line: &Line| line.waiters.front().is_some_and(|first| first.looks);
+    if !lines().as_ref().and_then(|lines| lines.by_base.get(&target.base)).is_some_and(first_looks) {
+        return Ok(false);
+    }
+    let term = term::current(&target.base)?;
+    if !is_wanted(target, server, Some(term)) {
+        return Ok(false);
+    }
+    Ok(KernelLock::await_free(&term::lock_file(&target.base, term))? && is_wanted(target, server, None))
+}
+
+/// Wakes all waiters that want to look. Says whether the line has ended.
+fn wake_those_who_look(target: &Target, server: u64) -> bool {
+    let mut guard = lines();
+    let Some(lines) = guard.as_mut() else { return true };
+    let line = lines.by_base.get_mut(&target.base).filter(|line| line.server == server);
+    let Some(line) = line else { return true };
+    let (looking, rest) = line.waiters.drain(..).partition::<VecDeque<_>, _>(|waiter| waiter.looks);
+    line.waiters = rest;
+    let is_last = line.waiters.is_empty();
+    if is_last {
+        lines.end(&target.base);
+    }
+    drop(guard);
+    for waiter in looking {
+        let _ = catch_unwind(AssertUnwindSafe(|| (waiter.wake)(Woken::Freed)));
+    }
+    is_last
 }
 
 /// Waits for the current term's lock. `None` if another thread serves the line by now, or no caller waits any more.

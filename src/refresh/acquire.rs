@@ -5,64 +5,98 @@ use super::turn::Step;
 use super::{Event, Program, Run, Turn};
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::lock::{self, Acquire, Guard, Target};
+use crate::lock::{self, Acquire, Guard, Target, Woken};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
-/// The key's lock, or why there is none.
-pub(super) type First<F> = std::result::Result<Guard, Box<Turn<F>>>;
+/// What a refresh goes on with.
+#[allow(clippy::large_enum_variant, reason = "it is moved once")]
+pub(super) enum First<F> {
+    /// The key's lock.
+    Lock(Guard),
+    /// The owner has let go of it: look what it has left.
+    Freed,
+    /// Why there is no lock.
+    End(Box<Turn<F>>),
+}
+
+impl<F> From<Turn<F>> for First<F> {
+    fn from(turn: Turn<F>) -> Self {
+        Self::End(Box::new(turn))
+    }
+}
+
+impl<F> From<Result<Guard>> for First<F> {
+    fn from(lock: Result<Guard>) -> Self {
+        lock.map_or_else(|error| Turn::Refused(error).into(), Self::Lock)
+    }
+}
 
 impl<P: Program> Run<P> {
-    /// Takes the key's lock; no thread waits for it. Then `go` is called with it, or with why there is none: here, or on a thread
-    /// that must not be blocked.
-    pub(super) fn begin(self, go: impl FnOnce(Self, First<P::Failure>) + Send + 'static) {
+    /// Takes the key's lock; no thread waits for it. Then `go` is called with it, or with what there is in its place: here, or on a
+    /// thread that must not be blocked.
+    pub(super) fn begin(mut self, go: impl FnOnce(Self, First<P::Failure>) + Send + 'static) {
         let (base, caller) = (self.call.lock_base.clone(), Arc::clone(&self.caller));
         let target = Target::refresh(&base, &self.call.clock);
         if caller.has_left() || !self.waits {
             let first = self.try_begin(&target);
             return go(self, first);
         }
+        let looks = self.looks > 0;
+        self.looks = self.looks.saturating_sub(1);
         // The lock may come, or the caller may leave: the first of the two takes this and goes on.
         let (shared, granted) = Shared::new((self, go));
         let of_caller = Arc::clone(&caller);
-        let held = lock::acquire(&target, move |lock| {
+        let held = lock::acquire_or_look(&target, looks, move |woken| {
             let waiter = granted.take();
             of_caller.end_waiting();
             if let Some((run, go)) = waiter {
-                go(run, lock.map_err(|error| Turn::Refused(error).into()));
+                go(
+                    run,
+                    match woken {
+                        Woken::Lock(lock) => lock.into(),
+                        Woken::Freed => First::Freed,
+                    },
+                );
             }
         });
         let first = match held {
             Ok(Acquire::Waiting(ticket)) => {
-                shared.with(|(run, _)| run.program.tell(Event::Waiting));
+                shared.with(|(run, _)| run.tell_waiting());
                 let left = shared.clone();
-                caller.begin_to_wait(&base, move || {
+                let leave = move || {
                     // If the lock is on its way, it finds no one waiting, and is released there.
                     let _ = ticket.leave();
                     if let Some((run, go)) = left.take() {
-                        go(run, Err(Turn::Left.into()));
+                        go(run, Turn::Left.into());
                     }
-                });
-                if shared.is_taken() {
-                    caller.end_waiting();
-                }
-                return;
+                };
+                return caller.begin_to_wait(&base, || shared.is_taken(), leave);
             }
-            Ok(Acquire::Held(lock)) => Ok(lock),
-            Err(error) => Err(Turn::Refused(error).into()),
+            Ok(Acquire::Held(lock)) => First::Lock(lock),
+            Err(error) => Turn::Refused(error).into(),
         };
         if let Some((run, go)) = shared.take() {
             go(run, first);
         }
     }
 
+    /// Once for each turn.
+    fn tell_waiting(&mut self) {
+        if !std::mem::replace(&mut self.has_told_waiting, true) {
+            self.program.tell(Event::Waiting);
+        }
+    }
+
     fn try_begin(&self, target: &Target) -> First<P::Failure> {
         if self.caller.has_left() {
-            return Err(Turn::Left.into());
+            return Turn::Left.into();
         }
-        let lock = lock::try_acquire(target).map_err(Turn::Refused)?;
-        lock.ok_or_else(|| Turn::Taken(self.call.lock_base.clone()).into())
+        match lock::try_acquire(target).transpose() {
+            Some(lock) => lock.into(),
+            None => Turn::Taken(self.call.lock_base.clone()).into(),
+        }
     }
 
     pub(super) fn acquire(
@@ -93,7 +127,7 @@ impl<P: Program> Run<P> {
             Acquire::Waiting(ticket) => ticket,
         };
         self.program.tell(Event::Waiting);
-        self.caller.begin_to_wait(base, move || drop(left.send(None)));
+        self.caller.begin_to_wait(base, || false, move || drop(left.send(None)));
         let heard = heard.recv();
         self.caller.end_waiting();
         if let Ok(Some(lock)) = heard {

@@ -74,24 +74,38 @@ impl Caller {
         self.lock().pausing.clone()
     }
 
-    /// Notes what is waited for. `wake` is called when the caller leaves meanwhile; at once if it has left.
-    pub(super) fn begin_to_wait(&self, lock: &Path, wake: impl FnOnce() + Send + 'static) {
-        self.wait(wake, |state| state.awaited = Some(lock.to_owned()));
+    /// Notes what is waited for. `wake` is called when the caller leaves meanwhile; at once if it has left. Of a wait that `is_over`
+    /// nothing is noted: another may have begun.
+    pub(super) fn begin_to_wait(
+        &self,
+        lock: &Path,
+        is_over: impl FnOnce() -> bool,
+        wake: impl FnOnce() + Send + 'static,
+    ) {
+        self.wait(is_over, wake, |state| state.awaited = Some(lock.to_owned()));
     }
 
-    /// The same for a pause.
+    /// The same for a pause that has not begun.
     pub(super) fn begin_to_pause(&self, why: Option<Waiting>, wake: impl FnOnce() + Send + 'static) {
-        self.wait(wake, |state| state.pausing = why);
+        self.wait(|| false, wake, |state| state.pausing = why);
     }
 
-    fn wait(&self, wake: impl FnOnce() + Send + 'static, note: impl FnOnce(&mut State)) {
+    fn wait(
+        &self,
+        is_over: impl FnOnce() -> bool,
+        wake: impl FnOnce() + Send + 'static,
+        note: impl FnOnce(&mut State),
+    ) {
         let mut state = self.lock();
         if state.has_left {
             drop(state);
             return wake();
         }
-        note(&mut state);
-        state.wake = Some(Box::new(wake));
+        // Asked here: whoever ends the wait calls `end_waiting` afterwards.
+        if !is_over() {
+            note(&mut state);
+            state.wake = Some(Box::new(wake));
+        }
     }
 
     /// Nothing is waited for any more.
@@ -105,7 +119,7 @@ impl Caller {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing is called while it is locked, so a poisoned one is still in order.
+        // What is called while it is locked changes nothing, so a poisoned one is still in order.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

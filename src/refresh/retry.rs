@@ -8,6 +8,8 @@ use std::path::Path;
 /// How long to wait before a provider that was not reached is asked again; doubled each time, give or take a half.
 const FIRST_PAUSE_MS: f64 = 500.0;
 const LAST_PAUSE_MS: f64 = 10_000.0;
+/// Nothing is looked at again and again without a pause, however late it is.
+const LEAST_PAUSE_MS: f64 = 50.0;
 /// Callers that wait for the same pause wake up at random times, up to this part of it late.
 const JITTER: f64 = 0.1;
 
@@ -86,7 +88,8 @@ impl<F> Retry<F> {
             (_, None) if !self.waits => Next::End(Turn::Taken(base.to_owned())),
             (failure, why) => {
                 self.last_failure = failure;
-                Next::Again((wait_ms * (1.0 + random * JITTER)).min(f64::midpoint(wait_ms, left_ms)), why)
+                let late_ms = (wait_ms * (1.0 + random * JITTER)).min(f64::midpoint(wait_ms, left_ms));
+                Next::Again(late_ms.max(wait_ms.min(LEAST_PAUSE_MS)), why)
             }
         }
     }

@@ -1,16 +1,20 @@
 //! A refresh from the lock to what is settled: one task, which blocks a thread of its own. Its caller can leave it, but not cancel
 //! it: every call that was sent is settled, even if the caller has left.
 
+use super::acquire::First;
 use super::retry::{Next, Patience, Retry, Waiting};
 use super::{Caller, Refresh, Sent, Served, Settled};
 use crate::error::{Code, Error, Result};
 use crate::failure::CallFailure;
-use crate::lock::{Guard, Notice};
+use crate::lock::Notice;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use zeroize::Zeroizing;
+
+/// How often a caller looks, when the owner of the lock lets go of it, before it waits for the lock itself.
+const MAX_LOOKS: u8 = 8;
 
 /// Work for another thread.
 pub type Work = Box<dyn FnOnce() + Send>;
@@ -121,6 +125,9 @@ pub struct Run<P: Program> {
     pub(super) caller: Arc<Caller>,
     pub(super) program: P,
     pub(super) waits: bool,
+    /// How often it still looks, once the owner of the lock lets go of it, before it wants the lock itself.
+    pub(super) looks: u8,
+    pub(super) has_told_waiting: bool,
     retry: Retry<P::Failure>,
 }
 
@@ -128,29 +135,40 @@ impl<P: Program> Run<P> {
     /// What is wanted, the caller that wants it, and the program that it runs in.
     pub fn new(call: Arc<Refresh>, caller: Arc<Caller>, patience: Patience, program: P) -> Self {
         let retry = Retry::new(patience, call.clock.boot_ms());
-        Self { call, caller, program, waits: patience.waits, retry }
+        // What a host's store holds takes any time to tell.
+        let looks = if call.has_hosts() { 0 } else { MAX_LOOKS };
+        Self { call, caller, program, waits: patience.waits, looks, has_told_waiting: false, retry }
     }
 
     /// Takes turn after turn, until its caller is served, is told why not, or leaves. No thread waits for the key's lock or for a
     /// pause. `end` hears what it came to, here or on another thread.
     pub fn start(self, end: impl FnOnce(&mut P, Turn<P::Failure>) + Send + 'static) {
         self.begin(move |run, first| match first {
-            Ok(lock) => run.spawn_turn(lock, end),
-            Err(turn) => run.go_on(*turn, end),
+            First::Lock(lock) => run.spawn(end, lock, |mut run, lock, end| {
+                let turn = caught(|| Ok(run.turn(lock))).unwrap_or_else(Turn::Refused);
+                run.go_on(turn, end);
+            }),
+            First::Freed => run.spawn(end, (), |run, (), end| run.look_and_start(end)),
+            First::End(turn) => run.go_on(*turn, end),
         });
     }
 
-    fn spawn_turn(self, lock: Guard, end: impl FnOnce(&mut P, Turn<P::Failure>) + Send + 'static) {
-        let (shared, taken) = Shared::new((self, lock, end));
-        let work = Box::new(move || {
-            let Some((mut run, lock, end)) = taken.take() else { return };
-            let turn = caught(|| Ok(run.turn(lock))).unwrap_or_else(Turn::Refused);
-            run.go_on(turn, end);
+    /// Does this work on a thread that may be blocked.
+    fn spawn<E, T>(self, end: E, with: T, work: impl FnOnce(Self, T, E) + Send + 'static)
+    where
+        E: FnOnce(&mut P, Turn<P::Failure>) + Send + 'static,
+        T: Send + 'static,
+    {
+        let (shared, taken) = Shared::new((self, with, end));
+        let on_thread = Box::new(move || {
+            if let Some((run, with, end)) = taken.take() {
+                work(run, with, end);
+            }
         });
-        if !P::spawn(work)
-            && let Some((run, lock, end)) = shared.take()
+        if !P::spawn(on_thread)
+            && let Some((run, with, end)) = shared.take()
         {
-            drop(lock);
+            drop(with);
             let error = Error::new(Code::LockUnavailable, "cannot start a thread for the refresh");
             run.go_on(Turn::Refused(error), end);
         }
@@ -166,10 +184,16 @@ impl<P: Program> Run<P> {
 
     /// The pause may end, or the caller may leave: the first of the two goes on.
     fn pause(mut self, ms: f64, why: Option<Waiting>, end: impl FnOnce(&mut P, Turn<P::Failure>) + Send + 'static) {
+        self.has_told_waiting = false;
         self.program.tell(Event::Pausing);
         let caller = Arc::clone(&self.caller);
-        let (shared, of_timer) = Shared::new((self, end));
-        let of_caller = shared.clone();
+        let (of_caller, of_timer) = Shared::new((self, end));
+        caller.begin_to_pause(why, move || {
+            if let Some((mut run, end)) = of_caller.take() {
+                end(&mut run.program, Turn::Left);
+            }
+        });
+        // Only now: the pause may be over before this thread goes on.
         P::after(
             ms,
             Box::new(move || {
@@ -178,14 +202,6 @@ impl<P: Program> Run<P> {
                 run.look_and_start(end);
             }),
         );
-        caller.begin_to_pause(why, move || {
-            if let Some((mut run, end)) = of_caller.take() {
-                end(&mut run.program, Turn::Left);
-            }
-        });
-        if shared.is_taken() {
-            caller.end_waiting();
-        }
     }
 
     /// Goes on with what the stores hold by now.

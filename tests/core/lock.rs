@@ -2,6 +2,7 @@
 
 mod cost;
 mod file;
+mod looking;
 mod processes;
 mod threads;
 
@@ -39,6 +40,7 @@ pub(crate) const ROLES: &[Role] = &[
     ("count under a lock", |arguments| processes::counts(Path::new(&arguments[0]), &arguments[1..])),
     ("hold a lock and start a child", |arguments| processes::holds_and_starts_a_child(Path::new(&arguments[0]))),
     ("tell what it has open", |arguments| processes::tells_what_it_has_open(Path::new(&arguments[0]))),
+    ("look when the lock is free", |arguments| looking::looks(Path::new(&arguments[0]))),
     ("lock under a umask", |arguments| {
         take_umask(&arguments[1]);
         drop(take(Path::new(&arguments[0])));

@@ -1,14 +1,18 @@
 //! A refresh from start to end, with its pauses, by a clock in the test's hands: nothing here waits.
 
 use crate::support::world::{HOUR, MINUTE, NOW, World, answer, credential, shown};
+use crate::support::{HUNG, locks};
 use oauth_refresh_lock::error::Code;
+use oauth_refresh_lock::lock::Guard;
 use oauth_refresh_lock::refresh::{
     AskResult, CallFailure, Caller, Event, FailureClass, Patience, Pause, Program, Refresh, Run, Sent, Served, Settled,
     Turn, Work,
 };
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use zeroize::Zeroizing;
 
 const EXPIRED: i64 = -MINUTE;
@@ -205,4 +209,51 @@ fn the_program_hears_of_a_refresh_that_cannot_start_a_thread() {
     }
     // The lock is free again.
     drop(world.lock());
+}
+
+#[test]
+fn a_caller_can_leave_the_line_that_it_stands_in_after_a_pause_of_no_length() {
+    thread_local! {
+        static BASE: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+        static HELD: RefCell<Option<Guard>> = const { RefCell::new(None) };
+    }
+
+    /// Another takes the lock as soon as this refresh pauses, and the pause is over before its thread goes on.
+    struct Overtaken;
+
+    impl Program for Overtaken {
+        type Failure = u32;
+
+        fn ask(&mut self, _: &Sent) -> AskResult<u32> {
+            failed(FailureClass::NotSent, Pause::Asked(1_000.0), 1)
+        }
+
+        fn tell(&mut self, event: Event<'_>) {
+            if let Event::Pausing = event {
+                HELD.replace(BASE.with_borrow(Option::clone).map(|base| locks::take(&base)));
+            }
+        }
+
+        fn spawn(work: Work) -> bool {
+            work();
+            true
+        }
+
+        fn after(_: f64, work: Work) {
+            work();
+        }
+
+        fn random(&mut self) -> f64 {
+            0.0
+        }
+    }
+
+    let (world, call, caller) = expired_world();
+    BASE.replace(Some(world.lock_base()));
+    let (ended, end) = channel();
+    Run::new(call, Arc::clone(&caller), PATIENT, Overtaken).start(move |_, end| ended.send(end).unwrap());
+    assert_eq!(caller.awaited(), Some(world.lock_base()));
+    caller.leave();
+    assert!(matches!(end.recv_timeout(HUNG).unwrap(), Turn::Left));
+    HELD.take();
 }

@@ -21,6 +21,8 @@ pub enum Action {
     LoseRequest(usize),
     /// The provider answers the process's call, and the answer is lost on its way.
     LoseAnswer(usize),
+    /// A process that waits for the lock looks whether it still needs it.
+    Look(usize),
     /// The holder of a term's lock has had it for too long.
     Overdue(usize),
     /// A process has had its key for too long.
@@ -39,6 +41,7 @@ impl Action {
             Self::Stop(at) => format!("{}: stops before, for good", step(at)),
             Self::LoseRequest(at) => format!("{}: a gateway loses the request", step(at)),
             Self::LoseAnswer(at) => format!("{}: the answer is lost", step(at)),
+            Self::Look(at) => format!("{}: finds the successor without the lock", step(at)),
             Self::Overdue(term) => format!("the holder of term {term} becomes overdue"),
             Self::OverdueOwner(at) => format!("{}: the owner of its key becomes overdue", step(at)),
             Self::Outside => "the successor is refreshed in turn".to_owned(),

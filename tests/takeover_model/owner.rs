@@ -251,6 +251,18 @@ impl<const N: usize> Owners<N> {
         next.hasty |= is_well(me) && others.into_iter().any(|(_, one)| is_asking(one) && is_well(one));
     }
 
+    /// A waiter looks, without the lock, whether an owner has left a successor in the store. In the code it does so when an owner lets
+    /// go; here at any moment.
+    fn look(world: &World<N>, at: usize) -> Option<World<N>> {
+        let me = &world.processes[at];
+        if me.step != Step::Acquire || me.tenure.locked || world.store == 0 {
+            return None;
+        }
+        let mut next = world.clone();
+        next.processes[at].end(&mut next.terms, End::Served);
+        Some(next)
+    }
+
     /// The provider, or a gateway before it, is asked, and the answer does not arrive.
     fn lose(world: &World<N>, at: usize, rotates: bool) -> Option<World<N>> {
         if world.left.losses == 0 || world.processes[at].step != Step::Send {
@@ -302,7 +314,7 @@ impl<const N: usize> Model for Owners<N> {
             actions.extend([Action::Go(at), Action::TakeOver(at)]);
             actions.extend((world.left.deaths > 0).then_some(Action::Die(at)));
             actions.extend((world.left.stops > 0).then_some(Action::Stop(at)));
-            actions.extend([Action::LoseRequest(at), Action::LoseAnswer(at)]);
+            actions.extend([Action::LoseRequest(at), Action::LoseAnswer(at), Action::Look(at)]);
         }
         actions.extend((0..LAST).map(Action::Overdue));
         actions.extend((world.store == 1).then_some(Action::Outside));
@@ -314,6 +326,7 @@ impl<const N: usize> Model for Owners<N> {
             Action::TakeOver(at) => self.take_over(world, at)?,
             Action::LoseRequest(at) => Self::lose(world, at, false)?,
             Action::LoseAnswer(at) => Self::lose(world, at, true)?,
+            Action::Look(at) => Self::look(world, at)?,
             _ => world.clone(),
         };
         match action {
