@@ -6,7 +6,7 @@ const LATE_HOLD_MS = 30_000;
 
 /** The stores that a host keeps by itself, for one call: its own, and the main agent's if it gave that. */
 class HostStores {
-  /** In one order for everyone, whose main store another's own may be. */
+  /** Sorted by name, so that all processes lock in the same order: one caller's main store may be another's own store. */
   #stores;
   #left;
 
@@ -31,7 +31,10 @@ class HostStores {
     return true;
   }
 
-  /** The same, before an answer is saved that came late: the locks were released then. In vain it waits in the journal, for a call that has them. */
+  /**
+   * The same, before an answer is saved that came late: the locks were released then. If they can't be taken again, the answer
+   * stays in the journal for a later call that holds them.
+   */
   async holdLate(profileId) {
     const patience = new Caller({ timeoutMs: LATE_HOLD_MS }, (late) => late.resolve());
     const isHeld = await this.hold(profileId, patience, true).catch(() => false);

@@ -15,7 +15,7 @@ const LAST_LOOK_MS = 500;
 const WAIT_WITH_TOKEN_MS = 1_000;
 /** The same while it asks the provider itself: a caller that leaves then may end the process, and with it the answer. */
 const ASK_WITH_TOKEN_MS = 10_000;
-/** So long after its first failure a refresh function is called again, which has ways of its own to try again. */
+/** For so long after its first failure a refresh function is called again; it may have retries of its own. */
 const FUNCTION_PATIENCE_MS = 10_000;
 /** For so long an answer that is nowhere but in memory keeps the process from exiting. */
 const SAVE_PATIENCE_MS = 30_000;
@@ -24,7 +24,7 @@ function withOAuthRefreshLock(provider, profileId, refresh, options) {
   return startRefresh(provider, profileId, refresh, options, true);
 }
 
-/** As {@link withOAuthRefreshLock}, for who can come back: waits for no lock and no pause, but fails. */
+/** As {@link withOAuthRefreshLock}, for a caller that will try again later: it does not wait for a lock or a pause, but fails. */
 function refreshIfFree(provider, profileId, refresh, options) {
   return startRefresh(provider, profileId, refresh, options, false);
 }

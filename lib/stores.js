@@ -43,7 +43,7 @@ class HostStore {
     this.#functions.shared = shared;
   }
 
-  /** The caller's context is the functions' too; and a function that asks for what it is asked for is refused. */
+  /** Binds the functions to the caller's async context; a call for the same key from inside them is refused. */
   callFor(key) {
     const functions = this.#functions;
     functions.load = asHolder(key, functions.load);

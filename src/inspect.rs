@@ -145,8 +145,8 @@ impl Survey {
         self.keys.iter_mut().zip(failures).for_each(|(key, failures)| key.failures = failures);
     }
 
-    /// `None` for the copy of an agent that has not called since the last refresh, which every fleet has; a restored store was
-    /// written later.
+    /// `None` for an old copy in the store of an agent that has not called since the last refresh (every fleet has
+    /// some). A store restored from a backup was written after that refresh, and is reported.
     fn spent(
         &self,
         lineage: &Ledger,

@@ -106,21 +106,21 @@ pub enum Served {
     Fresh(Credential),
     /// The stored credential is about to expire, and can't be refreshed now.
     Unexpired {
-        /// It.
+        /// The credential that is served.
         credential: Credential,
         /// Why not.
         refresh_error: Error,
     },
     /// The main store's or a peer's credential was taken over.
     Adopted {
-        /// It.
+        /// The credential that is served.
         credential: Credential,
         /// Why it could not be saved in the agent's own store too. It is durable where it came from.
         not_saved: Option<Error>,
     },
     /// The journal held what a previous owner had received.
     Recovered {
-        /// It.
+        /// The credential that is served.
         credential: Credential,
         /// Why it could not be saved in the stores yet. It is durable in the journal.
         not_saved: Option<Error>,

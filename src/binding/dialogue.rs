@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
-/// A program that is asked so much later to call the provider says so: a peer may have taken over since.
+/// If Node's thread handles `Ask` later than this, it answers `Late` instead of calling the function: a peer may have taken over.
 const TIMELY_MS: f64 = 30_000.0;
 
 /// What the function hears, with a [`Reply`].

@@ -34,13 +34,13 @@ impl NativeRefresh {
         self.begin_turn(&tell, patience, is_heard, None)
     }
 
-    /// Says whether the locks are held that the stores' owners have.
+    /// JavaScript has taken the store owners' locks (`false`: the caller left first).
     #[napi]
     pub fn held(&self, is_held: bool) {
         self.answer(Heard::Held(is_held));
     }
 
-    /// Says that they can't be had.
+    /// The store owners' locks could not be taken; JavaScript has the error.
     #[napi]
     pub fn not_held(&self) {
         self.answer(Heard::NotHeld);

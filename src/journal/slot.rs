@@ -107,7 +107,7 @@ fn latest(first: SlotContent, second: SlotContent, path: &Path) -> Result<(u64, 
     match (first, second) {
         (SlotContent::Newer(version), _) | (_, SlotContent::Newer(version)) => {
             let message = format_args!(
-                "another release wrote the journal (format {version}, this one knows {VERSION}); use the newest release in every process"
+                "this release can't read the journal's record (format {version}; it knows {VERSION}): another release wrote it; use the newest release in every process"
             );
             Err(Error::at(Code::JournalVersion, path, message))
         }

@@ -27,7 +27,7 @@ impl Refresh {
                 Try::Again(held) => lock = held,
             }
         }
-        let message = "the credential store held another refresh token each time it was read; the provider was not asked; see what writes it";
+        let message = "the stored refresh token was another one at each of 16 reads, so the provider was not asked; find the program that keeps writing this store";
         Err(Error::at(Code::StoreUnreadable, self.own.path(), message))
     }
 

@@ -35,7 +35,7 @@ impl Refresh {
     pub fn look(&self, peers: Option<&Credential>) -> Result<Option<Served>> {
         self.note_last_commit();
         let (place, held, is_claimed) = match self.found()? {
-            // What waits or is kept for who has logged out ends under the lock.
+            // A logout: receipts that wait or are kept for this store are removed under the lock.
             Found::Absent if self.has_receipt_for_own() => return Ok(None),
             Found::Absent => return Ok(Some(Served::Absent)),
             Found::Claimed(_, None) => return Ok(None),

@@ -55,7 +55,7 @@ impl Refresh {
             _ => String::new(),
         };
         let message = format!(
-            "the provider refuses the refresh token of {} for good, as it told process {} {}{why}; log in again",
+            "the provider refused the refresh token of {} for good (process {}, {}){why}; log in again",
             self.profile(),
             failure.pid,
             ago(failure.at, now)
@@ -82,7 +82,7 @@ impl Refresh {
 
     fn in_doubt(&self, failure: &FailureRecord) -> String {
         format!(
-            "the outcome of the last refresh of {} is not known yet (process {} asked first, {}; asked {} so far)",
+            "it is not known whether the last refresh of {} used its refresh token (process {} sent it first, {}; sent {} so far)",
             self.profile(),
             failure.pid,
             ago(failure.at, self.clock.now_ms()),

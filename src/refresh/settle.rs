@@ -18,7 +18,7 @@ use crate::store::Profile;
 pub enum Settled {
     /// It is durable.
     Refreshed {
-        /// It.
+        /// The refreshed credential.
         credential: Credential,
         /// What the main store made of it; `None` if that is the store it went to.
         mirrored: Option<Result<Reason>>,

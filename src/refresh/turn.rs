@@ -140,7 +140,7 @@ impl<P: Program> Run<P> {
         }
     }
 
-    /// A caller with a token that is still good waits for no better weather.
+    /// A failed call: retried if the failure is temporary, unless the caller has left or has an unexpired token.
     fn failed(&self, failed: &CallFailure, failure: P::Failure) -> Turn<P::Failure> {
         let may_repeat = match failed.class {
             FailureClass::AnsweredDead => false,
