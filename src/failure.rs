@@ -37,6 +37,12 @@ impl FailureClass {
             Self::Uncertain => "uncertain",
         }
     }
+
+    /// Whether it says nothing against the next call: the provider was not reached, or the call was lost.
+    #[must_use]
+    pub fn may_work_again(self) -> bool {
+        matches!(self, Self::NotSent | Self::Uncertain)
+    }
 }
 
 /// How a provider call failed, all that the core needs to know of it.

@@ -270,14 +270,7 @@ impl Failure {
     /// After something may have been sent: `status`, if an answer told one.
     fn after(error: Error, class: FailureClass, status: Option<u16>) -> Self {
         // Where asking again never hurts, it is not to be done all the time.
-        Self {
-            error,
-            class,
-            status,
-            oauth_error: None,
-            is_transient: class == FailureClass::NotSent,
-            pause: Pause::BackOff,
-        }
+        Self { error, class, status, oauth_error: None, is_transient: class.may_work_again(), pause: Pause::BackOff }
     }
 
     /// Before anything was sent.

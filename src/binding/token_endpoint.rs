@@ -9,7 +9,7 @@ use super::{Failure as Told, Reply};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Code, Error};
-use crate::failure::{CallFailure, FailureClass, OwnCodes};
+use crate::failure::{CallFailure, OwnCodes};
 use crate::token_endpoint::answer::NewFields;
 use crate::token_endpoint::{
     ClientAuth, Encoding, Exchange, Failure, HttpClient, IdentityClaims, Network, Spec, TimeUnit, TokenEndpoint,
@@ -196,9 +196,7 @@ impl NativeRefresh {
         let exchange = Box::new(move |credential: &Credential| {
             asked.exchange(credential, limit_ms).map_err(|failure| {
                 let &Failure { class, pause, is_transient, .. } = &failure;
-                // A request that was lost says nothing against the next one.
-                let passes = is_transient || class == FailureClass::Uncertain;
-                (CallFailure { class, pause, passes }, shown(&failure))
+                (CallFailure { class, pause, passes: is_transient }, shown(&failure))
             })
         });
         self.begin_turn(&tell, patience, is_heard, Some(Endpoint { place, exchange }))

@@ -73,8 +73,9 @@ impl TokenEndpoint {
         let host = self.host_for(credential);
         let message = format!("{host} answered with a token of another account; nothing was stored");
         let error = Error::new(Code::IdentityMismatch, message);
-        let class = FailureClass::Uncertain;
-        Failure::after(error, class, None)
+        let class = self.class_of(FailureClass::Uncertain);
+        // It would answer the same again.
+        Failure { is_transient: false, ..Failure::after(error, class, None) }
     }
 }
 

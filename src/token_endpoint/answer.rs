@@ -139,7 +139,7 @@ impl TokenEndpoint {
         let finding = Finding { class: self.class_of(finding.class), code: oauth_error, ..finding };
         let error = self.explained(credential, answer, &finding);
         let Finding { class, passes, pause, code: oauth_error } = finding;
-        let is_transient = passes || class == FailureClass::NotSent;
+        let is_transient = passes || class.may_work_again();
         Failure { error, class, status: Some(status), oauth_error, is_transient, pause }
     }
 
