@@ -94,11 +94,15 @@ function absolutePath(name, value) {
   return path.resolve(value);
 }
 
-/** A lock lies beside its terms, their journals and the lock of all claims: none of these names is free for another. */
+/** What this package makes beside a lock, and in a lock directory: terms, journals, hosts' claims; the locks of all claims, of slots. */
+const OUR_FILES = /^(?:claims|probe|slot-[\da-f]{16}-\d+-\d+)$|\.(?:t\d+|journal|claim-[\da-f]{32}(?:\.record)?)$/;
+
 function lockPath(value) {
   const resolved = absolutePath("lockPath", value);
-  if (resolved !== undefined && /^claims$|\.(?:t\d+|journal)$/.test(path.basename(resolved))) {
-    throw invalid('lockPath must not end in ".journal", in ".t" and a number, or be named "claims"');
+  if (resolved !== undefined && OUR_FILES.test(path.basename(resolved))) {
+    throw invalid(
+      "lockPath must not be named like the files that this package makes beside a lock; choose another name",
+    );
   }
   return resolved;
 }
