@@ -58,7 +58,7 @@ pub struct Refresh {
     pub key: Key,
     /// The key's lock file. Its journal lies beside it.
     pub lock_base: PathBuf,
-    /// The state directory, where the locks of generations and stores lie.
+    /// The state directory, where the locks of stores lie.
     pub state_dir: PathBuf,
     /// The calling agent's store.
     pub own: Store,

@@ -1,4 +1,4 @@
-//! The gate and the mirror decision, alone.
+//! Rules that JavaScript asks for alone: the gate, the mirror decision, what holds a token, what a failure means.
 
 use crate::credential::fields::Fields;
 use crate::credential::identity;

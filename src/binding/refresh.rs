@@ -1,4 +1,4 @@
-//! A refresh, for JavaScript: look, decide under the lock, settle.
+//! A refresh, for JavaScript: where things lie, and what is served without the lock; `run` has the rest.
 
 use super::dialogue::Answers;
 use super::ending::{back_off, served, unexpired};

@@ -22,7 +22,7 @@ pub enum Progress {
     Claimed,
     /// The provider is being asked, or was when the owner died: whether it has rotated is unknown.
     Dispatched,
-    /// The provider's answer is in `received`, and not yet in every store.
+    /// The provider's answer is in `receipts`, and not yet in every store.
     Received,
     /// The stores hold it.
     Committed,

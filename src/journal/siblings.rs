@@ -3,9 +3,7 @@
 //! Each profile has its own key, lock and journal. So that a generation is still sent only once, an owner that is about
 //! to send one looks into the journals of the other keys, and waits for an owner that is sending it under another name.
 //! While it looks and puts its own claim on record, it holds one short lock that all keys of the directory share.
-//!
-//! Lock order: key, claims, store. An owner waits only for one that has dispatched, with no other lock than its own key's
-//! held, and that one waits for no other; so there is no deadlock.
+//! For the order of locks see `docs/protocol.md`.
 
 use crate::clock::Clock;
 use crate::credential::{Credential, Generation};
