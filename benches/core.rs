@@ -121,11 +121,9 @@ fn writes(criterion: &mut Criterion) {
     let base = world.lock_base(0);
     let lock = lock::acquire_blocking(&Target::refresh(&base, &clock()), PATIENCE).unwrap();
     let mut journal = Journal::open(&lock).unwrap();
-    for (name, durable) in [("durably", true), ("without waiting for the disk", false)] {
-        criterion.bench_function(&format!("journal: write, {name}"), |bencher| {
-            bencher.iter(|| journal.write(journal.record().clone(), durable).unwrap());
-        });
-    }
+    criterion.bench_function("journal: write", |bencher| {
+        bencher.iter(|| journal.write(journal.record().clone()).unwrap());
+    });
     let store = world.store();
     let mut generation = 0_u64;
     criterion.bench_function("store of 20 profiles: commit", |bencher| {

@@ -291,7 +291,6 @@ module.exports = {
   REFRESH_OPTIONS,
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,
-  DEFAULT_TIMEOUT_MS,
   absolutePath,
   abortSignal,
   callLimits,

@@ -11,10 +11,12 @@ pub use body::codes;
 
 use crate::ecma;
 use facts::{Facts, KnownAnswer, Meaning, Words};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// How a provider call failed. The class decides what the next caller may do.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FailureClass {
     /// The provider was not reached: the next caller may try.
     NotSent,
@@ -211,8 +213,8 @@ fn by_words(evidence: &Evidence, bodies: &[&Map<String, Value>]) -> Option<(Mean
         answers.filter(|fact| fact.has(message)).map(|fact| (fact, message.to_owned()))
     }));
     let best = |is_precise: bool, class: FailureClass| {
-        let fits = |fact: &KnownAnswer| fact.is_precise() == is_precise && fact.meaning().class == class;
-        facts.iter().find(|(fact, _)| fits(fact)).map(|(fact, code)| (fact.meaning(), Some(code.clone())))
+        let fits = |fact: &KnownAnswer| fact.is_precise() == is_precise && fact.meaning.class == class;
+        facts.iter().find(|(fact, _)| fits(fact)).map(|(fact, code)| (fact.meaning, Some(code.clone())))
     };
     let unspent = FailureClass::AnsweredUnspent;
     let dead = FailureClass::AnsweredDead;

@@ -160,11 +160,8 @@ impl Survey {
             |other: &&StoreReport| other.is_main || other.path == store.path || named.contains(&canonical(&other.path));
         let stored = self.stores.iter().filter(is_looked_into).flat_map(StoreReport::credentials).cloned();
         let received = self.records().flat_map(Record::receipts).filter_map(|receipt| receipt.credential.open());
-        let main_credential = self.stores.iter().filter(|other| other.is_main).flat_map(|main| &main.logins);
-        let main_credential = main_credential
-            .filter(|main_credential| main_credential.profile_id == login.profile_id)
-            .map(|main_credential| &main_credential.credential)
-            .next();
+        let mut of_main = self.stores.iter().filter(|other| other.is_main).flat_map(|main| &main.logins);
+        let main_credential = of_main.find(|main| main.profile_id == login.profile_id).map(|main| &main.credential);
         if replacement(held, lineage, is_dead, stored.chain(received), main_credential).is_none() {
             return Some(Spent::Lost);
         }
@@ -233,15 +230,18 @@ fn store_paths(
     main_agent_dir: &Path,
 ) -> Vec<(PathBuf, bool)> {
     let main = main_agent_dir.join(STORE_FILE);
-    let main_credential = canonical(&main);
+    let main_path = canonical(&main);
     let named: BTreeSet<_> =
         keys.iter().flat_map(KeyReport::named_stores).filter(|path| !is_hosted_path(path)).collect();
     let usual = state_dir.join("agents").join("main").join("agent").join(STORE_FILE);
-    let is_used =
-        |path: &PathBuf| *path != usual || canonical(path) == main_credential || named.contains(path.as_path());
+    let is_used = |path: &PathBuf| *path != usual || canonical(path) == main_path || named.contains(path.as_path());
     let agents = agents.into_iter().filter(is_used);
     let all = agents.chain([main.clone()]).chain(named.iter().map(|path| (*path).to_owned()));
-    all.map(|path| (canonical(&path) == main_credential, path)).map(|(is_main, path)| (path, is_main)).collect()
+    let marked = all.map(|path| {
+        let is_main = canonical(&path) == main_path;
+        (path, is_main)
+    });
+    marked.collect()
 }
 
 #[allow(clippy::ptr_arg, reason = "it filters paths")]

@@ -13,7 +13,7 @@ pub mod record;
 pub mod siblings;
 mod slot;
 
-pub use slot::{SLOT_BYTES, VERSION};
+pub use slot::SLOT_BYTES;
 
 use crate::disk::{self, PreallocatedFile};
 use crate::error::{Code, Error, Result};
@@ -81,7 +81,7 @@ impl Journal {
     }
 
     fn write_if_new(&mut self, record: Record) -> Result<()> {
-        if encode(0, &record) == encode(0, &self.record) { Ok(()) } else { self.write(record, true) }
+        if encode(0, &record) == encode(0, &self.record) { Ok(()) } else { self.write(record) }
     }
 
     /// Reads a journal without the right to write it. `None` if there is none.
@@ -134,7 +134,7 @@ impl Journal {
         let mut record = self.record.clone();
         while record.give_up_superseded() || record.give_up_kept() {
             if has_room(&record) {
-                self.write(record, true)?;
+                self.write(record)?;
                 return self.wipe_previous();
             }
         }
@@ -151,8 +151,8 @@ impl Journal {
         Err(Error::at(Code::JournalUnusable, self.path(), message))
     }
 
-    /// Writes a new record. With `durable` it survives a power cut when this returns.
-    pub fn write(&mut self, record: Record, durable: bool) -> Result<()> {
+    /// Writes a new record. It survives a power cut when this returns.
+    pub fn write(&mut self, record: Record) -> Result<()> {
         let path = self.file.path().to_owned();
         let sequence = self.sequence + 1;
         let slot = encode(sequence, &record).ok_or_else(|| {
@@ -163,7 +163,7 @@ impl Journal {
         self.used[index(sequence)] = slot.len();
         self.file
             .write_at(&slot, start(index(sequence)))
-            .and_then(|()| if durable { self.file.sync() } else { Ok(()) })
+            .and_then(|()| self.file.sync())
             .map_err(|error| unusable(&path, &error))?;
         self.sequence = sequence;
         self.record = record;

@@ -2,12 +2,12 @@
 
 use super::lock::clock;
 use super::paths::{Surroundings, state_dir};
-use super::{Reply, task};
+use super::{Reply, task, text};
 use crate::clock::SystemClock;
 use crate::digest::Digest;
 use crate::disk::permissions;
 use crate::error::{Code, Error};
-use crate::inspect::key::{pause_left, state};
+use crate::inspect::key::state;
 use crate::inspect::{KeyReport, Login, Spent, StoreReport, Survey};
 use crate::journal::record::{FailureRecord, Outcome, Record};
 use crate::key;
@@ -95,10 +95,6 @@ pub fn make_private(state_dir: String, path: String) -> Reply {
     }
 }
 
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
 fn told(error: &Error) -> Value {
     json!({
         "code": error.code.as_str(),
@@ -151,7 +147,7 @@ fn shown_failure(failure: &FailureRecord) -> Value {
         "attempts": failure.attempts,
         "pid": failure.pid,
         "at": failure.at,
-        "retryAfterMs": pause_left(failure, &SystemClock),
+        "retryAfterMs": failure.left_ms(&SystemClock),
     })
 }
 

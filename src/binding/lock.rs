@@ -192,17 +192,11 @@ fn attempt(state: &Arc<Mutex<State>>, target: &Target) {
         other => {
             *state = other;
             drop(state);
-            // Given up meanwhile, or granted already.
-            abandon(next);
+            // Given up meanwhile, or granted already. A lock that is on its way is dropped by `grant`.
+            if let State::Waiting(_, ticket) = next {
+                let _ = ticket.leave();
+            }
         }
-    }
-}
-
-/// Releases a lock, or leaves the line, when JavaScript no longer waits.
-fn abandon(state: State) {
-    if let State::Waiting(_, ticket) = state {
-        // If the lock is on its way already, `grant` drops it.
-        let _ = ticket.leave();
     }
 }
 

@@ -5,7 +5,7 @@ use super::ending::{back_off, served, unexpired};
 use super::host_store::NativeHostStore;
 use super::lock::{clock, timed_out};
 use super::paths::{Surroundings, state_dir};
-use super::{Reply, task};
+use super::{Reply, task, text};
 use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::credential::fields::Fields;
@@ -327,8 +327,4 @@ impl NativeRefresh {
 /// Whether two directories are one, by whatever names.
 fn is_same_dir(one: &Path, other: &Path) -> bool {
     one == other || crate::disk::is_same(one, other)
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }

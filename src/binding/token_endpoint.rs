@@ -1,11 +1,11 @@
 //! A token endpoint, for JavaScript: asked alone, or with everything from dispatch to durable receipt in one native step, so
 //! that neither a blocked event loop nor the end of a worker thread costs the answer.
 
+use super::Reply;
 use super::dialogue::{Endpoint, Message};
 use super::refresh::NativeRefresh;
 use super::run::GivenPatience;
 use super::task::{self, Promise};
-use super::{Failure as Told, Reply};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Code, Error};
@@ -208,10 +208,9 @@ fn no_thread() -> Error {
 }
 
 fn shown(failure: &Failure) -> Value {
-    let Told { code, message, .. } = Told::from(Error::new(failure.error.code, failure.error.message.clone()));
     json!({
-        "code": code,
-        "message": message,
+        "code": failure.error.code.as_str(),
+        "message": failure.error.message,
         "class": failure.class.as_str(),
         "retryAfterMs": failure.pause.asked_ms(),
         "status": failure.status,

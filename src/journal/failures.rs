@@ -118,6 +118,12 @@ impl FailureRecord {
         matches!(self.outcome, Outcome::Dead { .. })
     }
 
+    /// How much is left of the pause, in milliseconds.
+    #[must_use]
+    pub fn left_ms(&self, clock: &dyn Clock) -> Option<f64> {
+        self.pause.as_ref()?.left_ms(clock)
+    }
+
     /// How much stands in the way.
     #[must_use]
     pub fn severity(&self) -> u8 {
@@ -142,7 +148,7 @@ impl FailureRecord {
         let failures = records.filter_map(|record| record.failure_of(generation));
         failures.filter(|failure| kept_at.is_none_or(|kept_at| failure.at > kept_at)).reduce(|one, other| {
             let attempts = one.attempts.max(other.attempts);
-            let left = |failure: &Self| failure.pause.as_ref().and_then(|pause| pause.left_ms(clock)).unwrap_or(0.0);
+            let left = |failure: &Self| failure.left_ms(clock).unwrap_or(0.0);
             let pause = if left(&one) >= left(&other) { one.pause.clone() } else { other.pause.clone() };
             let worst = if other.severity() > one.severity() { other } else { one };
             Self { attempts, pause, ..worst }

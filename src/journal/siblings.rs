@@ -193,7 +193,7 @@ mod tests {
         record.claim = Some(ClaimRecord { key, profile, pid, at, origin, attempts: 0, pause: None });
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let lock = |base: &Path| lock::acquire_blocking(&Target::alone(base, &clock), CLAIMS_PATIENCE).expect("free");
-        Journal::open(&lock(&other)).and_then(|mut journal| journal.write(record, true)).expect("dispatched");
+        Journal::open(&lock(&other)).and_then(|mut journal| journal.write(record)).expect("dispatched");
 
         let mut siblings = Siblings::read(&lock(&own)).expect("read");
         // Its owner has died; the next one is of the next term.

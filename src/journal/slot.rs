@@ -19,7 +19,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 /// The format this code writes. A newer one is refused, not guessed.
-pub const VERSION: u32 = 1;
+const VERSION: u32 = 1;
 /// Bytes of one slot.
 pub const SLOT_BYTES: usize = 128 << 10;
 const MAGIC: &[u8; 4] = b"ORLJ";

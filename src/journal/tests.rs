@@ -71,7 +71,7 @@ fn every_record_is_read_as_it_was_written() {
         for state in [Progress::Idle, Progress::Claimed, Progress::Dispatched, Progress::Received, Progress::Committed]
         {
             let written = record(state, failure.clone());
-            open(&directory).expect("opened").write(written.clone(), true).expect("written");
+            open(&directory).expect("opened").write(written.clone()).expect("written");
             let read = open(&directory).expect("opened").record().clone();
             assert_eq!(serde_json::to_string(&read).expect("json"), serde_json::to_string(&written).expect("json"));
             assert_eq!(read.failures, Vec::from_iter(failure.clone()));
@@ -83,9 +83,9 @@ fn every_record_is_read_as_it_was_written() {
 fn a_record_that_was_cut_off_leaves_the_one_before_it() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut journal = open(&directory).expect("opened");
-    journal.write(record(Progress::Claimed, None), false).expect("written");
+    journal.write(record(Progress::Claimed, None)).expect("written");
     let before = fs::read(term::journal(&base(&directory), 0)).expect("read");
-    journal.write(record(Progress::Dispatched, None), false).expect("written");
+    journal.write(record(Progress::Dispatched, None)).expect("written");
     let after = fs::read(term::journal(&base(&directory), 0)).expect("read");
     let changed: Vec<usize> = (0..after.len()).filter(|at| before[*at] != after[*at]).collect();
     for cut in changed.iter().skip(1) {
@@ -100,9 +100,9 @@ fn a_record_that_was_cut_off_leaves_the_one_before_it() {
 fn no_byte_of_a_credential_outlives_its_commit() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut journal = open(&directory).expect("opened");
-    journal.write(record(Progress::Received, None), true).expect("written");
+    journal.write(record(Progress::Received, None)).expect("written");
     let bare = Record { receipts: Vec::new(), ledger: Ledger::default(), ..record(Progress::Committed, None) };
-    journal.write(bare, false).expect("written");
+    journal.write(bare).expect("written");
     journal.wipe_previous().expect("wiped");
     let bytes = fs::read(term::journal(&base(&directory), 0)).expect("read");
     assert!(!String::from_utf8_lossy(&bytes).contains("secret"));
@@ -131,7 +131,7 @@ fn fill(journal: &mut Journal, superseded: bool) -> Vec<Option<Credential>> {
         let large = json!({"type": "oauth", "refresh": kept.len().to_string(), "access": "x".repeat(MAX_CREDENTIAL_BYTES - 100)});
         let mut record = journal.record().clone();
         record.receive(Generation::of("spent"), Receipt { superseded, ..receipt(&credential(large)) });
-        journal.write(record, false).expect("room");
+        journal.write(record).expect("room");
         if !matches!(journal.make_room(&[]), Ok(()) if waiting(journal).len() > kept.len()) {
             return kept;
         }
@@ -177,8 +177,8 @@ fn words_for_which_there_is_room_are_recorded_with_the_largest_credential_and_lo
     let receipts = vec![receipt(&largest)];
     for _ in 0..2 {
         let record = Record { claim: claim.clone(), receipts: receipts.clone(), ..claimed.clone() };
-        journal.write(record, false).expect("room");
-        journal.write(Record { receipts: Vec::new(), claim: claim.clone(), ..claimed.clone() }, false).expect("room");
+        journal.write(record).expect("room");
+        journal.write(Record { receipts: Vec::new(), claim: claim.clone(), ..claimed.clone() }).expect("room");
         journal.make_room(&[&"x".repeat(room - 1024)]).expect("room");
     }
 }
@@ -205,7 +205,7 @@ fn what_is_only_kept_makes_room_after_what_is_superseded() {
     };
     let kept = Receipt { kept: true, ..large("kept") };
     let receipts = vec![kept, Receipt { superseded: true, ..large("superseded") }];
-    journal.write(Record { receipts, ..Record::default() }, false).expect("room");
+    journal.write(Record { receipts, ..Record::default() }).expect("room");
     let left = |journal: &Journal| {
         waiting(journal).into_iter().map(|one| one.unwrap().refresh().unwrap().to_owned()).collect::<Vec<_>>()
     };
@@ -213,7 +213,7 @@ fn what_is_only_kept_makes_room_after_what_is_superseded() {
     assert_eq!(left(&journal), ["kept"]);
     let mut record = journal.record().clone();
     record.receipts.push(large("waiting"));
-    journal.write(record, false).expect("room");
+    journal.write(record).expect("room");
     journal.make_room(&[]).expect("room");
     assert_eq!(left(&journal), ["waiting"]);
 }
@@ -253,6 +253,6 @@ fn a_record_that_does_not_fit_is_refused() {
     let mut journal = open(&directory).expect("opened");
     let large = credential(json!({"type": "oauth", "access": "x".repeat(SLOT_BYTES)}));
     let large = Record { receipts: vec![receipt(&large)], ..Record::default() };
-    assert_eq!(journal.write(large, true).map_err(|error| error.code), Err(Code::JournalUnusable));
+    assert_eq!(journal.write(large).map_err(|error| error.code), Err(Code::JournalUnusable));
     assert_eq!(journal.record().state, Progress::Idle);
 }

@@ -72,7 +72,7 @@ impl Refresh {
             // We hold the lock, so that owner is dead. A peer that finds our lock taken must not take us for the one that sends.
             let mut record = journal.record().clone();
             record.end_claim();
-            journal.write(record, true)?;
+            journal.write(record)?;
         }
         self.refuse_unsavable(candidate.place, &candidate.held)?;
         let paths = [self.store_at(candidate.place), self.main_store()].map(|store| store.path().to_string_lossy());
@@ -141,18 +141,18 @@ impl Refresh {
         let mut record = self.claim_record(&candidate, earlier);
         let Candidate { mut lock, mut journal, held, instead_of_own, .. } = candidate;
         // Each durable before the next: two slots that are on their way to the disk at once could both be torn.
-        journal.write(record.clone(), true)?;
+        journal.write(record.clone())?;
         let claimed = record.clone();
         record.state = Progress::Dispatched;
-        if let Err(error) = journal.write(record, true) {
+        if let Err(error) = journal.write(record) {
             // It may have been written and only not synced; nothing was sent.
-            let _ = journal.write(claimed.idle(), true);
+            let _ = journal.write(claimed.idle());
             return Err(error);
         }
         // On record before we look whether a peer has taken over; a peer that takes over looks at the records afterwards.
         let is_ours = lock.recheck_sidecar();
         if !(matches!(is_ours, Ok(Recheck::Kept)) && lock.is_current() && claims.is_current()) {
-            journal.write(claimed.idle(), true)?;
+            journal.write(claimed.idle())?;
             return is_ours.map(|_| Decision::TakenOver);
         }
         let spent = held.generation();
@@ -194,10 +194,7 @@ impl Refresh {
                     Some(Profile::Missing) => was_in_main,
                     profile => profile.as_ref().is_none_or(|profile| !profile.is_absent()),
                 },
-                main_generation: match main_profile {
-                    Some(Profile::Oauth(main_credential)) => Some(main_credential.generation()),
-                    _ => None,
-                },
+                main_generation: main_profile.as_ref().and_then(Profile::as_oauth).map(Credential::generation),
             },
             attempts,
             // The provider did not ask for a pause: after the first death we go on at once.

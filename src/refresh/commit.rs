@@ -20,6 +20,15 @@ pub(super) struct Committed {
     pub(super) recorded: bool,
 }
 
+impl Committed {
+    /// Why a store lacks it. A host's store that this caller was not given does not concern it; the receipt waits for a caller that
+    /// was.
+    fn not_saved(self, store: &Store) -> Option<Error> {
+        let own = self.own.err().filter(|_| !matches!(store, Store::Elsewhere(_)));
+        own.or(self.main.and_then(Result::err))
+    }
+}
+
 /// What a compare-and-swap found.
 pub(super) enum Swap {
     /// The store holds the received credential, with what else it knew of the profile.
@@ -74,7 +83,7 @@ impl Refresh {
             let is_kept = (is_in_own || is_in_main) && receipt.origin.generation != received.generation();
             record.settle_receipt(received.generation(), holder, is_kept);
             // Durable before the wipe, or a power cut could leave neither.
-            journal.write(record, true).is_ok()
+            journal.write(record).is_ok()
         };
         if recorded {
             let _ = journal.wipe_previous();
@@ -84,7 +93,7 @@ impl Refresh {
             record.supersede_receipt(received.generation());
             // Only a hint of what may go first. Durable all the same: the next record takes the place of the one before, and
             // a power cut could tear both.
-            let _ = journal.write(record, true);
+            let _ = journal.write(record);
         }
         Committed { own, main, recorded }
     }
@@ -103,10 +112,7 @@ impl Refresh {
                 return Some(Recovered { credential, not_saved: None });
             }
             let committed = self.commit(journal, &record, receipt, &credential);
-            // A host's store that this caller was not given does not concern it; the receipt waits for a caller that was.
-            let is_ours = !matches!(self.store_of(&receipt.origin.store), Store::Elsewhere(_));
-            let not_saved = committed.own.err().filter(|_| is_ours).or(committed.main.and_then(Result::err));
-            Some(Recovered { credential, not_saved })
+            Some(Recovered { credential, not_saved: committed.not_saved(&self.store_of(&receipt.origin.store)) })
         };
         receipts.iter().filter_map(finish).collect()
     }
@@ -121,8 +127,8 @@ impl Refresh {
         let kept = record.kept().filter_map(|receipt| Some((receipt, receipt.credential.open()?)));
         let (receipt, credential) = kept.filter(|(_, credential)| succeeds(credential)).last()?;
         let generation = credential.generation();
-        let Committed { own, main, .. } = self.commit(journal, &record, receipt, &credential);
-        let is_logged_out = match (&own, &main) {
+        let committed = self.commit(journal, &record, receipt, &credential);
+        let is_logged_out = match (&committed.own, &committed.main) {
             (Ok(Swap::Done(_)), _) => false,
             (_, Some(main)) => matches!(main, Ok(Reason::LoggedOut)),
             (own, None) => matches!(own, Ok(Swap::LoggedOut)),
@@ -131,12 +137,10 @@ impl Refresh {
             // A power cut takes no profile away. A copy that has not heard of the logout does not bring the login back.
             let mut record = journal.record().clone();
             record.receipts.retain(|receipt| !receipt.is_of(generation));
-            let _ = journal.write(record, true).and_then(|()| journal.wipe_previous());
+            let _ = journal.write(record).and_then(|()| journal.wipe_previous());
             return None;
         }
-        let is_ours = !matches!(self.store_of(&receipt.origin.store), Store::Elsewhere(_));
-        let not_saved = own.err().filter(|_| is_ours).or(main.and_then(Result::err));
-        Some(Recovered { credential, not_saved })
+        Some(Recovered { credential, not_saved: committed.not_saved(&self.store_of(&receipt.origin.store)) })
     }
 
     /// Forgets, also in the journal, what was kept for the agent's store, which a login or logout has changed since: it wins.
@@ -146,7 +150,7 @@ impl Refresh {
         if record.receipts().len() == journal.record().receipts().len() {
             return Ok(());
         }
-        journal.write(record, true)?;
+        journal.write(record)?;
         journal.wipe_previous()
     }
 

@@ -22,7 +22,7 @@ impl Refresh {
             (None, Some(main)) if self.own.is_missing() => main.recent(profile_id)?,
             (None, _) => return None,
         };
-        let Profile::Oauth(held) = &recent.profile else { return None };
+        let held = recent.profile.as_oauth()?;
         let now_ms = self.clock.now_ms();
         let is_usable =
             held.is_usable(now_ms, self.margin_ms) || held.is_usable(now_ms, margin_ms(held, None, self.margin_ms));
@@ -48,12 +48,8 @@ impl Refresh {
         // Only a hint here: if main can't be read, the decision under the lock says so.
         let needs_main = place == Place::Own && !is_claimed && !self.is_usable(&held);
         let main_credential = match self.main.as_ref().filter(|_| needs_main) {
-            Some(main) => main.read(self.key.profile_id()).ok(),
+            Some(main) => main.read(self.key.profile_id()).ok().and_then(Profile::oauth),
             None => None,
-        };
-        let main_credential = match main_credential {
-            Some(Profile::Oauth(main_credential)) => Some(main_credential),
-            _ => None,
         };
         self.seen.get_or_init(|| [access_digest(&held), main_credential.as_ref().and_then(access_digest)]);
         if self.is_usable(&held) {
@@ -86,7 +82,7 @@ impl Refresh {
             Some(main) => main.read(self.key.profile_id())?,
             None => return Ok(None),
         };
-        let Profile::Oauth(main_credential) = main_credential else { return Ok(None) };
+        let Some(main_credential) = main_credential.oauth() else { return Ok(None) };
         let may_have = self.is_good(&main_credential) && may_take(&held, &main_credential, &self.known());
         Ok(may_have.then_some(main_credential))
     }
@@ -101,13 +97,9 @@ impl Refresh {
     /// The main store's only if the agent's own store was seen to lack the profile: it may be another account's.
     fn last_seen_by_process(&self) -> Option<Credential> {
         let profile_id = self.key.profile_id();
-        let seen = match (self.own.last_seen(profile_id)?, &self.main) {
-            (seen, Some(main)) if seen.is_absent() => main.last_seen(profile_id)?,
-            (seen, _) => seen,
-        };
-        match seen {
-            Profile::Oauth(seen) => Some(seen),
-            _ => None,
+        match (self.own.last_seen(profile_id)?, &self.main) {
+            (seen, Some(main)) if seen.is_absent() => main.last_seen(profile_id)?.oauth(),
+            (seen, _) => seen.oauth(),
         }
     }
 

@@ -73,9 +73,9 @@ impl Refresh {
         if let (Some(access), Some(expires)) = (access_digest(&refreshed), refreshed.expires()) {
             record.note_lifetime(access, expires - self.clock.now_ms());
         }
-        let journaled = sent.journal.write(record.clone(), true);
+        let journaled = sent.journal.write(record.clone());
         let Committed { own, main, recorded } = self.commit(&mut sent.journal, &record, &receipt, &refreshed);
-        if journaled.is_err() && !recorded && sent.journal.write(record, true).is_err() {
+        if journaled.is_err() && !recorded && sent.journal.write(record).is_err() {
             // Even if a store has it: no owner would know that the old one is spent.
             let why = own.err().map_or_else(String::new, |error| format!(": {}", error.message));
             return Err(unsaved(sent, answer, &why));
@@ -134,7 +134,7 @@ impl Refresh {
     fn keep(mut sent: Box<Sent>, answer: Answered, error: Error) -> Result<Settled, Unsettled> {
         let mut record = sent.journal.record().clone();
         receive(&mut record, &sent, &answer)?;
-        if sent.journal.write(record, true).is_err() {
+        if sent.journal.write(record).is_err() {
             return Err(unsaved(sent, answer, ""));
         }
         Err(error.into())
@@ -215,7 +215,7 @@ impl Refresh {
             }
         };
         record.set_failure(generation, failure);
-        sent.journal.write(record, true)
+        sent.journal.write(record)
     }
 
     /// The credential that the answer makes of the one that was sent.

@@ -31,10 +31,7 @@ impl Refresh {
             .chain(record.stores().chain(siblings.stores()).map(elsewhere))
             .filter_map(Result::ok)
             .flatten();
-        let main_credential = match &candidate.main_profile {
-            Some(Profile::Oauth(main_credential)) => Some(main_credential),
-            _ => None,
-        };
+        let main_credential = candidate.main_profile.as_ref().and_then(Profile::as_oauth);
         let recovered = candidate.recovered.iter().map(|one| one.credential.clone());
         let hosted = candidate.others.iter().flatten().cloned();
         let known = recovered.chain(siblings.received()).chain(main_credential.cloned()).chain(hosted);
@@ -50,7 +47,7 @@ impl Refresh {
     /// or before that record begins; of one that was received here we know more. The own one stays where it is if the provider
     /// refuses the other.
     pub(super) fn main_instead(&self, candidate: &Candidate, siblings: &Siblings) -> Option<Credential> {
-        let Some(Profile::Oauth(main_credential)) = &candidate.main_profile else { return None };
+        let main_credential = candidate.main_profile.as_ref().and_then(Profile::as_oauth)?;
         let (generation, record) = (main_credential.generation(), candidate.journal.record());
         let lineage = siblings.lineage(&record.ledger);
         if lineage.is_successor(candidate.held.generation()) && !lineage.is_spent(candidate.held.generation()) {
@@ -102,11 +99,7 @@ impl Refresh {
                 store => store.read(profile).ok(),
             }
         });
-        let oauth = hosted.filter_map(|profile| match profile {
-            Profile::Oauth(credential) => Some(credential),
-            _ => None,
-        });
-        Ok(Some(oauth.collect()))
+        Ok(Some(hosted.filter_map(Profile::oauth).collect()))
     }
 
     /// Puts a newer credential in the place of the one that can't be sent, and serves it or decides on it in turn.
@@ -123,7 +116,7 @@ impl Refresh {
         {
             let mut record = journal.record().clone();
             record.note_lifetime(access, lifetime_ms);
-            journal.write(record, true)?;
+            journal.write(record)?;
         }
         drop(journal);
         if !replaced {
