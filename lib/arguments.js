@@ -61,7 +61,7 @@ function provider(value) {
 }
 
 /** Provider and profile id, in this order: `acme` and `acme:owner`. */
-function key(providerId, profileId) {
+function checkKey(providerId, profileId) {
   provider(providerId);
   id("profileId", profileId);
   if (providerId.startsWith(`${profileId}:`)) {
@@ -72,7 +72,7 @@ function key(providerId, profileId) {
 }
 
 /** A function that comes before the options. `what` is what it may be besides. */
-function inOrder(name, value, options, isOther = () => false) {
+function refuseSwapped(name, value, options, isOther = () => false) {
   const isObject = typeof value === "object" && value !== null;
   const isOptions = isObject && !isOther(value) && REFRESH_OPTIONS.some((option) => Object.hasOwn(value, option));
   if (typeof options === "function" || isOptions) {
@@ -153,7 +153,7 @@ const MAX_STORE_NAME_LENGTH = 128;
 /**
  * A host's store, each member of it read once.
  *
- * @typedef {object} HostStore
+ * @typedef {object} CheckedStore
  * @property {string} name
  * @property {(profileId: string) => unknown} load
  * @property {(profileId: string, expected: object | null, next: object) => unknown} compareAndSwap
@@ -298,9 +298,9 @@ module.exports = {
   checkedLock,
   delay,
   id,
-  inOrder,
+  refuseSwapped,
   invalid,
-  key,
+  checkKey,
   kind,
   lockArguments,
   object,

@@ -8,7 +8,7 @@ pub mod key;
 pub mod stores;
 
 pub use key::KeyReport;
-pub use stores::{Login, Spent, StoreReport};
+pub use stores::{Login, StoreReport, SuccessorState};
 
 use crate::clock::Clock;
 use crate::credential::Generation;
@@ -153,7 +153,7 @@ impl Survey {
         is_dead: impl Fn(Generation) -> bool,
         store: &StoreReport,
         login: &Login,
-    ) -> Option<Spent> {
+    ) -> Option<SuccessorState> {
         let held = &login.credential;
         let named: BTreeSet<_> = self.records().flat_map(Record::stores).map(canonical).collect();
         let is_looked_into =
@@ -163,12 +163,12 @@ impl Survey {
         let mut of_main = self.stores.iter().filter(|other| other.is_main).flat_map(|main| &main.logins);
         let main_credential = of_main.find(|main| main.profile_id == login.profile_id).map(|main| &main.credential);
         if replacement(held, lineage, is_dead, stored.chain(received), main_credential).is_none() {
-            return Some(Spent::Lost);
+            return Some(SuccessorState::Lost);
         }
         let knowing = self.records().filter(|record| record.ledger.is_spent(held.generation()));
         let claimed = knowing.filter_map(|record| Some(record.claim.as_ref()?.at)).reduce(f64::max);
         let is_copy = store.changed.zip(claimed).is_some_and(|(changed, claimed)| changed < claimed);
-        (!is_copy).then_some(Spent::Replaced)
+        (!is_copy).then_some(SuccessorState::Replaced)
     }
 
     /// Failures of refresh tokens that a login has replaced bind no caller. A store that can't be looked into may hold any token.

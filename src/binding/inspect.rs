@@ -8,7 +8,7 @@ use crate::digest::Digest;
 use crate::disk::permissions;
 use crate::error::{Code, Error};
 use crate::inspect::key::state;
-use crate::inspect::{KeyReport, Login, Spent, StoreReport, Survey};
+use crate::inspect::{KeyReport, Login, StoreReport, SuccessorState, Survey};
 use crate::journal::record::{FailureRecord, Outcome, Record};
 use crate::key;
 use crate::lock::private_dir::Passage;
@@ -106,8 +106,8 @@ fn told(error: &Error) -> Value {
 fn shown_store(state_dir: &Path, store: &StoreReport) -> Value {
     let login = |login: &Login| {
         let spent = login.spent.map(|spent| match spent {
-            Spent::Lost => "lost",
-            Spent::Replaced => "replaced",
+            SuccessorState::Lost => "lost",
+            SuccessorState::Replaced => "replaced",
         });
         json!({
             "provider": login.provider,

@@ -29,7 +29,7 @@ pub struct FailureRecord {
     pub attempts: u32,
     /// Until when everyone waits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pause: Option<Pause>,
+    pub pause: Option<PauseUntil>,
 }
 
 /// What is known of a generation after a failed call. The later, the worse.
@@ -52,7 +52,7 @@ pub enum Outcome {
 
 /// A pause that every process keeps before a generation is sent again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Pause {
+pub struct PauseUntil {
     /// When it ends, in milliseconds of [`crate::clock::Clock::boot_ms`].
     pub until: f64,
     /// The boot that `until` counts from; in another, the pause is over.
@@ -61,15 +61,15 @@ pub struct Pause {
     pub since: f64,
 }
 
-impl Pause {
+impl PauseUntil {
     /// The pause that begins now, after so many failed `attempts` with `generation`.
     #[must_use]
-    pub fn begin(clock: &dyn Clock, generation: Generation, attempts: u32, kind: failure::Pause) -> Option<Self> {
+    pub fn begin(clock: &dyn Clock, generation: Generation, attempts: u32, kind: failure::Backoff) -> Option<Self> {
         let ms = match kind {
-            failure::Pause::None => return None,
-            failure::Pause::BackOff => back_off_ms(generation, attempts),
+            failure::Backoff::None => return None,
+            failure::Backoff::Growing => back_off_ms(generation, attempts),
             // A provider that asks for no pause is not to be asked all the time.
-            failure::Pause::Asked(ms) => ms.max(doubled_ms(attempts)),
+            failure::Backoff::Asked(ms) => ms.max(doubled_ms(attempts)),
         };
         let since = clock.boot_ms();
         Some(Self { until: since + ms, boot: clock.boot_id(), since })
@@ -79,7 +79,7 @@ impl Pause {
     #[must_use]
     pub fn left_ms(&self, clock: &dyn Clock) -> Option<f64> {
         let left = self.until - clock.boot_ms();
-        let is_on = clock.is_of_this_boot(&self.boot, self.since) && left > 0.0 && left <= failure::Pause::LONGEST_MS;
+        let is_on = clock.is_of_this_boot(&self.boot, self.since) && left > 0.0 && left <= failure::Backoff::LONGEST_MS;
         is_on.then_some(left)
     }
 }
@@ -178,7 +178,7 @@ impl Record {
 
     /// Takes over how the calls of an earlier term's dead owner ended, including one that its death cut off. A living owner's
     /// call may still turn out not to have been sent.
-    pub fn take_over_failures(&mut self, earlier: &Self) {
+    pub fn absorb_failures(&mut self, earlier: &Self) {
         let cut_off = earlier.claim.as_ref().and_then(|claim| earlier.failure_of(claim.origin.generation));
         for failure in earlier.failures.iter().cloned().chain(cut_off) {
             let weight = |failure: &FailureRecord| (failure.severity(), failure.attempts);

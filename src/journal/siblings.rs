@@ -38,7 +38,7 @@ impl ClaimsLock {
 
 /// Takes it, for the directory of this lock.
 pub fn lock_claims(lock_base: &Path, clock: &Arc<dyn Clock>) -> Result<ClaimsLock> {
-    let target = Target::short(&lock_base.with_file_name("claims"), clock);
+    let target = Target::file_operation(&lock_base.with_file_name("claims"), clock);
     lock::acquire_blocking(&target, CLAIMS_PATIENCE).map(ClaimsLock)
 }
 
@@ -192,7 +192,9 @@ mod tests {
         let (profile, pid, at) = ("profile".to_owned(), 1, 0.0);
         record.claim = Some(ClaimRecord { key, profile, pid, at, origin, attempts: 0, pause: None });
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let lock = |base: &Path| lock::acquire_blocking(&Target::alone(base, &clock), CLAIMS_PATIENCE).expect("free");
+        let lock = |base: &Path| {
+            lock::acquire_blocking(&Target::never_taken_over(base, &clock), CLAIMS_PATIENCE).expect("free")
+        };
         Journal::open(&lock(&other)).and_then(|mut journal| journal.write(record)).expect("dispatched");
 
         let mut siblings = Siblings::read(&lock(&own)).expect("read");

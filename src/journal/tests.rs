@@ -7,7 +7,7 @@ use crate::credential::{Credential, Generation};
 use crate::digest::Digest;
 use crate::journal::ledger::Ledger;
 use crate::journal::record::{
-    ClaimRecord, FailureRecord, Lifetime, LostCall, Origin, Outcome, Pause, Progress, Receipt,
+    ClaimRecord, FailureRecord, Lifetime, LostCall, Origin, Outcome, PauseUntil, Progress, Receipt,
 };
 use crate::lock::Target;
 use serde_json::json;
@@ -30,8 +30,8 @@ fn record(state: Progress, failure: Option<FailureRecord>) -> Record {
     Record { state, epoch: 3, claim, receipts, failures, ledger, stores: Vec::new(), lifetimes }
 }
 
-fn pause() -> Pause {
-    Pause { until: 1.5, boot: "b".into(), since: 0.5 }
+fn pause() -> PauseUntil {
+    PauseUntil { until: 1.5, boot: "b".into(), since: 0.5 }
 }
 
 fn origin(store: &str, main: &str) -> Origin {
@@ -46,7 +46,7 @@ fn receipt(credential: &Credential) -> Receipt {
 
 fn open(directory: &tempfile::TempDir) -> Result<Journal> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let target = Target::alone(&base(directory), &clock);
+    let target = Target::never_taken_over(&base(directory), &clock);
     Journal::open(&lock::acquire_blocking(&target, Duration::from_secs(60)).expect("free"))
 }
 
@@ -106,7 +106,7 @@ fn no_byte_of_a_credential_outlives_its_commit() {
     journal.wipe_previous().expect("wiped");
     let bytes = fs::read(term::journal(&base(&directory), 0)).expect("read");
     assert!(!String::from_utf8_lossy(&bytes).contains("secret"));
-    assert_eq!(bytes.len(), 2 * SLOT_BYTES);
+    assert_eq!(bytes.len(), 2 * HALF_BYTES);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn garbage_is_an_empty_journal_and_a_newer_format_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = term::journal(&base(&directory), 0);
     drop(open(&directory));
-    for garbage in [vec![], vec![7; 3], vec![0xFF; 2 * SLOT_BYTES], b"ORLJ\x01\0\0\0".repeat(99)] {
+    for garbage in [vec![], vec![7; 3], vec![0xFF; 2 * HALF_BYTES], b"ORLJ\x01\0\0\0".repeat(99)] {
         fs::write(&path, garbage).expect("written");
         assert_eq!(open(&directory).expect("opened").record().state, Progress::Idle);
     }
@@ -156,7 +156,7 @@ fn what_waits_for_its_store_is_never_displaced_and_fills_the_journal_at_last() {
 fn words_for_which_there_is_room_are_recorded_with_the_largest_credential_and_longer_ones_are_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut journal = open(&directory).expect("opened");
-    let (mut room, mut too_long) = (0, SLOT_BYTES);
+    let (mut room, mut too_long) = (0, HALF_BYTES);
     while too_long - room > 1 {
         let between = usize::midpoint(room, too_long);
         match journal.make_room(&[&"x".repeat(between)]) {
@@ -251,7 +251,7 @@ fn a_receipt_that_is_kept_takes_the_place_of_the_one_before_it_and_ends_with_its
 fn a_record_that_does_not_fit_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut journal = open(&directory).expect("opened");
-    let large = credential(json!({"type": "oauth", "access": "x".repeat(SLOT_BYTES)}));
+    let large = credential(json!({"type": "oauth", "access": "x".repeat(HALF_BYTES)}));
     let large = Record { receipts: vec![receipt(&large)], ..Record::default() };
     assert_eq!(journal.write(large).map_err(|error| error.code), Err(Code::JournalUnusable));
     assert_eq!(journal.record().state, Progress::Idle);

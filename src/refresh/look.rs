@@ -1,6 +1,6 @@
 //! What a caller is served without the key's lock.
 
-use super::{Found, Place, Refresh, Served, access_digest, margin_ms, may_take, superseded};
+use super::{Refresh, Served, StoreRole, StoredState, access_digest, margin_ms, may_take, superseded};
 use crate::credential::Credential;
 use crate::error::Result;
 use crate::store::{ADOPTION_PATIENCE, Profile, Recent};
@@ -34,28 +34,29 @@ impl Refresh {
     /// `None` means that the lock is needed.
     pub fn look(&self, peers: Option<&Credential>) -> Result<Option<Served>> {
         self.note_last_commit();
-        let (place, held, is_claimed) = match self.found()? {
+        let (role, held, is_claimed) = match self.found()? {
             // A logout: receipts that wait or are kept for this store are removed under the lock.
-            Found::Absent if self.has_receipt_for_own() => return Ok(None),
-            Found::Absent => return Ok(Some(Served::Absent)),
-            Found::Claimed(_, None) => return Ok(None),
-            Found::Claimed(place, Some(held)) => (place, held, true),
-            Found::Held(place, held) => (place, held, false),
+            StoredState::Absent if self.has_receipt_for_own() => return Ok(None),
+            StoredState::Absent => return Ok(Some(Served::Absent)),
+            StoredState::Claimed(_, None) => return Ok(None),
+            StoredState::Claimed(role, Some(held)) => (role, held, true),
+            StoredState::Held(role, held) => (role, held, false),
         };
         if self.force {
             self.rejected.get_or_init(|| Zeroizing::new(held.access().unwrap_or_default().to_owned()));
         }
         // Only a hint here: if main can't be read, the decision under the lock says so.
-        let needs_main = place == Place::Own && !is_claimed && !self.is_usable(&held);
+        let needs_main = role == StoreRole::Own && !is_claimed && !self.is_usable(&held);
         let main_credential = match self.main.as_ref().filter(|_| needs_main) {
             Some(main) => main.read(self.key.profile_id()).ok().and_then(Profile::oauth),
             None => None,
         };
-        self.seen.get_or_init(|| [access_digest(&held), main_credential.as_ref().and_then(access_digest)]);
+        self.initial_access_digests
+            .get_or_init(|| [access_digest(&held), main_credential.as_ref().and_then(access_digest)]);
         if self.is_usable(&held) {
             return Ok(Some(Served::Fresh(held)));
         }
-        if place == Place::Main || is_claimed || self.own.is_held() {
+        if role == StoreRole::Main || is_claimed || self.own.is_held() {
             return Ok(None);
         }
         // Most have nothing to adopt, and need no journal to know.
@@ -71,14 +72,14 @@ impl Refresh {
     /// The stored credential although it is about to expire, for a caller that can't wait; else the main store's, if the agent
     /// may adopt that. `None` if they have expired, or were rejected.
     pub fn unexpired(&self) -> Result<Option<Credential>> {
-        let (place, held) = match self.found()? {
-            Found::Absent | Found::Claimed(_, None) => return Ok(None),
-            Found::Held(place, held) | Found::Claimed(place, Some(held)) => (place, held),
+        let (role, held) = match self.found()? {
+            StoredState::Absent | StoredState::Claimed(_, None) => return Ok(None),
+            StoredState::Held(role, held) | StoredState::Claimed(role, Some(held)) => (role, held),
         };
         if self.is_good(&held) {
             return Ok(Some(held));
         }
-        let main_credential = match self.main.as_ref().filter(|_| place == Place::Own) {
+        let main_credential = match self.main.as_ref().filter(|_| role == StoreRole::Own) {
             Some(main) => main.read(self.key.profile_id())?,
             None => return Ok(None),
         };
@@ -90,7 +91,7 @@ impl Refresh {
     /// The same, where the stores can't be read: what this call saw there, else what this process saw in a host's store.
     #[must_use]
     pub fn last_seen(&self) -> Option<Credential> {
-        let seen = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seen = self.last_read.lock().unwrap_or_else(PoisonError::into_inner).clone();
         seen.or_else(|| self.last_seen_by_process()).filter(|seen| self.is_of_provider(seen) && self.is_good(seen))
     }
 

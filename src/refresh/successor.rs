@@ -104,10 +104,10 @@ impl Refresh {
 
     /// Puts a newer credential in the place of the one that can't be sent, and serves it or decides on it in turn.
     pub(super) fn replace(&self, candidate: Candidate, newer: &Credential, siblings: &Siblings) -> Result<Try> {
-        let Candidate { lock, mut journal, place, held, .. } = candidate;
-        let store = self.store_at(place);
+        let Candidate { lock, mut journal, role, held, .. } = candidate;
+        let store = self.store_at(role);
         let replaced = store.update(self.key.profile_id(), |now| match now {
-            Profile::Oauth(now) if now.generation() == held.generation() => (Some(take_over(&now, newer)), true),
+            Profile::Oauth(now) if now.generation() == held.generation() => (Some(adopt_tokens(&now, newer)), true),
             _ => (None, false),
         })?;
         if let Some(access) = access_digest(newer)
@@ -123,7 +123,7 @@ impl Refresh {
             return Err(super::superseded(store));
         }
         if self.is_usable(newer) {
-            let credential = take_over(&held, newer);
+            let credential = adopt_tokens(&held, newer);
             return Ok(Served::Adopted { credential, not_saved: None }.into());
         }
         Ok(Try::Again(lock))
@@ -131,7 +131,7 @@ impl Refresh {
 }
 
 /// Tokens and identity of another profile's credential; what else a profile has is its own.
-fn take_over(held: &Credential, newer: &Credential) -> Credential {
+fn adopt_tokens(held: &Credential, newer: &Credential) -> Credential {
     let taken = ["access", "refresh", "expires", "accountId", "email", "enterpriseUrl", "projectId"];
     let taken: Vec<_> = taken.into_iter().chain(credential::OF_TOKENS).map(str::to_owned).collect();
     held.updated_by(newer, &taken).without_others(newer)

@@ -137,7 +137,7 @@ impl FileStore {
 
     fn lock_within(&self, patience: Duration) -> Result<StoreGuard<'_>> {
         let target = self.target()?;
-        let lock = Target::short(&self.lock_base(&target), &self.clock).beside(&canonical(&self.path));
+        let lock = Target::file_operation(&self.lock_base(&target), &self.clock).beside(&canonical(&self.path));
         *self.awaited() = Some(lock.clone());
         let lock = lock::acquire_blocking(&lock, patience);
         *self.awaited() = None;

@@ -75,7 +75,7 @@ impl TokenEndpoint {
         let error = Error::new(Code::IdentityMismatch, message);
         let class = self.class_of(FailureClass::Uncertain);
         // It would answer the same again.
-        Failure { is_transient: false, ..Failure::after(error, class, None) }
+        Failure { is_temporary: false, ..Failure::after(error, class, None) }
     }
 }
 
