@@ -230,7 +230,7 @@ fn a_receipt_that_is_kept_takes_the_place_of_the_one_before_it_and_ends_with_its
     let mut record = Record { state: Progress::Received, ..Record::default() };
     for refresh in ["one", "two"] {
         record.receipts.push(of(refresh, "host:own"));
-        record.settle_receipt(Generation::of(refresh), Some(&own), true);
+        record.settle_receipt(Generation::of(refresh), &own, true);
         assert_eq!(left(&record), [Generation::of(refresh)]);
     }
     assert_eq!((record.state, record.waiting().count()), (Progress::Committed, 0));
@@ -240,7 +240,7 @@ fn a_receipt_that_is_kept_takes_the_place_of_the_one_before_it_and_ends_with_its
     assert!(left(&record).is_empty());
     // What main holds too is not the agent's alone to end.
     record.receipts.push(of("three", "host:main"));
-    record.settle_receipt(Generation::of("three"), Some(&own), true);
+    record.settle_receipt(Generation::of("three"), &own, true);
     record.forget_kept(&own);
     assert_eq!(left(&record), [Generation::of("three")]);
     record.receive(Generation::of("three"), of("four", "host:main"));
