@@ -124,23 +124,21 @@ impl Survey {
         let known: Vec<_> = self.keys.iter().flat_map(KeyReport::settled_records).collect();
         let lineage = Ledger::union(known.iter().map(|record| &record.ledger));
         let failure_of = |generation: Generation| FailureRecord::among(known.iter(), generation, clock);
-        let spent = |store, login: &Login| {
-            let generation = login.credential.generation();
+        let lifetime_ms = |access| known.iter().find_map(|record| record.lifetime_ms(access));
+        let judge = |store, login: &Login| {
+            let held = &login.credential;
+            let margin_ms = margin_ms(held, access_digest(held).and_then(lifetime_ms), DEFAULT_REFRESH_MARGIN_MS);
+            let generation = held.generation();
             let verdict = Verdict::of(lineage.is_spent(generation), failure_of(generation).as_ref(), clock);
             let is_dead = |generation| failure_of(generation).is_some_and(|failure| failure.is_dead());
-            (verdict == Verdict::Spent).then(|| self.spent(&lineage, is_dead, store, login)).flatten()
+            let spent = (verdict == Verdict::Spent).then(|| self.spent(&lineage, is_dead, store, login)).flatten();
+            (held.expires().map(|expires| expires - margin_ms), spent)
         };
-        let spent: Vec<Vec<_>> =
-            self.stores.iter().map(|store| store.logins.iter().map(|login| spent(store, login)).collect()).collect();
+        let logins = self.stores.iter().flat_map(|store| store.logins.iter().map(move |login| (store, login)));
+        let verdicts: Vec<_> = logins.map(|(store, login)| judge(store, login)).collect();
         let failures: Vec<_> = self.keys.iter().map(|key| self.failures(key, failure_of)).collect();
-        let lifetime_ms = |access| known.iter().find_map(|record| record.lifetime_ms(access));
-        for (store, spent) in self.stores.iter_mut().zip(spent) {
-            for (login, spent) in store.logins.iter_mut().zip(spent) {
-                let held = &login.credential;
-                let margin_ms = margin_ms(held, access_digest(held).and_then(lifetime_ms), DEFAULT_REFRESH_MARGIN_MS);
-                login.refresh_at = held.expires().map(|expires| expires - margin_ms);
-                login.spent = spent;
-            }
+        for (login, verdict) in self.stores.iter_mut().flat_map(|store| &mut store.logins).zip(verdicts) {
+            (login.refresh_at, login.spent) = verdict;
         }
         self.keys.iter_mut().zip(failures).for_each(|(key, failures)| key.failures = failures);
     }
