@@ -135,26 +135,47 @@ class HostStore {
   }
 }
 
+/** A call of one of the host's functions for the native side, made again while the store is busy. */
+class Question {
+  /** Why the store was busy. */
+  error;
+  #functions;
+  #answers;
+  #number;
+  #since = performance.now();
+
+  constructor(functions, answers, number) {
+    this.#functions = functions;
+    this.#answers = answers;
+    this.#number = number;
+  }
+
+  /** @returns {Promise<string>} what the function returned, as JSON text */
+  answer(profileId, expected, next) {
+    const functions = this.#functions;
+    const load = () => loadedBy(functions, profileId);
+    const swap = async () =>
+      swapped(await functions.compareAndSwap(profileId, JSON.parse(expected ?? "null"), JSON.parse(next)));
+    return patiently(next == null ? load : swap, (error) => this.#goesOn(error));
+  }
+
+  #goesOn(error) {
+    if (this.#functions.isSaving && performance.now() - this.#since > BUSY_SAVING_MS) return false;
+    this.error = error;
+    return this.#answers.isBusy(this.#number);
+  }
+}
+
 /** Node holds the function that asks until the native store is gone: it must not lead to what holds that. */
 function toNative(name, durable, functions, answers) {
   functions.path = `host:${name}`;
-  const ask = async (number, profileId, expected, next) => {
-    const since = performance.now();
-    const work = async () =>
-      next == null
-        ? loadedBy(functions, profileId)
-        : swapped(await functions.compareAndSwap(profileId, JSON.parse(expected ?? "null"), JSON.parse(next)));
-    const question = { error: undefined };
-    const goesOn = (error) => {
-      if (functions.isSaving && performance.now() - since > BUSY_SAVING_MS) return false;
-      question.error = error;
-      return answers.isBusy(number);
-    };
+  const ask = async (number, ...asked) => {
+    const question = new Question(functions, answers, number);
     let answer;
     functions.questions.add(question);
     functions.failed = undefined;
     try {
-      answer = await patiently(work, goesOn);
+      answer = await question.answer(...asked);
     } catch (error) {
       functions.failed = { error };
     }
