@@ -45,7 +45,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal of this term of a key, creating it, with all the space it will need. Takes over what the owners of earlier terms received; a stuck one may still add to it.
+    /// Opens the journal of this term of a key, creating it, with all the space it will need. Absorbs what the owners
+    /// of earlier terms received; a stuck one may still add to it.
     ///
     /// # Errors
     /// [`Code::JournalUnusable`] if it can't be read and written, [`Code::JournalVersion`] if a newer release wrote it.
@@ -64,7 +65,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Takes over what else there is in the journals of earlier terms whose owners are gone, and empties those. With the
+    /// Absorbs what else there is in the journals of earlier terms whose owners are gone, and empties those. With the
     /// claims lock, so that no owner reads them meanwhile and finds it in neither.
     pub fn end_earlier_terms(&mut self, lock: &Guard, _: &ClaimsLock) -> Result<()> {
         for earlier in 0..lock.term() {

@@ -27,7 +27,8 @@ impl From<GivenPatience> for Patience {
 
 #[napi]
 impl NativeRefresh {
-    /// Takes the lock, decides, and asks the provider if that is what is to be done: see [`Run::start`]. `has_subscribers` tells whether anybody wants to know of each step.
+    /// Takes the lock, decides, and asks the provider if that is what is to be done: see [`Run::start`].
+    /// `has_subscribers` tells whether anybody wants to know of each step.
     #[napi]
     #[allow(clippy::needless_pass_by_value, reason = "napi hands over functions by value")]
     pub fn turn(

@@ -176,8 +176,8 @@ impl Record {
         }
     }
 
-    /// Takes over how the calls of an earlier term's dead owner ended, including one that its death cut off. A living owner's
-    /// call may still turn out not to have been sent.
+    /// Absorbs how the calls of an earlier term's dead owner ended, including one that its death cut off. A living
+    /// owner's call may still turn out not to have been sent.
     pub fn absorb_failures(&mut self, earlier: &Self) {
         let cut_off = earlier.claim.as_ref().and_then(|claim| earlier.failure_of(claim.origin.generation));
         for failure in earlier.failures.iter().cloned().chain(cut_off) {

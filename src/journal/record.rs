@@ -120,8 +120,8 @@ impl Record {
         Self { state: Progress::Idle, ..self }
     }
 
-    /// Takes over what the owner of an earlier term received and spent. It may be stuck in the middle of a call, and this
-    /// may be done again.
+    /// Absorbs what the owner of an earlier term received and spent. It may be stuck in the middle of a call, and
+    /// this may be done again.
     pub fn absorb(&mut self, earlier: &Self) {
         let known = self.ledger.clone();
         self.ledger.take_in(&earlier.ledger);
