@@ -38,11 +38,12 @@ export interface RefreshedFields {
 
 /**
  * An OAuth or HTTP client's answer, which a refresh function may return as it is: the token answer (`access_token`,
- * `refresh_token`, `expires_in`, `id_token`), its text, or the same in camelCase, perhaps with an `expires_at` for the lifetime;
- * any of these inside `data`, `body`, `tokens`, `credentials`, `token` or `session`; or a `Response` whose body is still unread.
+ * `refresh_token`, `expires_in`, `id_token`), its text, or the same in camelCase, where `expires_at` may stand in place of the
+ * lifetime; any of these inside `data`, `body`, `tokens`, `credentials`, `token` or `session`; or a `Response` whose body is still
+ * unread.
  *
- * Only the fields of a credential are stored, not `scope` or `token_type`. An answer that holds the provider's refusal counts as
- * thrown, and so does a returned `Error`.
+ * Only the fields of a credential are stored, not `scope` or `token_type`. If the answer is the provider's error response, or the
+ * function returns an `Error`, we treat it as if the function had thrown it.
  */
 export type ClientAnswer =
   | string
@@ -58,13 +59,14 @@ export type ClientAnswer =
   | { text(): Promise<string> };
 
 /**
- * Asks the provider for a new token, once, and does nothing else that can fail: its error decides what the next caller
- * may do (see {@link RefreshFailure}), so let the client's own error through. After a temporary failure (the provider was not
- * reached or is busy, or its answer was lost) we call the function again, for 10 s at most, each time after the pause that all
- * processes keep. A function that decides not to ask throws an error with `refreshFailure: { class: "not_asked" }`.
+ * Requests one new token from the provider. Nothing else that can fail belongs in it: we classify the error that it throws, and the
+ * class decides what the next caller may do (see {@link RefreshFailure}). So let your client's error through. After a temporary
+ * failure (the provider was not reached or is busy, or its answer was lost) we call the function again, for 10 s at most, each time
+ * after the pause that all processes keep. A function that decides not to ask throws an error with
+ * `refreshFailure: { class: "not_asked" }`.
  *
- * Don't forget the `return`: if the function asks the provider and returns `undefined`, the new tokens are lost, we can't tell,
- * and the next caller sends the spent refresh token.
+ * Don't forget the `return`: if the function asks the provider and returns `undefined`, the new tokens are lost, we can't notice
+ * it, and the next caller sends the spent refresh token.
  *
  * @param credential the credential as re-read under the lock
  * @param context.signal aborts when the call is older than `callTimeoutMs`; never because a caller left
@@ -86,11 +88,11 @@ export interface LockOptions {
   lockPath?: string;
   /** Ends the caller's wait, nothing else: a refresh that is under way goes on, and its result is saved. */
   signal?: AbortSignal;
-  /** How long the caller waits, in milliseconds from the call on, whatever for: a lock, a disk, a store. Default 200,000. */
+  /** Limit on the caller's whole wait, in milliseconds from the call: locks, disks, stores and the provider. Default 200,000. */
   timeoutMs?: number;
   /**
-   * A directory, absolute, that no other user can reach, although its mode lets everyone write there and can't be changed: a
-   * container's volume, a Windows drive under WSL. It and everything below it may be open to everyone; links and owners are
+   * Absolute path of a directory whose mode is world-writable and can't be changed (a container's volume, a Windows drive under
+   * WSL). You vouch that no other user can reach it. We then accept world-writable modes there and below; links and owners are
    * still checked. Applies to this process from now on. Default: `OAUTH_REFRESH_LOCK_TRUSTED_VOLUME`.
    */
   trustedVolume?: string;
@@ -159,15 +161,18 @@ export interface CredentialStore {
 /** Where the credentials of a refresh are, which of them count as expired, and how long things may take. */
 export interface RefreshOptions extends LockOptions {
   /**
-   * The calling agent's directory, absolute; it holds its `auth-profiles.json`. Default: the main agent's. Outside OpenClaw give
-   * {@link LockOptions.stateDir} as well.
+   * Absolute path of the directory that contains the calling agent's `auth-profiles.json`. Default: the main agent's directory.
+   * Outside OpenClaw give {@link LockOptions.stateDir} as well.
    */
   agentDir?: string;
   /** The main agent's directory, absolute. Default: `OPENCLAW_AGENT_DIR`, `PI_CODING_AGENT_DIR`, else `<stateDir>/agents/main/agent`. */
   mainAgentDir?: string;
   /** The calling agent's store, in place of `agentDir`: the host keeps credentials itself. */
   store?: CredentialStore;
-  /** The main agent's store, in place of `mainAgentDir`. Default, with `store`: that one, unless `mainAgentDir` is given. */
+  /**
+   * The main agent's store, in place of `mainAgentDir`. Default if `store` is given: `store` itself, unless `mainAgentDir` is
+   * given.
+   */
   mainStore?: CredentialStore;
   /** Age at which the provider call is aborted, in milliseconds. Default and maximum: {@link OAUTH_REFRESH_CALL_TIMEOUT_MS}. */
   callTimeoutMs?: number;
@@ -184,9 +189,9 @@ export interface RefreshOptions extends LockOptions {
    */
   rejectedAccess?: string;
   /**
-   * While the stored access token has not expired and was not rejected: return it, with {@link RefreshResult.refreshError}, if
-   * anything keeps it from being refreshed, or after a second of waiting for others, or ten of waiting for this call's own
-   * refresh, which goes on. Default `true`; `false` rejects with the error.
+   * If the stored access token is unexpired and was not rejected, resolves with it and sets {@link RefreshResult.refreshError}
+   * when: refreshing fails; or the caller has waited 1 s for other callers; or this call's own refresh has taken another 10 s (it
+   * goes on). Default `true`; `false` rejects with the error.
    */
   serveUnexpired?: boolean;
   /**
@@ -283,7 +288,10 @@ export function withOAuthProfileLock<T>(
 export interface TokenEndpointRequest {
   /** URL: `https`, or `http` on loopback. */
   tokenEndpoint: string;
-  /** The same for credentials with an `enterpriseUrl` whose host `tokenEndpoint` is not at; `{host}` stands for that host. */
+  /**
+   * Token endpoint for credentials whose `enterpriseUrl` names another host than `tokenEndpoint`'s; `{host}` is replaced by that
+   * host.
+   */
   enterpriseTokenEndpoint?: string;
   clientId?: string;
   clientSecret?: string;
@@ -316,8 +324,8 @@ export interface TokenEndpointRequest {
   /** How long connecting may take, in milliseconds. Default 10,000. */
   connectTimeoutMs?: number;
   /**
-   * How many keys of this client may be refreshed at a time, by all processes that share the lock directory. A key always uses
-   * the same of these places. Default: no limit.
+   * How many keys of this client may be refreshed at a time, by all processes that share the lock directory. Each key is assigned
+   * to one of the places by its hash, so two keys may wait for each other while another place is free. Default: no limit.
    */
   maxParallel?: number;
   /**
@@ -386,7 +394,7 @@ export interface KeptProfile extends Omit<RefreshOptions, "signal" | "timeoutMs"
  *
  * @param options.jitterMs each refresh begins up to this much before the margin, at random. Default 60,000.
  * @param options.signal ends it
- * @param options.onError gets each failure; a taken lock counts as one after half a minute
+ * @param options.onError called with each failure; a lock that another process holds is reported only after half a minute, and once
  */
 export function keepOAuthFresh(options: {
   profiles: readonly KeptProfile[];
@@ -431,7 +439,8 @@ export function isSafeToCopyOAuthIdentity(existing: OAuthIdentity, incoming: OAu
  * Why a refreshed credential was or was not written to the main agent's store. Only a refresh, which knows more than the two
  * credentials, gives the last three:
  * - `same-grant-successor`: the main store held an ancestor of the credential, whose refresh token is spent.
- * - `superseded`: meanwhile a login or logout replaced the agent's own credential, or a login the main store's.
+ * - `superseded`: meanwhile a login or logout replaced the agent's own credential, or a login replaced the main store's; or the
+ *   credential was received for an agent with another main store.
  * - `logged-out`: the main store's profile was logged out meanwhile.
  */
 export type MirrorReason =
@@ -476,7 +485,10 @@ export interface ClaimOptions extends Pick<LockOptions, "stateDir" | "lockPath" 
 
 /** A claim that this process has. */
 export interface OAuthRefreshClaim {
-  /** Ends the claim: removes the record, and lets go. Call it when no store has the host's mark any more. */
+  /**
+   * Deletes the record and releases the lock. Call it once no store contains the marker that the host put in the credential's
+   * place.
+   */
   settle(): Promise<void>;
   /** Lets go of the claim and leaves the record: the next caller that waits hears that the owner is dead. */
   release(): Promise<void>;
@@ -490,7 +502,7 @@ export type AwaitedClaim =
       state: "ownerDead";
       /** As it was before the claim. */
       credential: OAuthCredential;
-      /** Whether its owner allows that the provider is asked with it once more. */
+      /** Whether the dead owner allowed its refresh token to be sent once more (`uncertain: "probe"`). */
       mayProbe: boolean;
     } & OAuthRefreshClaim);
 
@@ -498,7 +510,7 @@ export type AwaitedClaim =
  * Puts a credential on record, durably, before the host takes it out of its stores to ask the provider; and holds the claim, by a
  * lock that the kernel lets go of when this process (or worker thread) ends. See docs/claims.md.
  *
- * What dead owners have left of the same generation is removed, as this record holds it too. A claim that is held does not keep
+ * Deletes the records that dead owners left of the same generation; this record replaces them. A claim that is held does not keep
  * the process from ending.
  *
  * @throws `invalid_argument`, also for a `claimId` that was used before; `lock_unavailable`, `journal_unusable`: nothing is on record
@@ -517,8 +529,9 @@ export function holdOAuthRefreshClaim(
 ): Promise<OAuthRefreshClaim>;
 
 /**
- * Waits until a claim is settled or its owner is dead, by the kernel's word. In the second case the caller has the claim: no one
- * else is told of it before `settle`, which tells the others that it is settled, `release`, or the end of this process.
+ * Waits until a claim is settled or its owner is dead, by the kernel's word. If the owner is dead, this caller owns the claim.
+ * After its `settle` the others are told `settled`; after its `release`, or the end of this process, the next one is told
+ * `ownerDead`.
  *
  * @throws `invalid_argument`, `caller_aborted`, `file_lock_timeout`, `lock_unavailable`, `journal_unusable`
  */
@@ -538,11 +551,11 @@ export const OAUTH_REFRESH_LOCK_OPTIONS: Readonly<{
 }>;
 
 /**
- * Looks at every key of a state directory: which process holds it, how far it is, what is in its way. It creates and changes
- * nothing, needs no right to write, and returns no secret; it reads the agents' stores to leave out failures of tokens that were
- * replaced. It never takes a lock that excludes an owner; where the kernel doesn't list locks (elsewhere than on Linux, of another
- * PID namespace, on a remote file system), it takes the shared lock for an instant. For people, logs and dashboards: the report
- * may be outdated when you read it.
+ * Looks at every key of a state directory: which process holds its lock, which step its refresh has reached, and what blocks it. It
+ * creates and changes nothing, needs no right to write, and returns no secret; it reads the agents' stores to leave out failures of
+ * tokens that were replaced. It never takes a lock that excludes an owner; where the kernel doesn't list locks (elsewhere than on
+ * Linux, of another PID namespace, on a remote file system), it takes the shared lock for an instant. For people, logs and
+ * dashboards: the report may be outdated when you read it.
  *
  * A lock path in another directory is not seen.
  *
@@ -582,8 +595,9 @@ export interface OAuthRefreshLockReport {
   /** The process that last set out to ask the provider, and when, in milliseconds since the epoch. */
   lastClaim: { pid: number; at: number } | null;
   /**
-   * Failed calls that bind the next caller, one for each refresh token, a call that its owner's death cut off included. Tokens that
-   * no known store holds are left out, unless a store can't be looked into, as a host's. Only `answered_dead` needs a new login.
+   * For each refresh token, the last failed call that still restricts the next caller, also a call that ended with its owner's
+   * death. Refresh tokens that no known store holds are left out, unless some store can't be read (a host's, for example). Only
+   * `answered_dead` needs a new login.
    */
   failures: {
     outcome: "answered_unspent" | "uncertain" | "answered_dead";
@@ -601,7 +615,10 @@ export interface OAuthRefreshLockReport {
    * the main store's copy, has superseded does not count. Empty while the lock is held.
    */
   waitingFor: string[];
-  /** A lock file of another program, alive or dead, in the way; never the holder's, nor one that a dead process of ours left. */
+  /**
+   * Another program's lock file that blocks this key; its process may be alive or dead. `null` for the holder's own lock file and
+   * for one that a dead process of ours left.
+   */
   foreign: { pid: number | null; createdAt: number | null; alive: boolean } | null;
   /** Why the lock file or the journal can't be used or read. */
   problem: { code: ErrorCode; message: string } | null;
@@ -615,7 +632,7 @@ export type ErrorCode =
   | "invalid_argument"
   /** The refresh function, or a host's store, called this package for the key that is being refreshed. */
   | "nested_call"
-  /** The caller's time for a lock, the key's or a store's, ran out: `lockPath` names the lock, `holder` (where known) its holder. Or its file system does not answer. */
+  /** The caller's time for a lock, the key's or a store's, ran out: `lockPath` names the lock, `holder` (where known) its holder. Or the file system of the lock or store does not answer. */
   | "file_lock_timeout"
   /** The caller's time ran out during its own refresh; the refresh goes on and is saved. */
   | "caller_timeout"
@@ -722,7 +739,7 @@ export interface OAuthRefreshLockError extends Error {
   status?: number;
   /** That answer's error code, such as `invalid_grant` (RFC 6749 §5.2). */
   oauthError?: string;
-  /** If a call to a token endpoint failed, or a refresh function returned a refusal. */
+  /** Set if a call to a token endpoint failed, or a refresh function returned a refusal. */
   refreshFailure?: RefreshFailure;
 }
 
@@ -736,7 +753,7 @@ export interface OAuthRefreshLockEvent {
    * - `recovered`: the journal held a credential that a previous owner had received.
    * - `mirrored`: the main store took the credential.
    * - `refused`: the main store did not take the credential; `reason` says why.
-   * - `reclaimed`: the lock was reclaimed from an owner that is dead, past the limit, or stuck; `pid` is its process.
+   * - `reclaimed`: we removed the lock file of an owner that is dead, past the age limit, or stuck; `pid` is its process.
    * - `warned`: this file system's locks, or its syncs of directories, can't be relied on. Once per directory; also a Node warning.
    * - `adopted`: a peer's credential was taken over.
    * - `fresh`: the stored credential was usable.

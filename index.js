@@ -6,6 +6,7 @@ const { keepOAuthFresh } = require("./lib/keep-fresh.js");
 const { OAUTH_PRESETS } = require("./lib/presets.js");
 const { inspectOAuthRefreshLocks } = require("./lib/inspect.js");
 const policy = require("./lib/policy.js");
+const { OAUTH_REFRESH_CALL_TIMEOUT_MS, OAUTH_REFRESH_LOCK_OPTIONS } = require("./lib/arguments.js");
 const { onThisEngine } = require("./lib/engine.js");
 
 module.exports = onThisEngine({
@@ -22,6 +23,6 @@ module.exports = onThisEngine({
   isRefreshTokenReusedError: policy.isRefreshTokenReusedError,
   classifyRefreshFailure: policy.classifyRefreshFailure,
   OAUTH_PRESETS,
-  OAUTH_REFRESH_CALL_TIMEOUT_MS: policy.OAUTH_REFRESH_CALL_TIMEOUT_MS,
-  OAUTH_REFRESH_LOCK_OPTIONS: policy.OAUTH_REFRESH_LOCK_OPTIONS,
+  OAUTH_REFRESH_CALL_TIMEOUT_MS,
+  OAUTH_REFRESH_LOCK_OPTIONS,
 });

@@ -30,6 +30,11 @@ const NOT_STRINGS = [undefined, null, 0, 1n, true, {}, [], ["acme"], Symbol("s")
 const BLANK = ["", " ", "\t\n", "\ufeff", "\u00a0\u2028"];
 const ILL_FORMED = ["\ud800", "acme\udfff", "\udc00\ud800"];
 const NOT_PATHS = [null, 0, true, {}, [], "", "relative", "./relative", "../up", "~/home", "/nul\0byte", "/lone\ud800"];
+/** Names that other files of ours have. */
+const OUR_FILES = [
+  ...["claims", "probe", `slot-${"a".repeat(16)}-2-0`],
+  ...["t1", "journal", `claim-${"a".repeat(32)}`, `claim-${"a".repeat(32)}.record`].map((end) => `key.${end}`),
+];
 const NOT_DELAYS = [null, "5", 0, -1, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 2 ** 31, {}, 5n];
 
 describe("an argument of the wrong kind is refused, and nothing is done", () => {
@@ -91,7 +96,7 @@ describe("an argument of the wrong kind is refused, and nothing is done", () => 
   test.each(
     [
       ["stateDir", NOT_PATHS],
-      ["lockPath", NOT_PATHS],
+      ["lockPath", [...NOT_PATHS, ...OUR_FILES.map((name) => `/locks/${name}`)]],
       ["signal", [null, "abort", {}, { aborted: false }, new AbortController()]],
       ["timeoutMs", NOT_DELAYS],
     ].flatMap(([name, values]) => shown(values).map(([text, value]) => [name, text, value])),

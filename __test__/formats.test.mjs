@@ -9,7 +9,7 @@ import { createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/hos
 import { memoryStore } from "./support/host-stores.mjs";
 import { at, gives, startServer } from "./support/token-server.mjs";
 
-const SLOT_BYTES = 128 << 10;
+const HALF_BYTES = 128 << 10;
 const HEADER_BYTES = 52;
 
 const text = readFileSync(join(import.meta.dirname, "..", "docs", "formats.md"), "utf8");
@@ -26,11 +26,11 @@ function documented(section) {
   return cells.flatMap((cell) => [...cell.matchAll(/`(\w+)`/g)].map(([, field]) => field)).sort();
 }
 
-/** The record of the slot that counts. */
+/** The record of the half that counts. */
 function journaled(path) {
   const file = readFileSync(path);
-  expect(file.length).toBe(2 * SLOT_BYTES);
-  const slots = [0, SLOT_BYTES].map((at) => {
+  expect(file.length).toBe(2 * HALF_BYTES);
+  const halves = [0, HALF_BYTES].map((at) => {
     const [magic, version] = [file.toString("latin1", at, at + 4), file.readUInt32LE(at + 4)];
     const text = file.subarray(at + HEADER_BYTES, at + HEADER_BYTES + file.readUInt32LE(at + 16));
     const sum = createHash("sha256")
@@ -40,7 +40,7 @@ function journaled(path) {
     const isValid = magic === "ORLJ" && version === 1 && sum.equals(file.subarray(at + 20, at + HEADER_BYTES));
     return isValid ? { sequence: file.readBigUInt64LE(at + 8), record: JSON.parse(text) } : { sequence: -1n };
   });
-  return slots.sort((one, other) => Number(other.sequence - one.sequence))[0].record;
+  return halves.sort((one, other) => Number(other.sequence - one.sequence))[0].record;
 }
 
 test("lock file, sidecar and journal have the fields that are documented", async () => {

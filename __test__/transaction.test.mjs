@@ -189,7 +189,7 @@ describe("a call whose outcome nobody knows", () => {
     expect(failed).toHaveBeenCalledTimes(3);
     const refresh = unwanted();
     const error = await typedRejection(call(host, "main", refresh, { timeoutMs: 3_000 }), "refresh_uncertain");
-    expect(error.message).toContain("asked 3 times so far); the login is kept");
+    expect(error.message).toContain("sent 3 times so far); the login is kept");
     expect(refresh).not.toHaveBeenCalled();
     expect((await call(host, "main", answering())).outcome).toBe("refreshed");
   });

@@ -61,7 +61,7 @@ function provider(value) {
 }
 
 /** Provider and profile id, in this order: `acme` and `acme:owner`. */
-function key(providerId, profileId) {
+function checkKey(providerId, profileId) {
   provider(providerId);
   id("profileId", profileId);
   if (providerId.startsWith(`${profileId}:`)) {
@@ -72,7 +72,7 @@ function key(providerId, profileId) {
 }
 
 /** A function that comes before the options. `what` is what it may be besides. */
-function inOrder(name, value, options, isOther = () => false) {
+function refuseSwapped(name, value, options, isOther = () => false) {
   const isObject = typeof value === "object" && value !== null;
   const isOptions = isObject && !isOther(value) && REFRESH_OPTIONS.some((option) => Object.hasOwn(value, option));
   if (typeof options === "function" || isOptions) {
@@ -94,11 +94,15 @@ function absolutePath(name, value) {
   return path.resolve(value);
 }
 
-/** A lock lies beside its terms, their journals and the lock of all claims: none of these names is free for another. */
+/** What this package makes beside a lock, and in a lock directory: terms, journals, hosts' claims; the locks of all claims, of slots. */
+const OUR_FILES = /^(?:claims|probe|slot-[\da-f]{16}-\d+-\d+)$|\.(?:t\d+|journal|claim-[\da-f]{32}(?:\.record)?)$/;
+
 function lockPath(value) {
   const resolved = absolutePath("lockPath", value);
-  if (resolved !== undefined && /^claims$|\.(?:t\d+|journal)$/.test(path.basename(resolved))) {
-    throw invalid('lockPath must not end in ".journal", in ".t" and a number, or be named "claims"');
+  if (resolved !== undefined && OUR_FILES.test(path.basename(resolved))) {
+    throw invalid(
+      "lockPath must not be named like the files that this package makes beside a lock; choose another name",
+    );
   }
   return resolved;
 }
@@ -149,7 +153,7 @@ const MAX_STORE_NAME_LENGTH = 128;
 /**
  * A host's store, each member of it read once.
  *
- * @typedef {object} HostStore
+ * @typedef {object} CheckedStore
  * @property {string} name
  * @property {(profileId: string) => unknown} load
  * @property {(profileId: string, expected: object | null, next: object) => unknown} compareAndSwap
@@ -287,7 +291,6 @@ module.exports = {
   REFRESH_OPTIONS,
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,
-  DEFAULT_TIMEOUT_MS,
   absolutePath,
   abortSignal,
   callLimits,
@@ -295,9 +298,9 @@ module.exports = {
   checkedLock,
   delay,
   id,
-  inOrder,
+  refuseSwapped,
   invalid,
-  key,
+  checkKey,
   kind,
   lockArguments,
   object,

@@ -46,7 +46,7 @@ async function wait(subject, claim, caller) {
 }
 
 function open(provider, profileId, { claimId, ...options }) {
-  args.key(provider, profileId);
+  args.checkKey(provider, profileId);
   const id = args.id("claimId", claimId);
   const { stateDir, lockPath, ...limits } = args.checkedLock(options);
   const base = lockPath ?? resolveOAuthRefreshLockPath(provider, profileId, { stateDir });

@@ -21,7 +21,7 @@ function publish(type, subject, details) {
 }
 
 /** Whether there is a listener. */
-const isHeard = () => events.hasSubscribers;
+const hasSubscribers = () => events.hasSubscribers;
 
 /** Publishes that a caller got an error, from any source; once it is `known` what the call is about, if that is soon. */
 function tellFailure(caller, subject, known) {
@@ -31,4 +31,4 @@ function tellFailure(caller, subject, known) {
   });
 }
 
-module.exports = { isHeard, publish, tellFailure };
+module.exports = { hasSubscribers, publish, tellFailure };

@@ -1,5 +1,6 @@
 const { STATUS_CODES } = require("node:http");
 const { answers, descriptions, places } = require("../failures.json");
+const { soon } = require("./caller.js");
 
 /** How far an error's causes are followed. */
 const MAX_DEPTH = 8;
@@ -128,17 +129,10 @@ function pruned(value, depth = 0) {
 
 /** The text of an answer that a client hands on unread; its own reader loses nothing by it. */
 async function textOf(response) {
-  let timer;
-  const late = new Promise((resolve) => {
-    timer = setTimeout(resolve, BODY_PATIENCE_MS);
-    timer.unref?.();
-  });
   try {
-    return await Promise.race([beginningOf(response.clone().body), late]);
+    return await soon(beginningOf(response.clone().body), BODY_PATIENCE_MS);
   } catch {
     return undefined;
-  } finally {
-    clearTimeout(timer);
   }
 }
 

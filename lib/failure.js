@@ -44,9 +44,14 @@ async function lookAt(error, own) {
   }
   const failure = { class: theirs ?? ours.class };
   if (failure.class !== "answered_dead" && ours.pauseMs != null) failure.retryAfterMs = ours.pauseMs;
-  // What others call unspent passes, unless we know better.
-  const passes = ours.class === "answered_unspent" ? ours.passes : true;
-  return { failure, isAnswer: ours.isAnswer ?? false, passes, isWeather: ours.isWeather ?? false };
+  // What others call unspent is temporary, unless we know better.
+  const isTemporary = ours.class === "answered_unspent" ? ours.isTemporary : true;
+  return {
+    failure,
+    isAnswer: ours.isAnswer ?? false,
+    isTemporary,
+    isNetworkOrProvider: ours.isNetworkOrProvider ?? false,
+  };
 }
 
 /** The host's word, if it has one. Whatever else comes of asking it, be it a promise, leaves the word to us. */
@@ -84,11 +89,12 @@ async function findingOf(error, depth = 0) {
     neverConnected: connection === "not_sent",
     connectionLost: connection === "uncertain",
   });
-  const isWeather =
+  const isNetworkOrProvider =
     (evidence.status ?? evidence.toldStatus ?? connection) !== undefined ||
     BARE_FETCH.test(evidence.messages.at(-1) ?? "");
-  const finding = { ...found, isWeather };
-  if (mark) return { ...finding, class: mark.class, passes: found.class !== "answered_unspent" || found.passes };
+  const finding = { ...found, isNetworkOrProvider };
+  if (mark)
+    return { ...finding, class: mark.class, isTemporary: found.class !== "answered_unspent" || found.isTemporary };
   if (finding.class !== "uncertain" || evidence.status !== undefined || depth === MAX_DEPTH) return finding;
   const attempts = chain.map((one) => attemptsOf(one)).find((found) => found !== undefined) ?? [];
   // A client that has tried so often has not asked once.

@@ -1,16 +1,16 @@
 const { Caller } = require("./caller.js");
-const { HostStore } = require("./stores.js");
+const { HostStore } = require("./host-store.js");
 
 /** How long an answer that came after its call's limit waits for the store's own lock. */
 const LATE_HOLD_MS = 30_000;
 
 /** The stores that a host keeps by itself, for one call: its own, and the main agent's if it gave that. */
 class HostStores {
-  /** In one order for everyone, whose main store another's own may be. */
+  /** Sorted by name, so that all processes lock in the same order: one caller's main store may be another's own store. */
   #stores;
-  #left;
+  #released;
 
-  /** @param {import("./arguments.js").HostStore[]} given */
+  /** @param {import("./arguments.js").CheckedStore[]} given */
   constructor(given) {
     const stores = given.map((store) => new HostStore(store));
     /** For the native side. */
@@ -26,12 +26,15 @@ class HostStores {
   /** Takes the locks that the stores' owners have. `false` if the caller gave up first. */
   async hold(profileId, caller, patient) {
     // What was released before.
-    await this.#left;
+    await this.#released;
     for (const store of this.#stores) if (!(await store.hold(profileId, caller, patient))) return false;
     return true;
   }
 
-  /** The same, before an answer is saved that came late: the locks were released then. In vain it waits in the journal, for a call that has them. */
+  /**
+   * The same, before an answer is saved that came late: the locks were released then. If they can't be taken again, the answer
+   * stays in the journal for a later call that holds them.
+   */
   async holdLate(profileId) {
     const patience = new Caller({ timeoutMs: LATE_HOLD_MS }, (late) => late.resolve());
     const isHeld = await this.hold(profileId, patience, true).catch(() => false);
@@ -40,14 +43,14 @@ class HostStores {
   }
 
   /** Lets go of them. Settles when that is done, or takes too long. */
-  leave() {
-    this.#left = Promise.all(this.#stores.toReversed().map((store) => store.leave()));
-    return this.#left;
+  release() {
+    this.#released = Promise.all(this.#stores.toReversed().map((store) => store.release()));
+    return this.#released;
   }
 
   /** Settles when they are let go of, if they are being. */
-  left() {
-    return this.#left;
+  released() {
+    return this.#released;
   }
 
   /** Asks the stores no more. */
@@ -60,9 +63,9 @@ class HostStores {
     for (const store of this.#stores) store.isSaving = isSaving;
   }
 
-  /** See {@link HostStore.shared}. */
-  set shared(shared) {
-    for (const store of this.#stores) store.shared = shared;
+  /** See {@link HostStore.sharedLoads}. */
+  set sharedLoads(sharedLoads) {
+    for (const store of this.#stores) store.sharedLoads = sharedLoads;
   }
 
   /** Why a caller has waited in vain, if that is a store's doing. */

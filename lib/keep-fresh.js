@@ -48,7 +48,7 @@ class Keeper {
 
   constructor(profile, { refresh: shared, jitterMs, onError }) {
     const { provider, profileId, refresh = shared, ...options } = args.object("profile", profile);
-    args.key(provider, profileId);
+    args.checkKey(provider, profileId);
     args.refreshArguments(options, "profile");
     for (const name of ["signal", "timeoutMs", "forceRefresh", "serveUnexpired"]) {
       if (options[name] !== undefined) throw args.invalid(`a kept profile can't have ${name}`);

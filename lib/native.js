@@ -63,8 +63,8 @@ function advice(name, broken) {
   if (broken?.code === "ERR_DLOPEN_DISABLED")
     return "Let Node load native addons: start it without `--no-addons` and, under its permission model, with `--allow-addons`";
   const build =
-    "build it from a clone of the repository with `npm run build`, which needs Rust (https://rustup.rs), and put the file in the " +
-    "first place";
+    "build it from a clone of the repository with `npm run build`, which needs Rust (https://rustup.rs), and put the file at the " +
+    "first of the paths that were tried";
   if (broken) return `Install this package again on the platform that it is to run on, or ${build}`;
   if (!TARGETS.includes(name))
     return `This platform has no prebuilt addon (others have: ${TARGETS.join(", ")}): ${build}`;

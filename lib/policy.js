@@ -1,13 +1,4 @@
-const {
-  OAUTH_REFRESH_CALL_TIMEOUT_MS,
-  OAUTH_REFRESH_LOCK_OPTIONS,
-  REFRESH_OPTIONS,
-  absolutePath,
-  invalid,
-  optionsObject,
-  surroundings,
-  text,
-} = require("./arguments.js");
+const { REFRESH_OPTIONS, absolutePath, invalid, optionsObject, surroundings, text } = require("./arguments.js");
 const { classify, isRefreshTokenReusedError } = require("./failure.js");
 const { native } = require("./native.js");
 
@@ -42,8 +33,6 @@ function classifyRefreshFailure(error) {
 }
 
 module.exports = {
-  OAUTH_REFRESH_CALL_TIMEOUT_MS,
-  OAUTH_REFRESH_LOCK_OPTIONS,
   classifyRefreshFailure,
   isRefreshTokenReusedError,
   isSafeToCopyOAuthIdentity,

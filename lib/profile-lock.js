@@ -1,7 +1,7 @@
 const args = require("./arguments.js");
 const { Caller } = require("./caller.js");
 const { unwrap } = require("./errors.js");
-const { asHolder, enter, inOrder, refuseNested } = require("./queue.js");
+const { asHolder, enter, openInOrder, refuseNested } = require("./queue.js");
 const { acquire, lockTimeout, release, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
 
@@ -12,8 +12,8 @@ const { native } = require("./native.js");
 const held = new Set();
 
 async function withOAuthProfileLock(provider, profileId, fn, options) {
-  args.key(provider, profileId);
-  args.inOrder("fn", fn, options);
+  args.checkKey(provider, profileId);
+  args.refuseSwapped("fn", fn, options);
   args.callback("fn", fn);
   const { stateDir, lockPath: given, ...limits } = args.lockArguments(options);
   const surroundings = given === undefined ? args.surroundings(stateDir) : undefined;
@@ -34,7 +34,7 @@ async function begin(subject, fn, caller, surroundings) {
   const { openLockPath, openLockPathNow } = native();
   try {
     const place = [provider, profileId, lockPath, lockPath === undefined ? surroundings : undefined];
-    await inOrder(
+    await openInOrder(
       lockPath,
       openLockPathNow(...place),
       () => openLockPath(...place),

@@ -42,18 +42,19 @@ async function callProvider(refresh, credential, { limitMs, caller, onOverdue })
 }
 
 /** Finds out what an error of a refresh function means, and marks it with that. The native side goes by the rest. */
-async function readRefusal(error, classify) {
-  const { failure, isAnswer, passes: unspentPasses, isWeather } = await lookAt(error, classify);
+async function classifyAndMark(error, classify) {
+  const { failure, isAnswer, isTemporary: unspentIsTemporary, isNetworkOrProvider } = await lookAt(error, classify);
   const { class: failureClass, retryAfterMs } = failure;
   try {
     error.refreshFailure = failure;
   } catch {
     // A frozen error passes through as it is.
   }
-  const passes = { not_sent: true, answered_unspent: unspentPasses, uncertain: isWeather }[failureClass] ?? false;
+  const isTemporary =
+    { not_sent: true, answered_unspent: unspentIsTemporary, uncertain: isNetworkOrProvider }[failureClass] ?? false;
   // To the core it is one whether the provider could not be asked or was not to be.
   const onRecord = failureClass === "not_asked" ? "not_sent" : failureClass;
-  return { marked: failure, onRecord, isAnswer, passes, retryAfterMs };
+  return { marked: failure, onRecord, isAnswer, isTemporary, retryAfterMs };
 }
 
 function callTimeout(ms) {
@@ -63,4 +64,4 @@ function callTimeout(ms) {
   );
 }
 
-module.exports = { callProvider, readRefusal };
+module.exports = { callProvider, classifyAndMark };

@@ -53,7 +53,7 @@ const OVERTAKE_MS = 100;
  * @param {() => Promise<object>} open tells it otherwise
  * @param {(opened: object) => void} goOn
  */
-async function inOrder(path, now, open, goOn) {
+async function openInOrder(path, now, open, goOn) {
   const before = opening.get(path);
   if (now && !before) return goOn(now);
   const opened = now ?? open();
@@ -133,4 +133,4 @@ function refuseNested(key) {
   }
 }
 
-module.exports = { asHolder, enter, inOrder, isHolder, refuseNested };
+module.exports = { asHolder, enter, openInOrder, isHolder, refuseNested };

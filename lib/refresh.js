@@ -1,12 +1,12 @@
 const args = require("./arguments.js");
 const { Caller, soon } = require("./caller.js");
 const { OAuthRefreshLockError, fromNative, unwrap } = require("./errors.js");
-const { isHeard, publish, tellFailure } = require("./events.js");
+const { hasSubscribers, publish, tellFailure } = require("./events.js");
 const { HostStores } = require("./host-stores.js");
-const { asHolder, enter, inOrder, isHolder, refuseNested } = require("./queue.js");
+const { asHolder, enter, openInOrder, isHolder, refuseNested } = require("./queue.js");
 const { explained, tell, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
-const { callProvider, readRefusal } = require("./provider-call.js");
+const { callProvider, classifyAndMark } = require("./provider-call.js");
 const { providerError, tokenEndpoint } = require("./token-endpoint.js");
 
 /** How long a caller whose time is up waits for what the stores hold. */
@@ -15,7 +15,7 @@ const LAST_LOOK_MS = 500;
 const WAIT_WITH_TOKEN_MS = 1_000;
 /** The same while it asks the provider itself: a caller that leaves then may end the process, and with it the answer. */
 const ASK_WITH_TOKEN_MS = 10_000;
-/** So long after its first failure a refresh function is called again, which has ways of its own to try again. */
+/** For so long after its first failure a refresh function is called again; it may have retries of its own. */
 const FUNCTION_PATIENCE_MS = 10_000;
 /** For so long an answer that is nowhere but in memory keeps the process from exiting. */
 const SAVE_PATIENCE_MS = 30_000;
@@ -24,14 +24,14 @@ function withOAuthRefreshLock(provider, profileId, refresh, options) {
   return startRefresh(provider, profileId, refresh, options, true);
 }
 
-/** As {@link withOAuthRefreshLock}, for who can come back: waits for no lock and no pause, but fails. */
+/** As {@link withOAuthRefreshLock}, for a caller that will try again later: it does not wait for a lock or a pause, but fails. */
 function refreshIfFree(provider, profileId, refresh, options) {
   return startRefresh(provider, profileId, refresh, options, false);
 }
 
 async function startRefresh(provider, profileId, refresh, options, patient) {
-  args.key(provider, profileId);
-  args.inOrder("refresh", refresh, options, (request) => Object.hasOwn(request, "tokenEndpoint"));
+  args.checkKey(provider, profileId);
+  args.refuseSwapped("refresh", refresh, options, (request) => Object.hasOwn(request, "tokenEndpoint"));
   const endpoint = typeof refresh === "function" ? undefined : tokenEndpoint("refresh", refresh);
   const checked = args.refreshArguments(options);
   const { signal, timeoutMs, callTimeoutMs, stores, classify: hostsClassify, ...request } = checked;
@@ -51,7 +51,7 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
     agentDir,
     refresh: call,
     opened,
-  } = native().startRefresh(request, own, main, glances, isHeard());
+  } = native().startRefresh(request, own, main, glances, hasSubscribers());
   if (credential) {
     publish("fresh", { provider, profileId, lockPath, agentDir });
     return { outcome: "fresh", credential: JSON.parse(credential) };
@@ -123,7 +123,7 @@ class RefreshTurn {
   async #open(now) {
     const call = this.#call;
     try {
-      await inOrder(
+      await openInOrder(
         this.#subject.lockPath,
         now,
         () => call.open(),
@@ -168,7 +168,7 @@ class RefreshTurn {
   async #turn() {
     const done = await this.#take();
     // Before its caller goes on, which may end the process.
-    await this.#ask.hosts.left();
+    await this.#ask.hosts.released();
     this.#dispatchedAt = undefined;
     return done;
   }
@@ -180,12 +180,12 @@ class RefreshTurn {
     this.#isUnderWay = true;
     return new Promise((resolve) => {
       this.#endTurn = resolve;
-      if (at) this.#call.exchange(hear, patience, isHeard(), at, maxParallel, callTimeoutMs);
-      else this.#call.turn(hear, patience, isHeard());
+      if (at) this.#call.exchange(hear, patience, hasSubscribers(), at, maxParallel, callTimeoutMs);
+      else this.#call.turn(hear, patience, hasSubscribers());
     });
   }
 
-  /** What the native side tells and asks: see `Told` in the binding. */
+  /** What the native side tells and asks: see `Notification` in the binding. */
   #hear(told, reply) {
     switch (told) {
       case "waiting":
@@ -198,7 +198,7 @@ class RefreshTurn {
       case "hold":
         return void this.#answerHold();
       case "letGo":
-        return void this.#ask.hosts.leave();
+        return void this.#ask.hosts.release();
       case "ask":
         return void this.#callFunction(unwrap(reply).credential);
       case "askLate":
@@ -251,16 +251,16 @@ class RefreshTurn {
   }
 
   /** Takes what the leader got, through the same checks as a peer's. */
-  async follow({ subject, spelled, shared }) {
+  async follow({ subject, spelled, sharedLoads }) {
     const { provider, profileId, mainStore } = this.#subject;
     // A host may give several keys one lock path.
     if (subject.provider !== provider || subject.profileId !== profileId) return false;
     await this.#looked;
     // Agents under different main agents are not peers: they may be different people's.
     if (this.#caller.gone) return true;
-    this.#ask.hosts.shared = shared;
+    this.#ask.hosts.sharedLoads = sharedLoads;
     await this.#look(subject.mainStore === mainStore ? spelled : undefined);
-    this.#ask.hosts.shared = undefined;
+    this.#ask.hosts.sharedLoads = undefined;
     return this.#caller.gone;
   }
 
@@ -357,7 +357,7 @@ class RefreshTurn {
     const onOverdue = (error) => {
       void this.#fail(error);
       isOverdue = true;
-      void hosts.leave();
+      void hosts.release();
       this.onOverdue?.();
     };
     let answer;
@@ -366,9 +366,9 @@ class RefreshTurn {
       const fields = await callProvider(refresh, credential, { limitMs, caller: this.#caller, onOverdue });
       answer = () => (fields === undefined ? this.#call.nothing() : this.#call.answered(fields));
     } catch (error) {
-      const { marked, onRecord, isAnswer, passes, retryAfterMs } = await readRefusal(error, classify);
+      const { marked, onRecord, isAnswer, isTemporary, retryAfterMs } = await classifyAndMark(error, classify);
       this.#thrown = { error, marked };
-      answer = () => this.#call.failed(onRecord, isAnswer, passes, retryAfterMs);
+      answer = () => this.#call.failed(onRecord, isAnswer, isTemporary, retryAfterMs);
     }
     if (isOverdue) await hosts.holdLate(this.#subject.profileId);
     this.#stayAlive(SAVE_PATIENCE_MS);
@@ -397,7 +397,7 @@ class RefreshTurn {
     if (refreshError) result.refreshError = refreshError instanceof Error ? refreshError : fromNative(refreshError);
     this.#caller.resolve(result);
     // No peer may take a token for fresh that could not be refreshed.
-    return refreshError ? undefined : { subject: this.#subject, spelled, shared: new Map() };
+    return refreshError ? undefined : { subject: this.#subject, spelled, sharedLoads: new Map() };
   }
 }
 

@@ -10,8 +10,8 @@ mod ending;
 mod host_store;
 mod inspect;
 mod lock;
+mod path_checks;
 mod paths;
-mod place;
 mod policy;
 mod refresh;
 mod run;
@@ -75,11 +75,16 @@ pub struct Failure {
     pub retry_after_ms: Option<f64>,
 }
 
+/// A path, for people and for JavaScript.
+fn text(path: &std::path::Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self {
             code: error.code.as_str().to_owned(),
-            path: error.path.map(|path| path.to_string_lossy().into_owned()),
+            path: error.path.as_deref().map(text),
             holder_pid: error.holder.as_ref().map(|holder| holder.pid),
             holder_held_ms: error.holder.and_then(|holder| holder.held_ms),
             holder_state: None,

@@ -35,7 +35,7 @@ pub struct Claim {
 /// What an owner puts on record.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Record {
+struct ClaimFile {
     /// What the host calls the refresh token of the credential; no secret.
     generation: String,
     credential: Sealed,
@@ -92,7 +92,7 @@ impl Claim {
         if files.is_on_record()? {
             return Err(used());
         }
-        let record = Record { generation: generation.to_owned(), credential: sealed, may_probe };
+        let record = ClaimFile { generation: generation.to_owned(), credential: sealed, may_probe };
         if let Err(error) = record.write(&record_of(lock_file)) {
             let _ = clear(guard);
             return Err(error);
@@ -103,7 +103,7 @@ impl Claim {
 
     /// The claim that its owner has left, by its lock; `None` if it was settled.
     pub fn left(guard: Guard) -> Result<Option<Self>> {
-        let Some(record) = Record::read(&record_of(guard.base()))? else { return clear(guard).map(|()| None) };
+        let Some(record) = ClaimFile::read(&record_of(guard.base()))? else { return clear(guard).map(|()| None) };
         let path = record_of(guard.base());
         let credential = record.credential.open().ok_or_else(|| damaged(&path))?;
         Ok(Some(Self { guard, credential, may_probe: record.may_probe }))
@@ -127,7 +127,7 @@ impl Claim {
     }
 }
 
-impl Record {
+impl ClaimFile {
     fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_vec(self).map(Zeroizing::new);
         let written = text.map_err(io::Error::other);
@@ -160,7 +160,7 @@ fn forget_dead(own: &ClaimFiles, generation: &str, clock: &Arc<dyn Clock>) {
         path != own.lock_file && id.is_some_and(|id| id.iter().all(u8::is_ascii_hexdigit))
     };
     // A claim with neither is just being made, by a process that is about to hold its lock.
-    let is_left = |record: &Path| match Record::read(record) {
+    let is_left = |record: &Path| match ClaimFile::read(record) {
         Ok(Some(left)) => left.generation == generation,
         Ok(None) => disk::exists(&temporary_beside(record, 0)).unwrap_or(false),
         Err(_) => false,

@@ -8,7 +8,8 @@ mod refreshed;
 mod shape;
 
 pub use mistake::mistake;
-pub use refreshed::{RefreshedFields, Refused, holds_token};
+pub use refreshed::{RefreshedFields, Refused};
+pub use shape::holds_token;
 #[cfg(feature = "token-endpoint")]
 pub(crate) use shape::instant_ms;
 

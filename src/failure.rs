@@ -11,10 +11,12 @@ pub use body::codes;
 
 use crate::ecma;
 use facts::{Facts, KnownAnswer, Meaning, Words};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// How a provider call failed. The class decides what the next caller may do.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FailureClass {
     /// The provider was not reached: the next caller may try.
     NotSent,
@@ -37,6 +39,12 @@ impl FailureClass {
             Self::Uncertain => "uncertain",
         }
     }
+
+    /// Whether it says nothing against the next call: the provider was not reached, or the call was lost.
+    #[must_use]
+    pub fn may_work_again(self) -> bool {
+        matches!(self, Self::NotSent | Self::Uncertain)
+    }
 }
 
 /// How a provider call failed, all that the core needs to know of it.
@@ -45,23 +53,23 @@ pub struct CallFailure {
     /// What the next caller may do.
     pub class: FailureClass,
     /// What everyone keeps before the provider is asked again.
-    pub pause: Pause,
+    pub pause: Backoff,
     /// Whether it may work in a moment, without anybody's help.
-    pub passes: bool,
+    pub is_temporary: bool,
 }
 
 /// The pause that every process keeps before the provider is asked again with the same refresh token.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Pause {
+pub enum Backoff {
     /// None: no provider was reached, or the provider is not asked again.
     None,
     /// One that grows with each failure.
-    BackOff,
-    /// So many milliseconds: what was asked for (RFC 9110 §10.2.3), within [`Pause::SHORTEST_MS`] and [`Pause::LONGEST_MS`].
+    Growing,
+    /// So many milliseconds: what was asked for (RFC 9110 §10.2.3), within [`Backoff::SHORTEST_MS`] and [`Backoff::LONGEST_MS`].
     Asked(f64),
 }
 
-impl Pause {
+impl Backoff {
     /// A second.
     pub const SHORTEST_MS: f64 = 1_000.0;
     /// An hour: a provider that wants a longer one is asked again none the less.
@@ -74,7 +82,7 @@ impl Pause {
             (FailureClass::AnsweredDead, _) => Self::None,
             (FailureClass::NotSent, _) if !is_answer => Self::None,
             (_, Some(asked)) => Self::Asked(asked.clamp(Self::SHORTEST_MS, Self::LONGEST_MS)),
-            (_, None) => Self::BackOff,
+            (_, None) => Self::Growing,
         }
     }
 
@@ -83,7 +91,7 @@ impl Pause {
     pub fn asked_ms(self) -> Option<f64> {
         match self {
             Self::Asked(ms) => Some(ms),
-            Self::None | Self::BackOff => None,
+            Self::None | Self::Growing => None,
         }
     }
 }
@@ -129,16 +137,21 @@ pub struct Finding {
     /// What the next caller may do.
     pub class: FailureClass,
     /// Whether it may work in a moment, without anybody's help.
-    pub passes: bool,
+    pub is_temporary: bool,
     /// What everyone keeps before the provider is asked again.
-    pub pause: Pause,
+    pub pause: Backoff,
     /// The code that says so, as the answer spells it.
     pub code: Option<String>,
 }
 
 impl Finding {
-    fn new(Meaning { class, passes }: Meaning, code: Option<String>, evidence: &Evidence) -> Self {
-        Self { class, passes, pause: Pause::after(class, evidence.status.is_some(), evidence.retry_after_ms), code }
+    fn new(Meaning { class, is_temporary }: Meaning, code: Option<String>, evidence: &Evidence) -> Self {
+        Self {
+            class,
+            is_temporary,
+            pause: Backoff::after(class, evidence.status.is_some(), evidence.retry_after_ms),
+            code,
+        }
     }
 }
 
@@ -156,7 +169,7 @@ pub fn classify(evidence: &Evidence) -> Finding {
     let by_status = if is_typed { evidence.status } else { told };
     let by_status = by_status.map(|status| Facts::all().of_status(status));
     // A refusal that comes with 429 does not concern the token.
-    if let Some(meaning) = by_status.filter(|meaning| meaning.passes) {
+    if let Some(meaning) = by_status.filter(|meaning| meaning.is_temporary) {
         return Finding::new(meaning, None, evidence);
     }
     // Where a connection broke, what an error quotes is of another attempt.
@@ -167,8 +180,8 @@ pub fn classify(evidence: &Evidence) -> Finding {
     {
         return Finding::new(meaning, code, evidence);
     }
-    let unknown = Meaning { class: FailureClass::Uncertain, passes: false };
-    let not_sent = Meaning { class: FailureClass::NotSent, passes: true };
+    let unknown = Meaning { class: FailureClass::Uncertain, is_temporary: false };
+    let not_sent = Meaning { class: FailureClass::NotSent, is_temporary: true };
     let meaning = match by_status {
         // Words prove nothing here: a status that only they tell may be anybody's.
         Some(Meaning { class: FailureClass::NotSent, .. }) if evidence.status.is_none() => unknown,
@@ -186,8 +199,8 @@ fn by_own<'a>(own: &OwnCodes, bodies: impl Iterator<Item = &'a Map<String, Value
     let first = |codes: &[String]| {
         found.iter().find(|found| codes.iter().any(|code| code.eq_ignore_ascii_case(found))).cloned()
     };
-    let unspent = Meaning { class: FailureClass::AnsweredUnspent, passes: false };
-    let dead = Meaning { class: FailureClass::AnsweredDead, passes: false };
+    let unspent = Meaning { class: FailureClass::AnsweredUnspent, is_temporary: false };
+    let dead = Meaning { class: FailureClass::AnsweredDead, is_temporary: false };
     first(&own.unspent).map(|code| (unspent, code)).or_else(|| first(&own.dead).map(|code| (dead, code)))
 }
 
@@ -205,15 +218,17 @@ fn by_words(evidence: &Evidence, bodies: &[&Map<String, Value>]) -> Option<(Mean
         answers.filter(|fact| fact.has(message)).map(|fact| (fact, message.to_owned()))
     }));
     let best = |is_precise: bool, class: FailureClass| {
-        let fits = |fact: &KnownAnswer| fact.is_precise() == is_precise && fact.meaning().class == class;
-        facts.iter().find(|(fact, _)| fits(fact)).map(|(fact, code)| (fact.meaning(), Some(code.clone())))
+        let fits = |fact: &KnownAnswer| fact.is_precise() == is_precise && fact.meaning.class == class;
+        facts.iter().find(|(fact, _)| fits(fact)).map(|(fact, code)| (fact.meaning, Some(code.clone())))
     };
     let unspent = FailureClass::AnsweredUnspent;
     let dead = FailureClass::AnsweredDead;
     best(true, unspent)
         .or_else(|| best(true, dead))
         .or_else(|| best(false, dead))
-        .or_else(|| says_reused(evidence, status, bodies).then_some((Meaning { class: dead, passes: false }, None)))
+        .or_else(|| {
+            says_reused(evidence, status, bodies).then_some((Meaning { class: dead, is_temporary: false }, None))
+        })
         .or_else(|| best(false, unspent))
 }
 

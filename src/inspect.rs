@@ -8,7 +8,7 @@ pub mod key;
 pub mod stores;
 
 pub use key::KeyReport;
-pub use stores::{Login, Spent, StoreReport};
+pub use stores::{Login, StoreReport, SuccessorState};
 
 use crate::clock::Clock;
 use crate::credential::Generation;
@@ -124,54 +124,49 @@ impl Survey {
         let known: Vec<_> = self.keys.iter().flat_map(KeyReport::settled_records).collect();
         let lineage = Ledger::union(known.iter().map(|record| &record.ledger));
         let failure_of = |generation: Generation| FailureRecord::among(known.iter(), generation, clock);
-        let spent = |store, login: &Login| {
-            let generation = login.credential.generation();
+        let lifetime_ms = |access| known.iter().find_map(|record| record.lifetime_ms(access));
+        let judge = |store, login: &Login| {
+            let held = &login.credential;
+            let margin_ms = margin_ms(held, access_digest(held).and_then(lifetime_ms), DEFAULT_REFRESH_MARGIN_MS);
+            let generation = held.generation();
             let verdict = Verdict::of(lineage.is_spent(generation), failure_of(generation).as_ref(), clock);
             let is_dead = |generation| failure_of(generation).is_some_and(|failure| failure.is_dead());
-            (verdict == Verdict::Spent).then(|| self.spent(&lineage, is_dead, store, login)).flatten()
+            let spent = (verdict == Verdict::Spent).then(|| self.spent(&lineage, is_dead, store, login)).flatten();
+            (held.expires().map(|expires| expires - margin_ms), spent)
         };
-        let spent: Vec<Vec<_>> =
-            self.stores.iter().map(|store| store.logins.iter().map(|login| spent(store, login)).collect()).collect();
+        let logins = self.stores.iter().flat_map(|store| store.logins.iter().map(move |login| (store, login)));
+        let verdicts: Vec<_> = logins.map(|(store, login)| judge(store, login)).collect();
         let failures: Vec<_> = self.keys.iter().map(|key| self.failures(key, failure_of)).collect();
-        let lifetime_ms = |access| known.iter().find_map(|record| record.lifetime_ms(access));
-        for (store, spent) in self.stores.iter_mut().zip(spent) {
-            for (login, spent) in store.logins.iter_mut().zip(spent) {
-                let held = &login.credential;
-                let margin_ms = margin_ms(held, access_digest(held).and_then(lifetime_ms), DEFAULT_REFRESH_MARGIN_MS);
-                login.refresh_at = held.expires().map(|expires| expires - margin_ms);
-                login.spent = spent;
-            }
+        for (login, verdict) in self.stores.iter_mut().flat_map(|store| &mut store.logins).zip(verdicts) {
+            (login.refresh_at, login.spent) = verdict;
         }
         self.keys.iter_mut().zip(failures).for_each(|(key, failures)| key.failures = failures);
     }
 
-    /// `None` for the copy of an agent that has not called since the last refresh, which every fleet has; a restored store was
-    /// written later.
+    /// `None` for an old copy in the store of an agent that has not called since the last refresh (every fleet has
+    /// some). A store restored from a backup was written after that refresh, and is reported.
     fn spent(
         &self,
         lineage: &Ledger,
         is_dead: impl Fn(Generation) -> bool,
         store: &StoreReport,
         login: &Login,
-    ) -> Option<Spent> {
+    ) -> Option<SuccessorState> {
         let held = &login.credential;
         let named: BTreeSet<_> = self.records().flat_map(Record::stores).map(canonical).collect();
         let is_looked_into =
             |other: &&StoreReport| other.is_main || other.path == store.path || named.contains(&canonical(&other.path));
         let stored = self.stores.iter().filter(is_looked_into).flat_map(StoreReport::credentials).cloned();
         let received = self.records().flat_map(Record::receipts).filter_map(|receipt| receipt.credential.open());
-        let main_credential = self.stores.iter().filter(|other| other.is_main).flat_map(|main| &main.logins);
-        let main_credential = main_credential
-            .filter(|main_credential| main_credential.profile_id == login.profile_id)
-            .map(|main_credential| &main_credential.credential)
-            .next();
+        let mut of_main = self.stores.iter().filter(|other| other.is_main).flat_map(|main| &main.logins);
+        let main_credential = of_main.find(|main| main.profile_id == login.profile_id).map(|main| &main.credential);
         if replacement(held, lineage, is_dead, stored.chain(received), main_credential).is_none() {
-            return Some(Spent::Lost);
+            return Some(SuccessorState::Lost);
         }
         let knowing = self.records().filter(|record| record.ledger.is_spent(held.generation()));
         let claimed = knowing.filter_map(|record| Some(record.claim.as_ref()?.at)).reduce(f64::max);
         let is_copy = store.changed.zip(claimed).is_some_and(|(changed, claimed)| changed < claimed);
-        (!is_copy).then_some(Spent::Replaced)
+        (!is_copy).then_some(SuccessorState::Replaced)
     }
 
     /// Failures of refresh tokens that a login has replaced bind no caller. A store that can't be looked into may hold any token.
@@ -233,15 +228,18 @@ fn store_paths(
     main_agent_dir: &Path,
 ) -> Vec<(PathBuf, bool)> {
     let main = main_agent_dir.join(STORE_FILE);
-    let main_credential = canonical(&main);
+    let main_path = canonical(&main);
     let named: BTreeSet<_> =
         keys.iter().flat_map(KeyReport::named_stores).filter(|path| !is_hosted_path(path)).collect();
     let usual = state_dir.join("agents").join("main").join("agent").join(STORE_FILE);
-    let is_used =
-        |path: &PathBuf| *path != usual || canonical(path) == main_credential || named.contains(path.as_path());
+    let is_used = |path: &PathBuf| *path != usual || canonical(path) == main_path || named.contains(path.as_path());
     let agents = agents.into_iter().filter(is_used);
     let all = agents.chain([main.clone()]).chain(named.iter().map(|path| (*path).to_owned()));
-    all.map(|path| (canonical(&path) == main_credential, path)).map(|(is_main, path)| (path, is_main)).collect()
+    let marked = all.map(|path| {
+        let is_main = canonical(&path) == main_path;
+        (path, is_main)
+    });
+    marked.collect()
 }
 
 #[allow(clippy::ptr_arg, reason = "it filters paths")]

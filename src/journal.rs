@@ -1,26 +1,26 @@
 //! A key's journal: what a refresh had reached, so that the next owner loses nothing and repeats nothing.
 //!
-//! `<base>.journal` ([`term::journal`]), mode 0600, two slots of [`SLOT_BYTES`]. A change writes the whole record into the
-//! slot that does not hold the current one, in place, so a record that was cut off leaves the one before it valid. The space is
+//! `<base>.journal` ([`term::journal`]), mode 0600, two halves of [`HALF_BYTES`]. A change writes the whole record into the
+//! half that does not hold the current one, in place, so a record that was cut off leaves the one before it valid. The space is
 //! written once, when the file is made: recording a received credential needs no free block.
 //!
 //! Only the holder of the key's lock writes. Any process may read: the checksum fails on a record that is being written.
 
 mod failures;
+mod half;
 pub mod ledger;
 mod receipts;
 pub mod record;
 pub mod siblings;
-mod slot;
 
-pub use slot::{SLOT_BYTES, VERSION};
+pub use half::HALF_BYTES;
 
 use crate::disk::{self, PreallocatedFile};
 use crate::error::{Code, Error, Result};
 use crate::lock::{self, Guard, term};
+use half::{Current, HEADER_BYTES, encode, index, start};
 use record::{Record, Sealed};
 use siblings::ClaimsLock;
-use slot::{Current, HEADER_BYTES, encode, index, start};
 use std::io;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -39,32 +39,33 @@ const SPARE_BYTES: usize = 8 << 10;
 pub struct Journal {
     file: PreallocatedFile,
     sequence: u64,
-    /// How many bytes of each slot may be set.
+    /// How many bytes of each half may be set.
     used: [usize; 2],
     record: Record,
 }
 
 impl Journal {
-    /// Opens the journal of this term of a key, creating it, with all the space it will need. Takes over what the owners of earlier terms received; a stuck one may still add to it.
+    /// Opens the journal of this term of a key, creating it, with all the space it will need. Absorbs what the owners
+    /// of earlier terms received; a stuck one may still add to it.
     ///
     /// # Errors
     /// [`Code::JournalUnusable`] if it can't be read and written, [`Code::JournalVersion`] if a newer release wrote it.
     pub fn open(lock: &Guard) -> Result<Self> {
         let path = term::journal(lock.base(), lock.term());
-        let file = PreallocatedFile::open(&path, 2 * SLOT_BYTES).map_err(|error| unusable(&path, &error))?;
-        let Current { sequence, record, used } = slot::current(&path, |at, length| file.read_at(at, length))?;
+        let file = PreallocatedFile::open(&path, 2 * HALF_BYTES).map_err(|error| unusable(&path, &error))?;
+        let Current { sequence, record, used } = half::current(&path, |at, length| file.read_at(at, length))?;
         let mut journal = Self { file, sequence, used, record };
         for earlier in 0..lock.term() {
             if let Some(earlier) = Self::peek(&term::journal(lock.base(), earlier))? {
                 let mut record = journal.record.clone();
-                record.take_over(&earlier);
+                record.absorb(&earlier);
                 journal.write_if_new(record)?;
             }
         }
         Ok(journal)
     }
 
-    /// Takes over what else there is in the journals of earlier terms whose owners are gone, and empties those. With the
+    /// Absorbs what else there is in the journals of earlier terms whose owners are gone, and empties those. With the
     /// claims lock, so that no owner reads them meanwhile and finds it in neither.
     pub fn end_earlier_terms(&mut self, lock: &Guard, _: &ClaimsLock) -> Result<()> {
         for earlier in 0..lock.term() {
@@ -72,8 +73,8 @@ impl Journal {
             let Some(_ended) = lock::Ended::term(lock.base(), earlier)? else { continue };
             let Some(earlier) = Self::peek(&path)? else { continue };
             let mut record = self.record.clone();
-            record.take_over(&earlier);
-            record.take_over_failures(&earlier);
+            record.absorb(&earlier);
+            record.absorb_failures(&earlier);
             self.write_if_new(record)?;
             disk::empty(&path).map_err(|error| unusable(&path, &error))?;
         }
@@ -81,7 +82,7 @@ impl Journal {
     }
 
     fn write_if_new(&mut self, record: Record) -> Result<()> {
-        if encode(0, &record) == encode(0, &self.record) { Ok(()) } else { self.write(record, true) }
+        if encode(0, &record) == encode(0, &self.record) { Ok(()) } else { self.write(record) }
     }
 
     /// Reads a journal without the right to write it. `None` if there is none.
@@ -92,9 +93,9 @@ impl Journal {
             Err(error) => return Err(unusable(path, &error)),
         };
         let mut earlier = None;
-        // Until two looks agree: a single one may meet the slots while they are being written.
+        // Until two looks agree: a single one may meet the halves while they are being written.
         for _ in 0..MAX_LOOKS {
-            let found = slot::current(path, |at, length| disk::read_at(&file, path, at, length))?;
+            let found = half::current(path, |at, length| disk::read_at(&file, path, at, length))?;
             let Current { sequence, record, .. } = found;
             if earlier.replace(sequence) == Some(sequence) {
                 return Ok((sequence > 0).then_some(record));
@@ -126,7 +127,7 @@ impl Journal {
             // Another claim takes this one's place.
             let record = Record { claim: None, ..record.clone() };
             let used = serde_json::to_vec(&record).map_or(usize::MAX, |text| Zeroizing::new(text).len());
-            used.saturating_add(MAX_CREDENTIAL_BYTES + SPARE_BYTES + words) <= SLOT_BYTES - HEADER_BYTES
+            used.saturating_add(MAX_CREDENTIAL_BYTES + SPARE_BYTES + words) <= HALF_BYTES - HEADER_BYTES
         };
         if has_room(&self.record) {
             return Ok(());
@@ -134,7 +135,7 @@ impl Journal {
         let mut record = self.record.clone();
         while record.give_up_superseded() || record.give_up_kept() {
             if has_room(&record) {
-                self.write(record, true)?;
+                self.write(record)?;
                 return self.wipe_previous();
             }
         }
@@ -151,19 +152,19 @@ impl Journal {
         Err(Error::at(Code::JournalUnusable, self.path(), message))
     }
 
-    /// Writes a new record. With `durable` it survives a power cut when this returns.
-    pub fn write(&mut self, record: Record, durable: bool) -> Result<()> {
+    /// Writes a new record. It survives a power cut when this returns.
+    pub fn write(&mut self, record: Record) -> Result<()> {
         let path = self.file.path().to_owned();
         let sequence = self.sequence + 1;
-        let slot = encode(sequence, &record).ok_or_else(|| {
+        let half = encode(sequence, &record).ok_or_else(|| {
             Error::at(Code::JournalUnusable, &path, "the record does not fit the journal; the credential is too large")
         })?;
         // Nothing of a longer record is left behind.
-        self.wipe(index(sequence), slot.len())?;
-        self.used[index(sequence)] = slot.len();
+        self.wipe(index(sequence), half.len())?;
+        self.used[index(sequence)] = half.len();
         self.file
-            .write_at(&slot, start(index(sequence)))
-            .and_then(|()| if durable { self.file.sync() } else { Ok(()) })
+            .write_at(&half, start(index(sequence)))
+            .and_then(|()| self.file.sync())
             .map_err(|error| unusable(&path, &error))?;
         self.sequence = sequence;
         self.record = record;
@@ -178,13 +179,13 @@ impl Journal {
         self.wipe(previous, 0)
     }
 
-    /// Wipes what a slot holds after its first bytes.
-    fn wipe(&mut self, slot: usize, from: usize) -> Result<()> {
-        let used = self.used[slot];
+    /// Wipes what a half holds after its first bytes.
+    fn wipe(&mut self, half: usize, from: usize) -> Result<()> {
+        let used = self.used[half];
         if used > from {
-            let written = self.file.write_at(&vec![0; used - from], start(slot) + from as u64);
+            let written = self.file.write_at(&vec![0; used - from], start(half) + from as u64);
             written.map_err(|error| unusable(self.file.path(), &error))?;
-            self.used[slot] = from;
+            self.used[half] = from;
         }
         Ok(())
     }

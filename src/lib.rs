@@ -1,8 +1,9 @@
 //! One OAuth refresh token, any number of processes, one provider call.
 //!
 //! Data flows one way: [`key`] names the lock, [`lock`] grants it, [`journal`] remembers how far a refresh has come, [`store`]
-//! holds the credentials, [`token_endpoint`] asks the provider, and [`refresh`] composes them. [`inspect`] tells people what
-//! lies on disk; [`claim`] is for hosts with a refresh of their own. Nothing in here knows of Node, except `binding`.
+//! holds the credentials, and [`refresh`] composes them. It asks the provider through its caller: a function, or
+//! [`token_endpoint`]. [`inspect`] tells people what lies on disk; [`claim`] is for hosts with a refresh of their own. Only
+//! `binding` uses Node-API.
 
 #[cfg(feature = "binding")]
 mod binding;

@@ -226,7 +226,7 @@ enum Attempt {
 fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut Observer) -> Result<Attempt> {
     let is_beside = target.sidecar.parent() == target.base.parent();
     let is_nowhere = !is_beside && target.sidecar.parent().is_some_and(|directory| !directory.exists());
-    if is_nowhere || (!target.is_known && kernel.excludes()) {
+    if is_nowhere || (!target.has_public_sidecar && kernel.excludes()) {
         return Ok(Attempt::Held(None));
     }
     // The sidecar of an owner that was taken over from is still there; its process may well be alive. One that got the

@@ -34,7 +34,7 @@ pub fn own_start_time() -> Option<u64> {
     myself().start_time
 }
 
-/// How long a process has been there that was started then, in milliseconds.
+/// The age, in milliseconds, of a process with this start time.
 #[must_use]
 #[cfg(target_os = "linux")]
 #[allow(clippy::cast_precision_loss, reason = "a boot lasts less than 2^52 ticks")]

@@ -23,11 +23,11 @@ mod turn;
 pub mod verdict;
 mod waits;
 
-pub use crate::failure::{CallFailure, FailureClass, Pause};
+pub use crate::failure::{Backoff, CallFailure, FailureClass};
 pub use attempt::{Claimed, Sent, TakenOver};
 pub use caller::Caller;
 pub use decision::Decision;
-pub use retry::{Patience, Waiting};
+pub use retry::{Patience, PauseReason};
 pub use run::{AskResult, Event, Program, Run, Turn, Work};
 pub use settle::{Failed, Settled, Unsettled};
 pub use waits::{LookedAgain, Waits};
@@ -58,7 +58,7 @@ pub struct Refresh {
     pub key: Key,
     /// The key's lock file. Its journal lies beside it.
     pub lock_base: PathBuf,
-    /// The state directory, where the locks of generations and stores lie.
+    /// The state directory, where the locks of stores lie.
     pub state_dir: PathBuf,
     /// The calling agent's store.
     pub own: Store,
@@ -75,9 +75,9 @@ pub struct Refresh {
     pub rejected: OnceLock<Zeroizing<String>>,
     /// Digests of the access tokens that the first [`Refresh::look`] found in the own and the main store. An unexpired one that has
     /// come since is what we would get ourselves, even if it lives shorter than the margin.
-    pub seen: OnceLock<[Option<Digest>; 2]>,
+    pub initial_access_digests: OnceLock<[Option<Digest>; 2]>,
     /// What the stores held when this call last read them.
-    pub last_seen: Mutex<Option<Credential>>,
+    pub last_read: Mutex<Option<Credential>>,
     /// What to do when it is not known whether the provider has rotated.
     pub uncertain: Uncertain,
     /// What it has met while it waited.
@@ -106,21 +106,21 @@ pub enum Served {
     Fresh(Credential),
     /// The stored credential is about to expire, and can't be refreshed now.
     Unexpired {
-        /// It.
+        /// The credential that is served.
         credential: Credential,
         /// Why not.
         refresh_error: Error,
     },
     /// The main store's or a peer's credential was taken over.
     Adopted {
-        /// It.
+        /// The credential that is served.
         credential: Credential,
         /// Why it could not be saved in the agent's own store too. It is durable where it came from.
         not_saved: Option<Error>,
     },
     /// The journal held what a previous owner had received.
     Recovered {
-        /// It.
+        /// The credential that is served.
         credential: Credential,
         /// Why it could not be saved in the stores yet. It is durable in the journal.
         not_saved: Option<Error>,
@@ -137,16 +137,16 @@ struct Answered {
 }
 
 /// What the stores hold of the profile that a call is about.
-enum Found {
+enum StoredState {
     Absent,
-    Held(Place, Credential),
+    Held(StoreRole, Credential),
     /// Another program is refreshing it. What is stored meanwhile.
-    Claimed(Place, Option<Credential>),
+    Claimed(StoreRole, Option<Credential>),
 }
 
 /// Which store holds the credential that a call is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum StoreRole {
     Own,
     /// The agent's own store lacks the profile and inherits the main store's.
     Main,
@@ -172,8 +172,8 @@ impl Refresh {
             serve_unexpired: true,
             force: false,
             rejected: OnceLock::new(),
-            seen: OnceLock::new(),
-            last_seen: Mutex::default(),
+            initial_access_digests: OnceLock::new(),
+            last_read: Mutex::default(),
             uncertain: Uncertain::default(),
             waits: Waits::default(),
             clock,
@@ -199,50 +199,50 @@ impl Refresh {
     }
 
     /// The credential that this call is about, and which store holds it. An error while another program refreshes it.
-    fn held(&self) -> Result<Option<(Place, Credential)>> {
+    fn held(&self) -> Result<Option<(StoreRole, Credential)>> {
         match self.found()? {
-            Found::Absent => Ok(None),
-            Found::Held(place, held) => Ok(Some((place, held))),
-            Found::Claimed(place, _) => Err(self.store_at(place).is_claimed()),
+            StoredState::Absent => Ok(None),
+            StoredState::Held(role, held) => Ok(Some((role, held))),
+            StoredState::Claimed(role, _) => Err(self.store_at(role).is_claimed()),
         }
     }
 
-    fn found(&self) -> Result<Found> {
+    fn found(&self) -> Result<StoredState> {
         let profile_id = self.key.profile_id();
-        let (place, profile) = match (self.own.read(profile_id)?, &self.main) {
-            (profile, Some(main)) if profile.is_absent() => (Place::Main, main.read(profile_id)?),
-            (profile, _) => (Place::Own, profile),
+        let (role, profile) = match (self.own.read(profile_id)?, &self.main) {
+            (profile, Some(main)) if profile.is_absent() => (StoreRole::Main, main.read(profile_id)?),
+            (profile, _) => (StoreRole::Own, profile),
         };
         let credential = match profile {
             Profile::Oauth(credential) => credential,
             Profile::Claimed(stored) => {
                 let stored = stored.filter(|stored| self.is_of_provider(stored));
-                self.see(stored.as_ref());
-                return Ok(Found::Claimed(place, stored));
+                self.note_read(stored.as_ref());
+                return Ok(StoredState::Claimed(role, stored));
             }
             Profile::Mistaken(why) => {
-                self.see(None);
-                return Err(self.mistaken(place, Code::StoreInvalid, why));
+                self.note_read(None);
+                return Err(self.mistaken(role, Code::StoreInvalid, why));
             }
             Profile::NoStore | Profile::Missing | Profile::NotOauth => {
-                self.see(None);
-                return Ok(Found::Absent);
+                self.note_read(None);
+                return Ok(StoredState::Absent);
             }
         };
         if let Some(why) = mistake(credential.fields()) {
             let code = credential.provider().map_or(Code::ProviderMismatch, |_| Code::StoreInvalid);
-            return Err(self.mistaken(place, code, why));
+            return Err(self.mistaken(role, code, why));
         }
         if self.is_of_provider(&credential) {
-            self.see(Some(&credential));
-            return Ok(Found::Held(place, credential));
+            self.note_read(Some(&credential));
+            return Ok(StoredState::Held(role, credential));
         }
         let message = "the stored profile belongs to another provider than the call names; call with the provider that the store names";
-        Err(Error::at(Code::ProviderMismatch, self.store_at(place).path(), message))
+        Err(Error::at(Code::ProviderMismatch, self.store_at(role).path(), message))
     }
 
-    fn see(&self, held: Option<&Credential>) {
-        *self.last_seen.lock().unwrap_or_else(PoisonError::into_inner) = held.cloned();
+    fn note_read(&self, held: Option<&Credential>) {
+        *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = held.cloned();
     }
 
     /// Whether the journal holds something for the agent's store, which is a host's.
@@ -251,14 +251,14 @@ impl Refresh {
     }
 
     /// The profile is there, but can't be used as a login.
-    fn mistaken(&self, place: Place, code: Code, why: &str) -> Error {
+    fn mistaken(&self, role: StoreRole, code: Code, why: &str) -> Error {
         let profile_id = self.key.profile_id().escape_debug();
-        Error::at(code, self.store_at(place).path(), format_args!("the profile \"{profile_id}\" {why}"))
+        Error::at(code, self.store_at(role).path(), format_args!("the profile \"{profile_id}\" {why}"))
     }
 
-    fn store_at(&self, place: Place) -> &Store {
-        match (place, &self.main) {
-            (Place::Main, Some(main)) => main,
+    fn store_at(&self, role: StoreRole) -> &Store {
+        match (role, &self.main) {
+            (StoreRole::Main, Some(main)) => main,
             _ => &self.own,
         }
     }
@@ -287,7 +287,8 @@ impl Refresh {
         if self.is_rejected(credential) || !credential.is_unexpired(now_ms) {
             return false;
         }
-        let has_come_since = || self.seen.get().is_some_and(|seen| !seen.contains(&access_digest(credential)));
+        let has_come_since =
+            || self.initial_access_digests.get().is_some_and(|seen| !seen.contains(&access_digest(credential)));
         let lifetime_ms = || self.known().lifetime_ms(access_digest(credential)?);
         credential.is_usable(now_ms, self.margin_ms)
             || has_come_since()

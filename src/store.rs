@@ -57,6 +57,24 @@ impl Profile {
         matches!(self, Self::NoStore | Self::Missing)
     }
 
+    /// The credential, if it is one that is not being refreshed by another program.
+    #[must_use]
+    pub fn oauth(self) -> Option<Credential> {
+        match self {
+            Self::Oauth(credential) => Some(credential),
+            _ => None,
+        }
+    }
+
+    /// See [`Self::oauth`].
+    #[must_use]
+    pub fn as_oauth(&self) -> Option<&Credential> {
+        match self {
+            Self::Oauth(credential) => Some(credential),
+            _ => None,
+        }
+    }
+
     fn of(fields: Option<Fields>) -> Self {
         let Some(fields) = fields else { return Self::Missing };
         let instead = mistake(fields.values()).map_or(Self::NotOauth, Self::Mistaken);

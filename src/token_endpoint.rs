@@ -23,7 +23,7 @@ use crate::credential::Credential;
 use crate::credential::identity;
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
-use crate::failure::{FailureClass, OwnCodes, Pause};
+use crate::failure::{Backoff, FailureClass, OwnCodes};
 use reqwest::Url;
 use reqwest::header::HeaderMap;
 use std::fmt;
@@ -175,7 +175,7 @@ impl TokenEndpoint {
         Ok(Self { url, spec, auth, headers })
     }
 
-    /// The lock of a key's place at the provider, where at most `count` keys of one client ask at a time: each key has one of
+    /// The lock of a key's slot at the provider, where at most `count` keys of one client ask at a time: each key has one of
     /// so many locks.
     #[must_use]
     pub fn slot(&self, lock_base: &Path, key: Digest, count: u32) -> PathBuf {
@@ -261,35 +261,28 @@ pub struct Failure {
     /// RFC 6749's `error`, or what stands for it.
     pub oauth_error: Option<String>,
     /// Whether it may work in a moment.
-    pub is_transient: bool,
+    pub is_temporary: bool,
     /// What everyone keeps before the provider is asked again.
-    pub pause: Pause,
+    pub pause: Backoff,
 }
 
 impl Failure {
     /// After something may have been sent: `status`, if an answer told one.
     fn after(error: Error, class: FailureClass, status: Option<u16>) -> Self {
         // Where asking again never hurts, it is not to be done all the time.
-        Self {
-            error,
-            class,
-            status,
-            oauth_error: None,
-            is_transient: class == FailureClass::NotSent,
-            pause: Pause::BackOff,
-        }
+        Self { error, class, status, oauth_error: None, is_temporary: class.may_work_again(), pause: Backoff::Growing }
     }
 
     /// Before anything was sent.
-    fn not_sent(code: Code, message: impl Into<String>, is_transient: bool) -> Self {
+    fn not_sent(code: Code, message: impl Into<String>, is_temporary: bool) -> Self {
         let error = Error::new(code, message);
-        Self { is_transient, ..error.into() }
+        Self { is_temporary, ..error.into() }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let (class, pause) = (FailureClass::NotSent, Pause::None);
-        Self { error, class, status: None, oauth_error: None, is_transient: false, pause }
+        let (class, pause) = (FailureClass::NotSent, Backoff::None);
+        Self { error, class, status: None, oauth_error: None, is_temporary: false, pause }
     }
 }

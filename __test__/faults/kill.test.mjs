@@ -197,7 +197,7 @@ describe("killed from outside", () => {
       ]) {
         expect(next.error).toMatchObject({ name: "OAuthRefreshLockError", code: "refresh_uncertain" });
         expect(next.error.message).toMatch(
-          /process \d+ asked first, .*; the login is kept, and this call forbids asking again/,
+          /process \d+ sent it first, .*; the login is kept, and this call forbids asking again/,
         );
       }
     }

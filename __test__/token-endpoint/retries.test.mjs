@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { heldElsewhere, startAgent } from "../support/agents.mjs";
 import { expectFree, listen, refreshAs, typedRejection } from "../support/calls.mjs";
 import { createHost, expired, storeText } from "../support/host.mjs";
-import { at, freePort, gives, http, inTurn, json, says, startServer } from "../support/token-server.mjs";
+import { at, freePort, gives, http, inTurn, json, jwt, says, startServer, tokens } from "../support/token-server.mjs";
 
 const pause = (status, seconds) => says(http(status, "", { "retry-after": String(seconds) }));
 
@@ -91,6 +91,16 @@ describe("is never sent again by itself:", () => {
     const server = await startServer(inTurn(script, gives()));
     await typedRejection(refreshAs(host, "main", at(server)), code);
     await expectFree(host);
+    expect(server.presented).toEqual([old.refresh]);
+    expect(host.store("main")).toBe(storeText(old));
+  });
+
+  test("what brought another account's token", async () => {
+    const old = expired({ subject: "user-1" });
+    const host = createHost({ main: old });
+    const others = says(json(tokens({ id_token: jwt({ sub: "user-2" }) })));
+    const server = await startServer(inTurn(others, gives()));
+    await typedRejection(refreshAs(host, "main", at(server)), "identity_mismatch");
     expect(server.presented).toEqual([old.refresh]);
     expect(host.store("main")).toBe(storeText(old));
   });

@@ -17,13 +17,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
-/// A program that is asked so much later to call the provider says so: a peer may have taken over since.
+/// If Node's thread handles `Ask` later than this, it answers `Late` instead of calling the function: a peer may have taken over.
 const TIMELY_MS: f64 = 30_000.0;
 
-/// What the function hears, with a [`Reply`].
+/// What the function is told, with a [`Reply`].
 #[napi(string_enum = "camelCase")]
 #[derive(Debug)]
-pub enum Told {
+pub enum Notification {
     /// A lock is taken, and is waited for.
     Waiting,
     /// The key's lock is held. The value lists what people should know of that, if anything.
@@ -49,29 +49,29 @@ pub enum Told {
     Done,
 }
 
-pub(super) type Message = FnArgs<(Told, Reply)>;
-type Letter = (Told, Reply, f64);
+pub(super) type Message = FnArgs<(Notification, Reply)>;
+type Letter = (Notification, Reply, f64);
 /// Weak: what keeps the event loop going is the timer of the caller.
 type Tell = ThreadsafeFunction<Letter, (), Message, Status, false, true>;
 
-/// What is heard from JavaScript.
-pub(super) enum Heard {
+/// What JavaScript answers.
+pub(super) enum Answer {
     Held(bool),
     /// The program's own locks can't be had; JavaScript has the error.
     NotHeld,
-    Answered(Zeroizing<String>),
+    Fields(Zeroizing<String>),
     Failed(CallFailure),
     Nothing,
     Late,
 }
 
 /// Where JavaScript answers; `None` if no turn is under way, or JavaScript can't answer any more.
-pub(super) type Answers = Arc<Mutex<Option<Sender<Heard>>>>;
+pub(super) type Answers = Arc<Mutex<Option<Sender<Answer>>>>;
 
 /// Held by Node for as long as the function can be called.
-struct Open(Answers, Arc<Caller>);
+struct CloseOnDrop(Answers, Arc<Caller>);
 
-impl Drop for Open {
+impl Drop for CloseOnDrop {
     /// The caller's thread has ended, or the refresh has.
     fn drop(&mut self) {
         close(&self.0);
@@ -85,7 +85,7 @@ pub(super) fn close(answers: &Answers) {
 
 /// How a token endpoint is asked: `Err` is how it failed, as JavaScript shows it.
 pub(super) struct Endpoint {
-    pub(super) place: Option<PathBuf>,
+    pub(super) slot: Option<PathBuf>,
     #[allow(clippy::type_complexity, reason = "said once")]
     pub(super) exchange: Box<dyn Fn(&Credential) -> Result<Zeroizing<String>, (CallFailure, Value)> + Send>,
 }
@@ -93,8 +93,8 @@ pub(super) struct Endpoint {
 /// The program that a refresh runs in.
 pub(super) struct Dialogue {
     tell: Tell,
-    heard: Receiver<Heard>,
-    is_heard: bool,
+    heard: Receiver<Answer>,
+    has_subscribers: bool,
     /// Whether a store's owner has a lock of its own.
     is_held: bool,
     endpoint: Option<Endpoint>,
@@ -117,36 +117,36 @@ impl Dialogue {
         tell: &Function<'_, Message, ()>,
         answers: &Answers,
         caller: &Arc<Caller>,
-        is_heard: bool,
+        has_subscribers: bool,
         is_held: bool,
         endpoint: Option<Endpoint>,
     ) -> napi::Result<Self> {
         let (answer, heard) = channel();
         *answers.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
-        let open = Open(Arc::clone(answers), Arc::clone(caller));
+        let open = CloseOnDrop(Arc::clone(answers), Arc::clone(caller));
         let tell = tell.build_threadsafe_function::<Letter>().weak::<true>().callee_handled::<false>().build_callback(
             move |context| {
                 let _ = &open;
                 let (told, reply, at) = context.value;
-                let is_late = matches!(told, Told::Ask) && SystemClock.boot_ms() - at > TIMELY_MS;
-                Ok((if is_late { Told::AskLate } else { told }, reply).into())
+                let is_late = matches!(told, Notification::Ask) && SystemClock.boot_ms() - at > TIMELY_MS;
+                Ok((if is_late { Notification::AskLate } else { told }, reply).into())
             },
         )?;
-        Ok(Self { tell, heard, is_heard, is_held, endpoint, failed: None, has_ended: false })
+        Ok(Self { tell, heard, has_subscribers, is_held, endpoint, failed: None, has_ended: false })
     }
 
     pub(super) fn end(&mut self, turn: Turn<Option<Value>>) {
         self.has_ended = true;
-        self.say(Told::Done, ended(turn));
+        self.say(Notification::Done, ended(turn));
     }
 
     /// Says whether the function will be called.
-    fn say(&self, told: Told, reply: Reply) -> bool {
+    fn say(&self, told: Notification, reply: Reply) -> bool {
         self.tell.call((told, reply, SystemClock.boot_ms()), ThreadsafeFunctionCallMode::NonBlocking) == Status::Ok
     }
 
     fn ask_endpoint(&self, endpoint: &Endpoint, sent: &Sent) -> AskResult<Option<Value>> {
-        if !self.say(Told::Dispatched, Reply::default()) {
+        if !self.say(Notification::Dispatched, Reply::default()) {
             return AskResult::Nothing;
         }
         match (endpoint.exchange)(sent.credential()) {
@@ -160,25 +160,25 @@ impl Program for Dialogue {
     /// How a token endpoint failed; `None` if JavaScript has the error.
     type Failure = Option<Value>;
 
-    fn place(&self) -> Option<PathBuf> {
-        self.endpoint.as_ref()?.place.clone()
+    fn slot(&self) -> Option<PathBuf> {
+        self.endpoint.as_ref()?.slot.clone()
     }
 
     fn hold(&mut self) -> Result<bool, Self::Failure> {
         if !self.is_held {
             return Ok(true);
         }
-        self.say(Told::Hold, Reply::default());
+        self.say(Notification::Hold, Reply::default());
         match self.heard.recv() {
-            Ok(Heard::Held(is_held)) => Ok(is_held),
-            Ok(Heard::NotHeld) => Err(None),
+            Ok(Answer::Held(is_held)) => Ok(is_held),
+            Ok(Answer::NotHeld) => Err(None),
             _ => Ok(false),
         }
     }
 
     fn let_go(&mut self) {
         if self.is_held {
-            self.say(Told::LetGo, Reply::default());
+            self.say(Notification::LetGo, Reply::default());
         }
     }
 
@@ -191,15 +191,15 @@ impl Program for Dialogue {
             return asked;
         }
         loop {
-            if !self.say(Told::Ask, Reply::from(json!({})).with(sent.credential())) {
+            if !self.say(Notification::Ask, Reply::from(json!({})).with(sent.credential())) {
                 return AskResult::Nothing;
             }
             match self.heard.recv() {
-                Ok(Heard::Answered(fields)) => return AskResult::Fields(fields),
-                Ok(Heard::Failed(failed)) => return AskResult::Failed(failed, None),
-                Ok(Heard::Late) if sent.is_ours() => {}
-                Ok(Heard::Late) => return AskResult::TakenOver,
-                Ok(Heard::Nothing | Heard::Held(_) | Heard::NotHeld) => return AskResult::Nothing,
+                Ok(Answer::Fields(fields)) => return AskResult::Fields(fields),
+                Ok(Answer::Failed(failed)) => return AskResult::Failed(failed, None),
+                Ok(Answer::Late) if sent.is_ours() => {}
+                Ok(Answer::Late) => return AskResult::TakenOver,
+                Ok(Answer::Nothing | Answer::Held(_) | Answer::NotHeld) => return AskResult::Nothing,
                 Err(_) => return AskResult::Lost,
             }
         }
@@ -207,16 +207,16 @@ impl Program for Dialogue {
 
     fn tell(&mut self, event: Event<'_>) {
         match event {
-            Event::Waiting if self.is_heard => drop(self.say(Told::Waiting, Reply::default())),
-            Event::Acquired(is_keys, notices) if self.is_heard || !notices.is_empty() => {
+            Event::Waiting if self.has_subscribers => drop(self.say(Notification::Waiting, Reply::default())),
+            Event::Acquired(is_keys, notices) if self.has_subscribers || !notices.is_empty() => {
                 let notices: Vec<_> = notices.iter().map(shown).collect();
-                let told = if is_keys { Told::Acquired } else { Told::Noticed };
+                let told = if is_keys { Notification::Acquired } else { Notification::Noticed };
                 self.say(told, Value::from(notices).into());
             }
-            Event::Unsaved(error) => drop(self.say(Told::Unsaved, error.into())),
+            Event::Unsaved(error) => drop(self.say(Notification::Unsaved, error.into())),
             Event::Pausing => {
                 let failed = self.failed.take();
-                self.say(Told::Pausing, json!({ "failure": failed }).into());
+                self.say(Notification::Pausing, json!({ "failure": failed }).into());
             }
             Event::Waiting | Event::Acquired(..) => {}
         }

@@ -1,6 +1,6 @@
 //! A host's own store, for the core: its threads ask, functions on the JavaScript thread answer.
 //!
-//! A question is a call of one function of `lib/stores.js`, which hears its number and what is asked; the answer comes by
+//! A question is a call of one function of `lib/host-store.js`, which hears its number and what is asked; the answer comes by
 //! [`NativeAnswers::give`]. When the JavaScript thread ends, threads that still wait hear of it.
 
 use crate::credential::fields::Fields;
@@ -23,30 +23,30 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 type Question = FnArgs<(u32, String, Option<String>, Option<String>)>;
 /// Weak: what keeps the event loop going is the promise of the call that asks.
 type Ask = ThreadsafeFunction<Question, (), Question, Status, false, true>;
-/// What is heard of a question.
-enum Heard {
+/// What JavaScript says to a question.
+enum Answer {
     /// The store is busy, and its function is called again.
     Busy,
     /// JSON text; `None` if the host's function failed.
-    Answer(Option<Zeroizing<String>>),
+    Given(Option<Zeroizing<String>>),
 }
 
 /// The questions that wait for answers; `None` once the JavaScript thread can't give any.
 #[derive(Default)]
-struct Waiting(Mutex<Option<Questions>>);
+struct OpenQuestions(Mutex<Option<Questions>>);
 
 #[derive(Default)]
 struct Questions {
     last: u32,
-    by_number: HashMap<u32, Sender<Heard>>,
+    by_number: HashMap<u32, Sender<Answer>>,
 }
 
-impl Waiting {
+impl OpenQuestions {
     fn lock(&self) -> MutexGuard<'_, Option<Questions>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self) -> Option<(u32, Receiver<Heard>)> {
+    fn add(&self) -> Option<(u32, Receiver<Answer>)> {
         let mut waiting = self.lock();
         let questions = waiting.as_mut()?;
         questions.last = questions.last.wrapping_add(1);
@@ -55,15 +55,15 @@ impl Waiting {
         Some((questions.last, receiver))
     }
 
-    fn take(&self, number: u32) -> Option<Sender<Heard>> {
+    fn take(&self, number: u32) -> Option<Sender<Answer>> {
         self.lock().as_mut()?.by_number.remove(&number)
     }
 }
 
 /// Held by Node for as long as questions can arrive.
-struct Open(Arc<Waiting>);
+struct CloseOnDrop(Arc<OpenQuestions>);
 
-impl Drop for Open {
+impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         *self.0.lock() = None;
     }
@@ -72,7 +72,7 @@ impl Drop for Open {
 /// Where answers are given. Holds nothing of Node's, so that the function that asks may hold it.
 #[napi]
 pub struct NativeAnswers {
-    waiting: Arc<Waiting>,
+    waiting: Arc<OpenQuestions>,
 }
 
 #[napi]
@@ -82,7 +82,7 @@ impl NativeAnswers {
     #[must_use]
     #[allow(clippy::new_without_default, reason = "a constructor for JavaScript")]
     pub fn new() -> Self {
-        Self { waiting: Arc::new(Waiting(Mutex::new(Some(Questions::default())))) }
+        Self { waiting: Arc::new(OpenQuestions(Mutex::new(Some(Questions::default())))) }
     }
 
     /// Answers a question with JSON text; with nothing if the host's function failed.
@@ -90,7 +90,7 @@ impl NativeAnswers {
     pub fn give(&self, number: u32, answer: Option<String>) {
         if let Some(asker) = self.waiting.take(number) {
             // The asking thread may have gone.
-            let _ = asker.send(Heard::Answer(answer.map(Zeroizing::new)));
+            let _ = asker.send(Answer::Given(answer.map(Zeroizing::new)));
         }
     }
 
@@ -101,7 +101,7 @@ impl NativeAnswers {
     pub fn is_busy(&self, number: u32) -> bool {
         let waiting = self.waiting.lock();
         let asker = waiting.as_ref().and_then(|waiting| waiting.by_number.get(&number));
-        asker.is_some_and(|asker| asker.send(Heard::Busy).is_ok())
+        asker.is_some_and(|asker| asker.send(Answer::Busy).is_ok())
     }
 
     /// Gives no more answers: a thread that waits for one hears so now, one that asks later at once.
@@ -130,7 +130,7 @@ impl NativeHostStore {
         ask: Function<'_, Question, ()>,
     ) -> napi::Result<Self> {
         let waiting = Arc::clone(&answers.waiting);
-        let open = Open(Arc::clone(&waiting));
+        let open = CloseOnDrop(Arc::clone(&waiting));
         let ask = ask.build_threadsafe_function::<Question>().weak::<true>().callee_handled::<false>().build_callback(
             move |context| {
                 let _ = &open;
@@ -153,7 +153,7 @@ struct Bridge {
     is_held: bool,
     is_durable: bool,
     ask: Ask,
-    waiting: Arc<Waiting>,
+    waiting: Arc<OpenQuestions>,
     /// The thread that answers.
     home: ThreadId,
 }
@@ -173,8 +173,8 @@ impl Bridge {
         }
         loop {
             match answer.recv_timeout(ANSWER_PATIENCE) {
-                Ok(Heard::Busy) => {}
-                Ok(Heard::Answer(answer)) => return answer.ok_or(NoAnswer::Failed),
+                Ok(Answer::Busy) => {}
+                Ok(Answer::Given(answer)) => return answer.ok_or(NoAnswer::Failed),
                 Err(RecvTimeoutError::Disconnected) => return Err(NoAnswer::Gone),
                 Err(RecvTimeoutError::Timeout) => {
                     self.waiting.take(number);

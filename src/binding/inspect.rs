@@ -2,13 +2,13 @@
 
 use super::lock::clock;
 use super::paths::{Surroundings, state_dir};
-use super::{Reply, task};
+use super::{Reply, task, text};
 use crate::clock::SystemClock;
 use crate::digest::Digest;
 use crate::disk::permissions;
 use crate::error::{Code, Error};
-use crate::inspect::key::{pause_left, state};
-use crate::inspect::{KeyReport, Login, Spent, StoreReport, Survey};
+use crate::inspect::key::state;
+use crate::inspect::{KeyReport, Login, StoreReport, SuccessorState, Survey};
 use crate::journal::record::{FailureRecord, Outcome, Record};
 use crate::key;
 use crate::lock::private_dir::Passage;
@@ -95,10 +95,6 @@ pub fn make_private(state_dir: String, path: String) -> Reply {
     }
 }
 
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
-}
-
 fn told(error: &Error) -> Value {
     json!({
         "code": error.code.as_str(),
@@ -110,8 +106,8 @@ fn told(error: &Error) -> Value {
 fn shown_store(state_dir: &Path, store: &StoreReport) -> Value {
     let login = |login: &Login| {
         let spent = login.spent.map(|spent| match spent {
-            Spent::Lost => "lost",
-            Spent::Replaced => "replaced",
+            SuccessorState::Lost => "lost",
+            SuccessorState::Replaced => "replaced",
         });
         json!({
             "provider": login.provider,
@@ -151,7 +147,7 @@ fn shown_failure(failure: &FailureRecord) -> Value {
         "attempts": failure.attempts,
         "pid": failure.pid,
         "at": failure.at,
-        "retryAfterMs": pause_left(failure, &SystemClock),
+        "retryAfterMs": failure.left_ms(&SystemClock),
     })
 }
 

@@ -36,7 +36,7 @@ impl NativeLock {
     #[napi(constructor)]
     #[must_use]
     pub fn new(base: String) -> Self {
-        Self::of(Target::alone(Path::new(&base), &clock()), base)
+        Self::of(Target::never_taken_over(Path::new(&base), &clock()), base)
     }
 
     /// Takes the lock if it is free, and says whether. Otherwise it stands in line for it: call `wait`. Says nothing if the
@@ -154,7 +154,7 @@ pub(super) fn lane(base: &Path) -> &Path {
 
 /// The error of a wait that ran out, with what is known of the holder.
 pub(super) fn timed_out(base: &Path) -> Reply {
-    let mut failure = Failure::from(Target::alone(base, &clock()).timed_out());
+    let mut failure = Failure::from(Target::never_taken_over(base, &clock()).timed_out());
     let journal = term::current(base).map(|term| term::journal(base, term));
     if let Ok(Some(record)) = journal.and_then(|journal| Journal::peek(&journal)) {
         failure.message = format!("{} (its refresh: {})", failure.message, record.state.as_str());
@@ -192,17 +192,11 @@ fn attempt(state: &Arc<Mutex<State>>, target: &Target) {
         other => {
             *state = other;
             drop(state);
-            // Given up meanwhile, or granted already.
-            abandon(next);
+            // Given up meanwhile, or granted already. A lock that is on its way is dropped by `grant`.
+            if let State::Waiting(_, ticket) = next {
+                let _ = ticket.leave();
+            }
         }
-    }
-}
-
-/// Releases a lock, or leaves the line, when JavaScript no longer waits.
-fn abandon(state: State) {
-    if let State::Waiting(_, ticket) = state {
-        // If the lock is on its way already, `grant` drops it.
-        let _ = ticket.leave();
     }
 }
 

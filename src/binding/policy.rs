@@ -1,4 +1,4 @@
-//! The gate and the mirror decision, alone.
+//! Rules that JavaScript asks for alone: the gate, the mirror decision, what holds a token, what a failure means.
 
 use crate::credential::fields::Fields;
 use crate::credential::identity;
@@ -45,7 +45,7 @@ pub fn holds_token(result: String) -> bool {
 pub fn classify_failure(seen: FailureEvidence) -> FailureFinding {
     let status = |status: Option<u32>| status.and_then(|status| u16::try_from(status).ok());
     let bodies: Vec<_> = seen.bodies.iter().filter_map(|body| Fields::parse(body)).collect();
-    let Finding { class, pause, passes, .. } = failure::classify(&Evidence {
+    let Finding { class, pause, is_temporary, .. } = failure::classify(&Evidence {
         status: status(seen.status),
         told_status: status(seen.told_status),
         bodies: bodies.iter().map(Fields::values).collect(),
@@ -56,7 +56,7 @@ pub fn classify_failure(seen: FailureEvidence) -> FailureFinding {
         own: None,
     });
     let is_answer = seen.status.is_some();
-    FailureFinding { class: class.as_str().to_owned(), is_answer, passes, pause_ms: pause.asked_ms() }
+    FailureFinding { class: class.as_str().to_owned(), is_answer, is_temporary, pause_ms: pause.asked_ms() }
 }
 
 /// See [`Evidence`].
@@ -86,7 +86,7 @@ pub struct FailureFinding {
     /// Whether an answer came, even a gateway's.
     pub is_answer: bool,
     /// Whether it may work in a moment.
-    pub passes: bool,
+    pub is_temporary: bool,
     /// If the provider asked for a pause: the one that is made.
     pub pause_ms: Option<f64>,
 }

@@ -1,18 +1,18 @@
-//! A refresh, for JavaScript: look, decide under the lock, settle.
+//! A refresh, for JavaScript: where things lie, and what is served without the lock; `run` has the rest.
 
 use super::dialogue::Answers;
 use super::ending::{back_off, served, unexpired};
 use super::host_store::NativeHostStore;
 use super::lock::{clock, timed_out};
 use super::paths::{Surroundings, state_dir};
-use super::{Reply, task};
+use super::{Reply, task, text};
 use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::credential::fields::Fields;
 use crate::error::{Code, Error, Result};
 use crate::key::{self, Key};
 use crate::lock::file_system;
-use crate::refresh::{Caller, Refresh, Uncertain, Waiting};
+use crate::refresh::{Caller, PauseReason, Refresh, Uncertain};
 use crate::state_dir::{Environment, canonical, normalise};
 use crate::store::{FileStore, Hosted, Store};
 use napi::bindgen_prelude::{Env, Object};
@@ -166,7 +166,7 @@ impl Request {
 
 impl Opened {
     /// Makes it the call that is asked from now on.
-    fn begin(self, slot: &OnceLock<Arc<Refresh>>) -> Reply {
+    fn begin(self, begun: &OnceLock<Arc<Refresh>>) -> Reply {
         let Self { call, agent_dir } = self;
         let reply = Reply::from(json!({
             "lockPath": text(&call.lock_base),
@@ -174,7 +174,7 @@ impl Opened {
             "agentDir": text(&agent_dir),
             "mainStore": text(call.main_store().path()),
         }));
-        let _ = slot.set(Arc::new(call));
+        let _ = begun.set(Arc::new(call));
         reply
     }
 }
@@ -234,7 +234,7 @@ impl NativeRefresh {
     /// adopts from. In the order of the calls. With a credential if that is all that is needed: see [`Refresh::glance`].
     #[napi]
     pub fn open<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
-        let (request, slot) = (Arc::clone(&self.request), Arc::clone(&self.call));
+        let (request, call) = (Arc::clone(&self.request), Arc::clone(&self.call));
         task::in_order(env, self.lock_path.as_deref().unwrap_or(&self.lane), move || {
             let opened = request.open(|path| {
                 file_system::learn(path);
@@ -242,7 +242,7 @@ impl NativeRefresh {
             })?;
             let opened = opened.ok_or_else(|| Error::new(Code::Internal, "not opened"))?;
             let credential = opened.call.glance().and_then(|recent| recent.json.as_deref().cloned());
-            Ok(Reply { credential, ..opened.begin(&slot) })
+            Ok(Reply { credential, ..opened.begin(&call) })
         })
     }
 
@@ -292,7 +292,7 @@ impl NativeRefresh {
             let base = call.map(|call| call.lock_base.clone());
             // The key's own lock says less than what JavaScript knows.
             let awaited = awaited.filter(|lock| !is_known || Some(lock) != base.as_ref());
-            if let Some(Waiting { error, ms }) = pausing.filter(|_| awaited.is_none() && !is_known) {
+            if let Some(PauseReason { error, ms }) = pausing.filter(|_| awaited.is_none() && !is_known) {
                 return Ok(back_off(error, ms));
             }
             let awaited = awaited.or_else(|| base.filter(|_| !is_known));
@@ -327,8 +327,4 @@ impl NativeRefresh {
 /// Whether two directories are one, by whatever names.
 fn is_same_dir(one: &Path, other: &Path) -> bool {
     one == other || crate::disk::is_same(one, other)
-}
-
-fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
 }

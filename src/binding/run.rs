@@ -1,11 +1,11 @@
 //! A refresh, for JavaScript: asks the provider by a function or at a token endpoint, and hears what either answers.
 
-use super::dialogue::{Dialogue, Endpoint, Heard, Message, close};
+use super::dialogue::{Answer, Dialogue, Endpoint, Message, close};
 use super::lock::lane;
 use super::refresh::NativeRefresh;
 use super::task;
 use crate::clock::SystemClock;
-use crate::refresh::{CallFailure, FailureClass, Patience, Pause, Run};
+use crate::refresh::{Backoff, CallFailure, FailureClass, Patience, Run};
 use crate::store::Store;
 use napi::bindgen_prelude::Function;
 use napi_derive::napi;
@@ -29,61 +29,67 @@ impl From<GivenPatience> for Patience {
 
 #[napi]
 impl NativeRefresh {
-    /// Takes the lock, decides, and asks the provider if that is what is to be done: see [`Run::start`]. `is_heard` tells whether anybody wants to know of each step.
+    /// Takes the lock, decides, and asks the provider if that is what is to be done: see [`Run::start`].
+    /// `has_subscribers` tells whether anybody wants to know of each step.
     #[napi]
     #[allow(clippy::needless_pass_by_value, reason = "napi hands over functions by value")]
-    pub fn turn(&self, tell: Function<'_, Message, ()>, patience: GivenPatience, is_heard: bool) -> napi::Result<()> {
-        self.begin_turn(&tell, patience, is_heard, None)
+    pub fn turn(
+        &self,
+        tell: Function<'_, Message, ()>,
+        patience: GivenPatience,
+        has_subscribers: bool,
+    ) -> napi::Result<()> {
+        self.begin_turn(&tell, patience, has_subscribers, None)
     }
 
-    /// Says whether the locks are held that the stores' owners have.
+    /// JavaScript has taken the store owners' locks (`false`: the caller left first).
     #[napi]
     pub fn held(&self, is_held: bool) {
-        self.answer(Heard::Held(is_held));
+        self.answer(Answer::Held(is_held));
     }
 
-    /// Says that they can't be had.
+    /// The store owners' locks could not be taken; JavaScript has the error.
     #[napi]
     pub fn not_held(&self) {
-        self.answer(Heard::NotHeld);
+        self.answer(Answer::NotHeld);
     }
 
     /// Says what the provider answered: `fields` is JSON.
     #[napi]
     pub fn answered(&self, fields: String) {
-        self.answer(Heard::Answered(Zeroizing::new(fields)));
+        self.answer(Answer::Fields(Zeroizing::new(fields)));
     }
 
     /// Says that the call failed. `class` is one of `not_sent`, `answered_unspent`, `answered_dead`, `uncertain`; `is_answer` tells
-    /// whether an answer came, `passes` whether it may work in a moment.
+    /// whether an answer came, `is_temporary` whether it may work in a moment.
     #[napi]
     #[allow(clippy::needless_pass_by_value, reason = "napi hands over owned strings")]
-    pub fn failed(&self, class: String, is_answer: bool, passes: bool, retry_after_ms: Option<f64>) {
+    pub fn failed(&self, class: String, is_answer: bool, is_temporary: bool, retry_after_ms: Option<f64>) {
         let class = match class.as_str() {
             "not_sent" => FailureClass::NotSent,
             "answered_unspent" => FailureClass::AnsweredUnspent,
             "answered_dead" => FailureClass::AnsweredDead,
             _ => FailureClass::Uncertain,
         };
-        let pause = Pause::after(class, is_answer, retry_after_ms);
-        self.answer(Heard::Failed(CallFailure { class, pause, passes }));
+        let pause = Backoff::after(class, is_answer, retry_after_ms);
+        self.answer(Answer::Failed(CallFailure { class, pause, is_temporary }));
     }
 
     /// Says that there was nothing to ask: nothing was sent.
     #[napi]
     pub fn nothing(&self) {
-        self.answer(Heard::Nothing);
+        self.answer(Answer::Nothing);
     }
 
     /// Says that nothing has been asked yet, and that it is late.
     #[napi]
     pub fn late(&self) {
-        self.answer(Heard::Late);
+        self.answer(Answer::Late);
     }
 }
 
 impl NativeRefresh {
-    fn answer(&self, heard: Heard) {
+    fn answer(&self, heard: Answer) {
         if let Some(asker) = &*self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
             // The turn may be over.
             let _ = asker.send(heard);
@@ -94,12 +100,12 @@ impl NativeRefresh {
         &self,
         tell: &Function<'_, Message, ()>,
         patience: GivenPatience,
-        is_heard: bool,
+        has_subscribers: bool,
         endpoint: Option<Endpoint>,
     ) -> napi::Result<()> {
         let call = self.call()?;
         let is_held = call.own.is_held() || call.main.as_ref().is_some_and(Store::is_held);
-        let program = Dialogue::new(tell, &self.answers, &self.caller, is_heard, is_held, endpoint)?;
+        let program = Dialogue::new(tell, &self.answers, &self.caller, has_subscribers, is_held, endpoint)?;
         let answers = Arc::clone(&self.answers);
         let lane = lane(&call.lock_base).to_owned();
         let run = Run::new(call, Arc::clone(&self.caller), patience.into(), program);

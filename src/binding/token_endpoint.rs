@@ -1,15 +1,15 @@
 //! A token endpoint, for JavaScript: asked alone, or with everything from dispatch to durable receipt in one native step, so
 //! that neither a blocked event loop nor the end of a worker thread costs the answer.
 
+use super::Reply;
 use super::dialogue::{Endpoint, Message};
 use super::refresh::NativeRefresh;
 use super::run::GivenPatience;
 use super::task::{self, Promise};
-use super::{Failure as Told, Reply};
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Code, Error};
-use crate::failure::{CallFailure, FailureClass, OwnCodes};
+use crate::failure::{CallFailure, OwnCodes};
 use crate::token_endpoint::answer::NewFields;
 use crate::token_endpoint::{
     ClientAuth, Encoding, Exchange, Failure, HttpClient, IdentityClaims, Network, Spec, TimeUnit, TokenEndpoint,
@@ -74,10 +74,10 @@ pub struct TokenEndpointSpec {
 /// A token endpoint and the way there.
 #[napi]
 pub struct NativeTokenEndpoint {
-    place: Arc<Place>,
+    connection: Arc<Connection>,
 }
 
-struct Place {
+struct Connection {
     endpoint: TokenEndpoint,
     network: Network,
     cancel: Notify,
@@ -127,14 +127,14 @@ impl NativeTokenEndpoint {
         };
         let endpoint =
             TokenEndpoint::new(spec).map_err(|error| napi::Error::new(napi::Status::InvalidArg, error.message))?;
-        Ok(Self { place: Arc::new(Place { endpoint, network, cancel: Notify::new() }) })
+        Ok(Self { connection: Arc::new(Connection { endpoint, network, cancel: Notify::new() }) })
     }
 
     /// Asks with a refresh token, once. The reply's value is the new fields, or `{ failure }`.
     #[napi]
     pub fn ask<'env>(&self, env: &'env Env, refresh_token: String, limit_ms: f64) -> napi::Result<Object<'env>> {
         let (promise, object) = Promise::new(env)?;
-        let place = Arc::clone(&self.place);
+        let connection = Arc::clone(&self.connection);
         let promise = Arc::new(Mutex::new(Some(promise)));
         let settle = |promise: &Mutex<Option<Promise>>, reply: Reply| {
             if let Some(promise) = promise.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -144,7 +144,7 @@ impl NativeTokenEndpoint {
         let theirs = Arc::clone(&promise);
         let asking = task::on_own_thread(move || {
             let credential = Credential::of_refresh_token(&Zeroizing::new(refresh_token));
-            let reply = match place.exchange(&credential, limit_ms) {
+            let reply = match connection.exchange(&credential, limit_ms) {
                 Ok(fields) => Reply { credential: Some(fields.to_string()), ..Reply::from(json!({})) },
                 Err(failure) => Reply::from(json!({ "failure": shown(&failure) })),
             };
@@ -159,11 +159,11 @@ impl NativeTokenEndpoint {
     /// Ends a call of [`Self::ask`] before its time.
     #[napi]
     pub fn cancel(&self) {
-        self.place.cancel.notify_one();
+        self.connection.cancel.notify_one();
     }
 }
 
-impl Place {
+impl Connection {
     fn exchange(&self, credential: &Credential, limit_ms: f64) -> Result<NewFields, Failure> {
         let runtime = task::runtime().ok_or_else(no_thread)?;
         let client = HttpClient::shared(&self.network)?;
@@ -174,7 +174,7 @@ impl Place {
 
 #[napi]
 impl NativeRefresh {
-    /// As [`NativeRefresh::turn`], asking the token endpoint `at`, which has `limit_ms` to answer; if there are only so many `places`,
+    /// As [`NativeRefresh::turn`], asking the token endpoint `at`, which has `limit_ms` to answer; if there are only so many `slots`,
     /// all keys of one client share them.
     #[napi]
     #[allow(
@@ -186,23 +186,20 @@ impl NativeRefresh {
         &self,
         tell: Function<'_, Message, ()>,
         patience: GivenPatience,
-        is_heard: bool,
+        has_subscribers: bool,
         at: &NativeTokenEndpoint,
-        places: Option<u32>,
+        slots: Option<u32>,
         limit_ms: f64,
     ) -> napi::Result<()> {
-        let (call, asked) = (self.call()?, Arc::clone(&at.place));
-        let place = places.map(|count| asked.endpoint.slot(&call.lock_base, call.key.digest(), count));
+        let (call, asked) = (self.call()?, Arc::clone(&at.connection));
+        let slot = slots.map(|count| asked.endpoint.slot(&call.lock_base, call.key.digest(), count));
         let exchange = Box::new(move |credential: &Credential| {
             asked.exchange(credential, limit_ms).map_err(|failure| {
-                let &Failure { class, pause, is_transient, .. } = &failure;
-                // A request that was lost says nothing against the next one; an answer for another account does.
-                let is_lost = class == FailureClass::Uncertain && failure.error.code != Code::IdentityMismatch;
-                let passes = is_transient || is_lost;
-                (CallFailure { class, pause, passes }, shown(&failure))
+                let &Failure { class, pause, is_temporary, .. } = &failure;
+                (CallFailure { class, pause, is_temporary }, shown(&failure))
             })
         });
-        self.begin_turn(&tell, patience, is_heard, Some(Endpoint { place, exchange }))
+        self.begin_turn(&tell, patience, has_subscribers, Some(Endpoint { slot, exchange }))
     }
 }
 
@@ -211,10 +208,9 @@ fn no_thread() -> Error {
 }
 
 fn shown(failure: &Failure) -> Value {
-    let Told { code, message, .. } = Told::from(Error::new(failure.error.code, failure.error.message.clone()));
     json!({
-        "code": code,
-        "message": message,
+        "code": failure.error.code.as_str(),
+        "message": failure.error.message,
         "class": failure.class.as_str(),
         "retryAfterMs": failure.pause.asked_ms(),
         "status": failure.status,

@@ -9,12 +9,6 @@ use crate::error::{Code, Error, Result};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-/// Whether a refresh function's result, as JSON text, holds a token in any shape that we know.
-#[must_use]
-pub fn holds_token(json: &str) -> bool {
-    shape::holds_token(json)
-}
-
 /// A result that is not a credential.
 #[derive(Debug)]
 pub struct Refused {

@@ -98,8 +98,9 @@ impl Given {
     }
 }
 
-/// Whether there is a token in it, whatever the shape.
-pub(super) fn holds_token(json: &str) -> bool {
+/// Whether a refresh function's result, as JSON text, holds a token in any shape that we know.
+#[must_use]
+pub fn holds_token(json: &str) -> bool {
     objects(json).iter().any(is_answer)
 }
 

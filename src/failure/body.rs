@@ -1,6 +1,6 @@
 //! What a body says of why a call failed.
 
-use super::facts::{Facts, KnownAnswer, Place, Step};
+use super::facts::{Facts, JsonPath, KnownAnswer, Step};
 use crate::ecma;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -10,14 +10,14 @@ use std::sync::LazyLock;
 const MAX_ELEMENTS: usize = 16;
 
 /// Where a code stands that says what the rest is about.
-static CODE_PLACES: LazyLock<[Place; 5]> = LazyLock::new(|| {
-    ["error", "error.code", "error_code", "errorCode", "code"].map(|place| Place::from(place.to_owned()))
+static CODE_PLACES: LazyLock<[JsonPath; 5]> = LazyLock::new(|| {
+    ["error", "error.code", "error_code", "errorCode", "code"].map(|place| JsonPath::from(place.to_owned()))
 });
 
 type Object = Map<String, Value>;
 
 /// A text or number at a place, with the object that it is a member of.
-struct Found<'a> {
+struct CodeAt<'a> {
     beside: &'a Object,
     text: Cow<'a, str>,
 }
@@ -52,7 +52,7 @@ pub(super) fn facts(
             && (fact.says.is_empty() || fact.says.iter().any(|sentence| says(sentence)))
     };
     for fact in Facts::all().answers.iter().filter(|fact| counts(fact)) {
-        let places: Vec<&Place> =
+        let places: Vec<&JsonPath> =
             if fact.at.is_empty() { Facts::all().places().collect() } else { fact.at.iter().collect() };
         let found = places.into_iter().flat_map(|place| all_at(body, place));
         let mut found = found.filter(|found| fact.has(&found.text) && stands_with(fact, found.beside));
@@ -69,13 +69,13 @@ fn stands_with(fact: &KnownAnswer, beside: &Object) -> bool {
     })
 }
 
-fn all_at<'a>(body: &'a Object, place: &Place) -> Vec<Found<'a>> {
+fn all_at<'a>(body: &'a Object, place: &JsonPath) -> Vec<CodeAt<'a>> {
     let mut found = Vec::new();
     walk(body, &place.0, &mut found);
     found
 }
 
-fn walk<'a>(object: &'a Object, steps: &[Step], found: &mut Vec<Found<'a>>) {
+fn walk<'a>(object: &'a Object, steps: &[Step], found: &mut Vec<CodeAt<'a>>) {
     let Some((step, rest)) = steps.split_first() else { return };
     let Some(value) = object.get(&step.name) else { return };
     let values = match (value, step.is_list) {
@@ -86,7 +86,7 @@ fn walk<'a>(object: &'a Object, steps: &[Step], found: &mut Vec<Found<'a>>) {
     for value in values {
         match value {
             Value::Object(inner) => walk(inner, rest, found),
-            value if rest.is_empty() => found.extend(shown(value).map(|text| Found { beside: object, text })),
+            value if rest.is_empty() => found.extend(shown(value).map(|text| CodeAt { beside: object, text })),
             _ => {}
         }
     }

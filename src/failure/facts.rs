@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 /// What is known of answers. What the file says of connections concerns JavaScript alone.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Facts {
-    places: Vec<Places>,
-    descriptions: Vec<Places>,
+    places: Vec<JsonPaths>,
+    descriptions: Vec<JsonPaths>,
     /// What codes mean.
     pub(super) answers: Vec<KnownAnswer>,
     phrases: Vec<Phrases>,
@@ -19,19 +19,20 @@ pub(super) struct Facts {
 }
 
 #[derive(Debug, Deserialize)]
-struct Places {
-    at: Vec<Place>,
+struct JsonPaths {
+    at: Vec<JsonPath>,
 }
 
 /// Codes that mean the same.
 #[derive(Debug, Deserialize)]
 pub(super) struct KnownAnswer {
-    class: Class,
+    #[serde(flatten)]
+    pub(super) meaning: Meaning,
     /// Compared whole, in any case.
     pub(super) codes: Vec<String>,
     /// Where they have to stand. Empty: at any of the usual places.
     #[serde(default)]
-    pub(super) at: Vec<Place>,
+    pub(super) at: Vec<JsonPath>,
     /// What has to stand beside them, by member: one of these texts.
     #[serde(default)]
     pub(super) with: HashMap<String, Vec<String>>,
@@ -41,8 +42,6 @@ pub(super) struct KnownAnswer {
     /// The statuses that count. Empty: any but a gateway's, or none.
     #[serde(default)]
     pub(super) status: Vec<u16>,
-    #[serde(default)]
-    passes: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -52,48 +51,26 @@ struct Phrases {
 
 #[derive(Debug, Deserialize)]
 struct Statuses {
-    class: Class,
+    #[serde(flatten)]
+    meaning: Meaning,
     from: u16,
     to: u16,
-    #[serde(default)]
-    passes: bool,
-}
-
-/// The class of an answer, without what is known of the single call.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Class {
-    NotSent,
-    AnsweredUnspent,
-    AnsweredDead,
-    Uncertain,
 }
 
 /// What an answer means.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
 pub(super) struct Meaning {
     /// What the next caller may do. No pause is in it.
     pub(super) class: FailureClass,
     /// Whether it may work in a moment, without anybody's help.
-    pub(super) passes: bool,
-}
-
-impl Meaning {
-    fn new(class: Class, passes: bool) -> Self {
-        let class = match class {
-            Class::NotSent => FailureClass::NotSent,
-            Class::AnsweredUnspent => FailureClass::AnsweredUnspent,
-            Class::AnsweredDead => FailureClass::AnsweredDead,
-            Class::Uncertain => FailureClass::Uncertain,
-        };
-        Self { class, passes }
-    }
+    #[serde(default, rename = "passes")]
+    pub(super) is_temporary: bool,
 }
 
 /// Where in a body something stands: member names, each followed by `[]` if its value is a list.
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(from = "String")]
-pub(super) struct Place(pub(super) Vec<Step>);
+pub(super) struct JsonPath(pub(super) Vec<Step>);
 
 /// One step on the way to a place.
 #[derive(Debug, PartialEq)]
@@ -104,7 +81,7 @@ pub(super) struct Step {
     pub(super) is_list: bool,
 }
 
-impl From<String> for Place {
+impl From<String> for JsonPath {
     fn from(path: String) -> Self {
         let step = |name: &str| match name.strip_suffix("[]") {
             Some(name) => Step { name: name.to_owned(), is_list: true },
@@ -123,12 +100,12 @@ impl Facts {
     }
 
     /// The usual places of a code, the most telling first.
-    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+    pub(super) fn places(&self) -> impl Iterator<Item = &JsonPath> {
         self.places.iter().flat_map(|places| &places.at)
     }
 
     /// The places of a sentence.
-    pub(super) fn descriptions(&self) -> impl Iterator<Item = &Place> {
+    pub(super) fn descriptions(&self) -> impl Iterator<Item = &JsonPath> {
         self.descriptions.iter().flat_map(|places| &places.at)
     }
 
@@ -140,16 +117,11 @@ impl Facts {
     /// What a status alone means.
     pub(super) fn of_status(&self, status: u16) -> Meaning {
         let fact = self.statuses.iter().find(|fact| (fact.from..=fact.to).contains(&status));
-        fact.map_or(Meaning::new(Class::Uncertain, false), |fact| Meaning::new(fact.class, fact.passes))
+        fact.map_or(Meaning { class: FailureClass::Uncertain, is_temporary: false }, |fact| fact.meaning)
     }
 }
 
 impl KnownAnswer {
-    /// What it means.
-    pub(super) fn meaning(&self) -> Meaning {
-        Meaning::new(self.class, self.passes)
-    }
-
     /// Whether it says where it stands, or beside what: that tells more than a code that stands anywhere.
     pub(super) fn is_precise(&self) -> bool {
         !self.at.is_empty() || !self.says.is_empty()
@@ -224,8 +196,9 @@ mod tests {
                 assert!(!is_number || !fact.at.is_empty(), "{code} needs a place");
             }
             assert!(fact.with.is_empty() || !fact.at.is_empty(), "{:?} needs a place", fact.codes);
-            assert!(matches!(fact.class, Class::AnsweredDead | Class::AnsweredUnspent), "{:?}", fact.codes);
-            assert!(!fact.passes || fact.class == Class::AnsweredUnspent, "{:?}", fact.codes);
+            let Meaning { class, is_temporary } = fact.meaning;
+            assert!(matches!(class, FailureClass::AnsweredDead | FailureClass::AnsweredUnspent), "{:?}", fact.codes);
+            assert!(!is_temporary || class == FailureClass::AnsweredUnspent, "{:?}", fact.codes);
         }
     }
 }

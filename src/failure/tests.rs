@@ -247,17 +247,21 @@ fn a_pause_is_told_as_it_is_made() {
         classify(&evidence).pause
     };
     for (asked, made) in [(0.0, 1_000.0), (5_000.0, 5_000.0), (1e12, 3_600_000.0), (f64::INFINITY, 3_600_000.0)] {
-        assert_eq!(pause(asked), Pause::Asked(made));
+        assert_eq!(pause(asked), Backoff::Asked(made));
     }
 }
 
 #[test]
 fn what_passes_is_told_from_what_somebody_has_to_mend() {
-    let passes = |status, body| {
+    let is_temporary = |status, body| {
         let body = object(body);
-        classify(&Evidence { status: Some(status), bodies: vec![&body], ..Evidence::default() }).passes
+        classify(&Evidence { status: Some(status), bodies: vec![&body], ..Evidence::default() }).is_temporary
     };
-    assert!(passes(429, json!({})) && passes(503, json!({})) && passes(521, json!({})));
-    assert!(passes(400, json!({ "error": "slow_down" })));
-    assert!(!passes(401, json!({ "error": "invalid_client" })) && !passes(404, json!({})) && !passes(502, json!({})));
+    assert!(is_temporary(429, json!({})) && is_temporary(503, json!({})) && is_temporary(521, json!({})));
+    assert!(is_temporary(400, json!({ "error": "slow_down" })));
+    assert!(
+        !is_temporary(401, json!({ "error": "invalid_client" }))
+            && !is_temporary(404, json!({}))
+            && !is_temporary(502, json!({}))
+    );
 }

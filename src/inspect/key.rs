@@ -1,6 +1,5 @@
 //! A key as it looks from outside.
 
-use crate::clock::Clock;
 use crate::credential::Generation;
 use crate::digest::Digest;
 use crate::disk::{self, Sharing};
@@ -230,12 +229,6 @@ impl KeyReport {
             self.records().filter_map(|record| record.claim.as_ref()).map(|claim| claim.origin.store.as_path());
         self.records().flat_map(Record::stores).chain(claimed).collect()
     }
-}
-
-/// How many milliseconds are left of the pause that a provider asked for.
-#[must_use]
-pub fn pause_left(failure: &FailureRecord, clock: &dyn Clock) -> Option<f64> {
-    failure.pause.as_ref()?.left_ms(clock)
 }
 
 /// Looks at every key in a lock directory; at what a living owner may just be making or removing, twice. None if there is no

@@ -55,12 +55,12 @@ pub struct Login {
     /// From when on a call refreshes it, in milliseconds since the epoch; `None` if its expiry is not an instant.
     pub refresh_at: Option<f64>,
     /// What is known of its refresh token, if that was sent before.
-    pub spent: Option<Spent>,
+    pub spent: Option<SuccessorState>,
 }
 
 /// A refresh token that was used before, and is not sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spent {
+pub enum SuccessorState {
     /// What came after it is not to be found: a call would be refused.
     Lost,
     /// What came after it takes its place at the next call.

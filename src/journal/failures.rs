@@ -29,7 +29,7 @@ pub struct FailureRecord {
     pub attempts: u32,
     /// Until when everyone waits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pause: Option<Pause>,
+    pub pause: Option<PauseUntil>,
 }
 
 /// What is known of a generation after a failed call. The later, the worse.
@@ -52,7 +52,7 @@ pub enum Outcome {
 
 /// A pause that every process keeps before a generation is sent again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Pause {
+pub struct PauseUntil {
     /// When it ends, in milliseconds of [`crate::clock::Clock::boot_ms`].
     pub until: f64,
     /// The boot that `until` counts from; in another, the pause is over.
@@ -61,15 +61,15 @@ pub struct Pause {
     pub since: f64,
 }
 
-impl Pause {
+impl PauseUntil {
     /// The pause that begins now, after so many failed `attempts` with `generation`.
     #[must_use]
-    pub fn begin(clock: &dyn Clock, generation: Generation, attempts: u32, kind: failure::Pause) -> Option<Self> {
+    pub fn begin(clock: &dyn Clock, generation: Generation, attempts: u32, kind: failure::Backoff) -> Option<Self> {
         let ms = match kind {
-            failure::Pause::None => return None,
-            failure::Pause::BackOff => back_off_ms(generation, attempts),
+            failure::Backoff::None => return None,
+            failure::Backoff::Growing => back_off_ms(generation, attempts),
             // A provider that asks for no pause is not to be asked all the time.
-            failure::Pause::Asked(ms) => ms.max(doubled_ms(attempts)),
+            failure::Backoff::Asked(ms) => ms.max(doubled_ms(attempts)),
         };
         let since = clock.boot_ms();
         Some(Self { until: since + ms, boot: clock.boot_id(), since })
@@ -79,7 +79,7 @@ impl Pause {
     #[must_use]
     pub fn left_ms(&self, clock: &dyn Clock) -> Option<f64> {
         let left = self.until - clock.boot_ms();
-        let is_on = clock.is_of_this_boot(&self.boot, self.since) && left > 0.0 && left <= failure::Pause::LONGEST_MS;
+        let is_on = clock.is_of_this_boot(&self.boot, self.since) && left > 0.0 && left <= failure::Backoff::LONGEST_MS;
         is_on.then_some(left)
     }
 }
@@ -118,6 +118,12 @@ impl FailureRecord {
         matches!(self.outcome, Outcome::Dead { .. })
     }
 
+    /// How much is left of the pause, in milliseconds.
+    #[must_use]
+    pub fn left_ms(&self, clock: &dyn Clock) -> Option<f64> {
+        self.pause.as_ref()?.left_ms(clock)
+    }
+
     /// How much stands in the way.
     #[must_use]
     pub fn severity(&self) -> u8 {
@@ -142,7 +148,7 @@ impl FailureRecord {
         let failures = records.filter_map(|record| record.failure_of(generation));
         failures.filter(|failure| kept_at.is_none_or(|kept_at| failure.at > kept_at)).reduce(|one, other| {
             let attempts = one.attempts.max(other.attempts);
-            let left = |failure: &Self| failure.pause.as_ref().and_then(|pause| pause.left_ms(clock)).unwrap_or(0.0);
+            let left = |failure: &Self| failure.left_ms(clock).unwrap_or(0.0);
             let pause = if left(&one) >= left(&other) { one.pause.clone() } else { other.pause.clone() };
             let worst = if other.severity() > one.severity() { other } else { one };
             Self { attempts, pause, ..worst }
@@ -170,9 +176,9 @@ impl Record {
         }
     }
 
-    /// Takes over how the calls of an earlier term's dead owner ended, including one that its death cut off. A living owner's
-    /// call may still turn out not to have been sent.
-    pub fn take_over_failures(&mut self, earlier: &Self) {
+    /// Absorbs how the calls of an earlier term's dead owner ended, including one that its death cut off. A living
+    /// owner's call may still turn out not to have been sent.
+    pub fn absorb_failures(&mut self, earlier: &Self) {
         let cut_off = earlier.claim.as_ref().and_then(|claim| earlier.failure_of(claim.origin.generation));
         for failure in earlier.failures.iter().cloned().chain(cut_off) {
             let weight = |failure: &FailureRecord| (failure.severity(), failure.attempts);

@@ -92,19 +92,17 @@ impl Record {
     }
 
     /// Removes a receipt that the stores hold, or keeps it if they may lose it, in the place of an earlier one; and remembers where.
-    pub fn settle_receipt(&mut self, generation: Generation, store: Option<&Path>, is_kept: bool) {
+    pub fn settle_receipt(&mut self, generation: Generation, store: &Path, is_kept: bool) {
         let settled = self.receipts.iter().rfind(|receipt| receipt.is_of(generation)).cloned();
         self.receipts.retain(|receipt| receipt.credential.open().is_some_and(|held| held.generation() != generation));
         if let Some(receipt) = settled.filter(|_| is_kept) {
             self.receipts.retain(|earlier| !earlier.kept || earlier.origin.store != receipt.origin.store);
             self.receipts.push(Receipt { kept: true, superseded: false, ..receipt });
         }
-        if let Some(store) = store {
-            self.stores.retain(|known| known != store);
-            self.stores.push(store.to_owned());
-            let excess = self.stores.len().saturating_sub(MAX_STORES);
-            self.stores.drain(..excess);
-        }
+        self.stores.retain(|known| known != store);
+        self.stores.push(store.to_owned());
+        let excess = self.stores.len().saturating_sub(MAX_STORES);
+        self.stores.drain(..excess);
         if self.waiting().next().is_none() && self.state == Progress::Received {
             self.state = Progress::Committed;
         }

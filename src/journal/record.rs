@@ -6,7 +6,7 @@ use crate::journal::ledger::Ledger;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-pub use super::failures::{FailureRecord, LostCall, Outcome, Pause};
+pub use super::failures::{FailureRecord, LostCall, Outcome, PauseUntil};
 pub use super::receipts::{Receipt, Sealed};
 
 /// How many access tokens' lifetimes are remembered: agents that share a profile id may each have a login of their own.
@@ -22,7 +22,7 @@ pub enum Progress {
     Claimed,
     /// The provider is being asked, or was when the owner died: whether it has rotated is unknown.
     Dispatched,
-    /// The provider's answer is in `received`, and not yet in every store.
+    /// The provider's answer is in `receipts`, and not yet in every store.
     Received,
     /// The stores hold it.
     Committed,
@@ -93,7 +93,7 @@ pub struct ClaimRecord {
     pub attempts: u32,
     /// Should the owner die: when the next one may ask. `None`: at once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub pause: Option<Pause>,
+    pub pause: Option<PauseUntil>,
 }
 
 /// What is sent, where it is stored, and what the main store holds beside it.
@@ -120,9 +120,9 @@ impl Record {
         Self { state: Progress::Idle, ..self }
     }
 
-    /// Takes over what the owner of an earlier term received and spent. It may be stuck in the middle of a call, and this
-    /// may be done again.
-    pub fn take_over(&mut self, earlier: &Self) {
+    /// Absorbs what the owner of an earlier term received and spent. It may be stuck in the middle of a call, and
+    /// this may be done again.
+    pub fn absorb(&mut self, earlier: &Self) {
         let known = self.ledger.clone();
         self.ledger.take_in(&earlier.ledger);
         for receipt in &earlier.receipts {

@@ -3,9 +3,7 @@
 //! Each profile has its own key, lock and journal. So that a generation is still sent only once, an owner that is about
 //! to send one looks into the journals of the other keys, and waits for an owner that is sending it under another name.
 //! While it looks and puts its own claim on record, it holds one short lock that all keys of the directory share.
-//!
-//! Lock order: key, claims, store. An owner waits only for one that has dispatched, with no other lock than its own key's
-//! held, and that one waits for no other; so there is no deadlock.
+//! For the order of locks see `docs/protocol.md`.
 
 use crate::clock::Clock;
 use crate::credential::{Credential, Generation};
@@ -40,7 +38,7 @@ impl ClaimsLock {
 
 /// Takes it, for the directory of this lock.
 pub fn lock_claims(lock_base: &Path, clock: &Arc<dyn Clock>) -> Result<ClaimsLock> {
-    let target = Target::short(&lock_base.with_file_name("claims"), clock);
+    let target = Target::file_operation(&lock_base.with_file_name("claims"), clock);
     lock::acquire_blocking(&target, CLAIMS_PATIENCE).map(ClaimsLock)
 }
 
@@ -194,8 +192,10 @@ mod tests {
         let (profile, pid, at) = ("profile".to_owned(), 1, 0.0);
         record.claim = Some(ClaimRecord { key, profile, pid, at, origin, attempts: 0, pause: None });
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let lock = |base: &Path| lock::acquire_blocking(&Target::alone(base, &clock), CLAIMS_PATIENCE).expect("free");
-        Journal::open(&lock(&other)).and_then(|mut journal| journal.write(record, true)).expect("dispatched");
+        let lock = |base: &Path| {
+            lock::acquire_blocking(&Target::never_taken_over(base, &clock), CLAIMS_PATIENCE).expect("free")
+        };
+        Journal::open(&lock(&other)).and_then(|mut journal| journal.write(record)).expect("dispatched");
 
         let mut siblings = Siblings::read(&lock(&own)).expect("read");
         // Its owner has died; the next one is of the next term.

@@ -7,7 +7,7 @@ use crate::credential::{Credential, Generation};
 use crate::digest::Digest;
 use crate::journal::ledger::Ledger;
 use crate::journal::record::{
-    ClaimRecord, FailureRecord, Lifetime, LostCall, Origin, Outcome, Pause, Progress, Receipt,
+    ClaimRecord, FailureRecord, Lifetime, LostCall, Origin, Outcome, PauseUntil, Progress, Receipt,
 };
 use crate::lock::Target;
 use serde_json::json;
@@ -30,8 +30,8 @@ fn record(state: Progress, failure: Option<FailureRecord>) -> Record {
     Record { state, epoch: 3, claim, receipts, failures, ledger, stores: Vec::new(), lifetimes }
 }
 
-fn pause() -> Pause {
-    Pause { until: 1.5, boot: "b".into(), since: 0.5 }
+fn pause() -> PauseUntil {
+    PauseUntil { until: 1.5, boot: "b".into(), since: 0.5 }
 }
 
 fn origin(store: &str, main: &str) -> Origin {
@@ -46,7 +46,7 @@ fn receipt(credential: &Credential) -> Receipt {
 
 fn open(directory: &tempfile::TempDir) -> Result<Journal> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let target = Target::alone(&base(directory), &clock);
+    let target = Target::never_taken_over(&base(directory), &clock);
     Journal::open(&lock::acquire_blocking(&target, Duration::from_secs(60)).expect("free"))
 }
 
@@ -71,7 +71,7 @@ fn every_record_is_read_as_it_was_written() {
         for state in [Progress::Idle, Progress::Claimed, Progress::Dispatched, Progress::Received, Progress::Committed]
         {
             let written = record(state, failure.clone());
-            open(&directory).expect("opened").write(written.clone(), true).expect("written");
+            open(&directory).expect("opened").write(written.clone()).expect("written");
             let read = open(&directory).expect("opened").record().clone();
             assert_eq!(serde_json::to_string(&read).expect("json"), serde_json::to_string(&written).expect("json"));
             assert_eq!(read.failures, Vec::from_iter(failure.clone()));
@@ -83,9 +83,9 @@ fn every_record_is_read_as_it_was_written() {
 fn a_record_that_was_cut_off_leaves_the_one_before_it() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut journal = open(&directory).expect("opened");
-    journal.write(record(Progress::Claimed, None), false).expect("written");
+    journal.write(record(Progress::Claimed, None)).expect("written");
     let before = fs::read(term::journal(&base(&directory), 0)).expect("read");
-    journal.write(record(Progress::Dispatched, None), false).expect("written");
+    journal.write(record(Progress::Dispatched, None)).expect("written");
     let after = fs::read(term::journal(&base(&directory), 0)).expect("read");
     let changed: Vec<usize> = (0..after.len()).filter(|at| before[*at] != after[*at]).collect();
     for cut in changed.iter().skip(1) {
@@ -100,13 +100,13 @@ fn a_record_that_was_cut_off_leaves_the_one_before_it() {
 fn no_byte_of_a_credential_outlives_its_commit() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut journal = open(&directory).expect("opened");
-    journal.write(record(Progress::Received, None), true).expect("written");
+    journal.write(record(Progress::Received, None)).expect("written");
     let bare = Record { receipts: Vec::new(), ledger: Ledger::default(), ..record(Progress::Committed, None) };
-    journal.write(bare, false).expect("written");
+    journal.write(bare).expect("written");
     journal.wipe_previous().expect("wiped");
     let bytes = fs::read(term::journal(&base(&directory), 0)).expect("read");
     assert!(!String::from_utf8_lossy(&bytes).contains("secret"));
-    assert_eq!(bytes.len(), 2 * SLOT_BYTES);
+    assert_eq!(bytes.len(), 2 * HALF_BYTES);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn garbage_is_an_empty_journal_and_a_newer_format_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = term::journal(&base(&directory), 0);
     drop(open(&directory));
-    for garbage in [vec![], vec![7; 3], vec![0xFF; 2 * SLOT_BYTES], b"ORLJ\x01\0\0\0".repeat(99)] {
+    for garbage in [vec![], vec![7; 3], vec![0xFF; 2 * HALF_BYTES], b"ORLJ\x01\0\0\0".repeat(99)] {
         fs::write(&path, garbage).expect("written");
         assert_eq!(open(&directory).expect("opened").record().state, Progress::Idle);
     }
@@ -131,7 +131,7 @@ fn fill(journal: &mut Journal, superseded: bool) -> Vec<Option<Credential>> {
         let large = json!({"type": "oauth", "refresh": kept.len().to_string(), "access": "x".repeat(MAX_CREDENTIAL_BYTES - 100)});
         let mut record = journal.record().clone();
         record.receive(Generation::of("spent"), Receipt { superseded, ..receipt(&credential(large)) });
-        journal.write(record, false).expect("room");
+        journal.write(record).expect("room");
         if !matches!(journal.make_room(&[]), Ok(()) if waiting(journal).len() > kept.len()) {
             return kept;
         }
@@ -156,7 +156,7 @@ fn what_waits_for_its_store_is_never_displaced_and_fills_the_journal_at_last() {
 fn words_for_which_there_is_room_are_recorded_with_the_largest_credential_and_longer_ones_are_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut journal = open(&directory).expect("opened");
-    let (mut room, mut too_long) = (0, SLOT_BYTES);
+    let (mut room, mut too_long) = (0, HALF_BYTES);
     while too_long - room > 1 {
         let between = usize::midpoint(room, too_long);
         match journal.make_room(&[&"x".repeat(between)]) {
@@ -177,8 +177,8 @@ fn words_for_which_there_is_room_are_recorded_with_the_largest_credential_and_lo
     let receipts = vec![receipt(&largest)];
     for _ in 0..2 {
         let record = Record { claim: claim.clone(), receipts: receipts.clone(), ..claimed.clone() };
-        journal.write(record, false).expect("room");
-        journal.write(Record { receipts: Vec::new(), claim: claim.clone(), ..claimed.clone() }, false).expect("room");
+        journal.write(record).expect("room");
+        journal.write(Record { receipts: Vec::new(), claim: claim.clone(), ..claimed.clone() }).expect("room");
         journal.make_room(&[&"x".repeat(room - 1024)]).expect("room");
     }
 }
@@ -205,7 +205,7 @@ fn what_is_only_kept_makes_room_after_what_is_superseded() {
     };
     let kept = Receipt { kept: true, ..large("kept") };
     let receipts = vec![kept, Receipt { superseded: true, ..large("superseded") }];
-    journal.write(Record { receipts, ..Record::default() }, false).expect("room");
+    journal.write(Record { receipts, ..Record::default() }).expect("room");
     let left = |journal: &Journal| {
         waiting(journal).into_iter().map(|one| one.unwrap().refresh().unwrap().to_owned()).collect::<Vec<_>>()
     };
@@ -213,7 +213,7 @@ fn what_is_only_kept_makes_room_after_what_is_superseded() {
     assert_eq!(left(&journal), ["kept"]);
     let mut record = journal.record().clone();
     record.receipts.push(large("waiting"));
-    journal.write(record, false).expect("room");
+    journal.write(record).expect("room");
     journal.make_room(&[]).expect("room");
     assert_eq!(left(&journal), ["waiting"]);
 }
@@ -230,7 +230,7 @@ fn a_receipt_that_is_kept_takes_the_place_of_the_one_before_it_and_ends_with_its
     let mut record = Record { state: Progress::Received, ..Record::default() };
     for refresh in ["one", "two"] {
         record.receipts.push(of(refresh, "host:own"));
-        record.settle_receipt(Generation::of(refresh), Some(&own), true);
+        record.settle_receipt(Generation::of(refresh), &own, true);
         assert_eq!(left(&record), [Generation::of(refresh)]);
     }
     assert_eq!((record.state, record.waiting().count()), (Progress::Committed, 0));
@@ -240,7 +240,7 @@ fn a_receipt_that_is_kept_takes_the_place_of_the_one_before_it_and_ends_with_its
     assert!(left(&record).is_empty());
     // What main holds too is not the agent's alone to end.
     record.receipts.push(of("three", "host:main"));
-    record.settle_receipt(Generation::of("three"), Some(&own), true);
+    record.settle_receipt(Generation::of("three"), &own, true);
     record.forget_kept(&own);
     assert_eq!(left(&record), [Generation::of("three")]);
     record.receive(Generation::of("three"), of("four", "host:main"));
@@ -251,8 +251,8 @@ fn a_receipt_that_is_kept_takes_the_place_of_the_one_before_it_and_ends_with_its
 fn a_record_that_does_not_fit_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut journal = open(&directory).expect("opened");
-    let large = credential(json!({"type": "oauth", "access": "x".repeat(SLOT_BYTES)}));
+    let large = credential(json!({"type": "oauth", "access": "x".repeat(HALF_BYTES)}));
     let large = Record { receipts: vec![receipt(&large)], ..Record::default() };
-    assert_eq!(journal.write(large, true).map_err(|error| error.code), Err(Code::JournalUnusable));
+    assert_eq!(journal.write(large).map_err(|error| error.code), Err(Code::JournalUnusable));
     assert_eq!(journal.record().state, Progress::Idle);
 }

@@ -101,16 +101,16 @@ impl Holder {
     /// Reads the record of an open lock file.
     #[must_use]
     pub fn read_from(file: &File) -> Option<Self> {
-        match Found::in_file(file) {
-            Found::Record(holder) => Some(*holder),
-            Found::Nothing | Found::Contents => None,
+        match LockFileContents::in_file(file) {
+            LockFileContents::Record(holder) => Some(*holder),
+            LockFileContents::Nothing | LockFileContents::Contents => None,
         }
     }
 }
 
 /// What a lock file holds.
 #[derive(Debug)]
-pub enum Found {
+pub enum LockFileContents {
     /// Nothing, or nothing that is worth keeping.
     Nothing,
     /// The last process that took the lock.
@@ -119,7 +119,7 @@ pub enum Found {
     Contents,
 }
 
-impl Found {
+impl LockFileContents {
     /// Looks into an open lock file.
     #[must_use]
     pub fn in_file(mut file: &File) -> Self {

@@ -14,7 +14,7 @@
 use crate::disk::{self, Sharing};
 use crate::error::{Code, Error, Result};
 use crate::lock::file_system::{self, LockLayer, Trust, Warning};
-use crate::lock::holder::{Found, Holder};
+use crate::lock::holder::{Holder, LockFileContents};
 use crate::lock::private_dir;
 use std::fs::File;
 use std::io;
@@ -110,7 +110,7 @@ pub(super) struct KernelLock {
     sharing: Sharing,
     excludes: bool,
     /// What was in the file before we signed it.
-    found: OnceLock<Found>,
+    found: OnceLock<LockFileContents>,
 }
 
 /// Warnings not told yet. The first user of a directory may have had to wait, and held nothing.
@@ -179,16 +179,16 @@ impl KernelLock {
 
     /// Writes the holder into the lock file: for people, and for the age of an owner that is stuck.
     pub(super) fn sign(&self, holder: &Holder) -> io::Result<()> {
-        match self.found.get_or_init(|| Found::in_file(&self.file)) {
-            Found::Contents => Ok(()),
-            Found::Nothing | Found::Record(_) => holder.write(&self.file),
+        match self.found.get_or_init(|| LockFileContents::in_file(&self.file)) {
+            LockFileContents::Contents => Ok(()),
+            LockFileContents::Nothing | LockFileContents::Record(_) => holder.write(&self.file),
         }
     }
 
     /// The holder before us, which holds the lock no more.
     pub(super) fn predecessor(&self) -> Option<&Holder> {
         match self.found.get()? {
-            Found::Record(holder) if self.excludes => Some(holder),
+            LockFileContents::Record(holder) if self.excludes => Some(holder),
             _ => None,
         }
     }

@@ -179,8 +179,9 @@ mod tests {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let unlisted = Locks { list: None, is_whole: false };
         for locks in [|| Locks { list: None, is_whole: false }, Locks::now] {
-            let guard =
-                super::super::try_acquire(&super::super::Target::alone(&base, &clock)).expect("tried").expect("free");
+            let guard = super::super::try_acquire(&super::super::Target::never_taken_over(&base, &clock))
+                .expect("tried")
+                .expect("free");
             let sight = locks().look(&base, Sharing::Private).expect("seen");
             assert!(sight.is_held);
             assert_eq!(sight.signed.map(|signed| signed.pid), Some(std::process::id()));

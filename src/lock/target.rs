@@ -20,7 +20,7 @@ pub struct Target {
     pub(super) base: PathBuf,
     pub(super) sidecar: PathBuf,
     /// Whether other programs know this lock, by its sidecar. If not, it has one only where the kernel's lock excludes no process.
-    pub(super) is_known: bool,
+    pub(super) has_public_sidecar: bool,
     /// The age at which a foreign sidecar counts as left behind, where its process does not tell.
     pub(super) foreign_stale: Duration,
     /// From which age on we may be taken for stuck; `None` if never.
@@ -35,16 +35,16 @@ impl Target {
     /// A key's lock, for a refresh: it looks, before it asks or writes, whether a peer has taken over.
     #[must_use]
     pub fn refresh(base: &Path, clock: &Arc<dyn Clock>) -> Self {
-        Self { own_stale: Some(REFRESH_STALE), goes_without: true, ..Self::alone(base, clock) }
+        Self { own_stale: Some(REFRESH_STALE), goes_without: true, ..Self::never_taken_over(base, clock) }
     }
 
     /// A key's lock around something that we know nothing of: it is never taken over.
     #[must_use]
-    pub fn alone(base: &Path, clock: &Arc<dyn Clock>) -> Self {
+    pub fn never_taken_over(base: &Path, clock: &Arc<dyn Clock>) -> Self {
         Self {
             base: base.to_owned(),
             sidecar: sidecar_path(base),
-            is_known: true,
+            has_public_sidecar: true,
             foreign_stale: REFRESH_STALE,
             own_stale: None,
             goes_without: false,
@@ -52,29 +52,34 @@ impl Target {
         }
     }
 
-    /// The lock of a place at a provider, for a refresh. No other program knows it.
+    /// The lock of a slot at a provider, for a refresh. No other program knows it.
     #[must_use]
-    pub fn place(base: &Path, clock: &Arc<dyn Clock>) -> Self {
-        Self { is_known: false, ..Self::refresh(base, clock) }
+    pub fn slot(base: &Path, clock: &Arc<dyn Clock>) -> Self {
+        Self { has_public_sidecar: false, ..Self::refresh(base, clock) }
     }
 
     /// A claim's lock, which no other program knows and no peer takes over.
     #[must_use]
     pub fn claim(base: &Path, clock: &Arc<dyn Clock>) -> Self {
-        Self { is_known: false, ..Self::alone(base, clock) }
+        Self { has_public_sidecar: false, ..Self::never_taken_over(base, clock) }
     }
 
     /// A lock for a few file operations, which no other program knows.
     #[must_use]
-    pub fn short(base: &Path, clock: &Arc<dyn Clock>) -> Self {
+    pub fn file_operation(base: &Path, clock: &Arc<dyn Clock>) -> Self {
         let stale = WRITE_STALE;
-        Self { foreign_stale: stale, own_stale: Some(stale), is_known: false, ..Self::alone(base, clock) }
+        Self {
+            foreign_stale: stale,
+            own_stale: Some(stale),
+            has_public_sidecar: false,
+            ..Self::never_taken_over(base, clock)
+        }
     }
 
     /// The same with a sidecar beside this store, which OpenClaw's writers respect.
     #[must_use]
     pub fn beside(self, store: &Path) -> Self {
-        Self { sidecar: sidecar_path(store), is_known: true, ..self }
+        Self { sidecar: sidecar_path(store), has_public_sidecar: true, ..self }
     }
 
     pub(super) fn observer(&self) -> Observer {

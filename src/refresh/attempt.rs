@@ -58,7 +58,7 @@ impl Claimed {
 
     /// Sends nothing. The journal says again what it said before, so that no caller has to doubt, or to log in again.
     pub fn give_up(mut self) -> Result<()> {
-        self.attempt.journal.write(self.before, true)
+        self.attempt.journal.write(self.before)
     }
 }
 

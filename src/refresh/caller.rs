@@ -1,6 +1,6 @@
 //! The caller of a refresh: it may leave at any time, and may be told what it waited for.
 
-use super::retry::Waiting;
+use super::retry::PauseReason;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ struct State {
     /// The lock that the refresh waits for.
     awaited: Option<PathBuf>,
     /// Why it pauses, if there is something to say.
-    pausing: Option<Waiting>,
+    pausing: Option<PauseReason>,
     /// Ends that wait, or pause.
     wake: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -70,7 +70,7 @@ impl Caller {
 
     /// Why the refresh pauses, if it does, and there is something to say.
     #[must_use]
-    pub fn pausing(&self) -> Option<Waiting> {
+    pub fn pausing(&self) -> Option<PauseReason> {
         self.lock().pausing.clone()
     }
 
@@ -86,7 +86,7 @@ impl Caller {
     }
 
     /// The same for a pause that has not begun.
-    pub(super) fn begin_to_pause(&self, why: Option<Waiting>, wake: impl FnOnce() + Send + 'static) {
+    pub(super) fn begin_to_pause(&self, why: Option<PauseReason>, wake: impl FnOnce() + Send + 'static) {
         self.wait(|| false, wake, |state| state.pausing = why);
     }
 

@@ -4,11 +4,11 @@ use super::commit::Recovered;
 use super::decision::{Decision, Try};
 use super::obstacle::Obstacle;
 use super::verdict::Verdict;
-use super::{Claimed, Place, Refresh, Sent, Served};
+use super::{Claimed, Refresh, Sent, Served, StoreRole};
 use crate::credential::{Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::failure;
-use crate::journal::record::{ClaimRecord, FailureRecord, Origin, Outcome, Pause, Progress, Record, Sealed};
+use crate::journal::record::{ClaimRecord, FailureRecord, Origin, Outcome, PauseUntil, Progress, Record, Sealed};
 use crate::journal::siblings::{self, ClaimsLock, Sending, Siblings};
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::lock::{Guard, Recheck};
@@ -21,7 +21,7 @@ const OUT_OF_TERM_PAUSE_MS: f64 = 500.0;
 pub(super) struct Candidate {
     pub(super) lock: Guard,
     pub(super) journal: Journal,
-    pub(super) place: Place,
+    pub(super) role: StoreRole,
     pub(super) held: Credential,
     /// What main holds of the profile, if the agent has one of its own.
     pub(super) main_profile: Option<Profile>,
@@ -56,7 +56,7 @@ impl Refresh {
         }
         if let Some(main_credential) = self.main_instead(&candidate, &siblings) {
             candidate.instead_of_own = true;
-            (candidate.place, candidate.held, candidate.main_profile) = (Place::Main, main_credential, None);
+            (candidate.role, candidate.held, candidate.main_profile) = (StoreRole::Main, main_credential, None);
         }
         match siblings.sending(candidate.held.generation(), &*self.clock)? {
             None => self.judge(candidate, claims, &siblings),
@@ -72,10 +72,10 @@ impl Refresh {
             // We hold the lock, so that owner is dead. A peer that finds our lock taken must not take us for the one that sends.
             let mut record = journal.record().clone();
             record.end_claim();
-            journal.write(record, true)?;
+            journal.write(record)?;
         }
-        self.refuse_unsavable(candidate.place, &candidate.held)?;
-        let paths = [self.store_at(candidate.place), self.main_store()].map(|store| store.path().to_string_lossy());
+        self.refuse_unsavable(candidate.role, &candidate.held)?;
+        let paths = [self.store_at(candidate.role), self.main_store()].map(|store| store.path().to_string_lossy());
         candidate.journal.make_room(&[self.key.profile_id(), &paths[0], &paths[1]])?;
         candidate.others = self.hosted_under_other_names(candidate)?;
         Ok(())
@@ -98,7 +98,7 @@ impl Refresh {
             drop((claims, candidate.journal));
             return Ok(Try::Again(candidate.lock));
         }
-        match self.obstacle(candidate.place, &candidate.held, verdict, failure.as_ref()) {
+        match self.obstacle(candidate.role, &candidate.held, verdict, failure.as_ref()) {
             Some(Obstacle { refresh_error, .. }) if self.may_serve(&candidate.held) => {
                 Ok(Served::Unexpired { credential: candidate.held, refresh_error }.into())
             }
@@ -120,10 +120,10 @@ impl Refresh {
     }
 
     /// Refuses what could not be saved, before the provider is asked.
-    fn refuse_unsavable(&self, place: Place, held: &Credential) -> Result<()> {
-        let store = self.store_at(place);
+    fn refuse_unsavable(&self, role: StoreRole, held: &Credential) -> Result<()> {
+        let store = self.store_at(role);
         store.refuse_unwritable()?;
-        if let Some(main) = self.main.as_ref().filter(|_| place == Place::Own) {
+        if let Some(main) = self.main.as_ref().filter(|_| role == StoreRole::Own) {
             main.refuse_unwritable()?;
         }
         if Sealed::new(held).journaled_bytes() > MAX_CREDENTIAL_BYTES {
@@ -140,19 +140,19 @@ impl Refresh {
     fn dispatch(&self, candidate: Candidate, claims: &ClaimsLock, earlier: Option<&FailureRecord>) -> Result<Decision> {
         let mut record = self.claim_record(&candidate, earlier);
         let Candidate { mut lock, mut journal, held, instead_of_own, .. } = candidate;
-        // Each durable before the next: two slots that are on their way to the disk at once could both be torn.
-        journal.write(record.clone(), true)?;
+        // Each durable before the next: two halves that are on their way to the disk at once could both be torn.
+        journal.write(record.clone())?;
         let claimed = record.clone();
         record.state = Progress::Dispatched;
-        if let Err(error) = journal.write(record, true) {
+        if let Err(error) = journal.write(record) {
             // It may have been written and only not synced; nothing was sent.
-            let _ = journal.write(claimed.idle(), true);
+            let _ = journal.write(claimed.idle());
             return Err(error);
         }
         // On record before we look whether a peer has taken over; a peer that takes over looks at the records afterwards.
         let is_ours = lock.recheck_sidecar();
         if !(matches!(is_ours, Ok(Recheck::Kept)) && lock.is_current() && claims.is_current()) {
-            journal.write(claimed.idle(), true)?;
+            journal.write(claimed.idle())?;
             return is_ours.map(|_| Decision::TakenOver);
         }
         let spent = held.generation();
@@ -162,12 +162,12 @@ impl Refresh {
 
     /// The journal's record with the claim in it.
     fn claim_record(&self, candidate: &Candidate, earlier: Option<&FailureRecord>) -> Record {
-        let &Candidate { place, ref held, ref main_profile, .. } = candidate;
+        let &Candidate { role, ref held, ref main_profile, .. } = candidate;
         let spent = held.generation();
         let mut record = candidate.journal.record().clone();
         record.end_claim();
         // Another login has taken its place.
-        if place == Place::Own && !record.kept().any(|kept| kept.is_of(spent)) {
+        if role == StoreRole::Own && !record.kept().any(|kept| kept.is_of(spent)) {
             record.forget_kept(self.own.path());
         }
         let attempts = earlier.map_or(0, |earlier| earlier.attempts);
@@ -187,23 +187,20 @@ impl Refresh {
             at: self.clock.now_ms(),
             origin: Origin {
                 generation: spent,
-                store: self.store_at(place).path().to_owned(),
+                store: self.store_at(role).path().to_owned(),
                 main: main.to_owned(),
                 main_has_profile: match main_profile {
                     // Logged out there, and not for this call to log in again.
                     Some(Profile::Missing) => was_in_main,
                     profile => profile.as_ref().is_none_or(|profile| !profile.is_absent()),
                 },
-                main_generation: match main_profile {
-                    Some(Profile::Oauth(main_credential)) => Some(main_credential.generation()),
-                    _ => None,
-                },
+                main_generation: main_profile.as_ref().and_then(Profile::as_oauth).map(Credential::generation),
             },
             attempts,
             // The provider did not ask for a pause: after the first death we go on at once.
             pause: match attempts {
                 0 => None,
-                _ => Pause::begin(&*self.clock, spent, attempts, failure::Pause::BackOff),
+                _ => PauseUntil::begin(&*self.clock, spent, attempts, failure::Backoff::Growing),
             },
         });
         record

@@ -1,7 +1,7 @@
 //! Bringing a received credential into the stores, by compare-and-swap on the generation that it replaces.
 
-use super::Refresh;
 use super::relation::{Relation, is_for_one_client, may_succeed};
+use super::{Refresh, StoreRole};
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::journal::Journal;
@@ -18,6 +18,15 @@ pub(super) struct Committed {
     pub(super) main: Option<Result<Reason>>,
     /// Whether the journal says so, durably.
     pub(super) recorded: bool,
+}
+
+impl Committed {
+    /// Why a store lacks it. A host's store that this caller was not given does not concern it; the receipt waits for a caller that
+    /// was.
+    fn not_saved(self, store: &Store) -> Option<Error> {
+        let own = self.own.err().filter(|_| !matches!(store, Store::Elsewhere(_)));
+        own.or(self.main.and_then(Result::err))
+    }
 }
 
 /// What a compare-and-swap found.
@@ -47,44 +56,34 @@ impl Refresh {
         receipt: &Receipt,
         received: &Credential,
     ) -> Committed {
-        let store = self.store_of(&receipt.origin.store);
+        let (store, main_store) = (self.store_of(&receipt.origin.store), self.main_store());
         let own = self.swap(&store, received, receipt, &record.ledger);
-        let main = self.main_store();
-        let main = (main.path() != store.path())
-            .then(|| self.mirror(main, received, receipt, record, matches!(own, Ok(Swap::Done(_)))));
-        let holder = match (&own, &main) {
-            (Ok(Swap::Done(_)), _) => Some(store.path()),
-            (_, Some(Ok(reason))) if reason.writes() => Some(self.main_store().path()),
-            _ => None,
-        };
-        // A login or logout took its place, and the main store lacks it: another agent or profile may still hold the spent token,
-        // and this is all there is for it.
-        let wanted = holder.is_none() && matches!(own, Ok(Swap::Superseded(_) | Swap::LoggedOut));
-        // A store that is gone may come back; but what the main store holds is not lost. A host's store that we were not given is not
-        // gone, and its agent may have another main than we do.
-        let is_elsewhere = matches!(store, Store::Elsewhere(_));
-        let is_gone = !is_elsewhere && matches!(&own, Err(error) if error.code == Code::StoreVanished);
-        let own_done = own.is_ok() || (holder.is_some() && is_gone);
-        let complete = own_done && main.as_ref().is_none_or(Result::is_ok) && !wanted;
-        let recorded = complete && {
-            let mut record = record.clone();
-            let is_in_own = matches!(own, Ok(Swap::Done(_))) && !store.is_durable();
-            let is_in_main = matches!(&main, Some(Ok(reason)) if reason.writes()) && !self.main_store().is_durable();
-            // A refresh token that the provider has not exchanged is as good when it comes back.
-            let is_kept = (is_in_own || is_in_main) && receipt.origin.generation != received.generation();
-            record.settle_receipt(received.generation(), holder, is_kept);
-            // Durable before the wipe, or a power cut could leave neither.
-            journal.write(record, true).is_ok()
+        let is_in_own = matches!(own, Ok(Swap::Done(_)));
+        let main =
+            (main_store.path() != store.path()).then(|| self.mirror(main_store, received, receipt, record, is_in_own));
+        let is_in_main = matches!(&main, Some(Ok(reason)) if reason.writes());
+        let mut record = record.clone();
+        let recorded = match fate(&own, main.as_ref(), &store) {
+            Fate::Settled(role) => {
+                let holder = if role == StoreRole::Own { store.path() } else { main_store.path() };
+                let may_be_lost = (is_in_own && !store.is_durable()) || (is_in_main && !main_store.is_durable());
+                // A refresh token that the provider has not exchanged is as good when it comes back.
+                let is_kept = may_be_lost && receipt.origin.generation != received.generation();
+                record.settle_receipt(received.generation(), holder, is_kept);
+                // Durable before the wipe, or a power cut could leave neither.
+                journal.write(record).is_ok()
+            }
+            Fate::Superseded if !receipt.superseded => {
+                record.supersede_receipt(received.generation());
+                // Only a hint of what may go first. Durable all the same: the next record takes the place of the one before, and
+                // a power cut could tear both.
+                let _ = journal.write(record);
+                false
+            }
+            Fate::Superseded | Fate::Waits => false,
         };
         if recorded {
             let _ = journal.wipe_previous();
-        }
-        if (wanted || (is_elsewhere && holder.is_some())) && !receipt.superseded {
-            let mut record = record.clone();
-            record.supersede_receipt(received.generation());
-            // Only a hint of what may go first. Durable all the same: the next record takes the place of the one before, and
-            // a power cut could tear both.
-            let _ = journal.write(record, true);
         }
         Committed { own, main, recorded }
     }
@@ -103,10 +102,7 @@ impl Refresh {
                 return Some(Recovered { credential, not_saved: None });
             }
             let committed = self.commit(journal, &record, receipt, &credential);
-            // A host's store that this caller was not given does not concern it; the receipt waits for a caller that was.
-            let is_ours = !matches!(self.store_of(&receipt.origin.store), Store::Elsewhere(_));
-            let not_saved = committed.own.err().filter(|_| is_ours).or(committed.main.and_then(Result::err));
-            Some(Recovered { credential, not_saved })
+            Some(Recovered { credential, not_saved: committed.not_saved(&self.store_of(&receipt.origin.store)) })
         };
         receipts.iter().filter_map(finish).collect()
     }
@@ -121,8 +117,8 @@ impl Refresh {
         let kept = record.kept().filter_map(|receipt| Some((receipt, receipt.credential.open()?)));
         let (receipt, credential) = kept.filter(|(_, credential)| succeeds(credential)).last()?;
         let generation = credential.generation();
-        let Committed { own, main, .. } = self.commit(journal, &record, receipt, &credential);
-        let is_logged_out = match (&own, &main) {
+        let committed = self.commit(journal, &record, receipt, &credential);
+        let is_logged_out = match (&committed.own, &committed.main) {
             (Ok(Swap::Done(_)), _) => false,
             (_, Some(main)) => matches!(main, Ok(Reason::LoggedOut)),
             (own, None) => matches!(own, Ok(Swap::LoggedOut)),
@@ -131,12 +127,10 @@ impl Refresh {
             // A power cut takes no profile away. A copy that has not heard of the logout does not bring the login back.
             let mut record = journal.record().clone();
             record.receipts.retain(|receipt| !receipt.is_of(generation));
-            let _ = journal.write(record, true).and_then(|()| journal.wipe_previous());
+            let _ = journal.write(record).and_then(|()| journal.wipe_previous());
             return None;
         }
-        let is_ours = !matches!(self.store_of(&receipt.origin.store), Store::Elsewhere(_));
-        let not_saved = own.err().filter(|_| is_ours).or(main.and_then(Result::err));
-        Some(Recovered { credential, not_saved })
+        Some(Recovered { credential, not_saved: committed.not_saved(&self.store_of(&receipt.origin.store)) })
     }
 
     /// Forgets, also in the journal, what was kept for the agent's store, which a login or logout has changed since: it wins.
@@ -146,7 +140,7 @@ impl Refresh {
         if record.receipts().len() == journal.record().receipts().len() {
             return Ok(());
         }
-        journal.write(record, true)?;
+        journal.write(record)?;
         journal.wipe_previous()
     }
 
@@ -192,50 +186,88 @@ impl Refresh {
         record: &Record,
         own_has_it: bool,
     ) -> Result<Reason> {
-        let is_its_main = receipt.origin.main == main.path();
-        let ledger = &record.ledger;
-        let is_dead = |existing: &Credential| {
-            let failure = record.failure_before(existing.generation());
-            failure.is_some_and(FailureRecord::is_dead)
-        };
         main.update(self.key.profile_id(), |existing| {
-            let is_unchanged = match &existing {
-                Profile::Oauth(existing) => receipt.origin.main_generation == Some(existing.generation()),
-                _ => true,
-            };
-            let may_take = own_has_it && is_its_main && is_unchanged;
-            let by_table = match &existing {
-                Profile::NoStore if is_its_main && receipt.origin.main_has_profile => {
-                    return (None, Err(vanished(main)));
-                }
-                Profile::Missing if receipt.origin.main_has_profile => Reason::LoggedOut,
-                Profile::NoStore | Profile::Missing => mirror::decide(None, received),
-                Profile::Claimed(_) => return (None, Err(main.is_claimed())),
-                Profile::NotOauth | Profile::Mistaken(_) => Reason::NonOauthExistingCredential,
-                Profile::Oauth(existing) if !is_for_one_client(existing, received) => {
-                    Reason::IdentityMismatchOrRegression
-                }
-                Profile::Oauth(existing) => match mirror::decide(Some(existing.fields()), received) {
-                    // However long its access token lives, nothing comes after it.
-                    Reason::IncomingNotFresher if is_dead(existing) => Reason::IncomingFresher,
-                    reason => reason,
-                },
-            };
-            let reason = match &existing {
-                _ if may_take && by_table.writes() => by_table,
-                Profile::Oauth(existing) if is_successor(received, existing, ledger) => Reason::SameGrantSuccessor,
-                _ if by_table == Reason::LoggedOut || (own_has_it && !by_table.writes()) => by_table,
-                _ => Reason::Superseded,
-            };
-            let new = reason.writes().then(|| match &existing {
-                Profile::Oauth(existing) if is_successor(received, existing, ledger) => {
-                    renewed(&existing.completed_by(received), received, receipt)
-                }
-                Profile::Oauth(existing) => existing.replaced_by(received),
-                _ => received.clone(),
-            });
-            (new, Ok(reason))
+            let reason = mirror_reason(main, &existing, received, receipt, record, own_has_it);
+            let is_written = reason.as_ref().is_ok_and(|reason| reason.writes());
+            (is_written.then(|| mirrored(&existing, received, receipt, &record.ledger)), reason)
         })?
+    }
+}
+
+/// What becomes of a receipt.
+enum Fate {
+    /// The stores have it: this one, for those who look for a successor.
+    Settled(StoreRole),
+    /// A login or logout took its place and the main store lacks it, or only a main store has it: another agent or profile may still
+    /// hold the spent token, and this is all there is for it.
+    Superseded,
+    /// It waits for a store.
+    Waits,
+}
+
+fn fate(own: &Result<Swap>, main: Option<&Result<Reason>>, store: &Store) -> Fate {
+    let is_in_main = matches!(main, Some(Ok(reason)) if reason.writes());
+    match own {
+        Ok(Swap::Done(_)) if matches!(main, Some(Err(_))) => Fate::Waits,
+        Ok(Swap::Done(_)) => Fate::Settled(StoreRole::Own),
+        Ok(Swap::Superseded(_) | Swap::LoggedOut) if is_in_main => Fate::Settled(StoreRole::Main),
+        Ok(Swap::Superseded(_) | Swap::LoggedOut) => Fate::Superseded,
+        // A host's store that we were not given is not gone, and its agent may have another main than we do.
+        Err(_) if is_in_main && matches!(store, Store::Elsewhere(_)) => Fate::Superseded,
+        // A store that is gone may come back; but what the main store holds is not lost.
+        Err(error) if is_in_main && error.code == Code::StoreVanished => Fate::Settled(StoreRole::Main),
+        Err(_) => Fate::Waits,
+    }
+}
+
+/// Whether the main store takes what it is offered, and why.
+fn mirror_reason(
+    main: &Store,
+    existing: &Profile,
+    received: &Credential,
+    receipt: &Receipt,
+    record: &Record,
+    own_has_it: bool,
+) -> Result<Reason> {
+    let is_its_main = receipt.origin.main == main.path();
+    let unless_superseded = |is_sure: bool, reason: Reason| if is_sure { reason } else { Reason::Superseded };
+    let existing = match existing {
+        Profile::Oauth(existing) => existing,
+        Profile::Claimed(_) => return Err(main.is_claimed()),
+        Profile::NoStore if is_its_main && receipt.origin.main_has_profile => return Err(vanished(main)),
+        Profile::Missing if receipt.origin.main_has_profile => return Ok(Reason::LoggedOut),
+        Profile::NoStore | Profile::Missing => {
+            return Ok(unless_superseded(own_has_it && is_its_main, mirror::decide(None, received)));
+        }
+        Profile::NotOauth | Profile::Mistaken(_) => {
+            return Ok(unless_superseded(own_has_it, Reason::NonOauthExistingCredential));
+        }
+    };
+    let is_dead = || record.failure_before(existing.generation()).is_some_and(FailureRecord::is_dead);
+    let by_table = match mirror::decide(Some(existing.fields()), received) {
+        _ if !is_for_one_client(existing, received) => Reason::IdentityMismatchOrRegression,
+        // However long its access token lives, nothing comes after it.
+        Reason::IncomingNotFresher if is_dead() => Reason::IncomingFresher,
+        reason => reason,
+    };
+    let is_unchanged = receipt.origin.main_generation == Some(existing.generation());
+    if own_has_it && is_its_main && is_unchanged && by_table.writes() {
+        return Ok(by_table);
+    }
+    if is_successor(received, existing, &record.ledger) {
+        return Ok(Reason::SameGrantSuccessor);
+    }
+    Ok(unless_superseded(own_has_it && !by_table.writes(), by_table))
+}
+
+/// What the main store gets.
+fn mirrored(existing: &Profile, received: &Credential, receipt: &Receipt, ledger: &Ledger) -> Credential {
+    match existing {
+        Profile::Oauth(existing) if is_successor(received, existing, ledger) => {
+            renewed(&existing.completed_by(received), received, receipt)
+        }
+        Profile::Oauth(existing) => existing.replaced_by(received),
+        _ => received.clone(),
     }
 }
 

@@ -5,7 +5,7 @@ use super::commit::Recovered;
 use super::decision::{Decision, Try};
 use super::known::Known;
 use super::relation::Relation;
-use super::{Found, Place, Refresh, Served};
+use super::{Refresh, Served, StoreRole, StoredState};
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::journal::Journal;
@@ -27,7 +27,7 @@ impl Refresh {
                 Try::Again(held) => lock = held,
             }
         }
-        let message = "the credential store held another refresh token each time it was read; the provider was not asked; see what writes it";
+        let message = "the stored refresh token was another one at each of 16 reads, so the provider was not asked; find the program that keeps writing this store";
         Err(Error::at(Code::StoreUnreadable, self.own.path(), message))
     }
 
@@ -37,14 +37,14 @@ impl Refresh {
         }
         let mut journal = Journal::open(&lock).and_then(|journal| self.refuse_shared(journal));
         let mut recovered = journal.as_mut().map_or_else(|_| Vec::new(), |journal| self.finish(journal));
-        let (place, held, is_claimed) = match self.found()? {
-            Found::Absent => {
+        let (role, held, is_claimed) = match self.found()? {
+            StoredState::Absent => {
                 journal.as_mut().map_or(Ok(()), |journal| self.forget_kept(journal))?;
                 return Ok(Served::Absent.into());
             }
-            Found::Claimed(place, None) => return Ok(self.wait_for_claim(place, None).into()),
-            Found::Claimed(place, Some(held)) => (place, held, true),
-            Found::Held(place, held) => (place, held, false),
+            StoredState::Claimed(role, None) => return Ok(self.wait_for_claim(role, None).into()),
+            StoredState::Claimed(role, Some(held)) => (role, held, true),
+            StoredState::Held(role, held) => (role, held, false),
         };
         if self.is_usable(&held) {
             let found = recovered.into_iter().find(|one| one.credential.generation() == held.generation());
@@ -55,7 +55,7 @@ impl Refresh {
         }
         if let Some(one) = journal.as_mut().ok().and_then(|journal| self.restore(journal, &held)) {
             if self.is_usable(&one.credential) {
-                return self.serve_restored(place, one).map(Try::from);
+                return self.serve_restored(role, one).map(Try::from);
             }
             if self.held()?.is_none_or(|(_, now)| now.generation() != held.generation()) {
                 drop(journal);
@@ -63,15 +63,15 @@ impl Refresh {
             }
             recovered.push(one);
         }
-        self.take_over_or_claim(lock, journal, (place, held, is_claimed), recovered)
+        self.adopt_or_claim(lock, journal, (role, held, is_claimed), recovered)
     }
 
     /// Takes over what previous owners or agents of the same main store have got, or sets out to ask the provider.
-    fn take_over_or_claim(
+    fn adopt_or_claim(
         &self,
         lock: Guard,
         journal: Result<Journal>,
-        (place, held, is_claimed): (Place, Credential, bool),
+        (role, held, is_claimed): (StoreRole, Credential, bool),
         mut recovered: Vec<Recovered>,
     ) -> Result<Try> {
         let known = Known::of(journal.iter().map(|journal| journal.record().clone()).collect());
@@ -82,17 +82,17 @@ impl Refresh {
         };
         if let Some(at) = recovered.iter().rposition(serves) {
             let Recovered { credential, not_saved } = recovered.swap_remove(at);
-            return Ok(match (place, not_saved) {
-                (Place::Own, None) => self.adopt(&credential)?.into(),
+            return Ok(match (role, not_saved) {
+                (StoreRole::Own, None) => self.adopt(&credential)?.into(),
                 (_, not_saved) => Served::Recovered { credential, not_saved }.into(),
             });
         }
         if is_claimed {
-            return Ok(self.wait_for_claim(place, Some(held)).into());
+            return Ok(self.wait_for_claim(role, Some(held)).into());
         }
         // A main store that can't be read can't be mirrored to either; its other readers would then replay the token
         // that we spend. So this error stops us before the provider is asked.
-        let main_profile = match self.main.as_ref().filter(|_| place == Place::Own) {
+        let main_profile = match self.main.as_ref().filter(|_| role == StoreRole::Own) {
             Some(main) => Some(main.read(self.key.profile_id())?),
             None => None,
         };
@@ -103,13 +103,13 @@ impl Refresh {
             return self.adopt(main_credential).map(Try::from);
         }
         if let Some(Profile::Claimed(_)) = &main_profile {
-            return Ok(self.wait_for_claim(Place::Main, Some(held)).into());
+            return Ok(self.wait_for_claim(StoreRole::Main, Some(held)).into());
         }
         // From here on the journal is needed. If it can't be used, the provider is not asked.
         self.claim(Candidate {
             lock,
             journal: journal?,
-            place,
+            role,
             held,
             main_profile,
             recovered,
@@ -119,8 +119,8 @@ impl Refresh {
     }
 
     /// Serves what has been brought back into the stores; an agent whose own is not among those adopts it.
-    fn serve_restored(&self, place: Place, Recovered { credential, not_saved }: Recovered) -> Result<Served> {
-        if place == Place::Main || not_saved.is_some() {
+    fn serve_restored(&self, role: StoreRole, Recovered { credential, not_saved }: Recovered) -> Result<Served> {
+        if role == StoreRole::Main || not_saved.is_some() {
             return Ok(Served::Recovered { credential, not_saved });
         }
         Ok(match self.adopt(&credential)? {

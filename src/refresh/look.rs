@@ -1,6 +1,6 @@
 //! What a caller is served without the key's lock.
 
-use super::{Found, Place, Refresh, Served, access_digest, margin_ms, may_take, superseded};
+use super::{Refresh, Served, StoreRole, StoredState, access_digest, margin_ms, may_take, superseded};
 use crate::credential::Credential;
 use crate::error::Result;
 use crate::store::{ADOPTION_PATIENCE, Profile, Recent};
@@ -22,7 +22,7 @@ impl Refresh {
             (None, Some(main)) if self.own.is_missing() => main.recent(profile_id)?,
             (None, _) => return None,
         };
-        let Profile::Oauth(held) = &recent.profile else { return None };
+        let held = recent.profile.as_oauth()?;
         let now_ms = self.clock.now_ms();
         let is_usable =
             held.is_usable(now_ms, self.margin_ms) || held.is_usable(now_ms, margin_ms(held, None, self.margin_ms));
@@ -34,32 +34,29 @@ impl Refresh {
     /// `None` means that the lock is needed.
     pub fn look(&self, peers: Option<&Credential>) -> Result<Option<Served>> {
         self.note_last_commit();
-        let (place, held, is_claimed) = match self.found()? {
-            // What waits or is kept for who has logged out ends under the lock.
-            Found::Absent if self.has_receipt_for_own() => return Ok(None),
-            Found::Absent => return Ok(Some(Served::Absent)),
-            Found::Claimed(_, None) => return Ok(None),
-            Found::Claimed(place, Some(held)) => (place, held, true),
-            Found::Held(place, held) => (place, held, false),
+        let (role, held, is_claimed) = match self.found()? {
+            // A logout: receipts that wait or are kept for this store are removed under the lock.
+            StoredState::Absent if self.has_receipt_for_own() => return Ok(None),
+            StoredState::Absent => return Ok(Some(Served::Absent)),
+            StoredState::Claimed(_, None) => return Ok(None),
+            StoredState::Claimed(role, Some(held)) => (role, held, true),
+            StoredState::Held(role, held) => (role, held, false),
         };
         if self.force {
             self.rejected.get_or_init(|| Zeroizing::new(held.access().unwrap_or_default().to_owned()));
         }
         // Only a hint here: if main can't be read, the decision under the lock says so.
-        let needs_main = place == Place::Own && !is_claimed && !self.is_usable(&held);
+        let needs_main = role == StoreRole::Own && !is_claimed && !self.is_usable(&held);
         let main_credential = match self.main.as_ref().filter(|_| needs_main) {
-            Some(main) => main.read(self.key.profile_id()).ok(),
+            Some(main) => main.read(self.key.profile_id()).ok().and_then(Profile::oauth),
             None => None,
         };
-        let main_credential = match main_credential {
-            Some(Profile::Oauth(main_credential)) => Some(main_credential),
-            _ => None,
-        };
-        self.seen.get_or_init(|| [access_digest(&held), main_credential.as_ref().and_then(access_digest)]);
+        self.initial_access_digests
+            .get_or_init(|| [access_digest(&held), main_credential.as_ref().and_then(access_digest)]);
         if self.is_usable(&held) {
             return Ok(Some(Served::Fresh(held)));
         }
-        if place == Place::Main || is_claimed || self.own.is_held() {
+        if role == StoreRole::Main || is_claimed || self.own.is_held() {
             return Ok(None);
         }
         // Most have nothing to adopt, and need no journal to know.
@@ -75,18 +72,18 @@ impl Refresh {
     /// The stored credential although it is about to expire, for a caller that can't wait; else the main store's, if the agent
     /// may adopt that. `None` if they have expired, or were rejected.
     pub fn unexpired(&self) -> Result<Option<Credential>> {
-        let (place, held) = match self.found()? {
-            Found::Absent | Found::Claimed(_, None) => return Ok(None),
-            Found::Held(place, held) | Found::Claimed(place, Some(held)) => (place, held),
+        let (role, held) = match self.found()? {
+            StoredState::Absent | StoredState::Claimed(_, None) => return Ok(None),
+            StoredState::Held(role, held) | StoredState::Claimed(role, Some(held)) => (role, held),
         };
         if self.is_good(&held) {
             return Ok(Some(held));
         }
-        let main_credential = match self.main.as_ref().filter(|_| place == Place::Own) {
+        let main_credential = match self.main.as_ref().filter(|_| role == StoreRole::Own) {
             Some(main) => main.read(self.key.profile_id())?,
             None => return Ok(None),
         };
-        let Profile::Oauth(main_credential) = main_credential else { return Ok(None) };
+        let Some(main_credential) = main_credential.oauth() else { return Ok(None) };
         let may_have = self.is_good(&main_credential) && may_take(&held, &main_credential, &self.known());
         Ok(may_have.then_some(main_credential))
     }
@@ -94,20 +91,16 @@ impl Refresh {
     /// The same, where the stores can't be read: what this call saw there, else what this process saw in a host's store.
     #[must_use]
     pub fn last_seen(&self) -> Option<Credential> {
-        let seen = self.last_seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let seen = self.last_read.lock().unwrap_or_else(PoisonError::into_inner).clone();
         seen.or_else(|| self.last_seen_by_process()).filter(|seen| self.is_of_provider(seen) && self.is_good(seen))
     }
 
     /// The main store's only if the agent's own store was seen to lack the profile: it may be another account's.
     fn last_seen_by_process(&self) -> Option<Credential> {
         let profile_id = self.key.profile_id();
-        let seen = match (self.own.last_seen(profile_id)?, &self.main) {
-            (seen, Some(main)) if seen.is_absent() => main.last_seen(profile_id)?,
-            (seen, _) => seen,
-        };
-        match seen {
-            Profile::Oauth(seen) => Some(seen),
-            _ => None,
+        match (self.own.last_seen(profile_id)?, &self.main) {
+            (seen, Some(main)) if seen.is_absent() => main.last_seen(profile_id)?.oauth(),
+            (seen, _) => seen.oauth(),
         }
     }
 

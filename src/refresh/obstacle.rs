@@ -1,7 +1,7 @@
 //! What keeps a caller from asking the provider, in words.
 
 use super::verdict::Verdict;
-use super::{Place, Refresh, Uncertain};
+use super::{Refresh, StoreRole, Uncertain};
 use crate::credential::Credential;
 use crate::error::{Code, Error};
 use crate::journal::record::{FailureRecord, Outcome};
@@ -17,13 +17,13 @@ impl Refresh {
     /// What keeps this caller from asking the provider, for now or for good.
     pub(super) fn obstacle(
         &self,
-        place: Place,
+        role: StoreRole,
         held: &Credential,
         verdict: Verdict,
         failure: Option<&FailureRecord>,
     ) -> Option<Obstacle> {
         let (refresh_error, wait_ms) = match (verdict, failure) {
-            (Verdict::Spent, _) => (self.is_spent(place), None),
+            (Verdict::Spent, _) => (self.is_spent(role), None),
             (Verdict::Free, _) | (_, None) => return None,
             (Verdict::Dead, Some(failure)) => (self.grant_is_dead(failure), None),
             (Verdict::InDoubt(_), Some(failure)) if self.uncertain == Uncertain::Fail => {
@@ -39,9 +39,9 @@ impl Refresh {
         Some(Obstacle { refresh_error, wait_ms })
     }
 
-    fn is_spent(&self, place: Place) -> Error {
+    fn is_spent(&self, role: StoreRole) -> Error {
         let message = "the stored refresh token was used before and its successor is in no store and no journal (was a backup restored, or the same login stored again?); log in again";
-        Error::at(Code::RefreshTokenSpent, self.store_at(place).path(), message)
+        Error::at(Code::RefreshTokenSpent, self.store_at(role).path(), message)
     }
 
     fn grant_is_dead(&self, failure: &FailureRecord) -> Error {
@@ -55,7 +55,7 @@ impl Refresh {
             _ => String::new(),
         };
         let message = format!(
-            "the provider refuses the refresh token of {} for good, as it told process {} {}{why}; log in again",
+            "the provider refused the refresh token of {} for good (process {}, {}){why}; log in again",
             self.profile(),
             failure.pid,
             ago(failure.at, now)
@@ -82,7 +82,7 @@ impl Refresh {
 
     fn in_doubt(&self, failure: &FailureRecord) -> String {
         format!(
-            "the outcome of the last refresh of {} is not known yet (process {} asked first, {}; asked {} so far)",
+            "it is not known whether the last refresh of {} used its refresh token (process {} sent it first, {}; sent {} so far)",
             self.profile(),
             failure.pid,
             ago(failure.at, self.clock.now_ms()),

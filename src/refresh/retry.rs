@@ -42,12 +42,12 @@ pub(super) struct Retry<F> {
 pub(super) enum Next<F> {
     End(Turn<F>),
     /// Another turn after so many milliseconds. Meanwhile a caller in a hurry is told this, if there is something to tell.
-    Again(f64, Option<Waiting>),
+    Again(f64, Option<PauseReason>),
 }
 
 /// Why everyone waits before the provider is asked again, and for how many milliseconds if that is known.
 #[derive(Debug, Clone)]
-pub struct Waiting {
+pub struct PauseReason {
     /// As the next caller is told it.
     pub error: Error,
     /// How long the pause is.
@@ -72,8 +72,8 @@ impl<F> Retry<F> {
                 self.last_failure = Some(failure);
                 (if is_on_record { 0.0 } else { own_ms }, None)
             }
-            Turn::BackOff(ms, error) => (ms, Some(Waiting { error, ms: Some(ms) })),
-            Turn::Claimed(ms, error) => (ms, Some(Waiting { error, ms: None })),
+            Turn::BackOff(ms, error) => (ms, Some(PauseReason { error, ms: Some(ms) })),
+            Turn::Claimed(ms, error) => (ms, Some(PauseReason { error, ms: None })),
             Turn::Later(ms) => (ms, None),
             end => return Next::End(end),
         };
@@ -82,7 +82,7 @@ impl<F> Retry<F> {
         match (self.last_failure.take(), why) {
             // The provider's own words say more.
             (Some(failure), _) if is_too_long => Next::End(Turn::Failed(failure, None)),
-            (_, Some(Waiting { error, ms })) if is_too_long => Next::End(
+            (_, Some(PauseReason { error, ms })) if is_too_long => Next::End(
                 ms.map_or_else(|| Turn::Claimed(wait_ms, error.clone()), |ms| Turn::BackOff(ms, error.clone())),
             ),
             (_, None) if !self.waits => Next::End(Turn::Taken(base.to_owned())),
@@ -138,7 +138,7 @@ mod tests {
         let on_record = Turn::Retry { failure: 1, is_on_record: true };
         assert!(pause(next(&mut retry, on_record, NOW_MS, 0.9)) <= 0.0);
         let (ms, error) = match next(&mut retry, back_off(2_000.0), NOW_MS, 0.5) {
-            Next::Again(ms, Some(Waiting { error, ms: Some(_) })) => (ms, error),
+            Next::Again(ms, Some(PauseReason { error, ms: Some(_) })) => (ms, error),
             other => panic!("{other:?}"),
         };
         assert!((ms - 2_100.0).abs() < 1.0);

@@ -2,7 +2,7 @@
 //! it: every call that was sent is settled, even if the caller has left.
 
 use super::acquire::First;
-use super::retry::{Next, Patience, Retry, Waiting};
+use super::retry::{Next, Patience, PauseReason, Retry};
 use super::{Caller, Refresh, Sent, Served, Settled};
 use crate::error::{Code, Error, Result};
 use crate::failure::CallFailure;
@@ -24,8 +24,8 @@ pub trait Program: Send + 'static {
     /// An error of its own, not of this package.
     type Failure: Send + 'static;
 
-    /// The lock of a place at the provider, if only so many calls may be under way at once.
-    fn place(&self) -> Option<PathBuf> {
+    /// The lock of a slot at the provider, if only so many calls may be under way at once.
+    fn slot(&self) -> Option<PathBuf> {
         None
     }
 
@@ -183,7 +183,7 @@ impl<P: Program> Run<P> {
     }
 
     /// The pause may end, or the caller may leave: the first of the two goes on.
-    fn pause(mut self, ms: f64, why: Option<Waiting>, end: impl FnOnce(&mut P, Turn<P::Failure>) + Send + 'static) {
+    fn pause(mut self, ms: f64, why: Option<PauseReason>, end: impl FnOnce(&mut P, Turn<P::Failure>) + Send + 'static) {
         self.has_told_waiting = false;
         self.program.tell(Event::Pausing);
         let caller = Arc::clone(&self.caller);

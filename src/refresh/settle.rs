@@ -3,13 +3,13 @@
 use super::commit::{Committed, Swap};
 use super::decision::Decision;
 use super::known::Known;
-use super::{Answered, Place, Refresh, Sent, Served, access_digest};
+use super::{Answered, Refresh, Sent, Served, StoreRole, access_digest};
 use crate::credential::identity::{self, Refusal};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
 use crate::failure::{self, CallFailure, FailureClass};
 use crate::journal::MAX_CREDENTIAL_BYTES;
-use crate::journal::record::{FailureRecord, LostCall, Outcome, Pause, Progress, Receipt, Record, Sealed};
+use crate::journal::record::{FailureRecord, LostCall, Outcome, PauseUntil, Progress, Receipt, Record, Sealed};
 use crate::refresh::mirror::Reason;
 use crate::store::Profile;
 
@@ -18,7 +18,7 @@ use crate::store::Profile;
 pub enum Settled {
     /// It is durable.
     Refreshed {
-        /// It.
+        /// The refreshed credential.
         credential: Credential,
         /// What the main store made of it; `None` if that is the store it went to.
         mirrored: Option<Result<Reason>>,
@@ -73,9 +73,9 @@ impl Refresh {
         if let (Some(access), Some(expires)) = (access_digest(&refreshed), refreshed.expires()) {
             record.note_lifetime(access, expires - self.clock.now_ms());
         }
-        let journaled = sent.journal.write(record.clone(), true);
+        let journaled = sent.journal.write(record.clone());
         let Committed { own, main, recorded } = self.commit(&mut sent.journal, &record, &receipt, &refreshed);
-        if journaled.is_err() && !recorded && sent.journal.write(record, true).is_err() {
+        if journaled.is_err() && !recorded && sent.journal.write(record).is_err() {
             // Even if a store has it: no owner would know that the old one is spent.
             let why = own.err().map_or_else(String::new, |error| format!(": {}", error.message));
             return Err(unsaved(sent, answer, &why));
@@ -94,7 +94,7 @@ impl Refresh {
             Ok(Swap::Superseded(login)) if self.is_usable(&login) && self.is_of_provider(&login) => {
                 Ok(Settled::Superseded(login))
             }
-            Ok(Swap::Superseded(_)) => Err(super::superseded(self.store_at(Place::Own)).into()),
+            Ok(Swap::Superseded(_)) => Err(super::superseded(self.store_at(StoreRole::Own)).into()),
             Ok(Swap::LoggedOut) => Ok(Settled::LoggedOut),
             Err(error) => Ok(Settled::Refreshed { credential: refreshed, mirrored: main, not_saved: Some(error) }),
         }
@@ -134,7 +134,7 @@ impl Refresh {
     fn keep(mut sent: Box<Sent>, answer: Answered, error: Error) -> Result<Settled, Unsettled> {
         let mut record = sent.journal.record().clone();
         receive(&mut record, &sent, &answer)?;
-        if sent.journal.write(record, true).is_err() {
+        if sent.journal.write(record).is_err() {
             return Err(unsaved(sent, answer, ""));
         }
         Err(error.into())
@@ -160,11 +160,11 @@ impl Refresh {
                 Err(error) => Err(error),
             };
         }
-        let Some((place, held)) = self.held()? else { return Ok(Failed::ForGood(None)) };
+        let Some((role, held)) = self.held()? else { return Ok(Failed::ForGood(None)) };
         if self.is_usable(&held) {
             return Ok(Failed::Instead(Decision::Served(Served::Fresh(held))));
         }
-        if let Some(main) = self.main.as_ref().filter(|_| place == Place::Own)
+        if let Some(main) = self.main.as_ref().filter(|_| role == StoreRole::Own)
             && let Profile::Oauth(main_credential) = main.read(self.key.profile_id())?
             && self.is_adoptable(&held, &main_credential, &known)
         {
@@ -178,19 +178,20 @@ impl Refresh {
     pub fn abandon(&self, mut sent: Box<Sent>) -> Result<()> {
         self.record_failure(
             &mut sent,
-            CallFailure { class: FailureClass::NotSent, pause: failure::Pause::None, passes: true },
+            CallFailure { class: FailureClass::NotSent, pause: failure::Backoff::None, is_temporary: true },
         )
     }
 
     fn record_failure(&self, sent: &mut Sent, failed: CallFailure) -> Result<()> {
-        let CallFailure { class, pause, passes } = failed;
+        let CallFailure { class, pause, is_temporary } = failed;
         let generation = sent.spent;
         let mut record = sent.journal.record().clone();
         record.state = Progress::Idle;
         let earlier = record.failure_before(generation).cloned();
         let attempts = record.claim.as_ref().map_or(0, |claim| claim.attempts).saturating_add(1);
-        let mut pause = Pause::begin(&*self.clock, generation, attempts, pause);
-        let is_refused = class == FailureClass::AnsweredDead || (class == FailureClass::AnsweredUnspent && !passes);
+        let mut pause = PauseUntil::begin(&*self.clock, generation, attempts, pause);
+        let is_refused =
+            class == FailureClass::AnsweredDead || (class == FailureClass::AnsweredUnspent && !is_temporary);
         let outcome = match class {
             _ if sent.instead_of_own && is_refused => {
                 pause = None;
@@ -215,7 +216,7 @@ impl Refresh {
             }
         };
         record.set_failure(generation, failure);
-        sent.journal.write(record, true)
+        sent.journal.write(record)
     }
 
     /// The credential that the answer makes of the one that was sent.
@@ -252,7 +253,7 @@ impl Refresh {
 
 /// A call that was answered, and brought no token that can be used.
 fn no_token(class: FailureClass) -> CallFailure {
-    CallFailure { class, pause: failure::Pause::BackOff, passes: true }
+    CallFailure { class, pause: failure::Backoff::Growing, is_temporary: true }
 }
 
 /// What a refresh function's result holds.

@@ -31,10 +31,7 @@ impl Refresh {
             .chain(record.stores().chain(siblings.stores()).map(elsewhere))
             .filter_map(Result::ok)
             .flatten();
-        let main_credential = match &candidate.main_profile {
-            Some(Profile::Oauth(main_credential)) => Some(main_credential),
-            _ => None,
-        };
+        let main_credential = candidate.main_profile.as_ref().and_then(Profile::as_oauth);
         let recovered = candidate.recovered.iter().map(|one| one.credential.clone());
         let hosted = candidate.others.iter().flatten().cloned();
         let known = recovered.chain(siblings.received()).chain(main_credential.cloned()).chain(hosted);
@@ -50,7 +47,7 @@ impl Refresh {
     /// or before that record begins; of one that was received here we know more. The own one stays where it is if the provider
     /// refuses the other.
     pub(super) fn main_instead(&self, candidate: &Candidate, siblings: &Siblings) -> Option<Credential> {
-        let Some(Profile::Oauth(main_credential)) = &candidate.main_profile else { return None };
+        let main_credential = candidate.main_profile.as_ref().and_then(Profile::as_oauth)?;
         let (generation, record) = (main_credential.generation(), candidate.journal.record());
         let lineage = siblings.lineage(&record.ledger);
         if lineage.is_successor(candidate.held.generation()) && !lineage.is_spent(candidate.held.generation()) {
@@ -102,19 +99,15 @@ impl Refresh {
                 store => store.read(profile).ok(),
             }
         });
-        let oauth = hosted.filter_map(|profile| match profile {
-            Profile::Oauth(credential) => Some(credential),
-            _ => None,
-        });
-        Ok(Some(oauth.collect()))
+        Ok(Some(hosted.filter_map(Profile::oauth).collect()))
     }
 
     /// Puts a newer credential in the place of the one that can't be sent, and serves it or decides on it in turn.
     pub(super) fn replace(&self, candidate: Candidate, newer: &Credential, siblings: &Siblings) -> Result<Try> {
-        let Candidate { lock, mut journal, place, held, .. } = candidate;
-        let store = self.store_at(place);
+        let Candidate { lock, mut journal, role, held, .. } = candidate;
+        let store = self.store_at(role);
         let replaced = store.update(self.key.profile_id(), |now| match now {
-            Profile::Oauth(now) if now.generation() == held.generation() => (Some(take_over(&now, newer)), true),
+            Profile::Oauth(now) if now.generation() == held.generation() => (Some(adopt_tokens(&now, newer)), true),
             _ => (None, false),
         })?;
         if let Some(access) = access_digest(newer)
@@ -123,14 +116,14 @@ impl Refresh {
         {
             let mut record = journal.record().clone();
             record.note_lifetime(access, lifetime_ms);
-            journal.write(record, true)?;
+            journal.write(record)?;
         }
         drop(journal);
         if !replaced {
             return Err(super::superseded(store));
         }
         if self.is_usable(newer) {
-            let credential = take_over(&held, newer);
+            let credential = adopt_tokens(&held, newer);
             return Ok(Served::Adopted { credential, not_saved: None }.into());
         }
         Ok(Try::Again(lock))
@@ -138,7 +131,7 @@ impl Refresh {
 }
 
 /// Tokens and identity of another profile's credential; what else a profile has is its own.
-fn take_over(held: &Credential, newer: &Credential) -> Credential {
+fn adopt_tokens(held: &Credential, newer: &Credential) -> Credential {
     let taken = ["access", "refresh", "expires", "accountId", "email", "enterpriseUrl", "projectId"];
     let taken: Vec<_> = taken.into_iter().chain(credential::OF_TOKENS).map(str::to_owned).collect();
     held.updated_by(newer, &taken).without_others(newer)

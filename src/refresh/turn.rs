@@ -4,7 +4,7 @@ use super::{
     AskResult, Claimed, Decision, Event, Failed, LookedAgain, Program, Run, Sent, Served, Turn, Uncertain, Unsettled,
 };
 use crate::error::Error;
-use crate::failure::{CallFailure, FailureClass, Pause};
+use crate::failure::{Backoff, CallFailure, FailureClass};
 use crate::lock::{Guard, Target};
 
 /// How long to wait before another try to save an answer that could be saved nowhere; doubled each time.
@@ -57,8 +57,8 @@ impl<P: Program> Run<P> {
             LookedAgain::Served(served) => return Ok(Turn::Served(served)),
             LookedAgain::InVain => return Err(End::TakenOver),
         };
-        // The place is kept until the end.
-        let (decision, _place) = self.decide(lock)?;
+        // The slot is kept until the end.
+        let (decision, _slot) = self.decide(lock)?;
         match decision {
             Decision::Send(claimed) => self.ask(claimed),
             Decision::Served(served) => Ok(Turn::Served(served)),
@@ -72,7 +72,7 @@ impl<P: Program> Run<P> {
     /// Decides under the key's lock. Waits for a call that sends the same refresh token under another name.
     fn decide(&mut self, mut lock: Guard) -> Step<(Decision, Option<Guard>), P::Failure> {
         loop {
-            let place = self.take_place()?;
+            let slot = self.take_slot()?;
             match self.program.hold() {
                 Ok(true) => {}
                 Ok(false) => return Err(Turn::Left.into()),
@@ -80,24 +80,24 @@ impl<P: Program> Run<P> {
             }
             match self.call.decide(lock)? {
                 Decision::Busy { lock: ours, other } => {
-                    // That call may need a place itself, and the stores.
+                    // That call may need the slot itself, and the stores.
                     self.program.let_go();
-                    drop(place);
+                    drop(slot);
                     drop(self.acquire(&other, Target::refresh)?);
                     lock = ours;
                 }
-                decision => return Ok((decision, place)),
+                decision => return Ok((decision, slot)),
             }
         }
     }
 
-    /// Takes one of the places at the provider, if there are only so many.
-    fn take_place(&mut self) -> Step<Option<Guard>, P::Failure> {
-        let Some(place) = self.program.place() else { return Ok(None) };
+    /// Takes the slot of this key at the provider, if there are only so many.
+    fn take_slot(&mut self) -> Step<Option<Guard>, P::Failure> {
+        let Some(slot) = self.program.slot() else { return Ok(None) };
         // A caller that only takes over what a peer got meanwhile needs none.
         match self.call.look(None)? {
             Some(served) => Err(Turn::Served(served).into()),
-            None => self.acquire(&place, Target::place).map(Some),
+            None => self.acquire(&slot, Target::slot).map(Some),
         }
     }
 
@@ -140,7 +140,7 @@ impl<P: Program> Run<P> {
         }
     }
 
-    /// A caller with a token that is still good waits for no better weather.
+    /// A failed call: retried if the failure is temporary, unless the caller has left or has an unexpired token.
     fn failed(&self, failed: &CallFailure, failure: P::Failure) -> Turn<P::Failure> {
         let may_repeat = match failed.class {
             FailureClass::AnsweredDead => false,
@@ -148,10 +148,10 @@ impl<P: Program> Run<P> {
             FailureClass::NotSent | FailureClass::AnsweredUnspent => true,
         };
         let has_token = || matches!(self.call.unexpired(), Ok(Some(_))) || self.call.last_seen().is_some();
-        if !failed.passes || !may_repeat || self.caller.has_left() || (self.call.serve_unexpired && has_token()) {
+        if !failed.is_temporary || !may_repeat || self.caller.has_left() || (self.call.serve_unexpired && has_token()) {
             return Turn::Failed(failure, None);
         }
-        Turn::Retry { failure, is_on_record: failed.pause != Pause::None }
+        Turn::Retry { failure, is_on_record: failed.pause != Backoff::None }
     }
 
     /// Saves an answer, and goes on trying for as long as this process lives.

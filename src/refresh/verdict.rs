@@ -23,7 +23,7 @@ impl Verdict {
     /// `failure`: how the last call failed, for all that is known in the state directory.
     #[must_use]
     pub fn of(is_spent: bool, failure: Option<&FailureRecord>, clock: &dyn Clock) -> Self {
-        let left = failure.and_then(|failure| failure.pause.as_ref()?.left_ms(clock));
+        let left = failure.and_then(|failure| failure.left_ms(clock));
         match failure.map(|failure| &failure.outcome) {
             Some(Outcome::Dead { .. }) => Self::Dead,
             _ if is_spent => Self::Spent,

@@ -1,6 +1,6 @@
 //! What a call meets while it waits: peers that refresh, and other programs that do.
 
-use super::{Decision, Place, Refresh, Served};
+use super::{Decision, Refresh, Served, StoreRole};
 use crate::credential::Credential;
 use crate::error::Result;
 use crate::journal::Journal;
@@ -18,7 +18,7 @@ pub struct Waits {
     /// How often another program was refreshing.
     claims: AtomicU32,
     /// Which refresh was the last whose result was in the stores, before these were last looked at.
-    seen: Mutex<Option<Commit>>,
+    last_commit_seen: Mutex<Option<Commit>>,
 }
 
 /// A refresh whose result is in the stores: of which term, and which of its claims.
@@ -44,7 +44,7 @@ impl Refresh {
     /// Notes how far peers have come, for [`Self::look_again`]. Before the stores are read: what is done meanwhile is looked at again.
     pub(super) fn note_last_commit(&self) {
         if self.has_hosts() {
-            *self.waits.seen.lock().unwrap_or_else(PoisonError::into_inner) = self.last_commit();
+            *self.waits.last_commit_seen.lock().unwrap_or_else(PoisonError::into_inner) = self.last_commit();
         }
     }
 
@@ -52,7 +52,7 @@ impl Refresh {
     /// store, so that all waiting callers ask theirs at the same time, and not one after the other with the lock held.
     pub fn look_again(&self, lock: Guard) -> Result<LookedAgain> {
         let last = if self.has_hosts() { self.last_commit() } else { None };
-        if last.is_none() || last == *self.waits.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+        if last.is_none() || last == *self.waits.last_commit_seen.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(LookedAgain::Not(lock));
         }
         drop(lock);
@@ -68,8 +68,8 @@ impl Refresh {
 
     /// What to do while another program refreshes what this store holds. We can't wait for its lock, and it needs the
     /// store: so we release ours.
-    pub(super) fn wait_for_claim(&self, place: Place, held: Option<Credential>) -> Decision {
-        let error = self.store_at(place).is_claimed();
+    pub(super) fn wait_for_claim(&self, role: StoreRole, held: Option<Credential>) -> Decision {
+        let error = self.store_at(role).is_claimed();
         if let Some(credential) = held.filter(|held| self.may_serve(held)) {
             return Decision::Served(Served::Unexpired { credential, refresh_error: error });
         }

@@ -68,7 +68,7 @@ impl FileStore {
     /// Refuses where OpenClaw keeps credentials in SQLite: a JSON store would block them.
     pub fn refuse_sqlite_era(&self) -> Result<()> {
         let refuse = |database: PathBuf| {
-            let message = "this OpenClaw keeps its credentials in SQLite; give the host's store, or use withOAuthProfileLock with its lockPath";
+            let message = "OpenClaw keeps its credentials in SQLite here; pass the host's store as `store`, or use withOAuthProfileLock with OpenClaw's lock path as lockPath";
             Err(Error::at(Code::SqliteStore, &database, message))
         };
         self.databases().next().map_or(Ok(()), refuse)
@@ -137,7 +137,7 @@ impl FileStore {
 
     fn lock_within(&self, patience: Duration) -> Result<StoreGuard<'_>> {
         let target = self.target()?;
-        let lock = Target::short(&self.lock_base(&target), &self.clock).beside(&canonical(&self.path));
+        let lock = Target::file_operation(&self.lock_base(&target), &self.clock).beside(&canonical(&self.path));
         *self.awaited() = Some(lock.clone());
         let lock = lock::acquire_blocking(&lock, patience);
         *self.awaited() = None;

@@ -1,7 +1,7 @@
 //! Whose an answer is.
 
 use super::answer::Token;
-use super::{Failure, TokenEndpoint};
+use super::{Failure, IdentityClaims, TokenEndpoint};
 use crate::credential::fields::Fields;
 use crate::credential::{Credential, jwt, text};
 use crate::ecma;
@@ -20,52 +20,12 @@ impl TokenEndpoint {
         access: Option<&str>,
         fields: &mut Fields,
     ) -> Result<(), Failure> {
-        let held = credential.fields();
-        let new = Claims {
-            id_token: Token::of(answer, "id_token").text().and_then(jwt::claims),
-            access: access.and_then(jwt::claims),
-        };
-        let answers = [answer.values(), whole];
-        let old = Claims {
-            id_token: given(held, "idToken").and_then(jwt::claims),
-            access: credential.access().and_then(jwt::claims),
-        };
-        let stored = |name: &str, field: &str| given(held, field).map(|text| (name.to_owned(), Value::from(text)));
-        let stored: Map<_, _> = [stored("iss", "issuer"), stored("sub", "subject")].into_iter().flatten().collect();
-        // The subjects of an id_token and of an access token may differ, so each is compared with its like.
-        let subject = |claims: &Map<String, Value>| claims.get("sub").cloned();
-        let is_of_access = old.id_token.is_none()
-            && old.access.as_ref().and_then(subject).is_some_and(|access| Some(access) == subject(&stored));
-        let like_stored = if is_of_access { &new.access } else { &new.id_token };
-        if differ(old.id_token.as_ref(), new.id_token.as_ref(), true)
-            || differ(old.access.as_ref(), new.access.as_ref(), false)
-            || differ(Some(&stored), like_stored.as_ref(), !is_of_access)
-        {
+        let found = Evidence::of(credential, answer, access);
+        if found.is_of_another() {
             return Err(self.is_anothers(credential));
         }
-        let claims = new.id_token.as_ref().or(new.access.as_ref().filter(|_| old.id_token.is_none()));
-        let is_better = is_of_access && new.id_token.is_some();
-        for (field, claim) in [("issuer", "iss"), ("subject", "sub")] {
-            if let Some(new) = claims.and_then(|claims| given(claims, claim))
-                && (given(held, field).is_none() || is_better)
-            {
-                fields.insert(field, &new.into());
-            }
-        }
-        let is_known = same(old.id_token.as_ref(), new.id_token.as_ref()) || same(Some(&stored), like_stored.as_ref());
-        let paths = &self.spec.identity_claims;
-        for (field, found) in [
-            ("accountId", new.find(answers, paths.account_id.as_ref(), None)),
-            ("email", new.find(answers, paths.email.as_ref(), Some("email"))),
-        ] {
-            let known = given(held, field);
-            // Spelled as it was, if it is the same. An address may change (OpenID Connect Core §5.7), the account does not.
-            if let Some(found) = found.filter(|found| !is_same(known, found))
-                && !(field == "email" && is_known && known.is_some())
-            {
-                fields.insert(field, &found.into());
-            }
-        }
+        found.fill_issuer_and_subject(fields);
+        found.fill_account(&self.spec.identity_claims, [answer.values(), whole], fields);
         Ok(())
     }
 
@@ -73,18 +33,92 @@ impl TokenEndpoint {
         let host = self.host_for(credential);
         let message = format!("{host} answered with a token of another account; nothing was stored");
         let error = Error::new(Code::IdentityMismatch, message);
-        let class = FailureClass::Uncertain;
-        Failure::after(error, class, None)
+        let class = self.class_of(FailureClass::Uncertain);
+        // It would answer the same again.
+        Failure { is_temporary: false, ..Failure::after(error, class, None) }
+    }
+}
+
+/// Whose the credential is, and whose the answer.
+struct Evidence<'a> {
+    held: &'a Map<String, Value>,
+    old: TokenClaims,
+    new: TokenClaims,
+    /// The credential's own issuer and subject, as claims.
+    stored: Map<String, Value>,
+    /// Whether those are an access token's. The subjects of an id_token and of an access token may differ, so each is compared with
+    /// its like.
+    is_stored_of_access: bool,
+}
+
+impl<'a> Evidence<'a> {
+    fn of(credential: &'a Credential, answer: &Fields, access: Option<&str>) -> Self {
+        let held = credential.fields();
+        let new = TokenClaims {
+            id_token: Token::of(answer, "id_token").text().and_then(jwt::claims),
+            access: access.and_then(jwt::claims),
+        };
+        let old = TokenClaims {
+            id_token: given(held, "idToken").and_then(jwt::claims),
+            access: credential.access().and_then(jwt::claims),
+        };
+        let stored = |name: &str, field: &str| given(held, field).map(|text| (name.to_owned(), Value::from(text)));
+        let stored: Map<_, _> = [stored("iss", "issuer"), stored("sub", "subject")].into_iter().flatten().collect();
+        let subject = |claims: &Map<String, Value>| claims.get("sub").cloned();
+        let is_stored_of_access = old.id_token.is_none()
+            && old.access.as_ref().and_then(subject).is_some_and(|access| Some(access) == subject(&stored));
+        Self { held, old, new, stored, is_stored_of_access }
+    }
+
+    /// The answer's claims that the stored ones are compared with.
+    fn like_stored(&self) -> Option<&Map<String, Value>> {
+        if self.is_stored_of_access { self.new.access.as_ref() } else { self.new.id_token.as_ref() }
+    }
+
+    fn is_of_another(&self) -> bool {
+        differ(self.old.id_token.as_ref(), self.new.id_token.as_ref(), true)
+            || differ(self.old.access.as_ref(), self.new.access.as_ref(), false)
+            || differ(Some(&self.stored), self.like_stored(), !self.is_stored_of_access)
+    }
+
+    fn fill_issuer_and_subject(&self, fields: &mut Fields) {
+        let of_access = self.new.access.as_ref().filter(|_| self.old.id_token.is_none());
+        let Some(claims) = self.new.id_token.as_ref().or(of_access) else { return };
+        let is_better = self.is_stored_of_access && self.new.id_token.is_some();
+        for (field, claim) in [("issuer", "iss"), ("subject", "sub")] {
+            if let Some(new) = given(claims, claim)
+                && (given(self.held, field).is_none() || is_better)
+            {
+                fields.insert(field, &new.into());
+            }
+        }
+    }
+
+    fn fill_account(&self, paths: &IdentityClaims, answers: [&Map<String, Value>; 2], fields: &mut Fields) {
+        let is_known = same(self.old.id_token.as_ref(), self.new.id_token.as_ref())
+            || same(Some(&self.stored), self.like_stored());
+        for (field, found) in [
+            ("accountId", self.new.find(answers, paths.account_id.as_ref(), None)),
+            ("email", self.new.find(answers, paths.email.as_ref(), Some("email"))),
+        ] {
+            let known = given(self.held, field);
+            // Spelled as it was, if it is the same. An address may change (OpenID Connect Core §5.7), the account does not.
+            if let Some(found) = found.filter(|found| !is_same(known, found))
+                && !(field == "email" && is_known && known.is_some())
+            {
+                fields.insert(field, &found.into());
+            }
+        }
     }
 }
 
 /// What tokens say of whom they are for.
-struct Claims {
+struct TokenClaims {
     id_token: Option<Map<String, Value>>,
     access: Option<Map<String, Value>>,
 }
 
-impl Claims {
+impl TokenClaims {
     /// What stands at a path in them or in the answer, else at a name in them.
     fn find<'a>(
         &'a self,

@@ -6,7 +6,7 @@ use crate::credential::fields::Fields;
 use crate::credential::{Credential, text};
 use crate::ecma;
 use crate::error::{Code, Error};
-use crate::failure::{Evidence, FailureClass, Finding, Pause, classify, codes};
+use crate::failure::{Backoff, Evidence, FailureClass, Finding, classify, codes};
 use serde_json::{Map, Value};
 use std::ops::Range;
 use zeroize::{Zeroize, Zeroizing};
@@ -129,7 +129,7 @@ impl TokenEndpoint {
             && bodies.iter().any(|body| text(body, "message") == Some("Bad credentials"))
         {
             finding.class = FailureClass::AnsweredDead;
-            finding.pause = Pause::None;
+            finding.pause = Backoff::None;
         }
         let is_token =
             |code: &str| credential.refresh().is_some_and(|token| token.contains(code) || code.contains(token));
@@ -138,14 +138,14 @@ impl TokenEndpoint {
         let oauth_error = known.or(plain).filter(|code| !is_token(code));
         let finding = Finding { class: self.class_of(finding.class), code: oauth_error, ..finding };
         let error = self.explained(credential, answer, &finding);
-        let Finding { class, passes, pause, code: oauth_error } = finding;
-        let is_transient = passes || class == FailureClass::NotSent;
-        Failure { error, class, status: Some(status), oauth_error, is_transient, pause }
+        let Finding { class, is_temporary, pause, code: oauth_error } = finding;
+        let is_temporary = is_temporary || class.may_work_again();
+        Failure { error, class, status: Some(status), oauth_error, is_temporary, pause }
     }
 
     /// What happened, what that means for the login, and what to do.
     fn explained(&self, credential: &Credential, answer: &Response, finding: &Finding) -> Error {
-        let Finding { class, passes, code, .. } = finding;
+        let Finding { class, is_temporary, code, .. } = finding;
         let status = answer.status;
         let is_success = (200..=299).contains(&status);
         let is_refusal = code.is_some() || matches!(class, FailureClass::AnsweredDead | FailureClass::AnsweredUnspent);
@@ -164,7 +164,7 @@ impl TokenEndpoint {
             FailureClass::AnsweredUnspent if (300..=399).contains(&status) => {
                 "redirects are not followed, so the refresh token was not used; correct tokenEndpoint"
             }
-            FailureClass::AnsweredUnspent if *passes => {
+            FailureClass::AnsweredUnspent if *is_temporary => {
                 "the refresh token was not used; the provider is asked again after a pause"
             }
             FailureClass::AnsweredUnspent => "the refresh token was not used; check tokenEndpoint and the client",

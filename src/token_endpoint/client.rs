@@ -3,7 +3,7 @@
 use super::answer::{MAX_ANSWER_BYTES, NewFields, Response};
 use super::cause::{causes, is_unprocessed, reason};
 use super::coding::{Undecodable, decode};
-use super::trust::{Named, is_of_authority};
+use super::trust::{ExtraRoots, is_of_authority};
 use super::unsent::Unsent;
 use super::{Exchange, Failure, TokenEndpoint, is_loopback};
 use crate::clock::Clock;
@@ -84,14 +84,14 @@ impl HttpClient {
     }
 
     fn new(network: &Network) -> Result<Self, Failure> {
-        let mut named = Named::read(&network.extra_roots, network.has_system_roots);
-        let unreadable = std::mem::take(&mut named.unreadable);
+        let mut roots = ExtraRoots::read(&network.extra_roots, network.has_system_roots);
+        let unreadable = std::mem::take(&mut roots.unreadable);
         let provider = Arc::new(ring::default_provider());
         let mut tls = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|_| defect())?
             .dangerous()
-            .with_custom_certificate_verifier(named.verifier(provider).ok_or_else(defect)?)
+            .with_custom_certificate_verifier(roots.verifier(provider).ok_or_else(defect)?)
             .with_no_client_auth();
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let builder = || {

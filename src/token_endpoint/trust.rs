@@ -13,33 +13,33 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The certificates that were named besides Mozilla's, and the files and directories that gave none.
-pub(super) struct Named {
+pub(super) struct ExtraRoots {
     certificates: Vec<CertificateDer<'static>>,
     pub(super) unreadable: Vec<PathBuf>,
 }
 
-impl Named {
+impl ExtraRoots {
     pub(super) fn read(extra_roots: &[PathBuf], has_system_roots: bool) -> Self {
-        let mut named = Self { certificates: Vec::new(), unreadable: Vec::new() };
+        let mut roots = Self { certificates: Vec::new(), unreadable: Vec::new() };
         for path in extra_roots {
             // A directory can be opened as a file, and a file may hold anything.
             let read = if path.is_dir() { in_directory(path) } else { in_file(path) };
             if RootCertStore::empty().add_parsable_certificates(read.iter().cloned()).0 == 0 {
-                named.unreadable.push(path.clone());
+                roots.unreadable.push(path.clone());
             }
-            named.certificates.extend(read);
+            roots.certificates.extend(read);
         }
         if has_system_roots {
-            named.certificates.extend(rustls_native_certs::load_native_certs().certs);
+            roots.certificates.extend(rustls_native_certs::load_native_certs().certs);
         }
-        named
+        roots
     }
 
     pub(super) fn verifier(self, provider: Arc<CryptoProvider>) -> Option<Arc<dyn ServerCertVerifier>> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         roots.add_parsable_certificates(self.certificates.iter().cloned());
         let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()?;
-        Some(Arc::new(Verifier { webpki, named: self.certificates }))
+        Some(Arc::new(Verifier { webpki, extra: self.certificates }))
     }
 }
 
@@ -59,7 +59,7 @@ fn in_directory(path: &Path) -> Vec<CertificateDer<'static>> {
 #[derive(Debug)]
 struct Verifier {
     webpki: Arc<WebPkiServerVerifier>,
-    named: Vec<CertificateDer<'static>>,
+    extra: Vec<CertificateDer<'static>>,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -73,7 +73,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         match self.webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // webpki has looked at its dates before it finds this, and not yet at its names.
-            Err(error) if is_of_authority(&error) && self.named.contains(end_entity) => {
+            Err(error) if is_of_authority(&error) && self.extra.contains(end_entity) => {
                 verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
                 Ok(ServerCertVerified::assertion())
             }

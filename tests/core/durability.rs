@@ -61,7 +61,7 @@ fn comes_to_a_full_disk(world: &World) {
     let refused = world.call_of_main().decide(lock).unwrap_err();
     assert!(refused.code == Code::LockUnavailable && refused.is_for_want_of_room(), "{refused}");
     // Whoever wants the lock for something else would have to keep everybody out.
-    let refused = lock::acquire_blocking(&Target::alone(&base, &clocks::system()), HUNG).unwrap_err();
+    let refused = lock::acquire_blocking(&Target::never_taken_over(&base, &clocks::system()), HUNG).unwrap_err();
     assert_eq!(refused.code, Code::LockUnavailable);
     say("refused");
 }
@@ -132,7 +132,7 @@ fn receives_what_a_login_has_superseded(world: &World) {
     world.settle(&call, claim, &answer("2")).unwrap();
 }
 
-/// Two slots that are on their way to the disk at once could both be torn, and all that the journal holds be lost.
+/// Two halves that are on their way to the disk at once could both be torn, and all that the journal holds be lost.
 #[test]
 fn each_record_is_durable_before_the_next() {
     let syncs = |at: usize| {

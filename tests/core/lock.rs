@@ -82,7 +82,7 @@ fn stand_in_line(base: &Path, name: usize, told: &mpsc::Sender<usize>) -> lock::
         told.send(name).unwrap();
         drop(guard);
     };
-    match lock::acquire(&Target::alone(base, &crate::support::clocks::system()), wake).unwrap() {
+    match lock::acquire(&Target::never_taken_over(base, &crate::support::clocks::system()), wake).unwrap() {
         Acquire::Waiting(ticket) => ticket,
         Acquire::Held(_) => panic!("the lock is free"),
     }

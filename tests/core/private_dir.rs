@@ -74,10 +74,11 @@ fn give(path: &Path, user: u32) {
 type Use = fn(&Path) -> Result<()>;
 
 const OPENED: Use = |base| open(base).map(drop);
-const LOCKED: Use =
-    |base| lock::acquire(&Target::alone(base, &crate::support::clocks::system()), |_| panic!("called")).map(drop);
+const LOCKED: Use = |base| {
+    lock::acquire(&Target::never_taken_over(base, &crate::support::clocks::system()), |_| panic!("called")).map(drop)
+};
 const AWAITED: Use =
-    |base| lock::acquire_blocking(&Target::alone(base, &crate::support::clocks::system()), HUNG).map(drop);
+    |base| lock::acquire_blocking(&Target::never_taken_over(base, &crate::support::clocks::system()), HUNG).map(drop);
 
 /// Asserts that no lock file can be used at `base` because of what is at `path`, and that nothing is changed by that.
 fn assert_refused(base: &Path, path: &Path, reason: &str) {

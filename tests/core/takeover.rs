@@ -174,7 +174,7 @@ fn a_holder_that_stops_before_its_first_record_is_taken_over_from_and_sees_it() 
 fn a_holder_that_does_not_refresh_says_that_it_is_never_stuck() {
     let place = Place::new();
     let base = place.base("key");
-    let held = lock::try_acquire(&Target::alone(&base, &clocks::system())).unwrap().expect("free");
+    let held = lock::try_acquire(&Target::never_taken_over(&base, &clocks::system())).unwrap().expect("free");
     assert_eq!(Holder::read(&base).expect("a record").stale_after, None);
     drop(held);
     drop(lock::try_acquire(&Target::refresh(&base, &clocks::system())).unwrap().expect("free"));

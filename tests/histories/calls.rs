@@ -8,11 +8,11 @@ use crate::world::World;
 use oauth_refresh_lock::clock::Clock;
 use oauth_refresh_lock::disk::fault::Fault;
 use oauth_refresh_lock::error::Code;
-use oauth_refresh_lock::refresh::{AskResult, CallFailure, FailureClass, Pause, Served, Settled, Turn};
+use oauth_refresh_lock::refresh::{AskResult, Backoff, CallFailure, FailureClass, Served, Settled, Turn};
 
 /// The provider's word that it is over.
 pub(crate) const REFUSED: CallFailure =
-    CallFailure { class: FailureClass::AnsweredDead, pause: Pause::None, passes: false };
+    CallFailure { class: FailureClass::AnsweredDead, pause: Backoff::None, is_temporary: false };
 
 /// A provider call of some process that has not ended.
 pub(crate) struct Pending {
@@ -121,8 +121,8 @@ impl World<'_> {
                 }
             }
         };
-        let pause = Pause::after(class, weather != Weather::NotSent, with_pause.then_some(5_000.0));
-        self.fail(pending, CallFailure { class, pause, passes: true }, strike);
+        let pause = Backoff::after(class, weather != Weather::NotSent, with_pause.then_some(5_000.0));
+        self.fail(pending, CallFailure { class, pause, is_temporary: true }, strike);
     }
 
     pub(crate) fn fail(&mut self, pending: Pending, failure: CallFailure, strike: Strike) {
@@ -130,7 +130,7 @@ impl World<'_> {
         self.say(format_args!("{token} fails: {failure:?}"));
         process.go_on(Order::AskResult(AskResult::Failed(failure, ()), strike));
         let said = process.hear();
-        if strike.is_none() && failure.pause != Pause::None {
+        if strike.is_none() && failure.pause != Backoff::None {
             self.provider.failed(&token, self.clock.boot_ms(), failure.pause.asked_ms());
         }
         self.heard(process, said, strike);

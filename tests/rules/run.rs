@@ -5,8 +5,8 @@ use crate::support::{HUNG, locks};
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::lock::Guard;
 use oauth_refresh_lock::refresh::{
-    AskResult, CallFailure, Caller, Event, FailureClass, Patience, Pause, Program, Refresh, Run, Sent, Served, Settled,
-    Turn, Work,
+    AskResult, Backoff, CallFailure, Caller, Event, FailureClass, Patience, Program, Refresh, Run, Sent, Served,
+    Settled, Turn, Work,
 };
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -81,8 +81,8 @@ fn pass(world: &World, now: &mut i64) -> f64 {
     ms
 }
 
-fn failed(class: FailureClass, pause: Pause, number: u32) -> AskResult<u32> {
-    AskResult::Failed(CallFailure { class, pause, passes: true }, number)
+fn failed(class: FailureClass, pause: Backoff, number: u32) -> AskResult<u32> {
+    AskResult::Failed(CallFailure { class, pause, is_temporary: true }, number)
 }
 
 fn fields() -> AskResult<u32> {
@@ -99,7 +99,7 @@ fn expired_world() -> (World, Arc<Refresh>, Arc<Caller>) {
 #[test]
 fn a_provider_that_was_not_reached_is_asked_again_after_growing_pauses() {
     let (world, call, caller) = expired_world();
-    let unreached = |number| failed(FailureClass::NotSent, Pause::None, number);
+    let unreached = |number| failed(FailureClass::NotSent, Backoff::None, number);
     start(&call, &caller, PATIENT, [unreached(1), unreached(2), fields()]);
     let mut now = NOW;
     assert!(end().is_none());
@@ -112,7 +112,7 @@ fn a_provider_that_was_not_reached_is_asked_again_after_growing_pauses() {
 #[test]
 fn a_pause_that_the_provider_asked_for_is_kept_and_told_to_a_caller_in_a_hurry() {
     let (world, call, caller) = expired_world();
-    let busy = failed(FailureClass::AnsweredUnspent, Pause::Asked(30_000.0), 1);
+    let busy = failed(FailureClass::AnsweredUnspent, Backoff::Asked(30_000.0), 1);
     start(&call, &caller, PATIENT, [busy, fields()]);
     let mut now = NOW;
     // It goes back at once, to meet what is on record.
@@ -127,7 +127,7 @@ fn a_pause_that_the_provider_asked_for_is_kept_and_told_to_a_caller_in_a_hurry()
 #[test]
 fn what_a_peer_stores_during_a_pause_is_served_without_a_call() {
     let (world, call, caller) = expired_world();
-    start(&call, &caller, PATIENT, [failed(FailureClass::NotSent, Pause::None, 1)]);
+    start(&call, &caller, PATIENT, [failed(FailureClass::NotSent, Backoff::None, 1)]);
     world.main().put(&credential("2", HOUR));
     pass(&world, &mut NOW.clone());
     match end() {
@@ -139,7 +139,7 @@ fn what_a_peer_stores_during_a_pause_is_served_without_a_call() {
 #[test]
 fn a_caller_that_leaves_ends_the_pause_and_no_one_is_asked() {
     let (world, call, caller) = expired_world();
-    start(&call, &caller, PATIENT, [failed(FailureClass::NotSent, Pause::None, 1)]);
+    start(&call, &caller, PATIENT, [failed(FailureClass::NotSent, Backoff::None, 1)]);
     assert!(caller.leave());
     assert!(matches!(end(), Some(Turn::Left)));
     pass(&world, &mut NOW.clone());
@@ -150,7 +150,7 @@ fn a_caller_that_leaves_ends_the_pause_and_no_one_is_asked() {
 fn the_last_failure_is_told_when_no_pause_fits_into_the_callers_patience() {
     for patience in [Patience { ms: 700.0, ..PATIENT }, Patience { asking_ms: 700.0, ..PATIENT }] {
         let (world, call, caller) = expired_world();
-        let unreached = |number| failed(FailureClass::NotSent, Pause::None, number);
+        let unreached = |number| failed(FailureClass::NotSent, Backoff::None, number);
         start(&call, &caller, patience, [unreached(1), unreached(2)]);
         pass(&world, &mut NOW.clone());
         assert!(matches!(end(), Some(Turn::Failed(2, None))));
@@ -162,7 +162,7 @@ fn a_caller_with_a_token_that_has_not_expired_does_not_wait() {
     let (world, _, caller) = expired_world();
     world.main().put(&credential("1", MINUTE));
     let call = Arc::new(world.call_of_main());
-    start(&call, &caller, PATIENT, [failed(FailureClass::NotSent, Pause::None, 1)]);
+    start(&call, &caller, PATIENT, [failed(FailureClass::NotSent, Backoff::None, 1)]);
     assert!(matches!(end(), Some(Turn::Failed(1, None))));
 }
 
@@ -225,7 +225,7 @@ fn a_caller_can_leave_the_line_that_it_stands_in_after_a_pause_of_no_length() {
         type Failure = u32;
 
         fn ask(&mut self, _: &Sent) -> AskResult<u32> {
-            failed(FailureClass::NotSent, Pause::Asked(1_000.0), 1)
+            failed(FailureClass::NotSent, Backoff::Asked(1_000.0), 1)
         }
 
         fn tell(&mut self, event: Event<'_>) {

@@ -8,7 +8,7 @@ use crate::support::world::{
 };
 use oauth_refresh_lock::error::{Code, Error};
 use oauth_refresh_lock::journal::record::FailureRecord;
-use oauth_refresh_lock::refresh::{Decision, FailureClass, Pause, Refresh, Served, Settled, Uncertain};
+use oauth_refresh_lock::refresh::{Backoff, Decision, FailureClass, Refresh, Served, Settled, Uncertain};
 use serde_json::{Value, json};
 use std::sync::OnceLock;
 use zeroize::Zeroizing;
@@ -75,7 +75,7 @@ fn a_pause_that_the_provider_wants_is_kept_and_bounded() {
     for (wanted, kept) in [(Some(90_000.0), 90_000.0), (Some(1.0), 1_000.0), (Some(1e12), 3_600_000.0)] {
         for class in [FailureClass::AnsweredUnspent, FailureClass::NotSent, FailureClass::Uncertain] {
             let (world, call) = world(EXPIRED);
-            let pause = Pause::after(class, true, wanted);
+            let pause = Backoff::after(class, true, wanted);
             assert!(world.fail_and_pause(&call, world.claim(&call), class, pause).is_none());
             let (wait, error) = backs_off(world.decide(&call));
             let in_doubt = class == FailureClass::Uncertain;

@@ -17,7 +17,7 @@ pub struct Waiter {
 impl Waiter {
     /// Stands in line for a lock that somebody holds.
     pub fn at(base: &Path) -> Self {
-        Self::by(&Target::alone(base, &clocks::system()))
+        Self::by(&Target::never_taken_over(base, &clocks::system()))
     }
 
     /// The same, by another clock.
@@ -57,7 +57,7 @@ impl Waiter {
 
 /// Takes the lock if it is free, else stands in line.
 pub fn try_or_wait(base: &Path) -> Result<Result<Guard, Waiter>> {
-    try_or_wait_by(&Target::alone(base, &clocks::system()))
+    try_or_wait_by(&Target::never_taken_over(base, &clocks::system()))
 }
 
 fn try_or_wait_by(target: &Target) -> Result<Result<Guard, Waiter>> {

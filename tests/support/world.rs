@@ -12,7 +12,7 @@ use oauth_refresh_lock::journal::record::Record;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::{self, Guard, Target, term};
 use oauth_refresh_lock::refresh::{
-    CallFailure, Claimed, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, Pause, Refresh, Served, Settled,
+    Backoff, CallFailure, Claimed, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, Refresh, Served, Settled,
     Uncertain, Waits,
 };
 use oauth_refresh_lock::store::{FileStore, STORE_FILE};
@@ -123,8 +123,8 @@ impl World {
             margin_ms: DEFAULT_REFRESH_MARGIN_MS,
             force: false,
             rejected: OnceLock::new(),
-            seen: OnceLock::new(),
-            last_seen: Mutex::default(),
+            initial_access_digests: OnceLock::new(),
+            last_read: Mutex::default(),
             serve_unexpired: true,
             uncertain: Uncertain::Probe,
             waits: Waits::default(),
@@ -171,7 +171,7 @@ impl World {
 
     /// Ends a call that failed: what there is instead.
     pub fn fail(&self, call: &Refresh, claim: Box<Claimed>, class: FailureClass) -> Option<Decision> {
-        self.fail_and_pause(call, claim, class, Pause::after(class, false, None))
+        self.fail_and_pause(call, claim, class, Backoff::after(class, false, None))
     }
 
     /// The same, with this pause.
@@ -180,9 +180,9 @@ impl World {
         call: &Refresh,
         claim: Box<Claimed>,
         class: FailureClass,
-        pause: Pause,
+        pause: Backoff,
     ) -> Option<Decision> {
-        match call.fail(claim.send().unwrap(), CallFailure { class, pause, passes: true }).unwrap() {
+        match call.fail(claim.send().unwrap(), CallFailure { class, pause, is_temporary: true }).unwrap() {
             Failed::Instead(decision) => Some(decision),
             Failed::ForGood(_) => None,
         }

@@ -76,7 +76,7 @@ export async function goOn({ host, fields, label }, others, abroad) {
   const secrets = [host.old.access, host.old.refresh, fields?.access, fields?.refresh].filter(Boolean);
   if (state === "dispatched" && claim.attempts > 0) {
     // The second that died in a row: everyone waits, and is told so who can't.
-    const says = /asked 2 times so far\); the login is kept/;
+    const says = /sent 2 times so far\); the login is kept/;
     await nobodyAsks({ host, at, code: "refresh_uncertain", says, options: HASTY }, others, call);
     expect(world.answersTo(refresh), at).toEqual(answers);
     await delay(PAUSE_MS);

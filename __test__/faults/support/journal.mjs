@@ -2,15 +2,15 @@
 import { createHash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 
-const SLOT_BYTES = 128 << 10;
+const HALF_BYTES = 128 << 10;
 const HEADER_BYTES = 52;
 
-function decode(slot) {
-  if (slot.subarray(0, 4).toString("latin1") !== "ORLJ") return undefined;
-  const sequence = slot.subarray(8, 16);
-  const text = slot.subarray(HEADER_BYTES, HEADER_BYTES + slot.readUInt32LE(16));
+function decode(half) {
+  if (half.subarray(0, 4).toString("latin1") !== "ORLJ") return undefined;
+  const sequence = half.subarray(8, 16);
+  const text = half.subarray(HEADER_BYTES, HEADER_BYTES + half.readUInt32LE(16));
   const sum = createHash("sha256").update(sequence).update(text).digest();
-  if (!sum.equals(slot.subarray(20, HEADER_BYTES))) return undefined;
+  if (!sum.equals(half.subarray(20, HEADER_BYTES))) return undefined;
   return { sequence: sequence.readBigUInt64LE(), record: JSON.parse(text.toString("utf8")) };
 }
 
@@ -22,8 +22,8 @@ export function readJournal(lockPath) {
   const path = `${lockPath}.journal`;
   if (!existsSync(path)) return undefined;
   const bytes = readFileSync(path);
-  if (bytes.length !== 2 * SLOT_BYTES) return undefined;
-  const slots = [bytes.subarray(0, SLOT_BYTES), bytes.subarray(SLOT_BYTES)].map(decode).filter(Boolean);
-  const [current] = slots.sort((one, other) => (one.sequence < other.sequence ? 1 : -1));
+  if (bytes.length !== 2 * HALF_BYTES) return undefined;
+  const halves = [bytes.subarray(0, HALF_BYTES), bytes.subarray(HALF_BYTES)].map(decode).filter(Boolean);
+  const [current] = halves.sort((one, other) => (one.sequence < other.sequence ? 1 : -1));
   return current && { receipts: [], ...current.record };
 }

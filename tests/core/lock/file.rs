@@ -90,7 +90,7 @@ fn a_waiter_is_told_if_the_lock_file_can_be_used_no_more() {
     let (go, gone) = mpsc::channel::<()>();
     let held = take(&base);
     // The first in line keeps the serving thread until the file has been replaced.
-    let first = lock::acquire(&Target::alone(&base, &crate::support::clocks::system()), move |guard| {
+    let first = lock::acquire(&Target::never_taken_over(&base, &crate::support::clocks::system()), move |guard| {
         let guard = guard.expect("the lock");
         inside.send(()).unwrap();
         gone.recv().unwrap();

@@ -27,7 +27,7 @@ fn is_freed(woken: &Woken) -> bool {
 }
 
 fn look(base: &Path, wake: impl FnOnce(Woken) + Send + 'static) -> Ticket {
-    match lock::acquire_or_look(&Target::alone(base, &clocks::system()), true, wake).unwrap() {
+    match lock::acquire_or_look(&Target::never_taken_over(base, &clocks::system()), true, wake).unwrap() {
         Acquire::Waiting(ticket) => ticket,
         Acquire::Held(_) => panic!("the lock is free"),
     }
@@ -120,5 +120,5 @@ fn a_lock_file_of_another_program_keeps_them_out_as_well() {
     // The kernel's lock is free: it looks, and is not given what the other program has.
     let _ticket = look_and_tell(&base, &sender);
     assert!(told.recv_timeout(HUNG).unwrap());
-    assert!(lock::try_acquire(&Target::alone(&base, &clocks::system())).unwrap().is_none());
+    assert!(lock::try_acquire(&Target::never_taken_over(&base, &clocks::system())).unwrap().is_none());
 }

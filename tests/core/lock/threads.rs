@@ -74,7 +74,7 @@ fn a_caller_that_comes_while_others_wait_is_served_behind_them_even_if_the_lock_
     let (sender, told) = mpsc::channel();
     let held = take(&base);
     let (again, same) = (sender.clone(), base.clone());
-    let first = lock::acquire(&Target::alone(&base, &crate::support::clocks::system()), move |guard| {
+    let first = lock::acquire(&Target::never_taken_over(&base, &crate::support::clocks::system()), move |guard| {
         drop(guard.expect("the lock"));
         again.send(0).unwrap();
         // The thread that serves the line is in here, so nobody has the lock.
@@ -208,7 +208,7 @@ fn a_sidecar_that_an_earlier_boot_has_left_is_got_past_although_its_process_seem
         holder.boot = boot.map_or(holder.boot, str::to_owned);
         holder.write(&fs::File::options().read(true).write(true).open(&base).unwrap()).unwrap();
         let is_got_past =
-            lock::try_acquire(&Target::alone(&base, &crate::support::clocks::system())).unwrap().is_some();
+            lock::try_acquire(&Target::never_taken_over(&base, &crate::support::clocks::system())).unwrap().is_some();
         assert_eq!(is_got_past, boot.is_some());
         let _ = fs::remove_file(lock::sidecar_path(&base));
     }
@@ -224,7 +224,9 @@ fn an_owner_that_is_not_stuck_is_waited_for_although_the_next_term_has_begun() {
     std::thread::sleep(Duration::from_millis(200));
     assert!(
         !held.is_current()
-            && lock::try_acquire(&Target::alone(&base, &crate::support::clocks::system())).unwrap().is_none()
+            && lock::try_acquire(&Target::never_taken_over(&base, &crate::support::clocks::system()))
+                .unwrap()
+                .is_none()
     );
     drop(held);
     assert_eq!(waiter.lock().term(), 1);
@@ -235,7 +237,7 @@ fn a_waiter_whose_callback_panics_takes_nothing_from_the_others() {
     let place = Place::new();
     let base = place.base("key");
     let held = take(&base);
-    let panics = lock::acquire(&Target::alone(&base, &crate::support::clocks::system()), |_| {
+    let panics = lock::acquire(&Target::never_taken_over(&base, &crate::support::clocks::system()), |_| {
         std::panic::resume_unwind(Box::new("on purpose"))
     });
     assert!(matches!(panics, Ok(Acquire::Waiting(_))));
@@ -264,7 +266,8 @@ fn a_wait_that_runs_out_names_the_holder_and_frees_its_place() {
     let base = place.base("key");
     let mut holder = holder_of(&base);
     let error =
-        lock::acquire_blocking(&Target::alone(&base, &crate::support::clocks::system()), Duration::ZERO).unwrap_err();
+        lock::acquire_blocking(&Target::never_taken_over(&base, &crate::support::clocks::system()), Duration::ZERO)
+            .unwrap_err();
     assert_eq!(error.code, Code::FileLockTimeout);
     assert_names_path_and_no_secret(&error, &base);
     assert_eq!(error.holder.as_ref().map(|holder| holder.pid), Some(holder.id()));
@@ -274,5 +277,5 @@ fn a_wait_that_runs_out_names_the_holder_and_frees_its_place() {
     drop(waiter.lock());
     holder.ends_well();
     // Nothing of the given-up wait is left that could keep the lock.
-    drop(lock::acquire_blocking(&Target::alone(&base, &crate::support::clocks::system()), HUNG).unwrap());
+    drop(lock::acquire_blocking(&Target::never_taken_over(&base, &crate::support::clocks::system()), HUNG).unwrap());
 }

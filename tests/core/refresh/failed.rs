@@ -7,7 +7,7 @@ use crate::support::world::{HOUR, NOW, World, answer, claimed, credential, die_a
 use oauth_refresh_lock::clock::Clock;
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::journal::Journal;
-use oauth_refresh_lock::journal::record::{Outcome, Pause, Progress};
+use oauth_refresh_lock::journal::record::{Outcome, PauseUntil, Progress};
 use oauth_refresh_lock::lock::term;
 use oauth_refresh_lock::refresh::{Decision, FailureClass, Refresh, Uncertain};
 use serde_json::json;
@@ -89,7 +89,7 @@ impl Clock for Nameless {
 
 #[test]
 fn a_pause_ends_with_its_boot_also_where_boots_have_no_names() {
-    let pause = |since| Pause { until: 5_000.0, boot: String::new(), since };
+    let pause = |since| PauseUntil { until: 5_000.0, boot: String::new(), since };
     assert_eq!(pause(1_000.0).left_ms(&Nameless(2_000.0)), Some(3_000.0));
     assert_eq!(pause(1_000.0).left_ms(&Nameless(5_000.0)), None);
     assert_eq!(pause(1_000.0).left_ms(&Nameless(500.0)), None);

@@ -48,7 +48,12 @@ fn another_accounts_answer_is_refused() {
     ] {
         let failure = read(&endpoint(), &credential(&held), &answer(200, new.as_bytes())).expect_err("another's");
         assert_eq!((failure.error.code, failure.class), (Code::IdentityMismatch, FailureClass::Uncertain), "{held}");
+        assert!(!failure.is_temporary, "{held}");
     }
+    let fixed = TokenEndpoint::new(Spec { is_replay_safe: true, ..spec("https://auth.example/token") }).unwrap();
+    let failure =
+        read(&fixed, &credential(&json!({"subject": "u2"})), &answer(200, new.as_bytes())).expect_err("another's");
+    assert_eq!((failure.class, failure.is_temporary), (FailureClass::NotSent, false), "nothing is in doubt");
     let access = |sub: &str, aud: &str| jwt(&json!({"sub": sub, "aud": aud}));
     let after = |new: &str| {
         let held = credential(&json!({"access": access("u1", "a")}));

@@ -3,7 +3,7 @@
 use super::{UNSPENT, answer, credential, endpoint, failure, jwt, read};
 use crate::support::property::holds_for_all;
 use oauth_refresh_lock::error::Code;
-use oauth_refresh_lock::failure::{FailureClass, Pause};
+use oauth_refresh_lock::failure::{Backoff, FailureClass};
 use oauth_refresh_lock::token_endpoint::answer::Response;
 use proptest::collection::vec;
 use proptest::prelude::any;
@@ -156,7 +156,7 @@ fn of_an_answer_that_is_cut_off_the_status_still_tells() {
         read(&endpoint(), &credential(&json!({})), &answer).expect_err("cut off")
     };
     assert_eq!((cut(200).error.code, cut(200).class), (Code::ProviderAnswerLost, FailureClass::Uncertain));
-    assert_eq!((cut(429).class, cut(429).pause), (FailureClass::AnsweredUnspent, Pause::Asked(7_000.0)));
+    assert_eq!((cut(429).class, cut(429).pause), (FailureClass::AnsweredUnspent, Backoff::Asked(7_000.0)));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::support::files::{put, text};
 use crate::support::world::PROVIDER;
 use crate::support::world::{HOUR, MINUTE, NOW, PROFILE, World, answer, claimed, credential, with};
 use oauth_refresh_lock::error::Code;
-use oauth_refresh_lock::refresh::{CallFailure, Failed, FailureClass, Pause, Refresh, Settled, Uncertain};
+use oauth_refresh_lock::refresh::{Backoff, CallFailure, Failed, FailureClass, Refresh, Settled, Uncertain};
 use serde_json::json;
 use std::sync::OnceLock;
 use zeroize::Zeroizing;
@@ -76,7 +76,7 @@ fn a_login_that_was_received_here_is_sent_although_main_has_a_newer_one() {
 
 #[test]
 fn a_refusal_of_the_main_stores_token_concerns_that_agent_alone() {
-    let refused = |class, passes| CallFailure { class, pause: Pause::BackOff, passes };
+    let refused = |class, is_temporary| CallFailure { class, pause: Backoff::Growing, is_temporary };
     for failed in [refused(FailureClass::AnsweredDead, false), refused(FailureClass::AnsweredUnspent, false)] {
         let world = World::new();
         world.sub().put(&credential("own", -HOUR));
@@ -118,7 +118,7 @@ fn a_token_that_the_provider_keeps_is_in_doubt_under_no_name_once_it_was_taken_u
 fn a_provider_that_asks_for_no_pause_is_not_asked_all_the_time() {
     let (world, call) = world(EXPIRED);
     for shortest in [1_000.0, 2_000.0, 4_000.0] {
-        let pause = Pause::after(FailureClass::AnsweredUnspent, true, Some(0.0));
+        let pause = Backoff::after(FailureClass::AnsweredUnspent, true, Some(0.0));
         assert!(world.fail_and_pause(&call, world.claim(&call), FailureClass::AnsweredUnspent, pause).is_none());
         let (wait, _) = backs_off(world.decide(&call));
         assert!(wait >= shortest, "{wait}");

@@ -29,9 +29,9 @@ class HostStore {
   /** That we wait for the owner's own lock, and why it was not free. */
   #waiting;
   /** Lets go of that lock. */
-  #release;
+  #releaseLock;
 
-  /** @param {import("./arguments.js").HostStore} store */
+  /** @param {import("./arguments.js").CheckedStore} store */
   constructor({ name, load, compareAndSwap, hold, durable }) {
     this.name = name;
     this.#functions = { load, compareAndSwap, hold, questions: new Set(), isSaving: false };
@@ -39,11 +39,11 @@ class HostStore {
   }
 
   /** What stores have loaded since a peer refreshed, by their names; for those who have waited for it, and only while they look. */
-  set shared(shared) {
-    this.#functions.shared = shared;
+  set sharedLoads(sharedLoads) {
+    this.#functions.sharedLoads = sharedLoads;
   }
 
-  /** The caller's context is the functions' too; and a function that asks for what it is asked for is refused. */
+  /** Binds the functions to the caller's async context; a call for the same key from inside them is refused. */
   callFor(key) {
     const functions = this.#functions;
     functions.load = asHolder(key, functions.load);
@@ -59,9 +59,9 @@ class HostStore {
   /** Why a caller has waited in vain, if that is this store's doing. */
   get delay() {
     const { path, questions } = this.#functions;
-    if (this.#waiting) return inUse(path, `timed out waiting for ${OWNERS_LOCK}`, this.#waiting.error);
+    if (this.#waiting) return storeBusy(path, `timed out waiting for ${OWNERS_LOCK}`, this.#waiting.error);
     const busy = [...questions].find(({ error }) => error);
-    if (busy) return inUse(path, "timed out waiting for the credential store, which is busy", busy.error);
+    if (busy) return storeBusy(path, "timed out waiting for the credential store, which is busy", busy.error);
     if (questions.size === 0) return undefined;
     return new OAuthRefreshLockError("store_unreadable", `timed out waiting for the credential store: ${path}`, {
       path,
@@ -74,7 +74,7 @@ class HostStore {
    * @returns {Promise<boolean>} whether the caller still wants it
    */
   async hold(profileId, caller, patient) {
-    if (caller.gone || !this.#functions.hold || this.#release) return !caller.gone;
+    if (caller.gone || !this.#functions.hold || this.#releaseLock) return !caller.gone;
     const controller = new AbortController();
     const gone = new Promise((resolve) => {
       caller.onGone = () => resolve(controller.abort());
@@ -83,7 +83,7 @@ class HostStore {
     const held = this.#held(profileId, controller.signal, patient).then((release) => {
       // It came when no caller wanted it any more.
       if (controller.signal.aborted) void letGo(release);
-      else this.#release = release;
+      else this.#releaseLock = release;
     });
     try {
       await Promise.race([held, gone]);
@@ -91,14 +91,14 @@ class HostStore {
       this.#waiting = undefined;
       caller.onGone = undefined;
     }
-    if (caller.gone) void this.leave();
+    if (caller.gone) void this.release();
     return !caller.gone;
   }
 
   /** Lets go of that lock. Settles when that is done, or takes too long. */
-  async leave() {
-    const release = this.#release;
-    this.#release = undefined;
+  async release() {
+    const release = this.#releaseLock;
+    this.#releaseLock = undefined;
     if (release) await soon(letGo(release), RELEASE_MS);
   }
 
@@ -113,11 +113,11 @@ class HostStore {
     try {
       release = await patiently(() => hold(profileId, { signal }), goesOn);
     } catch (error) {
-      if (isBusy(error)) throw inUse(path, `${OWNERS_LOCK} is not free`, error);
-      throw inUse(path, "the credential store's `hold` failed", error);
+      if (isBusy(error)) throw storeBusy(path, `${OWNERS_LOCK} is not free`, error);
+      throw storeBusy(path, "the credential store's `hold` failed", error);
     }
     if (typeof release === "function") return release;
-    throw inUse(path, "the credential store's `hold` did not return a function that releases the lock");
+    throw storeBusy(path, "the credential store's `hold` did not return a function that releases the lock");
   }
 
   /** Ends what still waits for the host's functions, and calls them no more. */
@@ -135,26 +135,47 @@ class HostStore {
   }
 }
 
+/** A call of one of the host's functions for the native side, made again while the store is busy. */
+class Question {
+  /** Why the store was busy. */
+  error;
+  #functions;
+  #answers;
+  #number;
+  #since = performance.now();
+
+  constructor(functions, answers, number) {
+    this.#functions = functions;
+    this.#answers = answers;
+    this.#number = number;
+  }
+
+  /** @returns {Promise<string>} what the function returned, as JSON text */
+  answer(profileId, expected, next) {
+    const functions = this.#functions;
+    const load = () => loadedBy(functions, profileId);
+    const swap = async () =>
+      swapped(await functions.compareAndSwap(profileId, JSON.parse(expected ?? "null"), JSON.parse(next)));
+    return patiently(next == null ? load : swap, (error) => this.#goesOn(error));
+  }
+
+  #goesOn(error) {
+    if (this.#functions.isSaving && performance.now() - this.#since > BUSY_SAVING_MS) return false;
+    this.error = error;
+    return this.#answers.isBusy(this.#number);
+  }
+}
+
 /** Node holds the function that asks until the native store is gone: it must not lead to what holds that. */
 function toNative(name, durable, functions, answers) {
   functions.path = `host:${name}`;
-  const ask = async (number, profileId, expected, next) => {
-    const since = performance.now();
-    const work = async () =>
-      next == null
-        ? loadedBy(functions, profileId)
-        : swapped(await functions.compareAndSwap(profileId, JSON.parse(expected ?? "null"), JSON.parse(next)));
-    const question = { error: undefined };
-    const goesOn = (error) => {
-      if (functions.isSaving && performance.now() - since > BUSY_SAVING_MS) return false;
-      question.error = error;
-      return answers.isBusy(number);
-    };
+  const ask = async (number, ...asked) => {
+    const question = new Question(functions, answers, number);
     let answer;
     functions.questions.add(question);
     functions.failed = undefined;
     try {
-      answer = await patiently(work, goesOn);
+      answer = await question.answer(...asked);
     } catch (error) {
       functions.failed = { error };
     }
@@ -198,20 +219,20 @@ async function letGo(release) {
   }
 }
 
-function inUse(path, what, cause) {
+function storeBusy(path, what, cause) {
   return new OAuthRefreshLockError("store_busy", `${what}: ${path}`, { path, cause });
 }
 
 /** What a store holds, as JSON text; from a peer of this process if that has just asked. */
 async function loadedBy(functions, profileId) {
   const load = async () => loaded(await functions.load(profileId));
-  const { shared, path } = functions;
-  if (!shared) return load();
+  const { sharedLoads, path } = functions;
+  if (!sharedLoads) return load();
   const name = JSON.stringify([path, profileId]);
-  const peers = shared.get(name);
+  const peers = sharedLoads.get(name);
   if (!peers) {
     const own = load();
-    shared.set(name, own);
+    sharedLoads.set(name, own);
     return own;
   }
   // What went wrong there is that caller's.
