@@ -274,13 +274,3 @@ test("a lifetime shorter than the margin costs one call, not one for every reque
   expect(await refreshAs(host, "main", at(server))).toEqual({ outcome: "fresh", credential });
   expect(server.requests).toHaveLength(1);
 });
-
-test("an ID token of another subject is refused, and the provider is not asked again meanwhile", async () => {
-  const idToken = (sub) => jwt({ iss: "https://provider", sub });
-  const old = expired({ idToken: idToken("me") });
-  const host = createHost({ main: old });
-  const server = await startServer(says(json(tokens({ id_token: idToken("another") }))));
-  await typedRejection(refreshAs(host, "main", at(server), { timeoutMs: 5_000 }), "identity_mismatch");
-  expect(server.presented).toEqual([old.refresh]);
-  expect(host.store("main")).toBe(storeText(old));
-});
