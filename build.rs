@@ -1,6 +1,8 @@
 //! Links the addon for Node when the `binding` feature asks for it.
 
 fn main() {
+    // Without a word cargo would run this, and build everything again, whenever any file here changes, JavaScript's too.
+    println!("cargo:rerun-if-changed=build.rs");
     #[cfg(feature = "binding")]
     {
         napi_build::setup();
