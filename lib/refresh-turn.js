@@ -169,7 +169,7 @@ class RefreshTurn {
     this.#ask.hosts.isSaving = false;
     clearTimeout(this.#keepAlive);
     // They may want what the stores' owners are just getting back.
-    void Promise.resolve(this.#ask.hosts.left()).then(() => this.onOverdue?.());
+    void Promise.resolve(this.#ask.hosts.released()).then(() => this.onOverdue?.());
   }
 
   #dispatched() {
