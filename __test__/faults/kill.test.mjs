@@ -116,10 +116,10 @@ describe("killed from outside", () => {
     lane = await createLane();
   });
 
-  /** Kills the owner once it has told this, when it can do nothing more. */
-  async function killAt(holdAt, host, options) {
-    const owner = new AgentProcess({ package: world.module });
-    owner.ask(world.ask(host, "one", options, { holdAt }));
+  /** Kills the owner once it has told this, when it can do nothing more: its JavaScript waits, or a fault has stopped it. */
+  async function killAt(holdAt, host, { fault, ...options } = {}) {
+    const owner = new AgentProcess({ package: world.module, fault });
+    owner.ask(world.ask(host, "one", options, { holdAt: fault ? undefined : holdAt }));
     await owner.heard(holdAt);
     await owner.kill();
     return { host, fields: owner.first("answered")?.fields, label: `killed when ${holdAt}` };
@@ -139,18 +139,19 @@ describe("killed from outside", () => {
   }
 
   test.each([
-    { moment: "acquired", state: "none", rotated: false },
+    // The decision follows the lock without a word of JavaScript's.
+    { moment: "acquired", fault: "list#1:stop", state: "none", rotated: false },
     { moment: "dispatched", state: "dispatched", rotated: false },
     { moment: "called", state: "dispatched", rotated: false },
     { moment: "answered", state: "dispatched", rotated: true, lost: true },
     { moment: "refreshed", state: "committed", rotated: true },
     { moment: "mirrored", state: "committed", rotated: true },
     { moment: "settled", state: "committed", rotated: true },
-  ])("when it has told: $moment", async ({ moment, ...expected }) => {
+  ])("when it has told: $moment", async ({ moment, fault, ...expected }) => {
     stopTimers();
     for (const abroad of [false, true]) {
       const host = lane.host();
-      const { tokens, ...found } = await goOn(await killAt(moment, host), ["two", "one", "main"], abroad);
+      const { tokens, ...found } = await goOn(await killAt(moment, host, { fault }), ["two", "one", "main"], abroad);
       await lane.renew(tokens);
       host.remove();
       expect(found).toMatchObject(expected);
