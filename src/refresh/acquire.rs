@@ -1,6 +1,6 @@
 //! How a refresh gets its locks: the key's without a thread that waits, others on the refresh's own thread.
 
-use super::run::Shared;
+use super::run::{First, Shared};
 use super::turn::Step;
 use super::{Event, Program, Run, Turn};
 use crate::clock::Clock;
@@ -9,29 +9,6 @@ use crate::lock::{self, Acquire, Guard, Target, Woken};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-
-/// What a refresh goes on with.
-#[allow(clippy::large_enum_variant, reason = "it is moved once")]
-pub(super) enum First<F> {
-    /// The key's lock.
-    Lock(Guard),
-    /// The owner has let go of it: look what it has left.
-    Freed,
-    /// Why there is no lock.
-    End(Box<Turn<F>>),
-}
-
-impl<F> From<Turn<F>> for First<F> {
-    fn from(turn: Turn<F>) -> Self {
-        Self::End(Box::new(turn))
-    }
-}
-
-impl<F> From<Result<Guard>> for First<F> {
-    fn from(lock: Result<Guard>) -> Self {
-        lock.map_or_else(|error| Turn::Refused(error).into(), Self::Lock)
-    }
-}
 
 impl<P: Program> Run<P> {
     /// Takes the key's lock; no thread waits for it. Then `go` is called with it, or with what there is in its place: here, or on a

@@ -1,12 +1,11 @@
 //! A refresh from the lock to what is settled: one task, which blocks a thread of its own. Its caller can leave it, but not cancel
 //! it: every call that was sent is settled, even if the caller has left.
 
-use super::acquire::First;
 use super::retry::{Next, Patience, PauseReason, Retry};
 use super::{Caller, Refresh, Sent, Served, Settled};
 use crate::error::{Code, Error, Result};
 use crate::failure::CallFailure;
-use crate::lock::Notice;
+use crate::lock::{Guard, Notice};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -117,6 +116,29 @@ pub enum Turn<F> {
     NotHeld(F),
     /// The caller left before anything was sent, or the thread that asked is gone.
     Left,
+}
+
+/// What a refresh goes on with.
+#[allow(clippy::large_enum_variant, reason = "it is moved once")]
+pub(super) enum First<F> {
+    /// The key's lock.
+    Lock(Guard),
+    /// The owner has let go of it: look what it has left.
+    Freed,
+    /// Why there is no lock.
+    End(Box<Turn<F>>),
+}
+
+impl<F> From<Turn<F>> for First<F> {
+    fn from(turn: Turn<F>) -> Self {
+        Self::End(Box::new(turn))
+    }
+}
+
+impl<F> From<Result<Guard>> for First<F> {
+    fn from(lock: Result<Guard>) -> Self {
+        lock.map_or_else(|error| Turn::Refused(error).into(), Self::Lock)
+    }
 }
 
 /// A refresh for one caller.
