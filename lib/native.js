@@ -104,8 +104,11 @@ function headerOf(file) {
   const bytes = Buffer.alloc(HEADER_BYTES);
   try {
     const opened = openSync(file);
-    readSync(opened, bytes);
-    closeSync(opened);
+    try {
+      readSync(opened, bytes);
+    } finally {
+      closeSync(opened);
+    }
   } catch {
     // Then it says nothing.
   }

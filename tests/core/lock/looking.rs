@@ -66,7 +66,7 @@ fn all_of_one_process_and_of_others_are_woken_at_once_and_hold_nothing() {
 }
 
 #[test]
-fn one_that_comes_back_gets_the_lock_behind_those_that_wanted_it_at_once() {
+fn a_waiter_behind_it_that_wants_the_lock_gets_it() {
     let place = Place::new();
     let base = place.base("key");
     let (sender, told) = mpsc::channel();
