@@ -591,7 +591,7 @@ export interface OAuthRefreshLockReport {
   /** How many processes of this kernel wait for it; `null` where we can't tell, as inside a PID namespace about another's. */
   waiters: number | null;
   /** How far the last refresh has come. */
-  state: "idle" | "claimed" | "dispatched" | "received" | "committed";
+  state: "idle" | "dispatched" | "received" | "committed";
   /** The process that last set out to ask the provider, and when, in milliseconds since the epoch. */
   lastClaim: { pid: number; at: number } | null;
   /**
@@ -699,7 +699,7 @@ export interface LockHolder {
   /** How long it has held the lock, in milliseconds by this host's clock. */
   heldMs: number;
   /** How far its refresh has come, as the journal says. */
-  state?: "idle" | "claimed" | "dispatched" | "received" | "committed";
+  state?: "idle" | "dispatched" | "received" | "committed";
 }
 
 /**

@@ -9,13 +9,13 @@ use oauth_refresh_lock::credential::identity;
 use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::key::{Key, lock_base};
 use oauth_refresh_lock::lock::{self, Target};
-use oauth_refresh_lock::refresh::{DEFAULT_REFRESH_MARGIN_MS, Decision, Refresh, Served, Uncertain, Waits};
+use oauth_refresh_lock::refresh::{Decision, Refresh, Served};
 use oauth_refresh_lock::store::FileStore;
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -56,22 +56,14 @@ impl World {
     }
 
     fn call(&self, profile: usize) -> Refresh {
-        Refresh {
-            key: Key::new(PROVIDER, &id(profile)).unwrap(),
-            lock_base: self.lock_base(profile),
-            state_dir: self.root.clone(),
-            own: self.store().into(),
-            main: None,
-            margin_ms: DEFAULT_REFRESH_MARGIN_MS,
-            force: false,
-            rejected: OnceLock::new(),
-            initial_access_digests: OnceLock::new(),
-            last_read: Mutex::default(),
-            serve_unexpired: true,
-            uncertain: Uncertain::Probe,
-            waits: Waits::default(),
-            clock: clock(),
-        }
+        Refresh::new(
+            Key::new(PROVIDER, &id(profile)).unwrap(),
+            self.lock_base(profile),
+            self.root.clone(),
+            self.store().into(),
+            None,
+            clock(),
+        )
     }
 }
 

@@ -131,7 +131,10 @@ impl ClaimFile {
     fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_vec(self).map(Zeroizing::new);
         let written = text.map_err(io::Error::other);
-        let written = written.and_then(|text| disk::replace(path, 0, &text, Readers::OwnerAlone, || true));
+        let written = written.and_then(|text| {
+            let _ = disk::replace(path, None, 0, &text, Readers::OwnerAlone, || true)?;
+            disk::sync_parent(path)
+        });
         written.map_err(|error| unusable("write", path, &error))
     }
 

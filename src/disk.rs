@@ -4,10 +4,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "this is the place they are disallowed in favour of")]
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
 #[cfg(not(unix))]
-use std::io::Write;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -40,23 +40,25 @@ mod links;
 mod lock_file;
 pub mod permissions;
 mod preallocated;
-use lock_file::misplaced;
 #[cfg(unix)]
 use lock_file::of_another as misowned;
 pub use lock_file::{Sharing, open_lock, open_permanent, open_to_look};
+use lock_file::{misplaced, open_existing};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod pinned;
 mod replace;
-use directory::sync_parent;
 pub use directory::{
-    create_private_dir, create_private_dirs, refuse_closed_directory, refuse_pinned_directory, take_unsynced,
+    create_private_dir, create_private_dirs, real_directory, refuse_closed_directory, refuse_pinned_directory,
+    sync_parent, take_unsynced,
 };
 #[cfg(unix)]
 pub(crate) use links::MAX_LINKS;
 pub use links::{follow_links, links};
 pub use permissions::Readers;
 pub use preallocated::PreallocatedFile;
-pub use replace::{abandon_replacement, refuse_closed, refuse_pinned, replace, temporary_beside, try_replace};
+pub use replace::{
+    Replaced, abandon_replacement, refuse_closed, refuse_pinned, replace, temporary_beside, try_replace,
+};
 #[cfg(unix)]
 mod rights;
 
@@ -80,15 +82,15 @@ fn options() -> OpenOptions {
     options
 }
 
-fn regular(file: File) -> io::Result<File> {
-    let found = file.metadata()?;
-    if found.is_file() { Ok(file) } else { Err(misplaced(found.file_type())) }
-}
+/// An open file, and what it was when it was opened.
+pub type OpenFile = (File, Metadata);
 
 /// Opens a regular file for reading, following symbolic links.
-pub fn open_regular(path: &Path) -> io::Result<File> {
+pub fn open_regular(path: &Path) -> io::Result<OpenFile> {
     point("open", path)?;
-    regular(options().read(true).open(path)?)
+    let file = options().read(true).open(path)?;
+    let found = file.metadata()?;
+    if found.is_file() { Ok((file, found)) } else { Err(misplaced(found.file_type())) }
 }
 
 /// Whether something is at this path, be it a dangling symbolic link.
@@ -100,15 +102,21 @@ pub fn exists(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Whether both are of one file, as far as the file system numbers them.
+fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
+    #[cfg(unix)]
+    use std::os::unix::fs::MetadataExt;
+    #[cfg(unix)]
+    return (one.dev(), one.ino()) == (other.dev(), other.ino());
+    #[cfg(not(unix))]
+    return one.created().ok() == other.created().ok();
+}
+
 /// Whether both paths lead to one thing that is there.
 #[must_use]
 pub fn is_same(one: &Path, other: &Path) -> bool {
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let id = |path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
-        matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
-    }
+    return matches!((fs::metadata(one), fs::metadata(other)), (Ok(one), Ok(other)) if is_same_file(&one, &other));
     #[cfg(not(unix))]
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
@@ -174,26 +182,59 @@ pub fn kind_of(found: fs::FileType) -> &'static str {
     }
 }
 
-/// Reads the whole of an open file. `None` if it holds more than `limit` bytes.
-pub fn read(file: &File, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+/// Reads the whole of an open file, which was `expected` bytes long. `None` if it holds more than `limit` bytes.
+pub fn read(mut file: &File, path: &Path, expected: u64, limit: u64) -> io::Result<Option<Vec<u8>>> {
     point("read", path)?;
-    let expected = file.metadata()?.len();
     if expected > limit {
         return Ok(None);
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0) + 1);
-    file.take(limit + 1).read_to_end(&mut bytes)?;
+    let expected = usize::try_from(expected).map_err(io::Error::other)?;
+    let mut bytes = vec![0; expected + 1];
+    let found = read_up_to(&mut bytes, expected, |into, _| file.read(into))?;
+    bytes.truncate(found);
+    if found > expected {
+        // It has grown since.
+        file.take(limit + 1 - found as u64).read_to_end(&mut bytes)?;
+    }
     Ok((bytes.len() as u64 <= limit).then_some(bytes))
 }
 
 /// Reads bytes of an open file, fewer at its end.
 pub fn read_at(file: &File, path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     point("read", path)?;
-    let mut file = file;
-    file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = Vec::with_capacity(length);
-    file.take(length as u64).read_to_end(&mut bytes)?;
+    let mut bytes = vec![0; length];
+    let found = read_up_to(&mut bytes, length, |into, from| read_some_at(file, into, offset + from as u64))?;
+    bytes.truncate(found);
     Ok(bytes)
+}
+
+/// Reads until there are `enough` bytes, or no more. Says how many.
+fn read_up_to(
+    bytes: &mut [u8],
+    enough: usize,
+    mut read: impl FnMut(&mut [u8], usize) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut found = 0;
+    while found < enough {
+        match read(&mut bytes[found..], found) {
+            Ok(0) => break,
+            Ok(more) => found += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(unix)]
+fn read_some_at(file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, into, offset)
+}
+
+#[cfg(not(unix))]
+fn read_some_at(mut file: &File, into: &mut [u8], offset: u64) -> io::Result<usize> {
+    file.seek(SeekFrom::Start(offset))?;
+    file.read(into)
 }
 
 /// Removes a file; one that is not there is removed already.

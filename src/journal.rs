@@ -18,7 +18,7 @@ pub use half::HALF_BYTES;
 use crate::disk::{self, PreallocatedFile};
 use crate::error::{Code, Error, Result};
 use crate::lock::{self, Guard, term};
-use half::{Current, HEADER_BYTES, encode, index, start};
+use half::{Current, HEADER_BYTES, Halves, encode, index, start};
 use record::{Record, Sealed};
 use siblings::ClaimsLock;
 use std::io;
@@ -53,7 +53,8 @@ impl Journal {
     pub fn open(lock: &Guard) -> Result<Self> {
         let path = term::journal(lock.base(), lock.term());
         let file = PreallocatedFile::open(&path, 2 * HALF_BYTES).map_err(|error| unusable(&path, &error))?;
-        let Current { sequence, record, used } = half::current(&path, |at, length| file.read_at(at, length))?;
+        let Current { sequence, record, used } =
+            Halves::read(&path, |at, length| file.read_at(at, length))?.current()?;
         let mut journal = Self { file, sequence, used, record };
         for earlier in 0..lock.term() {
             if let Some(earlier) = Self::peek(&term::journal(lock.base(), earlier))? {
@@ -88,17 +89,18 @@ impl Journal {
     /// Reads a journal without the right to write it. `None` if there is none.
     pub fn peek(path: &Path) -> Result<Option<Record>> {
         let file = match disk::open_regular(path) {
-            Ok(file) => file,
+            Ok((file, _)) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unusable(path, &error)),
         };
+        let read = |at, length| disk::read_at(&file, path, at, length);
         let mut earlier = None;
-        // Until two looks agree: a single one may meet the halves while they are being written.
+        // It may meet the halves while they are being written. Two looks that agree are as good as a whole one.
         for _ in 0..MAX_LOOKS {
-            let found = half::current(path, |at, length| disk::read_at(&file, path, at, length))?;
-            let Current { sequence, record, .. } = found;
-            if earlier.replace(sequence) == Some(sequence) {
-                return Ok((sequence > 0).then_some(record));
+            let halves = Halves::read(path, read)?;
+            let sequence = halves.sequence();
+            if halves.is_whole(read) || earlier.replace(sequence) == Some(sequence) {
+                return Ok(Some(halves.current()?.record).filter(|_| sequence > 0));
             }
         }
         Err(unusable(path, &io::ErrorKind::ResourceBusy.into()))

@@ -20,14 +20,14 @@ mod target;
 pub mod term;
 
 pub use queue::{Ticket, Woken};
-pub use target::{REFRESH_STALE, Target, WRITE_STALE};
+pub use target::{REFRESH_STALE, Target};
 
 use crate::disk::{self, Sharing};
 use crate::error::{Code, Error, Result};
 use file_system::Warning;
 use holder::Holder;
 use kernel::KernelLock;
-use sidecar::{Foreign, Observer, Sidecar};
+use sidecar::{Foreign, Observer, Place, Sidecar};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -143,7 +143,7 @@ pub enum Recheck {
 pub enum Acquire {
     /// The lock was free.
     Held(Guard),
-    /// Another holder has it. The callback will be called once, unless the ticket is cancelled.
+    /// Another holder has it. The callback will be called once, unless the caller leaves the line ([`Ticket::leave`]).
     Waiting(Ticket),
 }
 
@@ -241,8 +241,12 @@ fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut O
             holder.is_some_and(|holder| holder.is_stale(&*target.clock) || target.is_free(term).unwrap_or(false))
         })
     };
-    let sharing = if is_beside { kernel.sharing() } else { Sharing::Private };
-    match Sidecar::try_publish(&target.sidecar, sharing, target.foreign_stale, observer, &is_outdated) {
+    let place = Place {
+        path: &target.sidecar,
+        kept: kernel.is_sole().then(|| sidecar::kept_path(&term::lock_file(&target.base, term))),
+        sharing: if is_beside { kernel.sharing() } else { Sharing::Private },
+    };
+    match Sidecar::try_publish(&place, target.foreign_stale, observer, &is_outdated) {
         Ok(sidecar::Attempt::Held(sidecar)) => Ok(Attempt::Held(Some(sidecar))),
         Ok(sidecar::Attempt::InTheWay(_)) => Ok(Attempt::InTheWay),
         Err(error) if error.is_for_want_of_room() => Ok(Attempt::NoRoom(error)),

@@ -42,6 +42,7 @@ use crate::store::{Profile, Store};
 use known::Known;
 use relation::Relation;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use zeroize::Zeroizing;
 
@@ -82,6 +83,8 @@ pub struct Refresh {
     pub uncertain: Uncertain,
     /// What it has met while it waited.
     pub waits: Waits,
+    /// Whether [`Refresh::glance`] has just found that the stores are not of OpenClaw's SQLite era.
+    pub is_of_file_era: AtomicBool,
     /// Now.
     pub clock: Arc<dyn Clock>,
 }
@@ -176,14 +179,16 @@ impl Refresh {
             last_read: Mutex::default(),
             uncertain: Uncertain::default(),
             waits: Waits::default(),
+            is_of_file_era: AtomicBool::default(),
             clock,
         }
     }
 
     /// Refuses where the stores are of OpenClaw's SQLite era.
     pub fn refuse_sqlite_era(&self) -> Result<()> {
-        self.own.refuse_sqlite_era()?;
-        self.main.as_ref().map_or(Ok(()), Store::refuse_sqlite_era)
+        let with_states = |store: &Store, has_looked: bool| store.refuse_sqlite_era(!has_looked);
+        with_states(&self.own, false)?;
+        self.main.as_ref().map_or(Ok(()), |main| with_states(main, !self.own.is_hosted()))
     }
 
     /// What to tell a caller that has waited in vain, if that is for a store's lock.
@@ -208,9 +213,12 @@ impl Refresh {
     }
 
     fn found(&self) -> Result<StoredState> {
-        let profile_id = self.key.profile_id();
-        let (role, profile) = match (self.own.read(profile_id)?, &self.main) {
-            (profile, Some(main)) if profile.is_absent() => (StoreRole::Main, main.read(profile_id)?),
+        self.found_by(|store| store.read(self.key.profile_id()))
+    }
+
+    fn found_by(&self, read: impl Fn(&Store) -> Result<Profile>) -> Result<StoredState> {
+        let (role, profile) = match (read(&self.own)?, &self.main) {
+            (profile, Some(main)) if profile.is_absent() => (StoreRole::Main, read(main)?),
             (profile, _) => (StoreRole::Own, profile),
         };
         let credential = match profile {

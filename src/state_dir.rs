@@ -140,7 +140,7 @@ pub fn canonical(path: &Path) -> PathBuf {
     let (mut missing, mut existing) = (Vec::new(), path);
     while let (Some(parent), Some(name)) = (existing.parent(), existing.file_name()) {
         missing.push(name);
-        if let Ok(parent) = parent.canonicalize() {
+        if let Ok(parent) = crate::disk::real_directory(parent) {
             return missing.iter().rev().fold(parent, |path, name| path.join(name));
         }
         existing = parent;

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 pub mod document;
 mod file;
+mod guard;
 mod host;
 mod recent;
-pub use file::{FileStore, MAX_STORE_BYTES, STORE_FILE, StoreGuard};
+pub use file::{FileStore, Loaded, MAX_STORE_BYTES, STORE_FILE};
+pub use guard::StoreGuard;
 pub use host::{HostStore, Hosted, NoAnswer, is_path as is_hosted_path};
-pub use recent::Recent;
+pub use recent::{Glance, Recent};
 
 /// How long a writer waits for another that is writing the same file. A write takes milliseconds; this is longer than it
 /// takes to take over from a writer that is stuck.
@@ -114,10 +116,10 @@ impl Store {
         }
     }
 
-    /// Refuses where OpenClaw keeps credentials in SQLite: a JSON store would block them.
-    pub fn refuse_sqlite_era(&self) -> Result<()> {
+    /// Refuses where OpenClaw keeps credentials in SQLite: see [`FileStore::refuse_sqlite_era`].
+    pub fn refuse_sqlite_era(&self, looks_at_state: bool) -> Result<()> {
         match self {
-            Self::File(file) => file.refuse_sqlite_era(),
+            Self::File(file) => file.refuse_sqlite_era(looks_at_state),
             Self::Host(_) | Self::Elsewhere(_) => Ok(()),
         }
     }
@@ -131,18 +133,21 @@ impl Store {
         }
     }
 
-    /// Whether there is no file. For a host's store that can't be told without asking.
-    #[must_use]
-    pub fn is_missing(&self) -> bool {
-        matches!(self, Self::File(file) if file.is_missing())
+    /// The same, but a file that shows no change since this process read it is not read again.
+    pub fn read_unless_known(&self, profile_id: &str) -> Result<Profile> {
+        match self.glance(profile_id) {
+            Glance::NoStore => Ok(Profile::NoStore),
+            Glance::Unchanged(recent) => Ok(recent.profile.clone()),
+            Glance::Unknown => self.read(profile_id),
+        }
     }
 
-    /// What this process last read of a profile, if the file shows no change since. A host's store has to be asked.
+    /// What can be told of a profile without reading the file. A host's store has to be asked.
     #[must_use]
-    pub fn recent(&self, profile_id: &str) -> Option<Arc<Recent>> {
+    pub fn glance(&self, profile_id: &str) -> Glance {
         match self {
-            Self::File(file) => file.recent(profile_id),
-            Self::Host(_) | Self::Elsewhere(_) => None,
+            Self::File(file) => file.glance(profile_id),
+            Self::Host(_) | Self::Elsewhere(_) => Glance::Unknown,
         }
     }
 
@@ -205,10 +210,19 @@ impl Store {
         }
     }
 
-    /// Reads one profile, decides with `change` what becomes of it, and writes that, durably; then reads it back. `None`
-    /// from `change` writes nothing. Asked again if another process writes meanwhile.
+    /// Reads one profile, decides with `change` what becomes of it, and writes that; then makes sure that it is there. `None`
+    /// from `change` writes nothing. Asked again if another process writes meanwhile. Until [`Self::sync`] a power cut may leave what
+    /// was there before.
     pub fn update<T>(&self, profile_id: &str, change: impl Fn(Profile) -> (Option<Credential>, T)) -> Result<T> {
         self.update_within(WRITE_PATIENCE, profile_id, change)
+    }
+
+    /// Makes durable what was written. A host's store is as durable as its host makes it.
+    pub fn sync(&self) -> Result<()> {
+        match self {
+            Self::File(file) => file.sync(),
+            Self::Host(_) | Self::Elsewhere(_) => Ok(()),
+        }
     }
 
     /// The same, with this patience for a file's lock.

@@ -109,8 +109,7 @@ describe("an owner that is alive and gets nowhere", () => {
 
 describe("a waiter whose time is over", () => {
   test.each([
-    { state: "claimed", fault: "write-journal#3:stop" },
-    { state: "dispatched", fault: "sync-journal#3:stop" },
+    { state: "dispatched", fault: "sync-journal#2:stop" },
     { state: "received", fault: "rename#1:stop" },
   ])("is told who holds the key, since when, and that it is $state", async ({ state, fault }) => {
     const { host } = createHost();

@@ -60,7 +60,7 @@ describe("a disk that stands still", () => {
 describe("a worker thread that has a lock on a disk that stands still", () => {
   test("can be ended, before the disk goes on", async () => {
     const numbers = Array.from({ length: REMOVALS }, (_, at) => at + 1);
-    const runs = await Promise.all(numbers.map((at) => run(`unlink#${at}:stall`, { program: WORKER_PROGRAM })));
+    const runs = await Promise.all(numbers.map((at) => run(`put-back#${at}:stall`, { program: WORKER_PROGRAM })));
     for (const { locked } of runs) expect(locked).toBe("done");
     expect(runs.map(({ reached }) => reached)).toContain("held");
   });

@@ -251,7 +251,6 @@ impl NativeRefresh {
     pub fn look<'env>(&self, env: &'env Env, peers: Option<String>) -> napi::Result<Object<'env>> {
         let call = self.call()?;
         self.promise(env, move || {
-            call.refuse_sqlite_era()?;
             let peers = peers.map(Zeroizing::new);
             let peers = peers.and_then(|json| Fields::parse(&json)).and_then(Credential::from_profile);
             Ok(call.look(peers.as_ref())?.map_or_else(Reply::default, served))
@@ -263,7 +262,6 @@ impl NativeRefresh {
     pub fn at_last<'env>(&self, env: &'env Env) -> napi::Result<Object<'env>> {
         let call = self.call()?;
         self.promise(env, move || {
-            call.refuse_sqlite_era()?;
             Ok(match call.look(None)? {
                 Some(by) => served(by),
                 None => call.unexpired()?.as_ref().map_or_else(Reply::default, unexpired),

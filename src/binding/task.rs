@@ -17,6 +17,10 @@ use tokio::runtime::{Builder, Runtime};
 const LANE_THREADS: usize = 8;
 /// And those of all lanes by this many.
 const MAX_THREADS: usize = 512;
+/// So many lanes' threads at most read and write at a time: more would only take the processor from each other.
+const BUSY_THREADS: usize = 8;
+/// Work that takes longer than that waits for a disk, or for another process: it takes the processor from no other.
+const SLOW: Duration = Duration::from_millis(10);
 /// How long a thread of Node's waits until its leftovers are removed. Much longer than a healthy disk takes.
 const DISCARD_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -58,7 +62,7 @@ pub(super) fn promise<'env>(
     work: impl FnOnce() -> Result<Reply> + Send + 'static,
 ) -> napi::Result<Object<'env>> {
     let (promise, object) = Promise::new(env)?;
-    run(lane, LANE_THREADS, move || promise.settle(work().unwrap_or_else(Reply::from)));
+    run(lane, LANE_THREADS, Turn::Next, move || promise.settle(work().unwrap_or_else(Reply::from)));
     Ok(object)
 }
 
@@ -69,7 +73,7 @@ pub(super) fn in_order<'env>(
     work: impl FnOnce() -> Result<Reply> + Send + 'static,
 ) -> napi::Result<Object<'env>> {
     let (promise, object) = Promise::new(env)?;
-    run(&lane.join("in order"), 1, move || promise.settle(work().unwrap_or_else(Reply::from)));
+    run(&lane.join("in order"), 1, Turn::AtOnce, move || promise.settle(work().unwrap_or_else(Reply::from)));
     Ok(object)
 }
 
@@ -86,7 +90,7 @@ pub(super) fn beside<'env>(
 /// which we wait only so long.
 pub(super) fn discard(lane: &Path, what: impl Send + 'static) {
     let (sender, done) = channel();
-    run(lane, LANE_THREADS, move || {
+    run(lane, LANE_THREADS, Turn::AtOnce, move || {
         drop(what);
         let _ = sender.send(());
     });
@@ -95,63 +99,153 @@ pub(super) fn discard(lane: &Path, what: impl Send + 'static) {
 
 type Work = Box<dyn FnOnce() + Send>;
 
+/// When a lane gets a thread for its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    AtOnce,
+    /// When less than [`BUSY_THREADS`] are at work.
+    Next,
+}
+
 #[derive(Default)]
 struct Lane {
+    /// Those that serve it, and those that it is about to get.
     threads: usize,
     queue: VecDeque<Work>,
 }
 
-static LANES: LazyLock<Mutex<HashMap<PathBuf, Lane>>> = LazyLock::new(Mutex::default);
+#[derive(Default)]
+struct Lanes {
+    by_path: HashMap<PathBuf, Lane>,
+    /// Which lanes are about to get a thread, in order.
+    next: VecDeque<PathBuf>,
+    /// Since when the threads that serve lanes in turn have been at what they do now, in milliseconds of the boot's clock.
+    busy: HashMap<u64, f64>,
+    /// How many such threads there were.
+    threads: u64,
+    is_watched: bool,
+}
 
-fn lanes() -> MutexGuard<'static, HashMap<PathBuf, Lane>> {
+impl Lanes {
+    /// What a thread of this lane is to do next. If nothing, it serves the lane no more.
+    fn take_work(&mut self, path: &Path) -> Option<Work> {
+        let lane = self.by_path.get_mut(path)?;
+        let work = lane.queue.pop_front();
+        if work.is_none() {
+            lane.threads -= 1;
+            if lane.threads == 0 {
+                self.by_path.remove(path);
+            }
+        }
+        work
+    }
+}
+
+static LANES: LazyLock<Mutex<Lanes>> = LazyLock::new(Mutex::default);
+
+fn lanes() -> MutexGuard<'static, Lanes> {
     LANES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs `work` on a thread of a lane; what it promises is its own affair.
 pub(super) fn start(lane: &Path, work: impl FnOnce() + Send + 'static) {
-    run(lane, LANE_THREADS, work);
+    run(lane, LANE_THREADS, Turn::AtOnce, work);
 }
 
 /// Runs `work` on a thread of a lane, which has so many at most.
-fn run(lane: &Path, threads: usize, work: impl FnOnce() + Send + 'static) {
-    let is_new = {
-        let mut lanes = lanes();
-        let lane = lanes.entry(lane.to_owned()).or_default();
-        lane.queue.push_back(Box::new(work));
-        let is_new = lane.threads < threads;
-        lane.threads += usize::from(is_new);
-        is_new
-    };
-    if !is_new {
+fn run(lane: &Path, threads: usize, turn: Turn, work: impl FnOnce() + Send + 'static) {
+    let mut lanes = lanes();
+    let entry = lanes.by_path.entry(lane.to_owned()).or_default();
+    entry.queue.push_back(Box::new(work));
+    if entry.threads == threads {
         return;
     }
-    let path = lane.to_owned();
+    entry.threads += 1;
+    match turn {
+        Turn::AtOnce => {
+            drop(lanes);
+            let path = lane.to_owned();
+            on_shared_thread(move || serve(&path));
+        }
+        Turn::Next => {
+            lanes.next.push_back(lane.to_owned());
+            start_threads(lanes, 0);
+        }
+    }
+}
+
+/// Starts threads for the lanes whose turn it is, `slow` of them having no need of a processor.
+fn start_threads(mut lanes: MutexGuard<'_, Lanes>, slow: usize) {
+    let free = (BUSY_THREADS + slow).saturating_sub(lanes.busy.len()).min(lanes.next.len());
+    let started = lanes.threads..lanes.threads + free as u64;
+    lanes.threads = started.end;
+    let now_ms = SystemClock.boot_ms();
+    lanes.busy.extend(started.clone().map(|thread| (thread, now_ms)));
+    let is_watched = lanes.is_watched || lanes.next.len() == free;
+    lanes.is_watched |= !is_watched;
+    drop(lanes);
+    for thread in started {
+        on_shared_thread(move || serve_in_turn(thread));
+    }
+    if !is_watched && let Some(runtime) = runtime() {
+        runtime.spawn(watch());
+    }
+}
+
+/// As long as lanes wait for a thread: gives them one instead of each that is slow.
+async fn watch() {
+    loop {
+        tokio::time::sleep(SLOW).await;
+        let mut lanes = lanes();
+        if lanes.next.is_empty() {
+            lanes.is_watched = false;
+            return;
+        }
+        let since_ms = SystemClock.boot_ms() - SLOW.as_secs_f64() * 1000.0;
+        let slow = lanes.busy.values().filter(|began_ms| **began_ms <= since_ms).count();
+        start_threads(lanes, slow);
+    }
+}
+
+/// A thread that serves the lanes in turn, until none is left.
+fn serve_in_turn(thread: u64) {
+    let mut at: Option<PathBuf> = None;
+    loop {
+        let mut lanes = lanes();
+        let work = loop {
+            match at.as_deref().and_then(|lane| lanes.take_work(lane)) {
+                Some(work) => break work,
+                None => at = lanes.next.pop_front(),
+            }
+            if at.is_none() {
+                lanes.busy.remove(&thread);
+                return;
+            }
+        };
+        lanes.busy.insert(thread, SystemClock.boot_ms());
+        drop(lanes);
+        // A promise that is dropped says so; the others' work goes on.
+        let _ = catch_unwind(AssertUnwindSafe(work));
+    }
+}
+
+fn on_shared_thread(serve: impl Fn() + Clone + Send + 'static) {
+    let again = serve.clone();
     // It panics if it can't start a thread.
     let spawned = catch_unwind(AssertUnwindSafe(|| match runtime() {
-        Some(runtime) => drop(runtime.spawn_blocking(move || serve(&path))),
-        None => serve(&path),
+        Some(runtime) => drop(runtime.spawn_blocking(serve)),
+        None => serve(),
     }));
     if spawned.is_err() {
-        serve(lane);
+        again();
     }
 }
 
 /// A thread of a lane: works until nothing is left.
-fn serve(path: &Path) {
+fn serve(lane: &Path) {
     loop {
-        let work = {
-            let mut lanes = lanes();
-            let Some(lane) = lanes.get_mut(path) else { return };
-            let Some(work) = lane.queue.pop_front() else {
-                lane.threads -= 1;
-                if lane.threads == 0 {
-                    lanes.remove(path);
-                }
-                return;
-            };
-            work
-        };
-        // A promise that is dropped says so; the others' work goes on.
+        // Not held while it works.
+        let Some(work) = lanes().take_work(lane) else { return };
         let _ = catch_unwind(AssertUnwindSafe(work));
     }
 }
@@ -163,7 +257,7 @@ pub(super) fn asking(env: &Env, work: impl FnOnce() -> Result<Reply> + Send + 's
     let work = move || promise.settle(work().unwrap_or_else(Reply::from));
     // No thread to be had: the shared ones then.
     if let Err(work) = on_own_thread(work) {
-        run(Path::new(""), LANE_THREADS, work);
+        run(Path::new(""), LANE_THREADS, Turn::AtOnce, work);
     }
     Ok(object)
 }
@@ -190,7 +284,7 @@ pub(super) fn after(ms: f64, work: impl FnOnce() + Send + 'static) {
     let due_ms = SystemClock.boot_ms() + ms;
     let go = || {
         if let Err(work) = on_own_thread(work) {
-            run(Path::new(""), LANE_THREADS, work);
+            run(Path::new(""), LANE_THREADS, Turn::AtOnce, work);
         }
     };
     let Some(runtime) = runtime() else { return go() };

@@ -50,6 +50,27 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
     }
 }
 
+/// The path of a directory, without symbolic links. The kernel tells it in a few calls, however deep it lies, where it shows the
+/// process's own files.
+pub fn real_directory(path: &Path) -> io::Result<PathBuf> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(real) = told_by_proc(path) {
+        return Ok(real);
+    }
+    path.canonicalize()
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn told_by_proc(path: &Path) -> Option<PathBuf> {
+    use rustix::fs::{Mode, OFlags, open};
+    use std::os::fd::AsRawFd;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open(path, flags, Mode::empty()).ok()?;
+    let told = fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok()?;
+    // One that was removed, or lies beyond what the process can reach, is marked: for the ordinary way to tell.
+    (told.is_absolute() && !told.as_os_str().as_encoded_bytes().ends_with(b"(deleted)")).then_some(told)
+}
+
 /// Refuses a directory that keeps what is in it: no file could be removed from there.
 pub fn refuse_pinned_directory(path: &Path) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -74,7 +95,7 @@ pub fn refuse_closed_directory(path: &Path) -> io::Result<()> {
 /// Makes durable that `path` was made in its directory, or took its place there. Where directories can't be synced, as on some
 /// network and FUSE file systems, it is as durable as the file system makes it; [`take_unsynced`] tells so once. A failed sync
 /// is an error.
-pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+pub fn sync_parent(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(parent) = path.parent() {
         match point("sync-dir", parent).and_then(|()| File::open(parent)?.sync_all()) {

@@ -1,8 +1,8 @@
 //! Small files that exclude by their existence: made in one step by one process, read and removed without following links.
 
-use super::Sharing;
 use super::fault::{self, point};
-use std::fs::{self, File, OpenOptions};
+use super::{Sharing, is_same_file, open_existing, write_at};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -34,18 +34,66 @@ fn fill(mut file: File, path: &Path, bytes: &[u8], sharing: Sharing) -> io::Resu
     if allowed < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
-/// Gives the file at `from` the name `to`, in one step, unless something has it; it may keep the first one as well. `false` if
-/// this file system has no such step.
-pub fn place(from: &Path, to: &Path) -> io::Result<bool> {
-    match point("link", to).and_then(|()| rename(from, to)).or_else(|error| {
+/// A file of ours that is kept for its next use.
+#[derive(Debug)]
+pub struct Kept {
+    found: Metadata,
+    /// While it is open, no other file has its number.
+    _file: File,
+}
+
+impl Kept {
+    /// Overwrites the file at `path`, which is there; only the caller uses it now.
+    pub fn overwrite(path: &Path, bytes: &[u8], sharing: Sharing) -> io::Result<Self> {
+        let (file, found) = open_existing(path, sharing)?;
+        let allowed = fault::write("write", path, bytes.len())?;
+        write_at(&file, &bytes[..allowed], 0)?;
+        if allowed < bytes.len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        if found.len() > bytes.len() as u64 {
+            file.set_len(bytes.len() as u64)?;
+        }
+        Ok(Self { found, _file: file })
+    }
+
+    /// Whether the file at this path is it, for sure.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        cfg!(unix) && fs::symlink_metadata(path).is_ok_and(|there| is_same_file(&there, &self.found))
+    }
+}
+
+/// Moves a file, in the place of another.
+pub fn put_back(from: &Path, to: &Path) -> io::Result<()> {
+    point("put-back", to)?;
+    fs::rename(from, to)
+}
+
+/// What became of a file that was to get a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// It has that name, and no other.
+    Moved,
+    /// It has that name, or another file has it, or it was removed: the caller looks whose file it is. It may have kept its first
+    /// name as well.
+    Unknown,
+    /// This file system has no such step.
+    Unsupported,
+}
+
+/// Gives the file at `from` the name `to`, in one step, unless something has it.
+pub fn place(from: &Path, to: &Path) -> io::Result<Placement> {
+    let moved = point("link", to).and_then(|()| rename(from, to)).map(|()| Placement::Moved);
+    match moved.or_else(|error| {
         let is_unknown = is_unsupported(&error) || error.kind() == io::ErrorKind::InvalidInput;
-        if is_unknown { fs::hard_link(from, to) } else { Err(error) }
+        if is_unknown { fs::hard_link(from, to).map(|()| Placement::Unknown) } else { Err(error) }
     }) {
-        Ok(()) => Ok(true),
-        // Another file has that name, or the first one was removed: the caller looks whose file it is.
-        Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => Ok(true),
-        Err(error) if is_unsupported(&error) => Ok(false),
-        Err(error) => Err(error),
+        Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+            Ok(Placement::Unknown)
+        }
+        Err(error) if is_unsupported(&error) => Ok(Placement::Unsupported),
+        placed => placed,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Another user with the right to write to their directory can put something else in their place. So we open only a regular file
 //! with one name, of a trusted user; anything else is refused, with what it is, and left alone.
 
-use super::{create_private_dirs, kind_of, options, point};
+use super::{OpenFile, create_private_dirs, kind_of, options, point};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
@@ -35,9 +35,9 @@ pub fn open_permanent(path: &Path) -> io::Result<File> {
 /// Opens a lock file, creating it (0600, or 0660 if it is shared) and its directories (0700) if need be, whatever the
 /// umask. Never truncates, and never follows a symbolic link.
 pub fn open_lock(path: &Path, sharing: Sharing) -> io::Result<File> {
-    match open(path, false) {
+    match open_existing(path, sharing) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        other => return other.and_then(|file| trusted(file, sharing)),
+        other => return other.map(|(file, _)| file),
     }
     if let Some(parent) = path.parent() {
         create_private_dirs(parent)?;
@@ -50,14 +50,19 @@ pub fn open_lock(path: &Path, sharing: Sharing) -> io::Result<File> {
                 // Set, not only asked for at creation: the umask takes bits away.
                 file.set_permissions(fs::Permissions::from_mode(sharing.mode()))?;
             }
-            trusted(file, sharing)
+            trusted(file, sharing).map(|(file, _)| file)
         }
         // Another process was first.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            open(path, false).and_then(|file| trusted(file, sharing))
+            open_existing(path, sharing).map(|(file, _)| file)
         }
         Err(error) => Err(error),
     }
+}
+
+/// The same for a file that is there, with what it is.
+pub(super) fn open_existing(path: &Path, sharing: Sharing) -> io::Result<OpenFile> {
+    trusted(open(path, false)?, sharing)
 }
 
 /// Opens a lock file for reading alone, and only if [`open_lock`] would take it. Makes nothing and changes nothing.
@@ -108,7 +113,7 @@ fn explained(path: &Path, error: io::Error) -> io::Error {
 }
 
 /// The file, unless another user could have put it there, or it has another name elsewhere.
-fn trusted(file: File, sharing: Sharing) -> io::Result<File> {
+fn trusted(file: File, sharing: Sharing) -> io::Result<OpenFile> {
     let found = file.metadata()?;
     refuse_untrusted(&found, sharing)?;
     #[cfg(unix)]
@@ -120,7 +125,7 @@ fn trusted(file: File, sharing: Sharing) -> io::Result<File> {
             file.set_permissions(fs::Permissions::from_mode(sharing.mode()))?;
         }
     }
-    Ok(file)
+    Ok((file, found))
 }
 
 fn refuse_untrusted(found: &Metadata, sharing: Sharing) -> io::Result<()> {

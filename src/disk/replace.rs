@@ -3,8 +3,8 @@
 use super::fault::{self, point};
 #[cfg(unix)]
 use super::rights::Rights;
-use super::{Readers, options, remove, sync_parent};
-use std::fs::{self, File};
+use super::{OpenFile, Readers, is_same_file, options, remove};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,30 +13,51 @@ use std::time::Duration;
 const FIRST_RENAME_PAUSE: Duration = Duration::from_millis(4);
 const LAST_RENAME_PAUSE: Duration = Duration::from_millis(512);
 
+/// A file that has taken another's place. After a power cut the other may be there again, until its directory is synced:
+/// [`super::sync_parent`].
+#[derive(Debug)]
+#[must_use = "its directory is not synced yet"]
+pub struct Replaced {
+    found: Metadata,
+    /// While it is open, no other file has its number.
+    _file: File,
+}
+
+impl Replaced {
+    /// Whether the file at this path is still the one that was put there, unchanged.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        let Ok(there) = fs::metadata(path) else { return false };
+        let is_as_written = there.len() == self.found.len() && there.modified().ok() == self.found.modified().ok();
+        is_as_written && is_same_file(&there, &self.found)
+    }
+}
+
 /// Replaces the file at `path` in one step: a reader sees the old bytes or the new ones, and a power cut too.
 ///
-/// `path` must not be a symbolic link. A file that is replaced must be this user's; a new one gets 0600. The caller holds this
-/// term of the lock that makes it the only writer, so the temporary file beside it has a fixed name, and one left by a death is
-/// replaced. Before it takes its place, `may_go_on` is asked whether a later term has begun.
+/// `path` must not be a symbolic link. A file that is replaced must be this user's; a new one gets 0600. `replaced` is that file if
+/// the caller has it open. The caller holds this term of the lock that makes it the only writer, so the temporary file beside it has
+/// a fixed name, and one left by a death is replaced. Before it takes its place, `may_go_on` is asked whether a later term has begun.
 pub fn replace(
     path: &Path,
+    replaced: Option<&OpenFile>,
     term: u32,
     bytes: &[u8],
     readers: Readers,
     may_go_on: impl FnOnce() -> bool,
-) -> io::Result<()> {
+) -> io::Result<Replaced> {
     let temporary = temporary_beside(path, term);
-    let written = write_temporary(&temporary, path, bytes, readers).and_then(|()| {
+    let written = write_temporary(&temporary, path, replaced, bytes, readers).and_then(|file| {
         if may_go_on() {
-            return rename(&temporary, path);
+            let found = file.metadata()?;
+            return rename(&temporary, path).map(|()| Replaced { found, _file: file });
         }
         Err(io::Error::new(io::ErrorKind::TimedOut, "this process was stuck, and another has taken over"))
     });
     if written.is_err() {
         let _ = remove(&temporary);
     }
-    written?;
-    sync_parent(path)
+    written
 }
 
 /// Makes sure that a replacement begun in an earlier term never takes place.
@@ -148,29 +169,46 @@ pub fn temporary_beside(path: &Path, term: u32) -> PathBuf {
 
 /// No other user can open it yet, and no directory's default list of rights gives others any.
 fn create_temporary(temporary: &Path) -> io::Result<File> {
-    remove(temporary)?;
-    point("create", temporary)?;
-    options().write(true).create_new(true).open(temporary)
+    let create = || {
+        point("create", temporary)?;
+        options().write(true).create_new(true).open(temporary)
+    };
+    match create() {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            remove(temporary)?;
+            create()
+        }
+        created => created,
+    }
 }
 
-fn write_temporary(temporary: &Path, path: &Path, bytes: &[u8], readers: Readers) -> io::Result<()> {
+#[cfg_attr(not(unix), allow(unused_variables, reason = "only Unix has rights to give"))]
+fn write_temporary(
+    temporary: &Path,
+    path: &Path,
+    replaced: Option<&OpenFile>,
+    bytes: &[u8],
+    readers: Readers,
+) -> io::Result<File> {
     let mut file = create_temporary(temporary)?;
     #[cfg(unix)]
     {
-        let rights = Rights::of(path)?;
+        let rights = match replaced {
+            Some((file, found)) => Rights::of_file(file, found)?,
+            None => Rights::of(path)?,
+        };
         point("chmod", temporary)?;
         // Before it holds anything: a process that opens it now can read it later.
         rights.give(&file, readers)?;
     }
-    #[cfg(not(unix))]
-    let _ = (path, readers);
     let allowed = fault::write("write", temporary, bytes.len())?;
     file.write_all(&bytes[..allowed])?;
     if allowed < bytes.len() {
         return Err(io::ErrorKind::StorageFull.into());
     }
     point("sync", temporary)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
 #[cfg(all(test, feature = "faults"))]

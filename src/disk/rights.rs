@@ -27,10 +27,15 @@ impl Rights {
             Err(error) => return Err(error),
         };
         let found = file.metadata()?;
+        Self::of_file(&file, &found)
+    }
+
+    /// Those of an open file that is this user's.
+    pub(super) fn of_file(file: &File, found: &Metadata) -> io::Result<Self> {
         if found.uid() != rustix::process::geteuid().as_raw() {
             return Err(misowned(found.uid()));
         }
-        Ok(Self { found: Some(found), attributes: Attributes::of(&file)? })
+        Ok(Self { found: Some(found.clone()), attributes: Attributes::of(file)? })
     }
 
     /// Gives them to a new file of ours. Rights that can't be given are taken from all but the owner.
@@ -38,7 +43,8 @@ impl Rights {
         // A directory may give a list to all that is made in it. Its names count as soon as the mode has group bits.
         let is_bare = Attributes::drop_list(file);
         let Some(found) = &self.found else { return file.set_permissions(Permissions::from_mode(PRIVATE)) };
-        let has_group = found.gid() == file.metadata()?.gid() || fchown(file, None, Some(found.gid())).is_ok();
+        let given = file.metadata()?;
+        let has_group = found.gid() == given.gid() || fchown(file, None, Some(found.gid())).is_ok();
         let has_lists = self.attributes.give(file, readers == Readers::Kept && has_group);
         let mode = found.mode() & 0o777;
         let mode = match readers {
@@ -46,8 +52,9 @@ impl Rights {
             Readers::Kept if has_lists && is_bare => without_group(mode),
             _ => mode & OWNERS,
         };
-        // Set, not only asked for at creation: the umask takes bits away.
-        file.set_permissions(Permissions::from_mode(mode))
+        // The umask takes bits away at creation, and lists of rights and a change of group change them.
+        let has_mode = given.mode() & 0o7777 == mode && self.attributes.is_empty() && found.gid() == given.gid();
+        if has_mode { Ok(()) } else { file.set_permissions(Permissions::from_mode(mode)) }
     }
 }
 
@@ -61,6 +68,12 @@ fn without_group(mode: u32) -> u32 {
 /// Extended attributes: lists of rights, and notes of others.
 #[derive(Debug, Default)]
 struct Attributes(Vec<(Vec<u8>, Vec<u8>)>);
+
+impl Attributes {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod attributes {

@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::key;
 use crate::lock::sidecar::Foreign;
 use crate::state_dir::canonical;
-use crate::store::{FileStore, Profile, STORE_FILE};
+use crate::store::{FileStore, Loaded, Profile, STORE_FILE};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -73,8 +73,8 @@ impl StoreReport {
     pub fn of(path: &Path, state_dir: &Path, is_main: bool, clock: &Arc<dyn Clock>) -> Self {
         let store = FileStore::at(path, state_dir, clock);
         let (mut logins, mut malformed) = (Vec::new(), Vec::new());
-        let document = store.load();
-        if let Ok(Some(document)) = &document {
+        let loaded = store.load();
+        if let Ok(Some(document)) = loaded.as_ref().map(|file| file.as_ref().map(Loaded::document)) {
             for id in document.profile_ids().into_iter().chain(document.misplaced_ids()) {
                 match store.profile_in(Some(document), id) {
                     Ok(Profile::Oauth(credential)) => match mistake(credential.fields()) {
@@ -87,12 +87,12 @@ impl StoreReport {
                 }
             }
         }
-        let is_there = matches!(&document, Ok(Some(_)));
+        let is_there = matches!(&loaded, Ok(Some(_)));
         Self {
             path: path.to_owned(),
             is_main,
             unwritable: store.refuse_closed().err().filter(|_| is_there),
-            unreadable: document.err(),
+            unreadable: loaded.err(),
             logins,
             malformed,
             databases: store.databases().collect(),

@@ -46,31 +46,113 @@ pub(super) struct Current {
     pub(super) used: [usize; 2],
 }
 
-/// Reads both halves of the journal at `path`.
-pub(super) fn current(path: &Path, read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> Result<Current> {
-    let look = |at: usize| -> io::Result<(HalfContent, usize)> {
-        let first = Zeroizing::new(read(start(at), FIRST_BYTES)?);
-        let length = length(&first);
-        // A record that is cut off at the file's end is told by its checksum.
-        let bytes = if length > FIRST_BYTES { Zeroizing::new(read(start(at), length)?) } else { first };
-        let half = decode(&bytes);
-        let used = match &half {
-            HalfContent::Record(..) => length,
-            HalfContent::Nothing if bytes.iter().take(HEADER_BYTES).all(|byte| *byte == 0) => 0,
-            HalfContent::Nothing | HalfContent::Newer(_) => HALF_BYTES,
+/// Both halves of a journal, as they were read.
+pub(super) struct Halves<'a> {
+    path: &'a Path,
+    halves: [Half; 2],
+}
+
+impl<'a> Halves<'a> {
+    /// Reads the halves of the journal at `path`, the first one first.
+    pub(super) fn read(path: &'a Path, read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> Result<Self> {
+        let half = |at: usize| -> io::Result<Half> {
+            let first = Zeroizing::new(read(start(at), FIRST_BYTES)?);
+            let length = length(&first);
+            // A record that is cut off at the file's end is told by its checksum.
+            let bytes = if length > FIRST_BYTES { Zeroizing::new(read(start(at), length)?) } else { first };
+            Ok(Half { content: HalfContent::of(&bytes), length, bytes })
         };
-        Ok((half, used))
-    };
-    let look = |at| look(at).map_err(|error| unusable(path, &error));
-    let ((first, of_first), (second, of_second)) = (look(0)?, look(1)?);
-    let (sequence, record) = latest(first, second, path)?;
-    Ok(Current { sequence, record, used: [of_first, of_second] })
+        let half = |at| half(at).map_err(|error| unusable(path, &error));
+        Ok(Self { path, halves: [half(0)?, half(1)?] })
+    }
+
+    /// Whether the journal held just this when the second half was read: nothing had been written to the first one since, as
+    /// `read` tells, and no half is half written, or was so when its owner died.
+    pub(super) fn is_whole(&self, read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> bool {
+        let header = |half: &[u8]| half.get(..HEADER_BYTES).map(<[u8]>::to_vec);
+        let is_unchanged =
+            || read(start(0), HEADER_BYTES).is_ok_and(|now| header(&now) == header(&self.halves[0].bytes));
+        self.halves.iter().all(|half| !half.is_damaged()) && is_unchanged()
+    }
+
+    /// Which record counts, by its sequence number; 0 if none.
+    pub(super) fn sequence(&self) -> u64 {
+        self.latest().map_or(0, |(sequence, _)| sequence)
+    }
+
+    fn latest(&self) -> Option<(u64, &Half)> {
+        let records = self.halves.iter().filter_map(|half| match half.content {
+            HalfContent::Record(sequence) => Some((sequence, half)),
+            HalfContent::Nothing | HalfContent::Newer(_) => None,
+        });
+        records.max_by_key(|(sequence, _)| *sequence)
+    }
+
+    /// The record that counts.
+    pub(super) fn current(&self) -> Result<Current> {
+        let used = self.halves.each_ref().map(Half::used);
+        let newer = self.halves.iter().find_map(|half| match half.content {
+            HalfContent::Newer(version) => Some(version),
+            HalfContent::Nothing | HalfContent::Record(_) => None,
+        });
+        if let Some(version) = newer {
+            return Err(self.is_newer(version));
+        }
+        let Some((sequence, half)) = self.latest() else {
+            return Ok(Current { sequence: 0, record: Record::default(), used });
+        };
+        // Whole, but not of our making: of another release, and not to be guessed at.
+        let record = serde_json::from_slice(half.text()).map_err(|_| self.is_newer(word(&half.bytes, 4)))?;
+        Ok(Current { sequence, record, used })
+    }
+
+    fn is_newer(&self, version: u32) -> Error {
+        let message = format_args!(
+            "this release can't read the journal's record (format {version}; it knows {VERSION}): another release wrote it; use the newest release in every process"
+        );
+        Error::at(Code::JournalVersion, self.path, message)
+    }
+}
+
+/// A half as it was read.
+struct Half {
+    content: HalfContent,
+    /// How long its record says it is, with its header.
+    length: usize,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Half {
+    fn text(&self) -> &[u8] {
+        &self.bytes[HEADER_BYTES..self.length]
+    }
+
+    fn is_blank(&self) -> bool {
+        self.bytes.iter().take(HEADER_BYTES).all(|byte| *byte == 0)
+    }
+
+    fn is_damaged(&self) -> bool {
+        matches!(self.content, HalfContent::Nothing) && !self.is_blank()
+    }
+
+    /// How many of its bytes may be set.
+    fn used(&self) -> usize {
+        match self.content {
+            HalfContent::Record(_) => self.length,
+            HalfContent::Nothing if self.is_blank() => 0,
+            HalfContent::Nothing | HalfContent::Newer(_) => HALF_BYTES,
+        }
+    }
 }
 
 /// How long a half's record says it is, with its header.
 fn length(half: &[u8]) -> usize {
-    let length = half.get(16..20).and_then(|word| word.try_into().ok()).map_or(0, u32::from_le_bytes);
-    (HEADER_BYTES + length as usize).min(HALF_BYTES)
+    (HEADER_BYTES + word(half, 16) as usize).min(HALF_BYTES)
+}
+
+/// A number of the header.
+fn word(half: &[u8], at: usize) -> u32 {
+    half.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_le_bytes)
 }
 
 /// The bytes of a half; `None` if the record does not fit.
@@ -94,46 +176,29 @@ fn checksum(sequence: u64, text: &[u8]) -> Digest {
 }
 
 /// What a half holds.
+#[derive(Clone, Copy)]
 enum HalfContent {
     /// Never written, cut off, or damaged: nothing to go by.
     Nothing,
-    Record(u64, Box<Record>),
+    /// A whole record, with this sequence number.
+    Record(u64),
     /// Written by a newer release, in this format.
     Newer(u32),
 }
 
-/// Sequence number and record that count.
-fn latest(first: HalfContent, second: HalfContent, path: &Path) -> Result<(u64, Record)> {
-    match (first, second) {
-        (HalfContent::Newer(version), _) | (_, HalfContent::Newer(version)) => {
-            let message = format_args!(
-                "this release can't read the journal's record (format {version}; it knows {VERSION}): another release wrote it; use the newest release in every process"
-            );
-            Err(Error::at(Code::JournalVersion, path, message))
+impl HalfContent {
+    fn of(half: &[u8]) -> Self {
+        let Some((header, rest)) = half.split_at_checked(HEADER_BYTES) else { return Self::Nothing };
+        if &header[..4] != MAGIC {
+            return Self::Nothing;
         }
-        (HalfContent::Record(one, _), HalfContent::Record(two, record)) if one < two => Ok((two, *record)),
-        (HalfContent::Record(sequence, record), _) | (HalfContent::Nothing, HalfContent::Record(sequence, record)) => {
-            Ok((sequence, *record))
+        if word(header, 4) > VERSION {
+            return Self::Newer(word(header, 4));
         }
-        (HalfContent::Nothing, HalfContent::Nothing) => Ok((0, Record::default())),
+        let sequence = header[8..16].try_into().map_or(0, u64::from_le_bytes);
+        match rest.get(..word(header, 16) as usize) {
+            Some(text) if checksum(sequence, text).as_bytes() == &header[20..] => Self::Record(sequence),
+            _ => Self::Nothing,
+        }
     }
-}
-
-fn decode(half: &[u8]) -> HalfContent {
-    let Some((header, rest)) = half.split_at_checked(HEADER_BYTES) else { return HalfContent::Nothing };
-    let word = |at: usize| header[at..at + 4].try_into().map_or(0, u32::from_le_bytes);
-    if &header[..4] != MAGIC {
-        return HalfContent::Nothing;
-    }
-    if word(4) > VERSION {
-        return HalfContent::Newer(word(4));
-    }
-    let sequence = header[8..16].try_into().map_or(0, u64::from_le_bytes);
-    let Some(text) = rest.get(..word(16) as usize) else { return HalfContent::Nothing };
-    if checksum(sequence, text).as_bytes() != &header[20..] {
-        return HalfContent::Nothing;
-    }
-    // Whole, but not of our making: of another release, and not to be guessed at.
-    serde_json::from_slice(text)
-        .map_or(HalfContent::Newer(word(4)), |record| HalfContent::Record(sequence, Box::new(record)))
 }

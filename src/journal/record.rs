@@ -18,8 +18,6 @@ pub enum Progress {
     /// Nothing under way.
     #[default]
     Idle,
-    /// An owner is about to ask the provider. Nothing was sent.
-    Claimed,
     /// The provider is being asked, or was when the owner died: whether it has rotated is unknown.
     Dispatched,
     /// The provider's answer is in `receipts`, and not yet in every store.
@@ -34,7 +32,6 @@ impl Progress {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Idle => "idle",
-            Self::Claimed => "claimed",
             Self::Dispatched => "dispatched",
             Self::Received => "received",
             Self::Committed => "committed",
@@ -50,7 +47,7 @@ pub struct Record {
     pub state: Progress,
     /// Counts claims, so that one commit can be told from the next.
     pub epoch: u64,
-    /// The claim: which owner sends which generation. Set from `Claimed` on.
+    /// The claim: which owner sends which generation. Set from `Dispatched` on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimRecord>,
     /// What the provider answered, until the stores hold it. The latest comes last.

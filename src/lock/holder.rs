@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::process;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -95,7 +95,8 @@ impl Holder {
     /// The same, of the lock file at `path`.
     #[must_use]
     pub fn read(path: &Path) -> Option<Self> {
-        Self::read_from(&crate::disk::open_regular(path).ok()?)
+        let (file, _) = crate::disk::open_regular(path).ok()?;
+        Self::read_from(&file)
     }
 
     /// Reads the record of an open lock file.
@@ -122,13 +123,13 @@ pub enum LockFileContents {
 impl LockFileContents {
     /// Looks into an open lock file.
     #[must_use]
-    pub fn in_file(mut file: &File) -> Self {
-        let mut bytes = Vec::with_capacity(RECORD_BYTES + 1);
-        let read =
-            file.seek(SeekFrom::Start(0)).and_then(|_| file.take(RECORD_BYTES as u64 + 1).read_to_end(&mut bytes));
+    pub fn in_file(file: &File) -> Self {
+        let Ok(bytes) = crate::disk::read_at(file, Path::new("a lock file"), 0, RECORD_BYTES + 1) else {
+            return Self::Contents;
+        };
         match serde_json::from_slice(&bytes[..bytes.len().min(RECORD_BYTES)]) {
             Ok(holder) => Self::Record(Box::new(holder)),
-            Err(_) if read.is_ok() && bytes.len() <= RECORD_BYTES => Self::Nothing,
+            Err(_) if bytes.len() <= RECORD_BYTES => Self::Nothing,
             Err(_) => Self::Contents,
         }
     }

@@ -109,6 +109,7 @@ pub(super) struct KernelLock {
     file: File,
     sharing: Sharing,
     excludes: bool,
+    is_local: bool,
     /// What was in the file before we signed it.
     found: OnceLock<LockFileContents>,
 }
@@ -163,8 +164,9 @@ impl KernelLock {
         let file = private_dir::open(path, directory)?;
         let probe = file_system::probe(parent, directory, &Kernel)?;
         let excludes = probe.trust == Trust::Kernel;
+        let is_local = probe.file_system.is_some_and(|file_system| file_system.is_local);
         untold().extend(probe.warning);
-        Ok(Self { file, sharing: directory.sharing, excludes, found: OnceLock::new() })
+        Ok(Self { file, sharing: directory.sharing, excludes, is_local, found: OnceLock::new() })
     }
 
     /// Which users use the lock files of this directory.
@@ -175,6 +177,11 @@ impl KernelLock {
     /// Whether it excludes other processes, as far as the probe of its file system could tell.
     pub(super) fn excludes(&self) -> bool {
         self.excludes
+    }
+
+    /// Whether no process on this host or another can hold it beside us, for sure.
+    pub(super) fn is_sole(&self) -> bool {
+        self.excludes && self.is_local
     }
 
     /// Writes the holder into the lock file: for people, and for the age of an owner that is stuck.

@@ -12,8 +12,9 @@
 //! <8 tabs, then 128 tabs and spaces: which of its process's locks it is>
 //! ```
 //!
-//! It appears complete, by `renameat2(2)` or `link(2)`: the first releases take a file without a valid `createdAt` for stale. It is removed
-//! by its owner only, and reclaimed from an owner that is dead or past the limit, under the `.reclaim` directory by which
+//! It appears complete, by `renameat2(2)` or `link(2)`: the first releases take a file without a valid `createdAt` for stale. On a
+//! local disk its file is kept beside the lock file and renamed in and out: to make one and remove it at each hold costs more than all
+//! else. It is taken away by its owner only, and reclaimed from an owner that is dead or past the limit, under the `.reclaim` directory by which
 //! OpenClaw's latest releases exclude each other there.
 //!
 //! | the file names | reclaimed |
@@ -29,7 +30,8 @@ pub use super::foreign::{Foreign, Observer};
 use super::foreign::{Seen, read, unusable};
 use crate::clock::Clock;
 use crate::digest::Digest;
-use crate::disk::{self, Sharing, exclusive};
+use crate::disk::exclusive::{self, Kept, Placement};
+use crate::disk::{self, Sharing};
 use crate::error::{Code, Error, Result};
 use crate::process;
 use std::collections::BTreeSet;
@@ -43,12 +45,32 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const GUARD_GRACE_MS: f64 = 600.0;
 /// How often others may get in between while we reclaim, before we let the caller wait.
 const MAX_TRIES: u32 = 4;
-/// A sidecar of ours, published. Dropping it removes it, if it is still ours.
+
+/// A sidecar of ours, published. Dropping it takes it away, if it is still ours.
 #[derive(Debug)]
 pub struct Sidecar {
     path: PathBuf,
     bytes: Vec<u8>,
+    /// Its file, and where that goes afterwards; if it is kept.
+    kept: Option<Box<(Kept, PathBuf)>>,
     reclaimed: Option<Foreign>,
+}
+
+/// Where a sidecar is published.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// Its path.
+    pub path: &'a Path,
+    /// Where its file is kept meanwhile ([`kept_path`]), if the caller's lock keeps all others from that.
+    pub kept: Option<PathBuf>,
+    /// Which users may read it.
+    pub sharing: Sharing,
+}
+
+/// Where the owners of this lock file leave the sidecar's file to each other.
+#[must_use]
+pub fn kept_path(lock_file: &Path) -> PathBuf {
+    disk::with_suffix(lock_file, ".sidecar")
 }
 
 /// What [`Sidecar::try_publish`] found.
@@ -72,18 +94,18 @@ pub enum Possession {
 }
 
 impl Sidecar {
-    /// Publishes a sidecar at `path`, unless another is in the way that can't be reclaimed: by the rules above, or
-    /// because `is_outdated` knows it.
+    /// Publishes a sidecar, unless another is in the way that can't be reclaimed: by the rules above, or because `is_outdated`
+    /// knows it.
     ///
     /// # Errors
     /// [`Code::LockUnavailable`] if the directory can't be written, or something other than a file is there.
     pub fn try_publish(
-        path: &Path,
-        sharing: Sharing,
+        place: &Place<'_>,
         limit: Duration,
         observer: &mut Observer,
         is_outdated: &dyn Fn(&Foreign) -> bool,
     ) -> Result<Attempt> {
+        let path = place.path;
         let mut reclaimed = None;
         for _ in 0..MAX_TRIES {
             let Some(found) = read(path)? else {
@@ -93,9 +115,13 @@ impl Sidecar {
                     return Ok(Attempt::InTheWay(Foreign::default()));
                 }
                 let bytes = content(&*observer.clock)?;
-                if publish(path, &bytes, sharing)? {
-                    return Ok(Attempt::Held(Self { path: path.to_owned(), bytes, reclaimed }));
+                // If that fails it may be there all the same, and would be in everybody's way for as long as this process lives:
+                // it is dropped.
+                let mut sidecar = Self { path: path.to_owned(), bytes, kept: None, reclaimed: reclaimed.take() };
+                if sidecar.publish(place)? {
+                    return Ok(Attempt::Held(sidecar));
                 }
+                reclaimed = sidecar.reclaimed.take();
                 continue;
             };
             let foreign = Foreign::parse(&found);
@@ -113,11 +139,19 @@ impl Sidecar {
 
     /// What has become of it.
     pub fn check(&self) -> Result<Possession> {
+        if self.is_there() {
+            return Ok(Possession::Ours);
+        }
         Ok(match read(&self.path)? {
             Some(bytes) if bytes == self.bytes => Possession::Ours,
             Some(_) => Possession::Foreign,
             None => Possession::Gone,
         })
+    }
+
+    /// Whether it is there for sure, without reading it.
+    fn is_there(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.0.is_at(&self.path))
     }
 
     /// The reclaimed sidecar that it took the place of.
@@ -129,6 +163,9 @@ impl Sidecar {
 
 impl Drop for Sidecar {
     fn drop(&mut self) {
+        if self.is_there() && self.kept.as_ref().is_some_and(|kept| exclusive::put_back(&self.path, &kept.1).is_ok()) {
+            return;
+        }
         let removed = match exclusive::holds(&self.path, &self.bytes) {
             Ok(true) => disk::remove(&self.path).is_ok(),
             is_anothers => is_anothers.is_ok(),
@@ -167,31 +204,66 @@ fn iso(at: SystemTime) -> impl std::fmt::Display {
     humantime::format_rfc3339_millis(at)
 }
 
-/// Puts a file with these bytes at `path`, unless something is there. The temporary file has a fixed name, as the caller
-/// holds the kernel's lock; if that lock excludes no process, the file that we then find at `path` tells whose it is.
-fn publish(path: &Path, bytes: &[u8], sharing: Sharing) -> Result<bool> {
-    let temporary = disk::with_suffix(path, ".tmp");
-    let failed = |error: io::Error| unusable("make the lock file", path, &error);
-    let publish = || {
-        if !exclusive::create(&temporary, bytes, sharing).map_err(failed)? {
-            disk::remove(&temporary).map_err(|error| unusable("make way for the lock file at", &temporary, &error))?;
-            exclusive::create(&temporary, bytes, sharing).map_err(failed)?;
-        }
-        let is_placed = exclusive::place(&temporary, path);
-        disk::remove(&temporary).map_err(failed)?;
-        if !is_placed.map_err(failed)? {
-            exclusive::create(path, bytes, sharing).map_err(failed)?;
-        }
-        exclusive::holds(path, bytes).map_err(failed)
-    };
-    match publish() {
-        Ok(is_ours) => Ok(is_ours),
-        Err(error) => {
-            // It may be there all the same, and would be in everybody's way for as long as this process lives.
-            drop(Sidecar { path: path.to_owned(), bytes: bytes.to_vec(), reclaimed: None });
-            Err(error)
+impl Sidecar {
+    /// Publishes it, unless something is there; says whether it is.
+    fn publish(&mut self, place: &Place<'_>) -> Result<bool> {
+        match &place.kept {
+            Some(kept) => match self.publish_kept(place, kept)? {
+                Some(is_ours) => Ok(is_ours),
+                None => publish_new(place, &self.bytes),
+            },
+            None => publish_new(place, &self.bytes),
         }
     }
+
+    /// Publishes the file that is kept; says whether it is in place. `None` if that lies on another file system.
+    fn publish_kept(&mut self, place: &Place<'_>, kept: &Path) -> Result<Option<bool>> {
+        let failed = |error: io::Error| unusable("make the lock file", place.path, &error);
+        let overwrite = || Kept::overwrite(kept, &self.bytes, place.sharing);
+        let file = overwrite().or_else(|_| {
+            // The first time, or after a death: the owner that died may have left its file in two places.
+            disk::remove(kept)?;
+            exclusive::create(kept, &self.bytes, place.sharing)?;
+            overwrite()
+        });
+        let file = file.map_err(|error| unusable("make the lock file at", kept, &error))?;
+        let is_ours = match exclusive::place(kept, place.path) {
+            Ok(Placement::Moved) => true,
+            Ok(Placement::Unknown) => {
+                let is_ours = file.is_at(place.path);
+                if is_ours {
+                    disk::remove(kept).map_err(failed)?;
+                }
+                is_ours
+            }
+            Ok(Placement::Unsupported) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        if is_ours {
+            self.kept = Some(Box::new((file, kept.to_owned())));
+        }
+        Ok(Some(is_ours))
+    }
+}
+
+/// Makes a file with these bytes, unless something is there; says whether it is. The temporary file has a fixed name, as the caller
+/// holds the kernel's lock; if that lock excludes no process, the file that we then find at `path` tells whose it is.
+fn publish_new(&Place { path, sharing, .. }: &Place<'_>, bytes: &[u8]) -> Result<bool> {
+    let temporary = disk::with_suffix(path, ".tmp");
+    let failed = |error: io::Error| unusable("make the lock file", path, &error);
+    if !exclusive::create(&temporary, bytes, sharing).map_err(failed)? {
+        disk::remove(&temporary).map_err(|error| unusable("make way for the lock file at", &temporary, &error))?;
+        exclusive::create(&temporary, bytes, sharing).map_err(failed)?;
+    }
+    let placed = exclusive::place(&temporary, path);
+    if !matches!(placed, Ok(Placement::Moved)) {
+        disk::remove(&temporary).map_err(failed)?;
+    }
+    if placed.map_err(failed)? == Placement::Unsupported {
+        exclusive::create(path, bytes, sharing).map_err(failed)?;
+    }
+    exclusive::holds(path, bytes).map_err(failed)
 }
 
 /// Removes a sidecar that holds just these bytes. `false` if another process is doing so.

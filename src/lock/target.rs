@@ -12,7 +12,7 @@ use std::time::Duration;
 /// From this age on, an owner that refreshes is taken for stuck (OpenClaw's `stale`).
 pub const REFRESH_STALE: Duration = Duration::from_secs(180);
 /// At this age a process that writes a store, or its claim, is stuck: that takes milliseconds.
-pub const WRITE_STALE: Duration = Duration::from_secs(30);
+const WRITE_STALE: Duration = Duration::from_secs(30);
 
 /// What is locked, and how.
 #[derive(Debug, Clone)]

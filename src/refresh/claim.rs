@@ -138,26 +138,23 @@ impl Refresh {
 
     /// `earlier`: what is known of earlier calls with the same refresh token.
     fn dispatch(&self, candidate: Candidate, claims: &ClaimsLock, earlier: Option<&FailureRecord>) -> Result<Decision> {
-        let mut record = self.claim_record(&candidate, earlier);
+        let record = self.claim_record(&candidate, earlier);
         let Candidate { mut lock, mut journal, held, instead_of_own, .. } = candidate;
-        // Each durable before the next: two halves that are on their way to the disk at once could both be torn.
-        journal.write(record.clone())?;
-        let claimed = record.clone();
-        record.state = Progress::Dispatched;
+        let unsent = record.clone().idle();
         if let Err(error) = journal.write(record) {
             // It may have been written and only not synced; nothing was sent.
-            let _ = journal.write(claimed.idle());
+            let _ = journal.write(unsent);
             return Err(error);
         }
         // On record before we look whether a peer has taken over; a peer that takes over looks at the records afterwards.
         let is_ours = lock.recheck_sidecar();
         if !(matches!(is_ours, Ok(Recheck::Kept)) && lock.is_current() && claims.is_current()) {
-            journal.write(claimed.idle())?;
+            journal.write(unsent)?;
             return is_ours.map(|_| Decision::TakenOver);
         }
         let spent = held.generation();
         let attempt = Sent { journal, credential: held, spent, instead_of_own, answer: None, lock };
-        Ok(Decision::Send(Box::new(Claimed::new(attempt, claimed.idle()))))
+        Ok(Decision::Send(Box::new(Claimed::new(attempt, unsent))))
     }
 
     /// The journal's record with the claim in it.
@@ -178,7 +175,7 @@ impl Refresh {
         let main = self.main_store().path();
         let last = record.claim.take().map(|last| last.origin);
         let was_in_main = last.is_some_and(|last| last.main_has_profile && last.main == main);
-        record.state = Progress::Claimed;
+        record.state = Progress::Dispatched;
         record.epoch += 1;
         record.claim = Some(ClaimRecord {
             key: self.key.digest(),

@@ -11,22 +11,49 @@ use crate::refresh::mirror::{self, Reason};
 use crate::store::{Profile, Store};
 
 /// What became of a received credential in the stores.
-pub(super) struct Committed {
+pub(super) struct Placed {
     /// In the store that held the spent one.
     pub(super) own: Result<Swap>,
     /// In the main store; `None` if that is the same.
     pub(super) main: Option<Result<Reason>>,
-    /// Whether the journal says so, durably.
-    pub(super) recorded: bool,
+    /// What is to be done next.
+    pub(super) commit: Commit,
 }
 
-impl Committed {
-    /// Why a store lacks it. A host's store that this caller was not given does not concern it; the receipt waits for a caller that
-    /// was.
-    fn not_saved(self, store: &Store) -> Option<Error> {
-        let own = self.own.err().filter(|_| !matches!(store, Store::Elsewhere(_)));
-        own.or(self.main.and_then(Result::err))
+/// Makes durable what the stores were given, and says so in the journal, which held it until then.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Commit {
+    stores: Vec<Store>,
+    /// What the journal is to say, if that changes.
+    record: Option<Record>,
+    /// Whether the stores hold it, so that the journal needs it no more.
+    is_settled: bool,
+}
+
+impl Commit {
+    /// Does it. Says whether the journal has it on record that the stores hold the credential.
+    pub(super) fn run(self, journal: &mut Journal) -> bool {
+        let Some(record) = self.record else { return false };
+        // Durable before the wipe, or a power cut could leave neither: an owner before us may have died before it synced.
+        if self.is_settled && self.stores.iter().any(|store| store.sync().is_err()) {
+            return false;
+        }
+        // Of what is only superseded this is a hint what may go first. Durable all the same: the next record takes the place of the
+        // one before, and a power cut could tear both.
+        let is_recorded = journal.write(record).is_ok() && self.is_settled;
+        if is_recorded {
+            let _ = journal.wipe_previous();
+        }
+        is_recorded
     }
+}
+
+/// Why a store lacks it. A host's store that this caller was not given does not concern it; the receipt waits for a caller that
+/// was.
+fn not_saved(own: Result<Swap>, main: Option<Result<Reason>>, store: &Store) -> Option<Error> {
+    let own = own.err().filter(|_| !matches!(store, Store::Elsewhere(_)));
+    own.or(main.and_then(Result::err))
 }
 
 /// What a compare-and-swap found.
@@ -46,16 +73,8 @@ pub(super) struct Recovered {
 }
 
 impl Refresh {
-    /// Brings a receipt into the stores, and clears it from the journal when they have it.
-    ///
-    /// `record` is what the journal holds or, if its disk failed, should hold.
-    pub(super) fn commit(
-        &self,
-        journal: &mut Journal,
-        record: &Record,
-        receipt: &Receipt,
-        received: &Credential,
-    ) -> Committed {
+    /// Brings a receipt into the stores. `record` is what the journal holds or, if its disk failed, should hold.
+    pub(super) fn place(&self, record: &Record, receipt: &Receipt, received: &Credential) -> Placed {
         let (store, main_store) = (self.store_of(&receipt.origin.store), self.main_store());
         let own = self.swap(&store, received, receipt, &record.ledger);
         let is_in_own = matches!(own, Ok(Swap::Done(_)));
@@ -63,29 +82,24 @@ impl Refresh {
             (main_store.path() != store.path()).then(|| self.mirror(main_store, received, receipt, record, is_in_own));
         let is_in_main = matches!(&main, Some(Ok(reason)) if reason.writes());
         let mut record = record.clone();
-        let recorded = match fate(&own, main.as_ref(), &store) {
+        let (record, is_settled) = match fate(&own, main.as_ref(), &store) {
             Fate::Settled(role) => {
                 let holder = if role == StoreRole::Own { store.path() } else { main_store.path() };
                 let may_be_lost = (is_in_own && !store.is_durable()) || (is_in_main && !main_store.is_durable());
                 // A refresh token that the provider has not exchanged is as good when it comes back.
                 let is_kept = may_be_lost && receipt.origin.generation != received.generation();
                 record.settle_receipt(received.generation(), holder, is_kept);
-                // Durable before the wipe, or a power cut could leave neither.
-                journal.write(record).is_ok()
+                (Some(record), true)
             }
             Fate::Superseded if !receipt.superseded => {
                 record.supersede_receipt(received.generation());
-                // Only a hint of what may go first. Durable all the same: the next record takes the place of the one before, and
-                // a power cut could tear both.
-                let _ = journal.write(record);
-                false
+                (Some(record), false)
             }
-            Fate::Superseded | Fate::Waits => false,
+            Fate::Superseded | Fate::Waits => (None, false),
         };
-        if recorded {
-            let _ = journal.wipe_previous();
-        }
-        Committed { own, main, recorded }
+        let holders = [(is_in_own, &store), (is_in_main, main_store)];
+        let stores = holders.into_iter().filter(|(holds, _)| *holds).map(|(_, store)| store.clone()).collect();
+        Placed { own, main, commit: Commit { stores, record, is_settled } }
     }
 
     /// Finishes what previous owners had received, the latest last.
@@ -101,8 +115,10 @@ impl Refresh {
             if receipt.superseded && !self.is_awaited(receipt, &credential, &record.ledger) {
                 return Some(Recovered { credential, not_saved: None });
             }
-            let committed = self.commit(journal, &record, receipt, &credential);
-            Some(Recovered { credential, not_saved: committed.not_saved(&self.store_of(&receipt.origin.store)) })
+            let Placed { own, main, commit } = self.place(&record, receipt, &credential);
+            commit.run(journal);
+            let not_saved = not_saved(own, main, &self.store_of(&receipt.origin.store));
+            Some(Recovered { credential, not_saved })
         };
         receipts.iter().filter_map(finish).collect()
     }
@@ -117,8 +133,9 @@ impl Refresh {
         let kept = record.kept().filter_map(|receipt| Some((receipt, receipt.credential.open()?)));
         let (receipt, credential) = kept.filter(|(_, credential)| succeeds(credential)).last()?;
         let generation = credential.generation();
-        let committed = self.commit(journal, &record, receipt, &credential);
-        let is_logged_out = match (&committed.own, &committed.main) {
+        let Placed { own, main, commit } = self.place(&record, receipt, &credential);
+        commit.run(journal);
+        let is_logged_out = match (&own, &main) {
             (Ok(Swap::Done(_)), _) => false,
             (_, Some(main)) => matches!(main, Ok(Reason::LoggedOut)),
             (own, None) => matches!(own, Ok(Swap::LoggedOut)),
@@ -130,7 +147,8 @@ impl Refresh {
             let _ = journal.write(record).and_then(|()| journal.wipe_previous());
             return None;
         }
-        Some(Recovered { credential, not_saved: committed.not_saved(&self.store_of(&receipt.origin.store)) })
+        let not_saved = not_saved(own, main, &self.store_of(&receipt.origin.store));
+        Some(Recovered { credential, not_saved })
     }
 
     /// Forgets, also in the journal, what was kept for the agent's store, which a login or logout has changed since: it wins.

@@ -83,7 +83,7 @@ impl Refresh {
         if let Some(at) = recovered.iter().rposition(serves) {
             let Recovered { credential, not_saved } = recovered.swap_remove(at);
             return Ok(match (role, not_saved) {
-                (StoreRole::Own, None) => self.adopt(&credential)?.into(),
+                (StoreRole::Own, None) => self.adopt(&credential, None)?.into(),
                 (_, not_saved) => Served::Recovered { credential, not_saved }.into(),
             });
         }
@@ -100,7 +100,7 @@ impl Refresh {
             && self.is_adoptable(&held, main_credential, &known)
         {
             drop((journal, lock));
-            return self.adopt(main_credential).map(Try::from);
+            return self.adopt(main_credential, Some(&held)).map(Try::from);
         }
         if let Some(Profile::Claimed(_)) = &main_profile {
             return Ok(self.wait_for_claim(StoreRole::Main, Some(held)).into());
@@ -123,7 +123,7 @@ impl Refresh {
         if role == StoreRole::Main || not_saved.is_some() {
             return Ok(Served::Recovered { credential, not_saved });
         }
-        Ok(match self.adopt(&credential)? {
+        Ok(match self.adopt(&credential, None)? {
             Served::Fresh(credential) => Served::Recovered { credential, not_saved: None },
             served => served,
         })

@@ -3,7 +3,8 @@
 use super::{Refresh, Served, StoreRole, StoredState, access_digest, margin_ms, may_take, superseded};
 use crate::credential::Credential;
 use crate::error::Result;
-use crate::store::{ADOPTION_PATIENCE, Profile, Recent};
+use crate::store::{ADOPTION_PATIENCE, Glance, Profile, Recent};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use zeroize::Zeroizing;
 
@@ -15,13 +16,14 @@ impl Refresh {
         if self.force || self.refuse_sqlite_era().is_err() {
             return None;
         }
+        self.is_of_file_era.store(true, Ordering::Relaxed);
         let profile_id = self.key.profile_id();
-        let recent = match (self.own.recent(profile_id), &self.main) {
-            (Some(own), Some(main)) if own.profile.is_absent() => main.recent(profile_id)?,
-            (Some(own), _) => own,
-            (None, Some(main)) if self.own.is_missing() => main.recent(profile_id)?,
-            (None, _) => return None,
+        let found = match (self.own.glance(profile_id), &self.main) {
+            (Glance::Unchanged(own), Some(main)) if own.profile.is_absent() => main.glance(profile_id),
+            (Glance::NoStore, Some(main)) => main.glance(profile_id),
+            (own, _) => own,
         };
+        let Glance::Unchanged(recent) = found else { return None };
         let held = recent.profile.as_oauth()?;
         let now_ms = self.clock.now_ms();
         let is_usable =
@@ -29,12 +31,17 @@ impl Refresh {
         (is_usable && self.is_of_provider(held) && !self.is_rejected(held)).then_some(recent)
     }
 
-    /// Tries without the lock: the stored credential, then what a peer in this process just got, then the main store's.
+    /// Tries without the lock: the stored credential, then what a peer in this process just got, then the main store's. Refuses where
+    /// the stores are of OpenClaw's SQLite era.
     ///
     /// `None` means that the lock is needed.
     pub fn look(&self, peers: Option<&Credential>) -> Result<Option<Served>> {
+        if !self.is_of_file_era.swap(false, Ordering::Relaxed) {
+            self.refuse_sqlite_era()?;
+        }
         self.note_last_commit();
-        let (role, held, is_claimed) = match self.found()? {
+        // A hint: what this process has read will do, if the file shows no change.
+        let (role, held, is_claimed) = match self.found_by(|store| store.read_unless_known(self.key.profile_id()))? {
             // A logout: receipts that wait or are kept for this store are removed under the lock.
             StoredState::Absent if self.has_receipt_for_own() => return Ok(None),
             StoredState::Absent => return Ok(Some(Served::Absent)),
@@ -45,10 +52,17 @@ impl Refresh {
         if self.force {
             self.rejected.get_or_init(|| Zeroizing::new(held.access().unwrap_or_default().to_owned()));
         }
-        // Only a hint here: if main can't be read, the decision under the lock says so.
+        let may_adopt = role == StoreRole::Own && !is_claimed && !self.own.is_held();
+        // Most have nothing to adopt, and need no journal to know.
+        let is_adoptable =
+            |offered: &Credential| self.is_usable(offered) && self.is_adoptable(&held, offered, &self.known());
+        if may_adopt && let Some(offered) = peers.filter(|offered| !self.is_usable(&held) && is_adoptable(offered)) {
+            return self.adopt(offered, Some(&held)).map(Some);
+        }
+        // If main can't be read, the decision under the lock says so.
         let needs_main = role == StoreRole::Own && !is_claimed && !self.is_usable(&held);
         let main_credential = match self.main.as_ref().filter(|_| needs_main) {
-            Some(main) => main.read(self.key.profile_id()).ok().and_then(Profile::oauth),
+            Some(main) => main.read_unless_known(self.key.profile_id()).ok().and_then(Profile::oauth),
             None => None,
         };
         self.initial_access_digests
@@ -56,17 +70,10 @@ impl Refresh {
         if self.is_usable(&held) {
             return Ok(Some(Served::Fresh(held)));
         }
-        if role == StoreRole::Main || is_claimed || self.own.is_held() {
-            return Ok(None);
+        match main_credential.filter(|offered| may_adopt && is_adoptable(offered)) {
+            Some(offered) => self.adopt(&offered, Some(&held)).map(Some),
+            None => Ok(None),
         }
-        // Most have nothing to adopt, and need no journal to know.
-        let offered = peers.into_iter().chain(&main_credential).filter(|offered| self.is_usable(offered));
-        for offered in offered {
-            if self.is_adoptable(&held, offered, &self.known()) {
-                return self.adopt(offered).map(Some);
-            }
-        }
-        Ok(None)
     }
 
     /// The stored credential although it is about to expire, for a caller that can't wait; else the main store's, if the agent
@@ -104,17 +111,16 @@ impl Refresh {
         }
     }
 
-    /// Takes a credential over into the agent's own store, which it reads again under the store's lock. It waits only
-    /// briefly for that lock: the credential is durable where it comes from.
-    pub(super) fn adopt(&self, offered: &Credential) -> Result<Served> {
+    /// Takes a credential over into the agent's own store, which it reads again under the store's lock; that it may replace `held` is
+    /// known. It waits only briefly for that lock: the credential is durable where it comes from.
+    pub(super) fn adopt(&self, offered: &Credential, held: Option<&Credential>) -> Result<Served> {
+        let is_adoptable = |now: &Credential| held == Some(now) || self.is_adoptable(now, offered, &self.known());
         let adopted = |not_saved| Served::Adopted { credential: offered.clone(), not_saved };
         let saved = self.own.update_within(ADOPTION_PATIENCE, self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if self.is_usable(&now) && self.is_of_provider(&now) => {
                 (None, Some(Served::Fresh(now)))
             }
-            Profile::Oauth(now) if self.is_adoptable(&now, offered, &self.known()) => {
-                (Some(now.replaced_by(offered)), Some(adopted(None)))
-            }
+            Profile::Oauth(now) if is_adoptable(&now) => (Some(now.replaced_by(offered)), Some(adopted(None))),
             Profile::Claimed(_) => (None, Some(adopted(Some(self.own.is_claimed())))),
             Profile::Oauth(_) | Profile::NotOauth | Profile::Mistaken(_) => (None, None),
             Profile::NoStore | Profile::Missing => (None, Some(Served::Absent)),

@@ -228,7 +228,7 @@ impl<P: Program> Run<P> {
 
     /// Goes on with what the stores hold by now.
     fn look_and_start(mut self, end: impl FnOnce(&mut P, Turn<P::Failure>) + Send + 'static) {
-        match caught(|| self.call.refuse_sqlite_era().and_then(|()| self.call.look(None))) {
+        match caught(|| self.call.look(None)) {
             Ok(None) => self.start(end),
             Ok(Some(served)) => end(&mut self.program, Turn::Served(served)),
             Err(error) => end(&mut self.program, Turn::Refused(error)),

@@ -1,6 +1,6 @@
 //! The end of a provider call: what it answered, or how it failed.
 
-use super::commit::{Committed, Swap};
+use super::commit::{Placed, Swap};
 use super::decision::Decision;
 use super::known::Known;
 use super::{Answered, Refresh, Sent, Served, StoreRole, access_digest};
@@ -74,8 +74,9 @@ impl Refresh {
             record.note_lifetime(access, expires - self.clock.now_ms());
         }
         let journaled = sent.journal.write(record.clone());
-        let Committed { own, main, recorded } = self.commit(&mut sent.journal, &record, &receipt, &refreshed);
-        if journaled.is_err() && !recorded && sent.journal.write(record).is_err() {
+        let Placed { own, main, commit } = self.place(&record, &receipt, &refreshed);
+        let is_recorded = commit.run(&mut sent.journal);
+        if journaled.is_err() && !is_recorded && sent.journal.write(record).is_err() {
             // Even if a store has it: no owner would know that the old one is spent.
             let why = own.err().map_or_else(String::new, |error| format!(": {}", error.message));
             return Err(unsaved(sent, answer, &why));
@@ -85,7 +86,7 @@ impl Refresh {
                 if sent.instead_of_own {
                     drop(sent);
                     // As it will at its next call, if it can't now.
-                    let _ = self.adopt(&credential);
+                    let _ = self.adopt(&credential, None);
                 }
                 Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None })
             }
@@ -169,7 +170,7 @@ impl Refresh {
             && self.is_adoptable(&held, &main_credential, &known)
         {
             drop(lock);
-            return self.adopt(&main_credential).map(|served| Failed::Instead(Decision::Served(served)));
+            return self.adopt(&main_credential, Some(&held)).map(|served| Failed::Instead(Decision::Served(served)));
         }
         Ok(Failed::ForGood(None))
     }

@@ -2,17 +2,15 @@
 
 use crate::clock::Clock;
 use crate::credential::Credential;
-use crate::credential::fields::Fields;
 use crate::digest::Digest;
-use crate::disk::{self, Readers};
+use crate::disk::{self, OpenFile};
 use crate::error::{Code, Error, Result};
-use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::lock::private_dir;
-use crate::lock::{self, Guard, Recheck, Target};
+use crate::lock::{self, Target};
 use crate::state_dir::canonical;
 use crate::store::document::{Document, MISPLACED, Malformed};
-use crate::store::recent::{self, Recent, Stamp};
-use crate::store::{Profile, WRITE_PATIENCE};
+use crate::store::recent::{self, Glance, Stamp};
+use crate::store::{Profile, StoreGuard, WRITE_PATIENCE};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,9 +25,6 @@ const STATE_DATABASE: [&str; 2] = ["state", "openclaw.sqlite"];
 
 /// A larger store is refused: 64 MiB. A thousand profiles take about one.
 pub const MAX_STORE_BYTES: u64 = 64 << 20;
-
-/// A store grows by no more than this when one of its credentials is replaced: each member stands on a line of its own.
-const MAX_GROWTH_BYTES: u64 = 3 * MAX_CREDENTIAL_BYTES as u64;
 
 /// Older builds write in place, so a reader can meet a torn file: how often to look again, and how long to wait for it.
 const TORN_READS: u32 = 4;
@@ -65,48 +60,48 @@ impl FileStore {
         &self.path
     }
 
-    /// Refuses where OpenClaw keeps credentials in SQLite: a JSON store would block them.
-    pub fn refuse_sqlite_era(&self) -> Result<()> {
+    /// Refuses where OpenClaw keeps credentials in SQLite: a JSON store would block them. `looks_at_state` tells whether the state
+    /// directory's database counts, or has been looked for.
+    pub fn refuse_sqlite_era(&self, looks_at_state: bool) -> Result<()> {
         let refuse = |database: PathBuf| {
             let message = "OpenClaw keeps its credentials in SQLite here; pass the host's store as `store`, or use withOAuthProfileLock with OpenClaw's lock path as lockPath";
             Err(Error::at(Code::SqliteStore, &database, message))
         };
-        self.databases().next().map_or(Ok(()), refuse)
+        let found = if looks_at_state { self.databases().next() } else { Some(self.database()).filter(is_there) };
+        found.map_or(Ok(()), refuse)
     }
 
     /// The databases beside it, or of its state directory, that OpenClaw keeps credentials in.
     pub fn databases(&self) -> impl Iterator<Item = PathBuf> {
         let state = STATE_DATABASE.iter().fold(self.state_dir.clone(), |path, part| path.join(part));
-        let databases = [self.path.with_file_name(AGENT_DATABASE), state];
-        databases.into_iter().filter(|database| fs::symlink_metadata(database).is_ok())
+        [self.database(), state].into_iter().filter(is_there)
+    }
+
+    fn database(&self) -> PathBuf {
+        self.path.with_file_name(AGENT_DATABASE)
     }
 
     /// Reads one profile. A hint, unless the lock that matters is held.
     pub fn read(&self, profile_id: &str) -> Result<Profile> {
-        let (document, stamp) = self.load_stamped()?.unzip();
-        let profile = self.profile_in(document.as_ref(), profile_id)?;
-        if let Some(stamp) = stamp.flatten() {
+        let loaded = self.load()?;
+        let profile = self.profile_in(loaded.as_ref().map(Loaded::document), profile_id)?;
+        if let Some(stamp) = loaded.and_then(|loaded| loaded.opened.stamp) {
             recent::remember(&self.path, profile_id, stamp, &profile);
         }
         Ok(profile)
     }
 
-    /// Whether there is no file.
+    /// What can be told of a profile without reading the file. Costs one `stat`.
     #[must_use]
-    pub fn is_missing(&self) -> bool {
-        fs::metadata(&self.path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-    }
-
-    /// What this process last read of a profile, if the file shows no change since. Costs one `stat`.
-    #[must_use]
-    pub fn recent(&self, profile_id: &str) -> Option<Arc<Recent>> {
-        recent::recall(&self.path, profile_id)
+    pub fn glance(&self, profile_id: &str) -> Glance {
+        recent::glance(&self.path, profile_id)
     }
 
     /// All OAuth credentials in it, whatever their profile ids.
     pub fn credentials(&self) -> Result<Vec<Credential>> {
-        let document = self.load()?;
-        Ok(document.iter().flat_map(Document::profiles).filter_map(Credential::from_profile).collect())
+        let loaded = self.load()?;
+        let profiles = loaded.iter().flat_map(|loaded| loaded.document.profiles());
+        Ok(profiles.filter_map(Credential::from_profile).collect())
     }
 
     /// Refuses a store that can't be written, or not with a larger credential in it, before anything depends on it: what a
@@ -137,7 +132,9 @@ impl FileStore {
 
     fn lock_within(&self, patience: Duration) -> Result<StoreGuard<'_>> {
         let target = self.target()?;
-        let lock = Target::file_operation(&self.lock_base(&target), &self.clock).beside(&canonical(&self.path));
+        let canonical_target = canonical(&target);
+        let place = if target == self.path { canonical_target.clone() } else { canonical(&self.path) };
+        let lock = Target::file_operation(&self.lock_base(&canonical_target), &self.clock).beside(&place);
         *self.awaited() = Some(lock.clone());
         let lock = lock::acquire_blocking(&lock, patience);
         *self.awaited() = None;
@@ -160,8 +157,8 @@ impl FileStore {
         Some(awaited.timed_out())
     }
 
-    /// Takes the store's lock, with this patience, for one [`StoreGuard::update`]; begins anew if this process was stuck and a peer
-    /// has taken over.
+    /// Takes the store's lock, with this patience, for one [`StoreGuard::update`], which [`Self::sync`] makes durable; begins anew if
+    /// this process was stuck and a peer has taken over.
     pub fn update_within<T>(
         &self,
         patience: Duration,
@@ -177,24 +174,25 @@ impl FileStore {
         }
     }
 
-    fn lock_base(&self, target: &Path) -> PathBuf {
+    /// Makes durable that the file has taken the place of another.
+    pub fn sync(&self) -> Result<()> {
+        let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
+        disk::sync_parent(&target).map_err(|error| self.unwritable(&error))
+    }
+
+    fn lock_base(&self, canonical: &Path) -> PathBuf {
         // Two names of one directory must come to one lock.
-        let canonical = canonical(target);
         let digest = Digest::of(&[canonical.as_os_str().as_encoded_bytes()]);
         self.state_dir.join("locks").join("auth-store").join(format!("sha256-{}", digest.to_hex()))
     }
 
     /// Reads all of it. `None` if there is no file.
-    pub fn load(&self) -> Result<Option<Document>> {
-        Ok(self.load_stamped()?.map(|(document, _)| document))
-    }
-
-    fn load_stamped(&self) -> Result<Option<(Document, Option<Stamp>)>> {
+    pub fn load(&self) -> Result<Option<Loaded>> {
         let mut reads = 1;
         loop {
-            let Some((bytes, stamp)) = self.bytes()? else { return Ok(None) };
+            let Some((bytes, opened)) = self.bytes()? else { return Ok(None) };
             match Document::parse(bytes) {
-                Ok(document) => return Ok(Some((document, stamp))),
+                Ok(document) => return Ok(Some(Loaded { document, opened })),
                 Err(_) if reads < TORN_READS => {
                     reads += 1;
                     std::thread::sleep(TORN_PAUSE);
@@ -204,13 +202,12 @@ impl FileStore {
         }
     }
 
-    fn bytes(&self) -> Result<Option<(Vec<u8>, Option<Stamp>)>> {
-        let file = match disk::open_regular(&self.path) {
-            Ok(file) => file,
+    fn bytes(&self) -> Result<Option<(Vec<u8>, Opened)>> {
+        let (file, found) = match disk::open_regular(&self.path) {
+            Ok(opened) => opened,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.unreadable(&error)),
         };
-        let found = file.metadata().map_err(|error| self.unreadable(&error))?;
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
@@ -225,8 +222,9 @@ impl FileStore {
         }
         // Both before it is read: a change since then shows.
         let stamp = Stamp::of(&found, SystemTime::now());
-        let bytes = disk::read(&file, &self.path, MAX_STORE_BYTES).map_err(|error| self.unreadable(&error))?;
-        bytes.map(|bytes| Some((bytes, stamp))).ok_or_else(|| {
+        let bytes =
+            disk::read(&file, &self.path, found.len(), MAX_STORE_BYTES).map_err(|error| self.unreadable(&error))?;
+        bytes.map(|bytes| Some((bytes, Opened { file: (file, found), stamp }))).ok_or_else(|| {
             let limit = MAX_STORE_BYTES >> 20;
             Error::at(Code::StoreTooLarge, &self.path, format_args!("the credential store is larger than {limit} MiB"))
         })
@@ -242,7 +240,7 @@ impl FileStore {
     }
 
     /// A lock file that can't be made beside the store means that the store can't be written.
-    fn told(&self, error: Error) -> Error {
+    pub(super) fn told(&self, error: Error) -> Error {
         let is_beside = |path: &PathBuf| canonical(path).parent() == canonical(&self.path).parent();
         match error.code {
             Code::LockUnavailable if error.path.as_ref().is_some_and(is_beside) => {
@@ -263,7 +261,7 @@ impl FileStore {
         Error::io(Code::StoreUnreadable, ACTION, &self.path, error)
     }
 
-    fn unwritable(&self, error: &std::io::Error) -> Error {
+    pub(super) fn unwritable(&self, error: &std::io::Error) -> Error {
         Error::io(Code::StoreUnwritable, "write the credential store", &self.path, error)
     }
 
@@ -273,76 +271,28 @@ impl FileStore {
     }
 }
 
-/// The right to write a store.
+/// A store's file as it was read.
 #[derive(Debug)]
-pub struct StoreGuard<'a> {
-    store: &'a FileStore,
-    target: PathBuf,
-    lock: Guard,
+pub struct Loaded {
+    pub(super) document: Document,
+    pub(super) opened: Opened,
 }
 
-impl StoreGuard<'_> {
-    /// Reads one profile, decides with `change` what becomes of it, and writes that, durably, leaving every other byte
-    /// of the file as it was; then reads it back. `None` from `change` writes nothing.
-    pub fn update<T>(
-        &mut self,
-        profile_id: &str,
-        change: impl FnOnce(Profile) -> (Option<Credential>, T),
-    ) -> Result<T> {
-        let document = self.store.load()?;
-        let profile = self.store.profile_in(document.as_ref(), profile_id)?;
-        let (new, answer) = change(profile);
-        if let Some(new) = new {
-            self.write(document, profile_id, new.members())?;
-            if self.store.read(profile_id)? != Profile::Oauth(new) {
-                let message = "the credential store did not keep what was written; is another program writing it?";
-                return Err(Error::at(Code::StoreUnwritable, &self.store.path, message));
-            }
-        }
-        Ok(answer)
-    }
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: OpenFile,
+    /// `None` if a change since might not show.
+    stamp: Option<Stamp>,
+}
 
-    /// Tries what [`Self::write`] will do, as far as that leaves no trace.
-    fn try_write(&self) -> Result<()> {
-        let length = fs::metadata(&self.target).map_or(0, |found| found.len());
-        let needed = length + MAX_GROWTH_BYTES;
-        if needed > MAX_STORE_BYTES {
-            return Err(self.too_large());
-        }
-        disk::try_replace(&self.target, self.lock.term(), needed).map_err(|error| self.store.unwritable(&error))
+impl Loaded {
+    /// Its text.
+    #[must_use]
+    pub fn document(&self) -> &Document {
+        &self.document
     }
+}
 
-    fn too_large(&self) -> Error {
-        let message = format_args!(
-            "with another credential the credential store could be larger than {} MiB; see what has grown in it",
-            MAX_STORE_BYTES >> 20
-        );
-        Error::at(Code::StoreTooLarge, &self.store.path, message)
-    }
-
-    fn write(&mut self, document: Option<Document>, profile_id: &str, profile: &Fields) -> Result<()> {
-        if let Some(parent) = self.target.parent().filter(|parent| !parent.exists()) {
-            disk::create_private_dirs(parent).map_err(|error| self.store.unwritable(&error))?;
-        }
-        let is_untouched = match self.lock.recheck_sidecar().map_err(|error| self.store.told(error))? {
-            Recheck::Kept => true,
-            Recheck::Renewed => self.store.load()? == document,
-            Recheck::Lost => false,
-        };
-        if !is_untouched {
-            let message = "another program is writing the credential store";
-            return Err(Error::at(Code::StoreUnwritable, &self.store.path, message));
-        }
-        let document = document.unwrap_or_else(Document::empty);
-        // The file's maker decided which users may read its old contents, not a profile that is new in it.
-        let readers = if document.has_profile(profile_id) { Readers::Kept } else { Readers::OwnerAlone };
-        let text = document.with_profile(profile_id, profile);
-        if text.len() as u64 > MAX_STORE_BYTES {
-            // It could never be read again.
-            return Err(self.too_large());
-        }
-        let may_go_on = || self.lock.is_current();
-        disk::replace(&self.target, self.lock.term(), text.as_bytes(), readers, may_go_on)
-            .map_err(|error| self.store.unwritable(&error))
-    }
+fn is_there(path: &PathBuf) -> bool {
+    fs::symlink_metadata(path).is_ok()
 }

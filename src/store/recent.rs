@@ -55,10 +55,23 @@ pub(super) fn recall_hosted(path: &Path, profile_id: &str) -> Option<Profile> {
     Some(remembered().get(path)?.get(profile_id)?.profile.clone())
 }
 
-pub(super) fn recall(path: &Path, profile_id: &str) -> Option<Arc<Recent>> {
-    let recent = Arc::clone(remembered().get(path)?.get(profile_id)?);
-    let found = std::fs::metadata(path).ok()?;
-    (Stamp::new(&found) == Some(recent.stamp)).then_some(recent)
+/// What can be told of a profile without reading its store.
+pub enum Glance {
+    /// There is no store.
+    NoStore,
+    /// The file shows no change since this process read it.
+    Unchanged(Arc<Recent>),
+    /// Nothing.
+    Unknown,
+}
+
+pub(super) fn glance(path: &Path, profile_id: &str) -> Glance {
+    let recent = remembered().get(path).and_then(|profiles| profiles.get(profile_id)).map(Arc::clone);
+    match (std::fs::metadata(path), recent) {
+        (Ok(found), Some(recent)) if Stamp::new(&found) == Some(recent.stamp) => Glance::Unchanged(recent),
+        (Err(error), _) if error.kind() == std::io::ErrorKind::NotFound => Glance::NoStore,
+        _ => Glance::Unknown,
+    }
 }
 
 fn remembered() -> MutexGuard<'static, Remembered> {
@@ -139,13 +152,14 @@ mod tests {
         let path = directory.path().join("store");
         fs::write(&path, "{}").expect("written");
         let stamp = Stamp::new(&fs::metadata(&path).expect("there")).expect("a stamp");
+        let is_remembered = |number: usize| matches!(glance(&path, &number.to_string()), Glance::Unchanged(_));
         for number in 0..=MAX_REMEMBERED {
             remember(&path, &number.to_string(), stamp, &Profile::Missing);
-            assert!(recall(&path, &number.to_string()).is_some());
+            assert!(is_remembered(number));
         }
-        let left = (0..=MAX_REMEMBERED).filter(|number| recall(&path, &number.to_string()).is_some()).count();
+        let left = (0..=MAX_REMEMBERED).filter(|number| is_remembered(*number)).count();
         assert!(left <= MAX_REMEMBERED);
         fs::write(&path, "{ }").expect("written");
-        assert!(recall(&path, &MAX_REMEMBERED.to_string()).is_none());
+        assert!(!is_remembered(MAX_REMEMBERED));
     }
 }

@@ -4,13 +4,13 @@
 use crate::support::child::{Child, Role, hear, say};
 use crate::support::clocks;
 use crate::support::files::{mode, names, put};
-use crate::support::locks::{Waiter, take, try_or_wait};
+use crate::support::locks::{Waiter, take, take_by, try_or_wait_by};
 use crate::support::{SECRET, assert_no_secret};
 use oauth_refresh_lock::claim::{Claim, ClaimFiles};
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::disk::fault::{Fault, on_this_thread};
 use oauth_refresh_lock::error::{Code, Result};
-use oauth_refresh_lock::lock::Guard;
+use oauth_refresh_lock::lock::{Guard, Target};
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub(crate) const ROLES: &[Role] = &[
     }),
     ("hold a claim and end", |arguments| drop(hold(Path::new(&arguments[0]), "id", "generation").unwrap())),
     ("wait for a claim", |arguments| {
-        let lock = match try_or_wait(&lock_file(Path::new(&arguments[0]), &arguments[1])).unwrap() {
+        let lock = match try_or_wait_by(&target(Path::new(&arguments[0]), &arguments[1])).unwrap() {
             Ok(lock) => lock,
             Err(waiter) => {
                 say("waiting");
@@ -69,8 +69,12 @@ fn lock_file(base: &Path, id: &str) -> PathBuf {
     ClaimFiles::new(base, id).lock_file().to_owned()
 }
 
+fn target(base: &Path, id: &str) -> Target {
+    Target::claim(&lock_file(base, id), &clocks::system())
+}
+
 fn lock_of(base: &Path, id: &str) -> Guard {
-    take(&lock_file(base, id))
+    take_by(&target(base, id))
 }
 
 fn refresh_token(left: Option<Claim>) -> Option<String> {
@@ -201,7 +205,7 @@ fn a_waiter_that_found_the_owner_dead_keeps_the_others_out_until_it_has_settled(
     let (_directory, base) = base();
     drop(hold(&base, "id", "generation").unwrap());
     let found = left(&base, "id").unwrap().unwrap();
-    let waiter = Waiter::at(&lock_file(&base, "id"));
+    let waiter = Waiter::by(&target(&base, "id"));
     found.settle().unwrap();
     assert!(Claim::left(waiter.lock()).unwrap().is_none());
 }
@@ -213,7 +217,7 @@ fn a_new_claim_removes_what_dead_owners_left_of_its_generation_and_nothing_else(
     drop(hold(&base, "dead, of another generation", "other").unwrap());
     let alive = hold(&base, "alive", "a third").unwrap();
     let unfinished = lock_file(&base, "unfinished");
-    drop(take(&unfinished));
+    drop(take_by(&target(&base, "unfinished")));
     put(&directory.path().join(format!("{}.record.oauth-refresh-lock.tmp", name(&unfinished))), SECRET);
     let elsewhere = base.with_file_name("lock-00");
     drop(hold(&elsewhere, "dead", "generation").unwrap());

@@ -67,7 +67,7 @@ fn holds(base: &Path) {
 }
 
 /// Another process that holds the lock.
-fn holder_of(base: &Path) -> Child {
+pub(crate) fn holder_of(base: &Path) -> Child {
     let child = Child::spawn("hold a lock", &[as_str(base)]);
     // It may have to wait for a moment, as `take` says.
     while child.listen() != "holding" {}

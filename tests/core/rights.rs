@@ -64,14 +64,16 @@ impl Place {
     }
 
     fn replace(&self, readers: Readers) {
-        replace(&self.file, 0, b"new", readers, || true).unwrap();
+        let _ = replace(&self.file, None, 0, b"new", readers, || true).unwrap();
         assert_eq!(text(&self.file), "new");
     }
 }
 
 /// What the children of these tests do.
 pub(crate) const ROLES: &[Role] = &[
-    ("replace a file", |arguments| replace(Path::new(&arguments[0]), 0, b"new", Readers::Kept, || true).unwrap()),
+    ("replace a file", |arguments| {
+        drop(replace(Path::new(&arguments[0]), None, 0, b"new", Readers::Kept, || true).unwrap());
+    }),
     ("decide for a sub-agent", |arguments| decides_for_a_sub_agent(&World::of(arguments))),
 ];
 
@@ -177,7 +179,7 @@ fn at_no_moment_can_anybody_else_open_what_is_being_written() {
             return;
         }
         let crash = Some((dies_at, Fault::Crash));
-        let (replaced, steps) = on_this_thread(crash, || replace(&place.file, 0, b"new", Readers::Kept, || true));
+        let (replaced, steps) = on_this_thread(crash, || replace(&place.file, None, 0, b"new", Readers::Kept, || true));
         let temporary = temporary_beside(&place.file, 0);
         if let Ok(found) = fs::metadata(&temporary) {
             let is_closed = found.mode() & 0o777 == 0o600;

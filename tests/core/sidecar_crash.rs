@@ -3,7 +3,7 @@
 
 use crate::support::child::{Child, Role};
 use crate::support::files::{self, Make, names};
-use crate::support::sidecars::{april, attempt, beside, dead_pid, observer, past, summer};
+use crate::support::sidecars::{april, attempt_with, beside, dead_pid, observer, past_with, summer};
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::disk::fault::{Fault, on_this_thread};
 use oauth_refresh_lock::error::{Code, Result};
@@ -17,79 +17,98 @@ const SIGKILL: i32 = 9;
 const EPERM: i32 = 1;
 const EIO: i32 = 5;
 
-/// What is there before, and how many file operations it takes to get past that and release again.
-const BEFORE: [(Make, usize); 4] = [
-    (|_| (), 10),
-    (|path| files::put(path, april(dead_pid(), SystemClock.now_ms())), 17),
-    (|path| files::put(path, summer(dead_pid(), SystemClock.now_ms(), 1)), 17),
-    (
-        |path| {
-            files::put(path, summer(dead_pid(), SystemClock.now_ms(), 1));
-            files::put(&beside(path, ".tmp"), "half a fi");
-        },
-        19,
-    ),
+/// What is there before.
+const BEFORE: [Make; 4] = [
+    |_| (),
+    |path| files::put(path, april(dead_pid(), SystemClock.now_ms())),
+    |path| files::put(path, summer(dead_pid(), SystemClock.now_ms(), 1)),
+    |path| {
+        files::put(path, summer(dead_pid(), SystemClock.now_ms(), 1));
+        files::put(&beside(path, ".tmp"), "half a fi");
+    },
 ];
 
+/// What there is of the file that is kept: it is made for each hold, or for the first, or was left, whole or half written.
+const KEPT: [Option<Make>; 4] = [
+    None,
+    Some(|_| ()),
+    Some(|kept| files::put(kept, summer(dead_pid(), SystemClock.now_ms(), 1))),
+    Some(|kept| files::put(kept, "half a fi")),
+];
+
+/// Each way to begin, and how many file operations it takes to publish from there and release again.
+fn each(test: impl Fn(&dyn Fn(&mut dyn FnMut(&Path, Option<&Path>)), usize)) {
+    for (at, make) in BEFORE.into_iter().enumerate() {
+        // The last one has begun to make a file.
+        for kept in KEPT.into_iter().filter(|kept| kept.is_none() || at + 1 < BEFORE.len()) {
+            let begin = |test: &mut dyn FnMut(&Path, Option<&Path>)| in_a_directory(make, kept, test);
+            let mut operations = 0;
+            begin(&mut |path, kept| {
+                let (published, counted) = on_this_thread(None, || publish(path, kept));
+                published.unwrap();
+                operations = counted;
+            });
+            test(&begin, operations);
+        }
+    }
+}
+
 /// What the children of these tests do.
-pub(crate) const ROLES: &[Role] = &[("publish a sidecar", |arguments| drop(past(Path::new(&arguments[0]))))];
+pub(crate) const ROLES: &[Role] = &[("publish a sidecar", |arguments| {
+    let (path, kept) = (Path::new(&arguments[0]), arguments.get(1).map(Path::new));
+    publish(path, kept).unwrap();
+})];
 
 /// Publishes and releases.
-fn publish(path: &Path) -> Result<()> {
-    match attempt(path, &mut observer())? {
+fn publish(path: &Path, kept: Option<&Path>) -> Result<()> {
+    match attempt_with(path, kept, &mut observer())? {
         Attempt::Held(held) => drop(held),
         Attempt::InTheWay(foreign) => panic!("in the way: {foreign:?}"),
     }
     Ok(())
 }
 
-fn in_a_directory(make: Make, test: impl FnOnce(&Path)) {
+fn in_a_directory(make: Make, make_kept: Option<Make>, test: &mut dyn FnMut(&Path, Option<&Path>)) {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("x.lock");
+    let (path, kept) = (directory.path().join("x.lock"), directory.path().join("x.sidecar"));
     make(&path);
-    test(&path);
-    let held = past(&path);
+    if let Some(make) = make_kept {
+        make(&kept);
+    }
+    let kept = make_kept.map(|_| &*kept);
+    test(&path, kept);
+    let held = past_with(&path, kept);
     assert_eq!(held.check().unwrap(), Possession::Ours);
     drop(held);
     let mut left = names(directory.path());
     // A guard is in the way of reclaimers alone, and they wait for it a moment.
     left.retain(|name| name != "x.lock.reclaim");
-    assert_eq!(left, [""; 0]);
-}
-
-#[test]
-fn every_step_is_counted() {
-    for (make, operations) in BEFORE {
-        in_a_directory(make, |path| {
-            let (published, counted) = on_this_thread(None, || publish(path));
-            published.unwrap();
-            assert_eq!(counted, operations);
-        });
-    }
+    assert_eq!(left, Vec::from_iter(kept.map(|_| "x.sidecar")));
 }
 
 #[test]
 fn a_death_at_any_step_is_got_past() {
-    for (make, operations) in BEFORE {
+    each(|begin, operations| {
         for at in 1..=operations {
-            in_a_directory(make, |path| {
+            begin(&mut |path, kept| {
                 let mut through = Command::new("env");
                 through.arg(format!("OAUTH_REFRESH_LOCK_FAULT={at}:kill"));
-                let status = Child::spawn_through(through, "publish a sidecar", &[path.to_str().unwrap()]).ended();
+                let arguments: Vec<_> = std::iter::once(path).chain(kept).map(|path| path.to_str().unwrap()).collect();
+                let status = Child::spawn_through(through, "publish a sidecar", &arguments).ended();
                 assert_eq!(status.signal(), Some(SIGKILL), "at {at}");
             });
         }
-    }
+    });
 }
 
 #[test]
 fn a_failure_at_any_step_is_got_past_and_leaves_no_sidecar_unless_it_is_the_releases() {
-    for (make, operations) in BEFORE {
+    each(|begin, operations| {
         for fault in [Fault::Errno(EIO), Fault::Errno(EPERM), Fault::Short, Fault::Crash] {
             for at in 1..=operations {
-                in_a_directory(make, |path| {
+                begin(&mut |path, kept| {
                     let debris = fs::read(path).ok();
-                    let (published, _) = on_this_thread(Some((at, fault)), || publish(path));
+                    let (published, _) = on_this_thread(Some((at, fault)), || publish(path, kept));
                     let left = fs::read(path).ok();
                     match published {
                         Ok(()) => assert!(left.is_none() || at > operations - 3, "{fault:?} at {at}"),
@@ -103,7 +122,7 @@ fn a_failure_at_any_step_is_got_past_and_leaves_no_sidecar_unless_it_is_the_rele
                 });
             }
         }
-    }
+    });
 }
 
 #[test]

@@ -6,13 +6,13 @@ use crate::provider::{Provider, TestClock};
 use crate::{Reached, Tally};
 use oauth_refresh_lock::clock::Clock;
 use oauth_refresh_lock::key::{self, Key};
-use oauth_refresh_lock::refresh::{Refresh, Uncertain, Waits};
+use oauth_refresh_lock::refresh::{Refresh, Uncertain};
 use oauth_refresh_lock::store::FileStore;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 
 const PROVIDER: &str = "provider";
 const LIFETIME_MS: f64 = 3_600_000.0;
@@ -191,22 +191,18 @@ impl<'a> World<'a> {
 
     pub(crate) fn call(&self, (agent, profile): Holder) -> Refresh {
         let state_dir = self.state_dir.path();
-        Refresh {
-            key: Key::new(PROVIDER, profile).expect("a key"),
-            lock_base: key::lock_base(state_dir, PROVIDER, profile),
-            state_dir: state_dir.to_owned(),
-            own: self.store(agent).into(),
-            main: (agent != "main").then(|| self.store("main").into()),
-            margin_ms: 300_000.0,
-            force: false,
-            rejected: OnceLock::new(),
-            initial_access_digests: OnceLock::new(),
-            last_read: Mutex::default(),
-            serve_unexpired: true,
-            uncertain: if self.history.forbids_repeats { Uncertain::Fail } else { Uncertain::Probe },
-            waits: Waits::default(),
-            clock: self.clock.clone(),
+        let mut call = Refresh::new(
+            Key::new(PROVIDER, profile).expect("a key"),
+            key::lock_base(state_dir, PROVIDER, profile),
+            state_dir.to_owned(),
+            self.store(agent).into(),
+            (agent != "main").then(|| self.store("main").into()),
+            self.clock.clone(),
+        );
+        if self.history.forbids_repeats {
+            call.uncertain = Uncertain::Fail;
         }
+        call
     }
 
     /// What the provider answers.

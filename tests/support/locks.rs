@@ -60,7 +60,7 @@ pub fn try_or_wait(base: &Path) -> Result<Result<Guard, Waiter>> {
     try_or_wait_by(&Target::never_taken_over(base, &clocks::system()))
 }
 
-fn try_or_wait_by(target: &Target) -> Result<Result<Guard, Waiter>> {
+pub fn try_or_wait_by(target: &Target) -> Result<Result<Guard, Waiter>> {
     let (sender, lock) = channel();
     Ok(match lock::acquire(target, move |granted| drop(sender.send(granted)))? {
         Acquire::Held(guard) => Ok(guard),
@@ -73,7 +73,12 @@ fn try_or_wait_by(target: &Target) -> Result<Result<Guard, Waiter>> {
 /// Not even a lock that was just dropped is sure to be free at once: until a process that another thread starts at
 /// that moment has executed its program, it has all our files open.
 pub fn take(base: &Path) -> Guard {
-    match try_or_wait(base).expect("a usable lock") {
+    take_by(&Target::never_taken_over(base, &clocks::system()))
+}
+
+/// The same, any lock.
+pub fn take_by(target: &Target) -> Guard {
+    match try_or_wait_by(target).expect("a usable lock") {
         Ok(guard) => guard,
         Err(waiter) => waiter.lock(),
     }

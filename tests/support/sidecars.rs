@@ -7,7 +7,7 @@ use super::eventually;
 use super::files::{self, names, snapshot};
 use oauth_refresh_lock::disk::Sharing;
 use oauth_refresh_lock::error::{Code, Error, Result};
-use oauth_refresh_lock::lock::sidecar::{Attempt, Foreign, Observer, Possession, Sidecar};
+use oauth_refresh_lock::lock::sidecar::{self, Attempt, Foreign, Observer, Possession, Sidecar};
 use oauth_refresh_lock::process::Process;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,16 +41,29 @@ pub fn attempt_within(
     observer: &mut Observer,
     is_outdated: &dyn Fn(&Foreign) -> bool,
 ) -> Result<Attempt> {
-    Sidecar::try_publish(path, Sharing::Private, limit, observer, is_outdated)
+    let place = sidecar::Place { path, kept: None, sharing: Sharing::Private };
+    Sidecar::try_publish(&place, limit, observer, is_outdated)
+}
+
+/// With a file that is kept, as beside a lock on a local disk.
+pub fn attempt_with(path: &Path, kept: Option<&Path>, observer: &mut Observer) -> Result<Attempt> {
+    let place = sidecar::Place { path, kept: kept.map(Path::to_owned), sharing: Sharing::Private };
+    Sidecar::try_publish(&place, LIMIT, observer, &|_| false)
 }
 
 /// Publishes a sidecar soon, polling as a waiter does, by a clock that goes on with each look.
 #[track_caller]
 pub fn past(path: &Path) -> Sidecar {
+    past_with(path, None)
+}
+
+/// The same, with a file that is kept.
+#[track_caller]
+pub fn past_with(path: &Path, kept: Option<&Path>) -> Sidecar {
     let clock = HandClock::new();
     let mut observer = Observer::new(clock.clone());
     loop {
-        match attempt(path, &mut observer).unwrap() {
+        match attempt_with(path, kept, &mut observer).unwrap() {
             Attempt::Held(held) => return held,
             Attempt::InTheWay(foreign) => assert!(clock.ahead() < SOON, "in the way: {foreign:?}"),
         }

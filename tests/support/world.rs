@@ -12,14 +12,13 @@ use oauth_refresh_lock::journal::record::Record;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::{self, Guard, Target, term};
 use oauth_refresh_lock::refresh::{
-    Backoff, CallFailure, Claimed, DEFAULT_REFRESH_MARGIN_MS, Decision, Failed, FailureClass, Refresh, Served, Settled,
-    Uncertain, Waits,
+    Backoff, CallFailure, Claimed, Decision, Failed, FailureClass, Refresh, Served, Settled,
 };
 use oauth_refresh_lock::store::{FileStore, STORE_FILE};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -114,22 +113,14 @@ impl World {
 
     /// A call of any agent, for any profile.
     pub fn call(&self, provider: &str, profile: &str, own: &Agent, main: Option<&Agent>) -> Refresh {
-        Refresh {
-            key: Key::new(provider, profile).unwrap(),
-            lock_base: key::lock_base(&self.state(), provider, profile),
-            state_dir: self.state(),
-            own: own.store().into(),
-            main: main.map(|main| main.store().into()),
-            margin_ms: DEFAULT_REFRESH_MARGIN_MS,
-            force: false,
-            rejected: OnceLock::new(),
-            initial_access_digests: OnceLock::new(),
-            last_read: Mutex::default(),
-            serve_unexpired: true,
-            uncertain: Uncertain::Probe,
-            waits: Waits::default(),
-            clock: self.clock.clone(),
-        }
+        Refresh::new(
+            Key::new(provider, profile).unwrap(),
+            key::lock_base(&self.state(), provider, profile),
+            self.state(),
+            own.store().into(),
+            main.map(|main| main.store().into()),
+            self.clock.clone(),
+        )
     }
 
     /// The key's lock file.

@@ -27,7 +27,7 @@ fn the_lock_file_is_never_replaced_shortened_or_removed() {
         assert_eq!((inode(&base), fs::metadata(&base).unwrap().len()), (first, size));
     }
     drop(take(&base));
-    assert_eq!(names(base.parent().unwrap()), ["key", "probe"]);
+    assert_eq!(names(base.parent().unwrap()), ["key", "key.sidecar", "probe"]);
 }
 
 #[test]

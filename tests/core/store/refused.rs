@@ -188,12 +188,12 @@ fn where_openclaw_has_a_database_the_store_is_refused() {
         for make in makers {
             let world = World::new();
             world.sub().put(&credential("old", 0));
-            world.sub().store().refuse_sqlite_era().unwrap();
+            world.sub().store().refuse_sqlite_era(true).unwrap();
             let database = place(&world);
             fs::create_dir_all(database.parent().unwrap()).unwrap();
             make(&database);
             let before = snapshot(world.root());
-            let error = world.sub().store().refuse_sqlite_era().unwrap_err();
+            let error = world.sub().store().refuse_sqlite_era(true).unwrap_err();
             assert_eq!(error.code, Code::SqliteStore);
             assert_names_path_and_no_secret(&error, &database);
             assert_eq!(snapshot(world.root()), before);
