@@ -124,9 +124,7 @@ impl LockFileContents {
     /// Looks into an open lock file.
     #[must_use]
     pub fn in_file(file: &File) -> Self {
-        let Ok(bytes) = crate::disk::read_at(file, Path::new("a lock file"), 0, RECORD_BYTES + 1) else {
-            return Self::Contents;
-        };
+        let Ok(bytes) = crate::disk::signature(file, RECORD_BYTES + 1) else { return Self::Contents };
         match serde_json::from_slice(&bytes[..bytes.len().min(RECORD_BYTES)]) {
             Ok(holder) => Self::Record(Box::new(holder)),
             Err(_) if bytes.len() <= RECORD_BYTES => Self::Nothing,
