@@ -190,7 +190,8 @@ pub fn read(mut file: &File, path: &Path, expected: u64, limit: u64) -> io::Resu
     }
     let expected = usize::try_from(expected).map_err(io::Error::other)?;
     let mut bytes = vec![0; expected + 1];
-    let found = read_up_to(&mut bytes, expected, |into, _| file.read(into))?;
+    // Where a file system does not tell, there may be more than nothing.
+    let found = read_up_to(&mut bytes, expected.max(1), |into, _| file.read(into))?;
     bytes.truncate(found);
     if found > expected {
         // It has grown since.

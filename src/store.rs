@@ -4,6 +4,7 @@ use crate::clock::Clock;
 use crate::credential::fields::Fields;
 use crate::credential::{Credential, mistake};
 use crate::error::{Code, Error, Result};
+use crate::lock::file_system;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,8 +134,11 @@ impl Store {
         }
     }
 
-    /// The same, but a file that shows no change since this process read it is not read again.
+    /// The same, but a local file that shows no change since this process read it is not read again.
     pub fn read_unless_known(&self, profile_id: &str) -> Result<Profile> {
+        if !file_system::is_known_local(self.path()) {
+            return self.read(profile_id);
+        }
         match self.glance(profile_id) {
             Glance::NoStore => Ok(Profile::NoStore),
             Glance::Unchanged(recent) => Ok(recent.profile.clone()),

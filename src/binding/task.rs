@@ -174,20 +174,21 @@ fn run(lane: &Path, threads: usize, turn: Turn, work: impl FnOnce() + Send + 'st
     }
 }
 
-/// Starts threads for the lanes whose turn it is, `slow` of them having no need of a processor.
+/// Starts threads for the lanes whose turn it is, `slow` of those that there are having no need of a processor.
 fn start_threads(mut lanes: MutexGuard<'_, Lanes>, slow: usize) {
     let free = (BUSY_THREADS + slow).saturating_sub(lanes.busy.len()).min(lanes.next.len());
-    let started = lanes.threads..lanes.threads + free as u64;
-    lanes.threads = started.end;
+    let served: Vec<_> = lanes.next.drain(..free).collect();
+    let first = lanes.threads;
+    lanes.threads += free as u64;
     let now_ms = SystemClock.boot_ms();
-    lanes.busy.extend(started.clone().map(|thread| (thread, now_ms)));
-    let is_watched = lanes.is_watched || lanes.next.len() == free;
-    lanes.is_watched |= !is_watched;
+    lanes.busy.extend((first..).take(free).map(|thread| (thread, now_ms)));
+    let watcher = runtime().filter(|_| !lanes.is_watched && !lanes.next.is_empty());
+    lanes.is_watched |= watcher.is_some();
     drop(lanes);
-    for thread in started {
-        on_shared_thread(move || serve_in_turn(thread));
+    for (thread, lane) in (first..).zip(served) {
+        on_shared_thread(move || serve_in_turn(thread, lane.clone()));
     }
-    if !is_watched && let Some(runtime) = runtime() {
+    if let Some(runtime) = watcher {
         runtime.spawn(watch());
     }
 }
@@ -207,20 +208,25 @@ async fn watch() {
     }
 }
 
-/// A thread that serves the lanes in turn, until none is left.
-fn serve_in_turn(thread: u64) {
-    let mut at: Option<PathBuf> = None;
+/// A thread that serves the lanes in turn, this one first, until nothing is left.
+fn serve_in_turn(thread: u64, mut lane: PathBuf) {
+    let mut is_first = true;
     loop {
         let mut lanes = lanes();
+        // A lane that always has more keeps none of the others waiting.
+        if !is_first && let Some(next) = lanes.next.pop_front() {
+            lanes.next.push_back(std::mem::replace(&mut lane, next));
+        }
+        is_first = false;
         let work = loop {
-            match at.as_deref().and_then(|lane| lanes.take_work(lane)) {
-                Some(work) => break work,
-                None => at = lanes.next.pop_front(),
+            if let Some(work) = lanes.take_work(&lane) {
+                break work;
             }
-            if at.is_none() {
+            let Some(next) = lanes.next.pop_front() else {
                 lanes.busy.remove(&thread);
                 return;
-            }
+            };
+            lane = next;
         };
         lanes.busy.insert(thread, SystemClock.boot_ms());
         drop(lanes);

@@ -1,6 +1,8 @@
 //! Small files that exclude by their existence: made in one step by one process, read and removed without following links.
 
 use super::fault::{self, point};
+#[cfg(unix)]
+use super::misowned;
 use super::{Sharing, is_same_file, open_existing, write_at};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
@@ -43,9 +45,17 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Overwrites the file at `path`, which is there; only the caller uses it now.
+    /// Overwrites the file at `path`, which is there; only the caller uses it now. One of another user's, which this user may not be
+    /// able to rename, is refused.
     pub fn overwrite(path: &Path, bytes: &[u8], sharing: Sharing) -> io::Result<Self> {
         let (file, found) = open_existing(path, sharing)?;
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            if found.uid() != rustix::process::geteuid().as_raw() {
+                return Err(misowned(found.uid()));
+            }
+        }
         let allowed = fault::write("write", path, bytes.len())?;
         write_at(&file, &bytes[..allowed], 0)?;
         if allowed < bytes.len() {

@@ -3,7 +3,7 @@
 use super::fault::{self, point};
 #[cfg(unix)]
 use super::rights::Rights;
-use super::{OpenFile, Readers, is_same_file, options, remove};
+use super::{Readers, is_same_file, options, remove};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Replaced {
 /// a fixed name, and one left by a death is replaced. Before it takes its place, `may_go_on` is asked whether a later term has begun.
 pub fn replace(
     path: &Path,
-    replaced: Option<&OpenFile>,
+    replaced: Option<&File>,
     term: u32,
     bytes: &[u8],
     readers: Readers,
@@ -186,7 +186,7 @@ fn create_temporary(temporary: &Path) -> io::Result<File> {
 fn write_temporary(
     temporary: &Path,
     path: &Path,
-    replaced: Option<&OpenFile>,
+    replaced: Option<&File>,
     bytes: &[u8],
     readers: Readers,
 ) -> io::Result<File> {
@@ -194,7 +194,7 @@ fn write_temporary(
     #[cfg(unix)]
     {
         let rights = match replaced {
-            Some((file, found)) => Rights::of_file(file, found)?,
+            Some(file) => Rights::of_file(file)?,
             None => Rights::of(path)?,
         };
         point("chmod", temporary)?;

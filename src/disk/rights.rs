@@ -26,16 +26,16 @@ impl Rights {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(error),
         };
-        let found = file.metadata()?;
-        Self::of_file(&file, &found)
+        Self::of_file(&file)
     }
 
     /// Those of an open file that is this user's.
-    pub(super) fn of_file(file: &File, found: &Metadata) -> io::Result<Self> {
+    pub(super) fn of_file(file: &File) -> io::Result<Self> {
+        let found = file.metadata()?;
         if found.uid() != rustix::process::geteuid().as_raw() {
             return Err(misowned(found.uid()));
         }
-        Ok(Self { found: Some(found.clone()), attributes: Attributes::of(file)? })
+        Ok(Self { found: Some(found), attributes: Attributes::of(file)? })
     }
 
     /// Gives them to a new file of ours. Rights that can't be given are taken from all but the owner.

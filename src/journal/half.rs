@@ -57,22 +57,25 @@ impl<'a> Halves<'a> {
     pub(super) fn read(path: &'a Path, read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> Result<Self> {
         let half = |at: usize| -> io::Result<Half> {
             let first = Zeroizing::new(read(start(at), FIRST_BYTES)?);
-            let length = length(&first);
             // A record that is cut off at the file's end is told by its checksum.
-            let bytes = if length > FIRST_BYTES { Zeroizing::new(read(start(at), length)?) } else { first };
-            Ok(Half { content: HalfContent::of(&bytes), length, bytes })
+            let bytes = match length(&first) {
+                length if length > FIRST_BYTES => Zeroizing::new(read(start(at), length)?),
+                _ => first,
+            };
+            // By what was read last: another record may have taken its place meanwhile.
+            Ok(Half { content: HalfContent::of(&bytes), length: length(&bytes), bytes })
         };
         let half = |at| half(at).map_err(|error| unusable(path, &error));
         Ok(Self { path, halves: [half(0)?, half(1)?] })
     }
 
     /// Whether the journal held just this when the second half was read: nothing had been written to the first one since, as
-    /// `read` tells, and no half is half written, or was so when its owner died.
+    /// `read` tells, and no half is half written, or was so when its owner died. Of two that are blank this can't be told.
     pub(super) fn is_whole(&self, read: impl Fn(u64, usize) -> io::Result<Vec<u8>>) -> bool {
         let header = |half: &[u8]| half.get(..HEADER_BYTES).map(<[u8]>::to_vec);
         let is_unchanged =
             || read(start(0), HEADER_BYTES).is_ok_and(|now| header(&now) == header(&self.halves[0].bytes));
-        self.halves.iter().all(|half| !half.is_damaged()) && is_unchanged()
+        self.sequence() > 0 && self.halves.iter().all(|half| !half.is_damaged()) && is_unchanged()
     }
 
     /// Which record counts, by its sequence number; 0 if none.
@@ -124,7 +127,7 @@ struct Half {
 
 impl Half {
     fn text(&self) -> &[u8] {
-        &self.bytes[HEADER_BYTES..self.length]
+        self.bytes.get(HEADER_BYTES..self.length).unwrap_or_default()
     }
 
     fn is_blank(&self) -> bool {
@@ -199,6 +202,63 @@ impl HalfContent {
         match rest.get(..word(header, 16) as usize) {
             Some(text) if checksum(sequence, text).as_bytes() == &header[20..] => Self::Record(sequence),
             _ => Self::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    fn half(sequence: u64, words: usize) -> Vec<u8> {
+        let record = Record { stores: vec!["s".repeat(words).into()], ..Record::default() };
+        let mut half = encode(sequence, &record).expect("it fits").to_vec();
+        half.resize(HALF_BYTES, 0);
+        half
+    }
+
+    /// Reads a journal whose bytes are others at each read.
+    fn read(states: &[Vec<u8>]) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> + '_ {
+        let count = Cell::new(0);
+        move |at, length| {
+            let state = &states[count.get().min(states.len() - 1)];
+            count.set(count.get() + 1);
+            let start = usize::try_from(at).expect("small");
+            Ok(state[start..(start + length).min(state.len())].to_vec())
+        }
+    }
+
+    #[test]
+    fn a_record_that_takes_a_longer_ones_place_between_two_reads_is_read_whole() {
+        let journal = |first: Vec<u8>| [first, vec![0; HALF_BYTES]].concat();
+        let states = [journal(half(1, 2 * FIRST_BYTES)), journal(half(3, 7))];
+        let current = Halves::read(Path::new("journal"), read(&states)).and_then(|halves| halves.current());
+        let current = current.expect("a record");
+        assert_eq!((current.sequence, current.record.stores), (3, vec!["s".repeat(7).into()]));
+    }
+
+    #[test]
+    fn a_look_is_whole_unless_a_half_was_written_meanwhile() {
+        let blank = vec![0; HALF_BYTES];
+        let torn = half(2, 7)[..HEADER_BYTES].to_vec();
+        let torn = [torn, vec![0; HALF_BYTES - HEADER_BYTES]].concat();
+        let of = |first: &Vec<u8>, second: &Vec<u8>| [first.clone(), second.clone()].concat();
+        let (one, two, three) = (half(1, 7), half(2, 7), half(3, 7));
+        for (states, whole, sequence) in [
+            (vec![of(&one, &two)], true, 2),
+            (vec![of(&blank, &two)], true, 2),
+            // The owner is writing, or died over it.
+            (vec![of(&one, &torn)], false, 1),
+            // The first half was read before the second was wiped.
+            (vec![of(&one, &two), of(&three, &blank)], false, 1),
+            // Twice written and wiped, or never.
+            (vec![of(&blank, &two), of(&three, &blank), of(&blank, &two)], false, 0),
+            (vec![of(&blank, &blank)], false, 0),
+        ] {
+            let read = read(&states);
+            let halves = Halves::read(Path::new("journal"), &read).expect("read");
+            assert_eq!((halves.is_whole(&read), halves.sequence()), (whole, sequence));
         }
     }
 }

@@ -216,7 +216,8 @@ impl Sidecar {
         }
     }
 
-    /// Publishes the file that is kept; says whether it is in place. `None` if that lies on another file system.
+    /// Publishes the file that is kept; says whether it is in place. `None` if that can't be done: it lies on another file system, or
+    /// something else lies there, or another user's.
     fn publish_kept(&mut self, place: &Place<'_>, kept: &Path) -> Result<Option<bool>> {
         let failed = |error: io::Error| unusable("make the lock file", place.path, &error);
         let overwrite = || Kept::overwrite(kept, &self.bytes, place.sharing);
@@ -226,7 +227,11 @@ impl Sidecar {
             exclusive::create(kept, &self.bytes, place.sharing)?;
             overwrite()
         });
-        let file = file.map_err(|error| unusable("make the lock file at", kept, &error))?;
+        let file = match file {
+            Ok(file) => file,
+            Err(error) if is_for_good(&error) => return Ok(None),
+            Err(error) => return Err(unusable("make the lock file at", kept, &error)),
+        };
         let is_ours = match exclusive::place(kept, place.path) {
             Ok(Placement::Moved) => true,
             Ok(Placement::Unknown) => {
@@ -245,6 +250,12 @@ impl Sidecar {
         }
         Ok(Some(is_ours))
     }
+}
+
+/// Whether the file that is kept can't be had, now or later.
+fn is_for_good(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, IsADirectory, PermissionDenied};
+    matches!(error.kind(), InvalidInput | IsADirectory | PermissionDenied)
 }
 
 /// Makes a file with these bytes, unless something is there; says whether it is. The temporary file has a fixed name, as the caller

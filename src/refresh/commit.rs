@@ -33,11 +33,14 @@ pub(super) struct Commit {
 
 impl Commit {
     /// Does it. Says whether the journal has it on record that the stores hold the credential.
-    pub(super) fn run(self, journal: &mut Journal) -> bool {
-        let Some(record) = self.record else { return false };
-        // Durable before the wipe, or a power cut could leave neither: an owner before us may have died before it synced.
-        if self.is_settled && self.stores.iter().any(|store| store.sync().is_err()) {
-            return false;
+    ///
+    /// # Errors
+    /// Why a store can't be made durable. The journal goes on holding the credential.
+    pub(super) fn run(self, journal: &mut Journal) -> Result<bool> {
+        let Some(record) = self.record else { return Ok(false) };
+        if self.is_settled {
+            // Durable before the wipe, or a power cut could leave neither.
+            self.stores.iter().try_for_each(Store::sync)?;
         }
         // Of what is only superseded this is a hint what may go first. Durable all the same: the next record takes the place of the
         // one before, and a power cut could tear both.
@@ -45,7 +48,7 @@ impl Commit {
         if is_recorded {
             let _ = journal.wipe_previous();
         }
-        is_recorded
+        Ok(is_recorded)
     }
 }
 
@@ -97,8 +100,8 @@ impl Refresh {
             }
             Fate::Superseded | Fate::Waits => (None, false),
         };
-        let holders = [(is_in_own, &store), (is_in_main, main_store)];
-        let stores = holders.into_iter().filter(|(holds, _)| *holds).map(|(_, store)| store.clone()).collect();
+        // Also one that held it already: an owner before us may have died before it synced.
+        let stores = std::iter::once(store).chain(main.as_ref().map(|_| main_store.clone())).collect();
         Placed { own, main, commit: Commit { stores, record, is_settled } }
     }
 
@@ -116,8 +119,8 @@ impl Refresh {
                 return Some(Recovered { credential, not_saved: None });
             }
             let Placed { own, main, commit } = self.place(&record, receipt, &credential);
-            commit.run(journal);
-            let not_saved = not_saved(own, main, &self.store_of(&receipt.origin.store));
+            let unsynced = commit.run(journal).err();
+            let not_saved = not_saved(own, main, &self.store_of(&receipt.origin.store)).or(unsynced);
             Some(Recovered { credential, not_saved })
         };
         receipts.iter().filter_map(finish).collect()
@@ -134,7 +137,7 @@ impl Refresh {
         let (receipt, credential) = kept.filter(|(_, credential)| succeeds(credential)).last()?;
         let generation = credential.generation();
         let Placed { own, main, commit } = self.place(&record, receipt, &credential);
-        commit.run(journal);
+        let unsynced = commit.run(journal).err();
         let is_logged_out = match (&own, &main) {
             (Ok(Swap::Done(_)), _) => false,
             (_, Some(main)) => matches!(main, Ok(Reason::LoggedOut)),
@@ -147,7 +150,7 @@ impl Refresh {
             let _ = journal.write(record).and_then(|()| journal.wipe_previous());
             return None;
         }
-        let not_saved = not_saved(own, main, &self.store_of(&receipt.origin.store));
+        let not_saved = not_saved(own, main, &self.store_of(&receipt.origin.store)).or(unsynced);
         Some(Recovered { credential, not_saved })
     }
 

@@ -56,7 +56,11 @@ impl Refresh {
         // Most have nothing to adopt, and need no journal to know.
         let is_adoptable =
             |offered: &Credential| self.is_usable(offered) && self.is_adoptable(&held, offered, &self.known());
-        if may_adopt && let Some(offered) = peers.filter(|offered| !self.is_usable(&held) && is_adoptable(offered)) {
+        let is_first = self.initial_access_digests.get().is_none();
+        if may_adopt
+            && !is_first
+            && let Some(offered) = peers.filter(|offered| !self.is_usable(&held) && is_adoptable(offered))
+        {
             return self.adopt(offered, Some(&held)).map(Some);
         }
         // If main can't be read, the decision under the lock says so.
@@ -70,8 +74,9 @@ impl Refresh {
         if self.is_usable(&held) {
             return Ok(Some(Served::Fresh(held)));
         }
-        match main_credential.filter(|offered| may_adopt && is_adoptable(offered)) {
-            Some(offered) => self.adopt(&offered, Some(&held)).map(Some),
+        let mut offered = peers.filter(|_| is_first).into_iter().chain(&main_credential);
+        match offered.find(|offered| may_adopt && is_adoptable(offered)) {
+            Some(offered) => self.adopt(offered, Some(&held)).map(Some),
             None => Ok(None),
         }
     }

@@ -75,8 +75,8 @@ impl Refresh {
         }
         let journaled = sent.journal.write(record.clone());
         let Placed { own, main, commit } = self.place(&record, &receipt, &refreshed);
-        let is_recorded = commit.run(&mut sent.journal);
-        if journaled.is_err() && !is_recorded && sent.journal.write(record).is_err() {
+        let committed = commit.run(&mut sent.journal);
+        if journaled.is_err() && !matches!(committed, Ok(true)) && sent.journal.write(record).is_err() {
             // Even if a store has it: no owner would know that the old one is spent.
             let why = own.err().map_or_else(String::new, |error| format!(": {}", error.message));
             return Err(unsaved(sent, answer, &why));
@@ -88,7 +88,7 @@ impl Refresh {
                     // As it will at its next call, if it can't now.
                     let _ = self.adopt(&credential, None);
                 }
-                Ok(Settled::Refreshed { credential, mirrored: main, not_saved: None })
+                Ok(Settled::Refreshed { credential, mirrored: main, not_saved: committed.err() })
             }
             // What became of the main store's profile does not concern an agent that has its own.
             Ok(_) if sent.instead_of_own => Err(super::superseded(self.main_store()).into()),

@@ -110,6 +110,8 @@ impl Refresh {
             Profile::Oauth(now) if now.generation() == held.generation() => (Some(adopt_tokens(&now, newer)), true),
             _ => (None, false),
         })?;
+        // What it was taken from may be given up.
+        store.sync()?;
         if let Some(access) = access_digest(newer)
             && journal.record().lifetime_ms(access).is_none()
             && let Some(lifetime_ms) = siblings.lifetime_ms(access)

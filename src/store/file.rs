@@ -11,7 +11,7 @@ use crate::state_dir::canonical;
 use crate::store::document::{Document, MISPLACED, Malformed};
 use crate::store::recent::{self, Glance, Stamp};
 use crate::store::{Profile, StoreGuard, WRITE_PATIENCE};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -85,7 +85,7 @@ impl FileStore {
     pub fn read(&self, profile_id: &str) -> Result<Profile> {
         let loaded = self.load()?;
         let profile = self.profile_in(loaded.as_ref().map(Loaded::document), profile_id)?;
-        if let Some(stamp) = loaded.and_then(|loaded| loaded.opened.stamp) {
+        if let Some(stamp) = loaded.and_then(|loaded| loaded.stamp) {
             recent::remember(&self.path, profile_id, stamp, &profile);
         }
         Ok(profile)
@@ -174,10 +174,13 @@ impl FileStore {
         }
     }
 
-    /// Makes durable that the file has taken the place of another.
+    /// Makes durable that the file has taken the place of another. One that is gone needs nothing.
     pub fn sync(&self) -> Result<()> {
         let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
-        disk::sync_parent(&target).map_err(|error| self.unwritable(&error))
+        match disk::sync_parent(&target) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            done => done.map_err(|error| self.unwritable(&error)),
+        }
     }
 
     fn lock_base(&self, canonical: &Path) -> PathBuf {
@@ -190,9 +193,11 @@ impl FileStore {
     pub fn load(&self) -> Result<Option<Loaded>> {
         let mut reads = 1;
         loop {
-            let Some((bytes, opened)) = self.bytes()? else { return Ok(None) };
-            match Document::parse(bytes) {
-                Ok(document) => return Ok(Some(Loaded { document, opened })),
+            let Some((file, found)) = self.open()? else { return Ok(None) };
+            // Both before it is read: a change since then shows.
+            let stamp = Stamp::of(&found, SystemTime::now());
+            match Document::parse(self.bytes(&file, found.len())?) {
+                Ok(document) => return Ok(Some(Loaded { document, file, stamp })),
                 Err(_) if reads < TORN_READS => {
                     reads += 1;
                     std::thread::sleep(TORN_PAUSE);
@@ -202,7 +207,7 @@ impl FileStore {
         }
     }
 
-    fn bytes(&self) -> Result<Option<(Vec<u8>, Opened)>> {
+    fn open(&self) -> Result<Option<OpenFile>> {
         let (file, found) = match disk::open_regular(&self.path) {
             Ok(opened) => opened,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -220,11 +225,12 @@ impl FileStore {
                 return Err(Error::at(Code::StoreUnreadable, &self.path, message));
             }
         }
-        // Both before it is read: a change since then shows.
-        let stamp = Stamp::of(&found, SystemTime::now());
-        let bytes =
-            disk::read(&file, &self.path, found.len(), MAX_STORE_BYTES).map_err(|error| self.unreadable(&error))?;
-        bytes.map(|bytes| Some((bytes, Opened { file: (file, found), stamp }))).ok_or_else(|| {
+        Ok(Some((file, found)))
+    }
+
+    fn bytes(&self, file: &File, expected: u64) -> Result<Vec<u8>> {
+        let bytes = disk::read(file, &self.path, expected, MAX_STORE_BYTES).map_err(|error| self.unreadable(&error))?;
+        bytes.ok_or_else(|| {
             let limit = MAX_STORE_BYTES >> 20;
             Error::at(Code::StoreTooLarge, &self.path, format_args!("the credential store is larger than {limit} MiB"))
         })
@@ -275,12 +281,7 @@ impl FileStore {
 #[derive(Debug)]
 pub struct Loaded {
     pub(super) document: Document,
-    pub(super) opened: Opened,
-}
-
-#[derive(Debug)]
-pub(super) struct Opened {
-    pub(super) file: OpenFile,
+    pub(super) file: File,
     /// `None` if a change since might not show.
     stamp: Option<Stamp>,
 }

@@ -36,7 +36,7 @@ impl StoreGuard<'_> {
         let (new, answer) = change(profile);
         if let Some(new) = new {
             let written = self.write(loaded, profile_id, new.members())?;
-            if !written.is_at(&self.target) && self.store.read(profile_id)? != Profile::Oauth(new) {
+            if !written.is_at(self.store.path()) && self.store.read(profile_id)? != Profile::Oauth(new) {
                 let message = "the credential store did not keep what was written; is another program writing it?";
                 return Err(Error::at(Code::StoreUnwritable, self.store.path(), message));
             }
@@ -68,16 +68,20 @@ impl StoreGuard<'_> {
         {
             disk::create_private_dirs(parent).map_err(|error| self.store.unwritable(&error))?;
         }
-        let (document, replaced) = loaded.map(|loaded| (loaded.document, loaded.opened.file)).unzip();
-        let is_untouched = match self.lock.recheck_sidecar().map_err(|error| self.store.told(error))? {
-            Recheck::Kept => true,
-            Recheck::Renewed => self.store.load()?.map(|now| now.document) == document,
-            Recheck::Lost => false,
+        let loaded = match self.lock.recheck_sidecar().map_err(|error| self.store.told(error))? {
+            Recheck::Kept => Some(loaded),
+            Recheck::Renewed => {
+                Some(self.store.load()?).filter(|now| document(now.as_ref()) == document(loaded.as_ref()))
+            }
+            Recheck::Lost => None,
         };
-        if !is_untouched {
+        let Some(loaded) = loaded else {
             let message = "another program is writing the credential store";
             return Err(Error::at(Code::StoreUnwritable, self.store.path(), message));
-        }
+        };
+        let (document, replaced) = loaded.map(|loaded| (loaded.document, loaded.file)).unzip();
+        // On Windows a file that is open can't be replaced everywhere.
+        let replaced = replaced.filter(|_| cfg!(unix));
         let document = document.unwrap_or_else(Document::empty);
         // The file's maker decided which users may read its old contents, not a profile that is new in it.
         let readers = if document.has_profile(profile_id) { Readers::Kept } else { Readers::OwnerAlone };
@@ -90,4 +94,8 @@ impl StoreGuard<'_> {
         disk::replace(&self.target, replaced.as_ref(), self.lock.term(), text.as_bytes(), readers, may_go_on)
             .map_err(|error| self.store.unwritable(&error))
     }
+}
+
+fn document(loaded: Option<&Loaded>) -> Option<&Document> {
+    loaded.map(Loaded::document)
 }

@@ -20,7 +20,7 @@ use tempfile::TempDir;
 const SIGKILL: i32 = 9;
 const EIO: i32 = 5;
 /// How many file operations [`Claim::hold`] takes where there is nothing yet.
-const OPERATIONS: usize = 10;
+const OPERATIONS: usize = 9;
 
 /// What the children of these tests do.
 pub(crate) const ROLES: &[Role] = &[

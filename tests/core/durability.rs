@@ -2,7 +2,7 @@
 
 use crate::lock::holder_of;
 use crate::support::HUNG;
-use crate::support::child::{Child, Role, say};
+use crate::support::child::{Child, Role, hear, say};
 use crate::support::clocks;
 use crate::support::files::{names, put, text};
 use crate::support::sidecars::{dead_pid, summer};
@@ -13,9 +13,10 @@ use oauth_refresh_lock::disk::fault::{Fault, on_this_thread};
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::lock::{self, Acquire, Target};
-use oauth_refresh_lock::refresh::Served;
+use oauth_refresh_lock::refresh::{Served, Settled};
 use oauth_refresh_lock::store::STORE_FILE;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc;
 
@@ -25,6 +26,8 @@ const EXPIRED: i64 = -MINUTE;
 pub(crate) const ROLES: &[Role] = &[
     ("come to a full disk", |arguments| comes_to_a_full_disk(&World::of(arguments))),
     ("receive what a login has superseded", |arguments| receives_what_a_login_has_superseded(&World::of(arguments))),
+    ("recover", |arguments| recovers(&World::of(arguments))),
+    ("refresh", |arguments| refreshes(&World::of(arguments))),
     ("find no room for a store", |arguments| finds_no_room_for_a_store(&World::of(arguments))),
 ];
 
@@ -134,6 +137,81 @@ fn receives_what_a_login_has_superseded(world: &World) {
     let claim = world.claim(&call);
     world.sub().put(&credential("login", HOUR));
     world.settle(&call, claim, &answer("2")).unwrap();
+}
+
+/// Serves the sub-agent what a dead owner has received.
+fn recovers(world: &World) {
+    say(match served(world.decide(&world.call_of_sub()).unwrap()) {
+        Served::Recovered { not_saved: None, .. } => "saved",
+        Served::Recovered { not_saved: Some(_), .. } => "not saved",
+        other => panic!("{other:?}"),
+    });
+}
+
+/// A world in which the owner died after it had renamed both stores, and before it synced their directories.
+fn died_before_the_sync() -> World {
+    let world = |at| {
+        let world = World::new();
+        world.main().put(&credential("1", EXPIRED));
+        world.sub().put(&credential("1", EXPIRED));
+        let call = world.call_of_sub();
+        let claim = world.claim(&call);
+        drop(on_this_thread(Some((at, Fault::Crash)), || world.settle(&call, claim, &answer("2"))));
+        world
+    };
+    let holds = |path: &Path| text(path).contains("SECRET-refresh-2");
+    let world = (1..).map(world).find(|world| holds(&world.sub().path()) && holds(&world.main().path())).unwrap();
+    // It lives on, and takes its sidecars away.
+    drop((world.lock(), world.main().store().lock().unwrap(), world.sub().store().lock().unwrap()));
+    world
+}
+
+#[test]
+fn stores_that_hold_what_was_received_are_synced_before_the_journal_is_wiped() {
+    for (fault, told, is_kept) in
+        [("sync-dir#1:5", "not saved", true), ("sync-dir#2:5", "not saved", true), ("sync-dir#3:5", "saved", false)]
+    {
+        let world = died_before_the_sync();
+        let journal = lock::term::journal(&world.lock_base(), 0);
+        let child = spawn(fault, "recover", &world);
+        child.expect(told);
+        child.ends_well();
+        let bytes = std::fs::read(&journal).unwrap();
+        assert_eq!(String::from_utf8_lossy(&bytes).contains("SECRET-refresh-2"), is_kept, "{fault}");
+    }
+}
+
+/// Refreshes, and tells whether the stores have it.
+fn refreshes(world: &World) {
+    let call = world.call_of_sub();
+    let claim = world.claim(&call);
+    say("claimed");
+    hear();
+    let Settled::Refreshed { not_saved, .. } = world.settle(&call, claim, &answer("2")).unwrap() else {
+        panic!("not refreshed")
+    };
+    say(if not_saved.is_some() { "not saved" } else { "saved" });
+}
+
+#[test]
+fn a_refresh_whose_store_can_not_be_synced_says_so_and_keeps_what_it_received() {
+    // The journal's own directory is synced before.
+    for (fault, told, receipts) in
+        [("sync-dir#2:5", "not saved", 1), ("sync-dir#3:5", "not saved", 1), ("sync-dir#4:5", "saved", 0)]
+    {
+        let world = World::new();
+        world.main().put(&credential("1", EXPIRED));
+        world.sub().put(&credential("1", EXPIRED));
+        // What is made at the first use is there.
+        drop(world.lock());
+        drop((world.main().store().lock().unwrap(), world.sub().store().lock().unwrap()));
+        let mut child = spawn(fault, "refresh", &world);
+        child.expect("claimed");
+        child.tell("go on");
+        child.expect(told);
+        child.ends_well();
+        assert_eq!(world.record().receipts().len(), receipts, "{fault}");
+    }
 }
 
 /// Two halves that are on their way to the disk at once could both be torn, and all that the journal holds be lost.

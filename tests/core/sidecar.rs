@@ -6,12 +6,12 @@ use crate::support::child::{Child, Role, hear, say};
 use crate::support::clocks::HandClock;
 use crate::support::files::{self, Make};
 use crate::support::sidecars::{
-    Living, Place, april, april_at, attempt, beside, dead_pid, lives, observer, past, summer,
+    Living, Place, april, april_at, attempt, beside, dead_pid, lives, observer, past, past_with, summer,
 };
 use crate::support::{is_root, skipped};
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::Code;
-use oauth_refresh_lock::lock::sidecar::{Attempt, Observer};
+use oauth_refresh_lock::lock::sidecar::{Attempt, Observer, Possession};
 use oauth_refresh_lock::process::{self, Process};
 use std::fs;
 use std::os::unix::fs::chown;
@@ -132,6 +132,31 @@ fn what_is_no_file_is_named_and_left_alone() {
         make(&place.path());
         let error = place.is_refused("");
         assert!(error.message.contains(kind), "{error}");
+    }
+}
+
+/// A directory with something in it, or another user's file, which we may not be able to rename.
+#[test]
+fn what_stands_in_the_kept_files_place_keeps_nobody_from_the_lock() {
+    let makes: [Make; 2] = [
+        |kept| files::put(&kept.join("file"), ""),
+        |kept| {
+            files::put(kept, "another's");
+            if is_root() {
+                chown(kept, Some(65534), Some(65534)).unwrap();
+            }
+        },
+    ];
+    for make in makes {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, kept) = (directory.path().join("x.lock"), directory.path().join("x.sidecar"));
+        make(&kept);
+        for _ in 0..2 {
+            let held = past_with(&path, Some(&kept));
+            assert_eq!(held.check().unwrap(), Possession::Ours);
+            drop(held);
+            assert!(!path.exists());
+        }
     }
 }
 

@@ -71,6 +71,26 @@ fn a_write_that_fails_at_its_last_step_takes_its_temporary_file_along() {
     assert_eq!(names(&sub.directory), [STORE_FILE]);
 }
 
+/// As by a program that manages configuration files.
+#[test]
+fn a_store_whose_symbolic_link_is_moved_while_it_is_written_is_told_not_to_have_kept_it() {
+    let world = World::new();
+    let (sub, main) = (world.sub(), world.main());
+    main.put(&credential("old", 0));
+    let elsewhere = world.root().join("elsewhere.json");
+    fs::copy(main.path(), &elsewhere).unwrap();
+    link(&sub.path(), &elsewhere);
+    let updated = sub.store().lock().unwrap().update(PROFILE, |_| {
+        fs::remove_file(sub.path()).unwrap();
+        link(&sub.path(), main.path());
+        (Some(oauth(&credential("new", 0))), ())
+    });
+    let error = updated.unwrap_err();
+    assert_eq!(error.code, Code::StoreUnwritable);
+    assert_names_path_and_no_secret(&error, &sub.path());
+    main.assert_holds(&credential("old", 0));
+}
+
 #[test]
 fn a_writer_that_dies_leaves_the_store_whole_and_its_lock_free() {
     let world = World::new();
