@@ -203,17 +203,16 @@ pub fn read(mut file: &File, path: &Path, expected: u64, limit: u64) -> io::Resu
 /// Reads bytes of an open file, fewer at its end.
 pub fn read_at(file: &File, path: &Path, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     point("read", path)?;
-    read_from(file, offset, length)
+    let mut bytes = vec![0; length];
+    let found = read_up_to(&mut bytes, length, |into, from| read_some_at(file, into, offset + from as u64))?;
+    bytes.truncate(found);
+    Ok(bytes)
 }
 
 /// The start of an open lock file, as [`sign`] writes it.
 pub fn signature(file: &File, length: usize) -> io::Result<Vec<u8>> {
-    read_from(file, 0, length)
-}
-
-fn read_from(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
-    let found = read_up_to(&mut bytes, length, |into, from| read_some_at(file, into, offset + from as u64))?;
+    let found = read_some_at(file, &mut bytes, 0)?;
     bytes.truncate(found);
     Ok(bytes)
 }

@@ -225,8 +225,8 @@ enum Attempt {
 /// Publishes our sidecar, if it needs one, unless another is in the way. The caller holds the kernel's lock of this term.
 fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut Observer) -> Result<Attempt> {
     let is_beside = target.sidecar.parent() == target.base.parent();
-    let is_nowhere = !is_beside && target.sidecar.parent().is_some_and(|directory| !directory.exists());
-    if is_nowhere || (!target.has_public_sidecar && kernel.excludes()) {
+    let is_nowhere = || !is_beside && target.sidecar.parent().is_some_and(|directory| !directory.exists());
+    if !target.has_public_sidecar && kernel.excludes() {
         return Ok(Attempt::Held(None));
     }
     // The sidecar of an owner that was taken over from is still there; its process may well be alive. One that got the
@@ -248,6 +248,7 @@ fn try_publish(target: &Target, term: u32, kernel: &KernelLock, observer: &mut O
     };
     match Sidecar::try_publish(&place, target.foreign_stale, observer, &is_outdated) {
         Ok(sidecar::Attempt::Held(sidecar)) => Ok(Attempt::Held(Some(sidecar))),
+        Ok(_) | Err(_) if is_nowhere() => Ok(Attempt::Held(None)),
         Ok(sidecar::Attempt::InTheWay(_)) => Ok(Attempt::InTheWay),
         Err(error) if error.is_for_want_of_room() => Ok(Attempt::NoRoom(error)),
         Err(error) => Err(error),

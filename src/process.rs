@@ -28,12 +28,6 @@ impl Process {
     }
 }
 
-/// When this process was started.
-#[must_use]
-pub fn own_start_time() -> Option<u64> {
-    myself().start_time
-}
-
 /// The age, in milliseconds, of a process with this start time.
 #[must_use]
 #[cfg(target_os = "linux")]
@@ -54,7 +48,7 @@ pub fn age_ms(_start_time: u64) -> f64 {
 /// This process's PID namespace.
 #[must_use]
 pub fn own_pid_namespace() -> Option<u64> {
-    myself().pid_namespace
+    Myself::now().pid_namespace
 }
 
 /// Whether `/proc` shows every process of this host: it is that of the first PID namespace, and so are we.
@@ -71,24 +65,31 @@ fn is_own_proc() -> bool {
     own.is_some_and(|own| own.to_str() == Some(std::process::id().to_string().as_str()))
 }
 
-/// What does not change while a process lives.
-#[derive(Clone, Copy)]
-struct Myself {
-    pid: u32,
-    start_time: Option<u64>,
-    pid_namespace: Option<u64>,
+/// What does not change while this process lives.
+#[derive(Debug, Clone, Copy)]
+pub struct Myself {
+    /// Its process id, in its own PID namespace.
+    pub pid: u32,
+    /// When it was started, in clock ticks since the boot.
+    pub start_time: Option<u64>,
+    /// That PID namespace.
+    pub pid_namespace: Option<u64>,
 }
 
-fn myself() -> Myself {
-    static KNOWN: OnceLock<Myself> = OnceLock::new();
-    let pid = std::process::id();
-    let look = || Myself {
-        pid,
-        start_time: Stat::of("self").and_then(|stat| stat.start_time),
-        pid_namespace: pid_namespace(),
-    };
-    // A fork is another process with what its parent knew.
-    Some(*KNOWN.get_or_init(look)).filter(|known| known.pid == pid).unwrap_or_else(look)
+impl Myself {
+    /// This process.
+    #[must_use]
+    pub fn now() -> Self {
+        static KNOWN: OnceLock<Myself> = OnceLock::new();
+        let pid = std::process::id();
+        let look = || Self {
+            pid,
+            start_time: Stat::of("self").and_then(|stat| stat.start_time),
+            pid_namespace: pid_namespace(),
+        };
+        // A fork is another process with what its parent knew.
+        Some(*KNOWN.get_or_init(look)).filter(|known| known.pid == pid).unwrap_or_else(look)
+    }
 }
 
 fn pid_namespace() -> Option<u64> {
@@ -158,7 +159,7 @@ mod tests {
         let mut child = Command::new("sleep").arg("1000").spawn().expect("a child");
         let pid = child.id();
         let Process::Alive { start_time: Some(started) } = Process::of(pid) else { panic!("it is alive") };
-        assert!(own_start_time().is_some_and(|own| own <= started));
+        assert!(Myself::now().start_time.is_some_and(|own| own <= started));
         child.kill().expect("killed");
         let is_zombie = || Stat::of(&pid.to_string()).is_some_and(|stat| stat.state == 'Z');
         while !is_zombie() {

@@ -136,13 +136,10 @@ impl Store {
 
     /// The same, but a local file that shows no change since this process read it is not read again.
     pub fn read_unless_known(&self, profile_id: &str) -> Result<Profile> {
-        if !file_system::is_known_local(self.path()) {
-            return self.read(profile_id);
-        }
-        match self.glance(profile_id) {
-            Glance::NoStore => Ok(Profile::NoStore),
-            Glance::Unchanged(recent) => Ok(recent.profile.clone()),
-            Glance::Unknown => self.read(profile_id),
+        let may_be_known = recent::knows(self.path(), profile_id) && file_system::is_known_local(self.path());
+        match may_be_known.then(|| self.glance(profile_id)) {
+            Some(Glance::Unchanged(recent)) => Ok(recent.profile.clone()),
+            _ => self.read(profile_id),
         }
     }
 

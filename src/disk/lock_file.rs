@@ -120,8 +120,8 @@ fn trusted(file: File, sharing: Sharing) -> io::Result<OpenFile> {
     {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         // Its maker may have died before the others could use it.
-        let is_ours = found.uid() == rustix::process::geteuid().as_raw();
-        if sharing == Sharing::Shared && is_ours && found.mode() & 0o660 != 0o660 {
+        let is_ours = || found.uid() == rustix::process::geteuid().as_raw();
+        if sharing == Sharing::Shared && found.mode() & 0o660 != 0o660 && is_ours() {
             file.set_permissions(fs::Permissions::from_mode(sharing.mode()))?;
         }
     }

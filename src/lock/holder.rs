@@ -5,7 +5,7 @@
 
 use super::term;
 use crate::clock::Clock;
-use crate::process;
+use crate::process::{self, Myself};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
@@ -42,13 +42,14 @@ impl Holder {
     /// This process, now.
     #[must_use]
     pub fn me(clock: &dyn Clock, stale_after: Option<Duration>) -> Self {
+        let Myself { pid, start_time, pid_namespace } = Myself::now();
         Self {
-            pid: std::process::id(),
+            pid,
             since: clock.now_ms(),
             boot_ms: clock.boot_ms(),
             boot: clock.boot_id(),
-            start_time: process::own_start_time(),
-            pid_namespace: process::own_pid_namespace(),
+            start_time,
+            pid_namespace,
             stale_after: stale_after.map(|age| age.as_secs_f64() * 1000.0),
         }
     }

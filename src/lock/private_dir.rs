@@ -103,23 +103,31 @@ pub fn passed(directory: &Path) -> Vec<(PathBuf, Passage)> {
     }
 }
 
-/// Refuses a name of a store (its file, or a symbolic link on the way to that) if another user could have put it there, or
-/// could put another file or link in its place: the rules for the path to a lock directory hold for that to its directory, but
+/// Refuses a store's file if another user could put another file or link in its place: the rules for the path to a lock directory hold for that to its directory, but
 /// the directory may be a symbolic link.
 ///
 /// A group that may write there can put another file of ours there, but no link, nor a file of its own. So no profile is added
 /// to a file that others may read: it becomes its owner's alone.
 pub fn check_store(name: &Path) -> Result<()> {
     #[cfg(unix)]
-    {
-        let told = |error: Error| Error { code: Code::StoreUnwritable, ..error };
-        path_walk::check_store(name).map_err(told)
-    }
+    return path_walk::check_directory_of(name).map_err(told_of_store);
     #[cfg(not(unix))]
     {
         let _ = name;
         Ok(())
     }
+}
+
+/// The same for a symbolic link on the way to it.
+pub fn check_link(link: &Path) -> Result<()> {
+    #[cfg(unix)]
+    path_walk::check_link(link).map_err(told_of_store)?;
+    check_store(link)
+}
+
+#[cfg(unix)]
+fn told_of_store(error: Error) -> Error {
+    Error { code: Code::StoreUnwritable, ..error }
 }
 
 /// Opens a lock file in a directory that was checked, creating it if need be.

@@ -33,7 +33,7 @@ use crate::digest::Digest;
 use crate::disk::exclusive::{self, Kept, Placement};
 use crate::disk::{self, Sharing};
 use crate::error::{Code, Error, Result};
-use crate::process;
+use crate::process::Myself;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io;
@@ -184,8 +184,9 @@ fn left_behind() -> MutexGuard<'static, BTreeSet<Vec<u8>>> {
 
 fn content(clock: &dyn Clock) -> Result<Vec<u8>> {
     let at = UNIX_EPOCH + Duration::try_from_secs_f64(clock.now_ms() / 1000.0).unwrap_or_default();
-    let mut text = format!("{{\n  \"pid\": {},\n  \"createdAt\": \"{}\"", std::process::id(), iso(at));
-    if let Some(start_time) = process::own_start_time() {
+    let Myself { pid, start_time, .. } = Myself::now();
+    let mut text = format!("{{\n  \"pid\": {pid},\n  \"createdAt\": \"{}\"", iso(at));
+    if let Some(start_time) = start_time {
         // Writing to a string can't fail.
         let _ = write!(text, ",\n  \"starttime\": {start_time}");
     }

@@ -120,7 +120,8 @@ impl FileStore {
     /// The file that a write replaces, unless it can't, or another user could change where that is.
     fn target(&self) -> Result<PathBuf> {
         let (links, target) = disk::links(&self.path).map_err(|error| self.unreadable(&error))?;
-        links.iter().chain([&target]).try_for_each(|name| private_dir::check_store(name))?;
+        links.iter().try_for_each(|link| private_dir::check_link(link))?;
+        private_dir::check_store(&target)?;
         disk::refuse_pinned(&target).map_err(|error| self.unwritable(&error))?;
         Ok(target)
     }

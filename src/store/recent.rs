@@ -55,6 +55,11 @@ pub(super) fn recall_hosted(path: &Path, profile_id: &str) -> Option<Profile> {
     Some(remembered().get(path)?.get(profile_id)?.profile.clone())
 }
 
+/// Whether this process has read the profile, and may still know it.
+pub(super) fn knows(path: &Path, profile_id: &str) -> bool {
+    remembered().get(path).is_some_and(|profiles| profiles.contains_key(profile_id))
+}
+
 /// What can be told of a profile without reading its store.
 pub enum Glance {
     /// There is no store.

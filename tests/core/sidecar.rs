@@ -37,7 +37,7 @@ pub(crate) const ROLES: &[Role] = &[
     ("judge a sidecar", |arguments| {
         // Process 1 of our PID namespace, with a start time that the 1 of another has not.
         assert_eq!(std::process::id(), 1);
-        let own = process::own_start_time().unwrap();
+        let own = process::Myself::now().start_time.unwrap();
         assert!(match Process::of(1) {
             Process::Alive { start_time } => start_time.is_none_or(|found| found == own),
             Process::Dead => false,

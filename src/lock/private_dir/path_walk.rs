@@ -86,11 +86,11 @@ pub(super) fn passed(directory: &Path) -> Vec<(PathBuf, Passage)> {
     passed
 }
 
-/// Refuses a name of a store if another user could have put it there, or could put another file or link in its place.
+/// Refuses a name whose place another user could give to another file or link.
 ///
 /// A directory that was good is looked at again only if another one is there by now, or it has another mode or owner: that
 /// costs one `stat`.
-pub(super) fn check_store(name: &Path) -> Result<()> {
+pub(super) fn check_directory_of(name: &Path) -> Result<()> {
     if let Some(directory) = name.parent() {
         // Of what is at the other end, where it is a symbolic link.
         let seen = fs::metadata(directory).ok().map(|found| Seen::of(&found));
@@ -99,8 +99,13 @@ pub(super) fn check_store(name: &Path) -> Result<()> {
             remember(directory, found.as_ref().map(Seen::of));
         }
     }
-    match look_for(name)? {
-        Some(found) if found.is_symlink() => refuse_stranger(name, found.uid()),
+    Ok(())
+}
+
+/// Refuses a symbolic link that another user has put there.
+pub(super) fn check_link(link: &Path) -> Result<()> {
+    match look_for(link)? {
+        Some(found) if found.is_symlink() => refuse_stranger(link, found.uid()),
         _ => Ok(()),
     }
 }
