@@ -13,17 +13,18 @@ const START_MS = 100;
  *
  * @param {import("./processes.mjs").Process[]} storm.processes the agents are dealt out to them
  * @param {string} storm.url of the provider
- * @param {{ access: string, refresh: string }[]} storm.grants each agent wants them all
+ * @param {{ access: string, refresh: string }[]} storm.grants what each store holds
+ * @param {number} [storm.wanted] so many of them have expired, and each agent wants these; all if not given
  */
-export async function storm({ processes, flow, url, state, grants, provider }) {
+export async function storm({ processes, flow, url, state, grants, provider, wanted = grants.length }) {
   const { stateDir, mainAgentDir, agentDirs } = state;
   const share = (at) => agentDirs.filter((_, index) => index % processes.length === at);
-  const args = { flow, url, stateDir, mainAgentDir, profiles: grants.length };
+  const args = { flow, url, stateDir, mainAgentDir, profiles: wanted };
   writeStores(state, grants, HOUR_MS);
   await Promise.all(
     processes.map((one, at) => one.call(import.meta.url, "ready", { ...args, agentDirs: share(at).slice(0, 1) })),
   );
-  writeStores(state, grants, EXPIRED_MS);
+  writeStores(state, grants, EXPIRED_MS, wanted);
   const start = now() + START_MS;
   const calls = processes.map((one, at) => one.call(import.meta.url, "go", { ...args, start, agentDirs: share(at) }));
   const reports = await Promise.all(calls);

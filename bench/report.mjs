@@ -6,8 +6,11 @@ import { FLOOR } from "./table.mjs";
 
 const OURS = "ours";
 
-/** @param {Map<string, string>} page.versions of the peers */
-export function drawPage({ results, versions, hasChart }) {
+/**
+ * @param {Map<string, string>} page.versions of the peers
+ * @param {boolean} page.isShort whether it shows what most people want to know, or all
+ */
+export function drawPage({ results, versions, hasChart, isShort }) {
   const parts = ["# Benchmarks", intro(versions)];
   if (hasChart) parts.push("![The main figures as bars](benchmarks.svg)");
   const aims = judge(results);
@@ -15,7 +18,10 @@ export function drawPage({ results, versions, hasChart }) {
     const why = "[performance.md](performance.md) says why some are missed, with profiles.";
     parts.push("## What we aim at", why, table(["Aim", "Found", ""], aims));
   }
-  for (const { case: one, rows } of results) parts.push(`## ${one.title}`, one.about, ...drawCase(one, rows));
+  for (const { case: one, rows } of results) {
+    const shown = isShort ? rows.filter(({ what }) => one.isBrief?.(what)) : rows;
+    if (shown.length > 0) parts.push(`## ${one.title}`, one.about, ...drawCase(one, shown));
+  }
   return `${parts.join("\n\n")}\n`;
 }
 
@@ -28,6 +34,7 @@ function intro(versions) {
     "Written by `npm run bench`; run it to repeat this on your machine. Everything was measured in one run, in rounds in which",
     "the contenders took turns: a figure is the median round, with the best and the worst beside it. Ratios are taken round by",
     "round, so that what else the machine did hits both sides. The floor is the same system calls from a small Rust program.",
+    "The run writes all its figures to `target/bench/all.md`; this page shows what most people want to know.",
     "",
     `${new Date().toISOString().slice(0, 10)} · ${machine} · Node ${process.versions.node}${peers && ` · ${peers}`}`,
   ].join("\n");

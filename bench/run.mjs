@@ -1,6 +1,6 @@
 /** `npm run bench`: measures us beside our peers, and writes a page of it. */
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { CASES } from "./cases.mjs";
@@ -14,11 +14,13 @@ const ROUNDS = 5;
 
 const HELP = `Usage: npm run bench -- [options]
 
-Measures this package beside other locks, and writes benchmarks.md and benchmarks.svg.
+Measures this package beside other locks, and writes benchmarks.md and benchmarks.svg; all figures go to
+target/bench/all.md.
 
   --only CASE  one case; may be repeated: ${CASES.map(({ name }) => name).join(", ")}
   --quick      one short round: whether it works, not what it takes
   --alone      without peers and floor; needs no network and no compiler
+  --in DIR     where locks and stores lie, to measure another disk (default target/bench)
   --out DIR    where the page goes (default docs)
   --help       this text
 `;
@@ -31,6 +33,7 @@ function options() {
       only: { type: "string", multiple: true },
       quick: { type: "boolean", default: false },
       alone: { type: "boolean", default: false },
+      in: { type: "string", default: join(root, "target", "bench") },
       out: { type: "string", default: join(root, "docs") },
       help: { type: "boolean", default: false },
     },
@@ -42,9 +45,9 @@ function options() {
 
 const tell = (text) => process.stderr.write(`${text}\n`);
 
-async function bench({ only, quick, alone, out }) {
-  // In the working copy, which is on a disk; the system's temporary directory may be in memory.
-  const directory = join(root, "target", "bench", `run-${process.pid}`);
+async function bench({ only, quick, alone, in: where, out }) {
+  // By default in the working copy, which is on a disk; the system's temporary directory may be in memory.
+  const directory = resolve(where, `run-${process.pid}`);
   const created = (name) => {
     const path = join(directory, name);
     mkdirSync(path, { recursive: true, mode: 0o700 });
@@ -65,9 +68,12 @@ async function bench({ only, quick, alone, out }) {
     mkdirSync(out, { recursive: true });
     const chart = drawChart(results);
     if (chart) writeFileSync(join(out, "benchmarks.svg"), chart);
-    const page = drawPage({ results, versions: versions(entrants), hasChart: chart !== undefined });
-    writeFileSync(join(out, "benchmarks.md"), page);
-    tell(`written to ${out}`);
+    const page = { results, versions: versions(entrants), hasChart: chart !== undefined };
+    writeFileSync(join(out, "benchmarks.md"), drawPage({ ...page, isShort: true }));
+    const all = join(root, "target", "bench", "all.md");
+    mkdirSync(dirname(all), { recursive: true });
+    writeFileSync(all, drawPage({ ...page, hasChart: false, isShort: false }));
+    tell(`written to ${out}, and all figures to ${all}`);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

@@ -35,10 +35,11 @@ export function createState(stateDir, agents) {
 /**
  * Writes every store anew, with a profile for each grant.
  *
- * @param {number} expiresIn in milliseconds
+ * @param {number} expiresIn of the first so many, in milliseconds; the others are good for an hour
  */
-export function writeStores({ mainAgentDir, agentDirs }, grants, expiresIn) {
-  const profiles = Object.fromEntries(grants.map((grant, at) => [profileId(at), credential(grant, expiresIn)]));
+export function writeStores({ mainAgentDir, agentDirs }, grants, expiresIn, count = grants.length) {
+  const profile = (grant, at) => [profileId(at), credential(grant, at < count ? expiresIn : HOUR_MS)];
+  const profiles = Object.fromEntries(grants.map(profile));
   const text = `${JSON.stringify({ version: 1, profiles }, null, 2)}\n`;
   for (const dir of [mainAgentDir, ...agentDirs]) writeFileSync(join(dir, STORE_FILE), text, { mode: 0o600 });
 }

@@ -15,6 +15,7 @@
  * @property {string} name
  * @property {string} title
  * @property {string} about
+ * @property {(what: string) => boolean} [isBrief] which situations the short page shows
  * @property {Column[]} columns the first is the one that ratios are taken of
  * @property {(bench: Bench, table: Table) => Promise<void>} run measures each contender once per round, in turns, so that what
  *   else the machine does hits all alike

@@ -19,6 +19,7 @@ export const handoff = {
     "wait is told in fair shares too. Least served: the holds of the process that got fewest, as a part of the mean. " +
     "Overlaps: holds that began before another had ended; of a lock there are none. The floor keeps the lock for 0.1 ms and then pauses, so that " +
     "the others sleep in the kernel; who holds it for no time at all also meets processes that are just about to ask.",
+  isBrief: (what) => what === "20 processes",
   columns: [
     { key: "p50", title: "hand-off p50", unit: "µs" },
     { key: "p99", title: "p99", unit: "µs" },

@@ -18,6 +18,7 @@ export const killed = {
   name: "killed",
   title: "A holder that is killed",
   about: `From \`SIGKILL\` to the next owner, which was waiting. After ${LIMIT_MS / 1e3} s nobody waits any longer.`,
+  isBrief: () => true,
   columns: [
     { key: "p50", title: "p50", unit: "ms" },
     { key: "p99", title: "p99", unit: "ms" },

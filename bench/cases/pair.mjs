@@ -11,6 +11,7 @@ export const pair = {
   name: "pair",
   title: "A free lock: lock and unlock",
   about: "One caller at a time, one process. The floor opens the file, locks it, writes who holds it, and closes it.",
+  isBrief: () => true,
   columns: [
     { key: "p50", title: "p50", unit: "µs" },
     { key: "p99", title: "p99", unit: "µs" },
