@@ -106,9 +106,16 @@ const visible = (library, name, failure) => (library.hides?.includes(name) ? "un
 async function expectFailure(library, url, { failure, timeoutMs }) {
   // Who has no good token waits for what passes.
   const old = expired({ expires: Date.now() + MINUTE });
-  const host = createHost({ main: old });
-  const refresh = await refresher(library, url, timeoutMs);
-  const { refreshError: error } = await refreshAs(host, "main", refresh);
+  const attempt = async () => {
+    const host = createHost({ main: old });
+    const refresh = await refresher(library, url, timeoutMs);
+    const { refreshError: error } = await refreshAs(host, "main", refresh);
+    return { host, refresh, error };
+  };
+  // One with a good token waits a second for a file operation, which a busy machine may take.
+  const first = await attempt();
+  const isLate = ["caller_timeout", "file_lock_timeout"].includes(first.error.code);
+  const { host, refresh, error } = isLate ? await attempt() : first;
   expect(classOf(error), `${error.stack}`).toBe(failure);
   expect(refresh).toHaveBeenCalledTimes(1);
   expect(host.store("main")).toBe(storeText(old));
