@@ -7,6 +7,7 @@ import { Host, PROFILE, PROVIDER } from "./support/host.mjs";
 import { faultyPackage } from "./support/package.mjs";
 
 const PROGRAM = join(import.meta.dirname, "support", "stall.mjs");
+const LANES_PROGRAM = join(import.meta.dirname, "support", "stall-lanes.mjs");
 const WORKER_PROGRAM = join(import.meta.dirname, "support", "stall-worker.mjs");
 /** How long a call waits for the disk: as long as it likes. */
 const PATIENCE_MS = 50;
@@ -54,6 +55,21 @@ describe("a disk that stands still", () => {
       }
     }
     expect([...told].sort()).toEqual(["caller_timeout", "file_lock_timeout"]);
+  });
+});
+
+describe("a disk that stands still under more agents than threads read for at a time", () => {
+  test("keeps none of the others waiting", async () => {
+    const [stalled, agents] = [20, 24];
+    const host = new Host({ access: "old access", refresh: "old refresh" });
+    onTestFinished(() => host.remove());
+    const goOn = join(host.stateDir, "go-on");
+    const work = { module, stateDir: host.stateDir, provider: PROVIDER, agents, stalled, goOn };
+    const fault = `open#1-${stalled}:stall`;
+    const env = { PATH: process.env.PATH, OAUTH_REFRESH_LOCK_FAULT: fault, OAUTH_REFRESH_LOCK_GO_ON: goOn };
+    const options = { env, timeout: HUNG_MS, killSignal: "SIGKILL" };
+    const { stdout } = await promisify(execFile)(process.execPath, [LANES_PROGRAM, JSON.stringify(work)], options);
+    expect(JSON.parse(stdout)).toBe(agents);
   });
 });
 

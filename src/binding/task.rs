@@ -62,7 +62,7 @@ pub(super) fn promise<'env>(
     work: impl FnOnce() -> Result<Reply> + Send + 'static,
 ) -> napi::Result<Object<'env>> {
     let (promise, object) = Promise::new(env)?;
-    run(lane, LANE_THREADS, Turn::Next, move || promise.settle(work().unwrap_or_else(Reply::from)));
+    run(lane, LANE_THREADS, Start::InTurn, move || promise.settle(work().unwrap_or_else(Reply::from)));
     Ok(object)
 }
 
@@ -73,7 +73,7 @@ pub(super) fn in_order<'env>(
     work: impl FnOnce() -> Result<Reply> + Send + 'static,
 ) -> napi::Result<Object<'env>> {
     let (promise, object) = Promise::new(env)?;
-    run(&lane.join("in order"), 1, Turn::AtOnce, move || promise.settle(work().unwrap_or_else(Reply::from)));
+    run(&lane.join("in order"), 1, Start::AtOnce, move || promise.settle(work().unwrap_or_else(Reply::from)));
     Ok(object)
 }
 
@@ -90,7 +90,7 @@ pub(super) fn beside<'env>(
 /// which we wait only so long.
 pub(super) fn discard(lane: &Path, what: impl Send + 'static) {
     let (sender, done) = channel();
-    run(lane, LANE_THREADS, Turn::AtOnce, move || {
+    run(lane, LANE_THREADS, Start::AtOnce, move || {
         drop(what);
         let _ = sender.send(());
     });
@@ -101,10 +101,10 @@ type Work = Box<dyn FnOnce() + Send>;
 
 /// When a lane gets a thread for its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum Start {
     AtOnce,
-    /// When less than [`BUSY_THREADS`] are at work.
-    Next,
+    /// When fewer than [`BUSY_THREADS`] are at work.
+    InTurn,
 }
 
 #[derive(Default)]
@@ -149,11 +149,11 @@ fn lanes() -> MutexGuard<'static, Lanes> {
 
 /// Runs `work` on a thread of a lane; what it promises is its own affair.
 pub(super) fn start(lane: &Path, work: impl FnOnce() + Send + 'static) {
-    run(lane, LANE_THREADS, Turn::AtOnce, work);
+    run(lane, LANE_THREADS, Start::AtOnce, work);
 }
 
 /// Runs `work` on a thread of a lane, which has so many at most.
-fn run(lane: &Path, threads: usize, turn: Turn, work: impl FnOnce() + Send + 'static) {
+fn run(lane: &Path, threads: usize, when: Start, work: impl FnOnce() + Send + 'static) {
     let mut lanes = lanes();
     let entry = lanes.by_path.entry(lane.to_owned()).or_default();
     entry.queue.push_back(Box::new(work));
@@ -161,20 +161,21 @@ fn run(lane: &Path, threads: usize, turn: Turn, work: impl FnOnce() + Send + 'st
         return;
     }
     entry.threads += 1;
-    match turn {
-        Turn::AtOnce => {
+    match when {
+        Start::AtOnce => {
             drop(lanes);
             let path = lane.to_owned();
             on_shared_thread(move || serve(&path));
         }
-        Turn::Next => {
+        Start::InTurn => {
             lanes.next.push_back(lane.to_owned());
             start_threads(lanes, 0);
         }
     }
 }
 
-/// Starts threads for the lanes whose turn it is, `slow` of those that there are having no need of a processor.
+/// Starts threads for the lanes whose turn it is: as many as [`BUSY_THREADS`] allows, and one more for each of `slow` threads,
+/// which need no processor now.
 fn start_threads(mut lanes: MutexGuard<'_, Lanes>, slow: usize) {
     let free = (BUSY_THREADS + slow).saturating_sub(lanes.busy.len()).min(lanes.next.len());
     let served: Vec<_> = lanes.next.drain(..free).collect();
@@ -193,7 +194,7 @@ fn start_threads(mut lanes: MutexGuard<'_, Lanes>, slow: usize) {
     }
 }
 
-/// As long as lanes wait for a thread: gives them one instead of each that is slow.
+/// As long as lanes wait for a thread, starts one more for each that is slow.
 async fn watch() {
     loop {
         tokio::time::sleep(SLOW).await;
@@ -263,7 +264,7 @@ pub(super) fn asking(env: &Env, work: impl FnOnce() -> Result<Reply> + Send + 's
     let work = move || promise.settle(work().unwrap_or_else(Reply::from));
     // No thread to be had: the shared ones then.
     if let Err(work) = on_own_thread(work) {
-        run(Path::new(""), LANE_THREADS, Turn::AtOnce, work);
+        run(Path::new(""), LANE_THREADS, Start::AtOnce, work);
     }
     Ok(object)
 }
@@ -290,7 +291,7 @@ pub(super) fn after(ms: f64, work: impl FnOnce() + Send + 'static) {
     let due_ms = SystemClock.boot_ms() + ms;
     let go = || {
         if let Err(work) = on_own_thread(work) {
-            run(Path::new(""), LANE_THREADS, Turn::AtOnce, work);
+            run(Path::new(""), LANE_THREADS, Start::AtOnce, work);
         }
     };
     let Some(runtime) = runtime() else { return go() };

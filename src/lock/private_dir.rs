@@ -103,8 +103,8 @@ pub fn passed(directory: &Path) -> Vec<(PathBuf, Passage)> {
     }
 }
 
-/// Refuses a store's file if another user could put another file or link in its place: the rules for the path to a lock directory hold for that to its directory, but
-/// the directory may be a symbolic link.
+/// Refuses a store's file if another user could put another file or link in its place: the rules for the path to a lock directory
+/// hold for that to its directory, but the directory may be a symbolic link.
 ///
 /// A group that may write there can put another file of ours there, but no link, nor a file of its own. So no profile is added
 /// to a file that others may read: it becomes its owner's alone.
