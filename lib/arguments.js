@@ -36,7 +36,12 @@ const REFRESH_OPTIONS = [
   "serveUnexpired",
   "uncertain",
   "classify",
+  "coordinator",
+  "lostHost",
+  "coordinatorDown",
+  "coordinatorKey",
 ];
+const COORDINATOR_FUNCTIONS = ["load", "compareAndSwap", "changed"];
 const STORE_FUNCTIONS = ["load", "compareAndSwap", "hold"];
 const STORE_MEMBERS = ["name", ...STORE_FUNCTIONS, "durable"];
 
@@ -179,6 +184,46 @@ function hostStore(name, value) {
   };
 }
 
+/**
+ * A coordinator, each member of it read once.
+ *
+ * @typedef {object} CheckedCoordinator
+ * @property {object} coordinator as it was given
+ * @property {string} name
+ * @property {(row: string) => unknown} load
+ * @property {(row: string, expected: string | null, value: string) => unknown} compareAndSwap
+ * @property {(row: string, version: string, signal: AbortSignal) => unknown} [changed]
+ */
+function checkedCoordinator(given) {
+  if (given === undefined) return undefined;
+  const coordinator = typeof given === "string" ? require("./coordinators/open.js").openCoordinator(given) : given;
+  refuseUnknown("coordinator", object("coordinator", coordinator), ["name", ...COORDINATOR_FUNCTIONS], {
+    isOpen: true,
+    functions: COORDINATOR_FUNCTIONS,
+  });
+  const { name, load, compareAndSwap, changed } = coordinator;
+  return {
+    coordinator,
+    name: id("coordinator.name", name),
+    load: callback("coordinator.load", load).bind(coordinator),
+    compareAndSwap: callback("coordinator.compareAndSwap", compareAndSwap).bind(coordinator),
+    changed: changed === undefined ? undefined : callback("coordinator.changed", changed).bind(coordinator),
+  };
+}
+
+/** What hosts share their grant by. */
+function coordinatorArguments({ coordinator, lostHost, coordinatorDown, coordinatorKey }) {
+  const keys = coordinatorKey === undefined ? undefined : [coordinatorKey].flat();
+  for (const key of keys ?? []) id("coordinatorKey", key);
+  if (keys?.length === 0) throw invalid("coordinatorKey must have at least one key");
+  return {
+    coordinator: checkedCoordinator(coordinator),
+    lostHost: oneOf("lostHost", lostHost, ["wait", "probe"]),
+    coordinatorDown: oneOf("coordinatorDown", coordinatorDown, ["refuse", "alone"]),
+    coordinatorKeys: keys,
+  };
+}
+
 /** Where credentials are: directories of OpenClaw's agents, or stores of the host's. */
 function storeArguments({ agentDir, mainAgentDir, store, mainStore }) {
   if (store !== undefined && agentDir !== undefined) throw invalid("store replaces agentDir; give only one of them");
@@ -240,6 +285,7 @@ function refreshArguments(given, name = "options") {
   return {
     ...checkedLock(options),
     ...storeArguments(options),
+    ...coordinatorArguments(options),
     callTimeoutMs: delay("callTimeoutMs", options.callTimeoutMs, {
       fallback: OAUTH_REFRESH_CALL_TIMEOUT_MS,
       max: OAUTH_REFRESH_CALL_TIMEOUT_MS,

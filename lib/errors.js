@@ -20,7 +20,7 @@ function fromNative({ code, message, path, holderPid, holderHeldMs, holderState,
       ? undefined
       : { pid: holderPid, heldMs: holderHeldMs, ...(holderState && { state: holderState }) };
   // OpenClaw tells a lock wait that ran out by exactly this pair.
-  const lockPath = code === "file_lock_timeout" ? `${path}.lock` : undefined;
+  const lockPath = code === "file_lock_timeout" && path ? `${path}.lock` : undefined;
   return new OAuthRefreshLockError(code, message, { path: path ?? undefined, lockPath, holder, retryAfterMs });
 }
 

@@ -326,18 +326,20 @@ class RefreshTurn {
   }
 
   /** Tells the caller and the world. What peers may take over is returned. */
-  #finish({ kind, credential, spelled, mirror, notSaved, refreshError }) {
+  #finish({ kind, credential, spelled, mirror, notSaved, notShared, adoptedFrom, refreshError }) {
     this.isDone = true;
     tell(this.#subject, native().takeWarnings());
     if (kind === "absent") {
       this.#caller.resolve(null);
       return undefined;
     }
-    publish(kind, this.#subject, refreshError && { code: refreshError.code });
+    publish(kind, this.#subject, refreshError ? { code: refreshError.code } : (adoptedFrom ?? undefined));
     if (mirror) publish(mirror.written ? "mirrored" : "refused", this.#subject, { reason: mirror.reason });
     const result = { outcome: kind, credential };
     if (mirror) result.mirror = mirror;
     if (notSaved) result.notSaved = notSaved;
+    if (notShared) result.notShared = notShared;
+    if (adoptedFrom) result.adoptedFrom = adoptedFrom;
     if (refreshError) result.refreshError = refreshError instanceof Error ? refreshError : fromNative(refreshError);
     this.#caller.resolve(result);
     // No peer may take a token for fresh that could not be refreshed.

@@ -1,5 +1,6 @@
 const args = require("./arguments.js");
 const { Caller } = require("./caller.js");
+const { hostName, nativeCoordinator } = require("./coordinator.js");
 const { hasSubscribers, publish, tellFailure } = require("./events.js");
 const { HostStores } = require("./host-stores.js");
 const { native } = require("./native.js");
@@ -21,7 +22,7 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   args.refuseSwapped("refresh", refresh, options, (request) => Object.hasOwn(request, "tokenEndpoint"));
   const endpoint = typeof refresh === "function" ? undefined : tokenEndpoint("refresh", refresh);
   const checked = args.refreshArguments(options);
-  const { signal, timeoutMs, callTimeoutMs, stores, classify: hostsClassify, ...request } = checked;
+  const { signal, timeoutMs, callTimeoutMs, stores, coordinator, classify: hostsClassify, ...request } = checked;
   const { stateDir } = request;
   request.surroundings =
     stores.length > 0
@@ -30,6 +31,7 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   Object.assign(request, { provider, profileId });
   const hosts = new HostStores(stores);
   const [own, main] = hosts.natives;
+  if (coordinator) request.hostName = hostName();
   // Code that holds a key may not ask for it, be there a token or not.
   const glances = stores.length === 0 && !signal?.aborted && !isHolder();
   const {
@@ -38,7 +40,7 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
     agentDir,
     refresh: call,
     opened,
-  } = native().startRefresh(request, own, main, glances, hasSubscribers());
+  } = native().startRefresh(request, own, main, nativeCoordinator(coordinator), glances, hasSubscribers());
   if (credential) {
     publish("fresh", { provider, profileId, lockPath, agentDir });
     return { outcome: "fresh", credential: JSON.parse(credential) };

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, reason = "napi exports to JavaScript, not to Rust")]
 
 mod claim;
+mod coordinator;
 mod dialogue;
 mod ending;
 mod host_store;
@@ -13,6 +14,7 @@ mod lock;
 mod path_checks;
 mod paths;
 mod policy;
+mod questions;
 mod refresh;
 mod run;
 mod task;

@@ -177,6 +177,15 @@ impl Credential {
         updated
     }
 
+    /// With this expiry, in milliseconds since the epoch.
+    #[must_use]
+    pub fn expiring_at(mut self, expires: f64) -> Self {
+        // An instant in milliseconds, which is an integer.
+        #[allow(clippy::cast_possible_truncation, reason = "at most MAX_DATE_MS, by `min`")]
+        self.0.insert("expires", &Value::from(expires.clamp(0.0, MAX_DATE_MS) as i64));
+        self
+    }
+
     /// With those of `other`'s fields that it lacks.
     #[must_use]
     pub fn completed_by(&self, other: &Self) -> Self {

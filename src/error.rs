@@ -62,6 +62,8 @@ pub enum Code {
     ProviderAnswerLost,
     /// The call took too long.
     RefreshCallTimeout,
+    /// The coordinator can't be asked, or what it holds can't be used. The provider was not asked.
+    CoordinatorUnavailable,
     /// A defect of this package.
     Internal,
 }
@@ -97,6 +99,7 @@ impl Code {
             Self::ProviderAnswerInvalid => "provider_answer_invalid",
             Self::ProviderAnswerLost => "provider_answer_lost",
             Self::RefreshCallTimeout => "refresh_call_timeout",
+            Self::CoordinatorUnavailable => "coordinator_unavailable",
             Self::Internal => "internal",
         }
     }

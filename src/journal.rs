@@ -8,6 +8,7 @@
 
 mod failures;
 mod half;
+mod hosts;
 pub mod ledger;
 mod receipts;
 pub mod record;
@@ -119,23 +120,24 @@ impl Journal {
     }
 
     /// Makes room for another credential of [`MAX_CREDENTIAL_BYTES`], and for these words of its claim (profile id, stores' paths)
-    /// and receipt: what is superseded goes, oldest first, then what is only kept, and nothing else.
+    /// and receipt, and for the credential once more if it is sealed for a coordinator: what is superseded goes, oldest first, then what is only kept, and nothing else.
     ///
     /// # Errors
     /// [`Code::JournalUnusable`] if that is not enough; [`Code::InvalidArgument`] if the words are too long for any journal.
-    pub fn make_room(&mut self, words: &[&str]) -> Result<()> {
+    pub fn make_room(&mut self, words: &[&str], is_sealed_too: bool) -> Result<()> {
         let words = words.iter().map(|word| 2 * Sealed::text_bytes(word)).sum::<usize>();
+        let sealed = if is_sealed_too { MAX_CREDENTIAL_BYTES / 3 * 4 } else { 0 };
         let has_room = |record: &Record| {
             // Another claim takes this one's place.
             let record = Record { claim: None, ..record.clone() };
             let used = serde_json::to_vec(&record).map_or(usize::MAX, |text| Zeroizing::new(text).len());
-            used.saturating_add(MAX_CREDENTIAL_BYTES + SPARE_BYTES + words) <= HALF_BYTES - HEADER_BYTES
+            used.saturating_add(MAX_CREDENTIAL_BYTES + SPARE_BYTES + words + sealed) <= HALF_BYTES - HEADER_BYTES
         };
         if has_room(&self.record) {
             return Ok(());
         }
         let mut record = self.record.clone();
-        while record.give_up_superseded() || record.give_up_kept() {
+        while record.give_up_told(0) || record.give_up_superseded() || record.give_up_kept() {
             if has_room(&record) {
                 self.write(record)?;
                 return self.wipe_previous();

@@ -9,6 +9,7 @@
 mod binding;
 pub mod claim;
 pub mod clock;
+pub mod coordinator;
 pub mod credential;
 pub mod digest;
 pub mod disk;

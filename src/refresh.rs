@@ -10,6 +10,7 @@ mod claim;
 mod commit;
 mod decide;
 mod decision;
+mod hosts;
 mod known;
 mod look;
 pub mod mirror;
@@ -33,6 +34,7 @@ pub use settle::{Failed, Settled, Unsettled};
 pub use waits::{LookedAgain, Waits};
 
 use crate::clock::Clock;
+use crate::coordinator::Hosts;
 use crate::credential::jwt;
 use crate::credential::{Credential, mistake};
 use crate::digest::Digest;
@@ -81,6 +83,8 @@ pub struct Refresh {
     pub last_read: Mutex<Option<Credential>>,
     /// What to do when it is not known whether the provider has rotated.
     pub uncertain: Uncertain,
+    /// The other hosts that share its grant, if there are any.
+    pub hosts: Option<Hosts>,
     /// What it has met while it waited.
     pub waits: Waits,
     /// Whether [`Refresh::glance`] has just found that the stores are not of OpenClaw's SQLite era.
@@ -120,6 +124,8 @@ pub enum Served {
         credential: Credential,
         /// Why it could not be saved in the agent's own store too. It is durable where it came from.
         not_saved: Option<Error>,
+        /// The host that got it, if that is another one.
+        from_host: Option<String>,
     },
     /// The journal held what a previous owner had received.
     Recovered {
@@ -178,6 +184,7 @@ impl Refresh {
             initial_access_digests: OnceLock::new(),
             last_read: Mutex::default(),
             uncertain: Uncertain::default(),
+            hosts: None,
             waits: Waits::default(),
             is_of_file_era: AtomicBool::default(),
             clock,
@@ -279,7 +286,7 @@ impl Refresh {
 
     /// Whether a host keeps one of the stores, and may take any time to answer.
     #[must_use]
-    pub fn has_hosts(&self) -> bool {
+    pub fn has_host_stores(&self) -> bool {
         std::iter::once(&self.own).chain(&self.main).any(Store::is_hosted)
     }
 

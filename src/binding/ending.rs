@@ -44,13 +44,18 @@ pub(super) fn served(by: Served) -> Reply {
                 json!({ "path": path, "code": refresh_error.code.as_str(), "message": refresh_error.message });
             Reply::of(Kind::Fresh, json!({ "refreshError": refresh_error })).with(&credential)
         }
-        Served::Recovered { credential, not_saved } => taken_over(Kind::Recovered, &credential, not_saved.as_ref()),
-        Served::Adopted { credential, not_saved } => taken_over(Kind::Adopted, &credential, not_saved.as_ref()),
+        Served::Recovered { credential, not_saved } => {
+            taken_over(Kind::Recovered, &credential, not_saved.as_ref(), None)
+        }
+        Served::Adopted { credential, not_saved, from_host } => {
+            taken_over(Kind::Adopted, &credential, not_saved.as_ref(), from_host.as_deref())
+        }
     }
 }
 
-fn taken_over(kind: Kind, credential: &Credential, not_saved: Option<&Error>) -> Reply {
-    Reply::of(kind, json!({ "notSaved": not_saved.map(words) })).with(credential)
+fn taken_over(kind: Kind, credential: &Credential, not_saved: Option<&Error>, host: Option<&str>) -> Reply {
+    let from = host.map(|host| json!({ "host": host }));
+    Reply::of(kind, json!({ "notSaved": not_saved.map(words), "adoptedFrom": from })).with(credential)
 }
 
 pub(super) fn unexpired(credential: &Credential) -> Reply {
@@ -60,12 +65,13 @@ pub(super) fn unexpired(credential: &Credential) -> Reply {
 pub(super) fn ended(turn: Turn<Option<Value>>) -> Reply {
     match turn {
         Turn::Served(by) => served(by),
-        Turn::Settled(Settled::Refreshed { credential, mirrored, not_saved }) => {
+        Turn::Settled(Settled::Refreshed { credential, mirrored, not_saved, not_shared }) => {
             let mirror = mirrored.map(|mirrored| match mirrored {
                 Ok(reason) => json!({ "written": reason.writes(), "reason": reason.as_str() }),
                 Err(error) => json!({ "written": false, "reason": "store-error", "error": words(&error) }),
             });
-            let details = json!({ "notSaved": not_saved.as_ref().map(words), "mirror": mirror });
+            let [not_saved, not_shared] = [not_saved, not_shared].map(|error| error.as_ref().map(words));
+            let details = json!({ "notSaved": not_saved, "notShared": not_shared, "mirror": mirror });
             Reply::of(Kind::Refreshed, details).with(&credential)
         }
         Turn::Settled(Settled::Superseded(credential)) => served(Served::Fresh(credential)),

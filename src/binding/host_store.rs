@@ -1,17 +1,16 @@
-//! A host's own store, for the core: its threads ask, functions on the JavaScript thread answer.
+//! A host's own store, for the core: its threads ask, functions on the JavaScript thread answer (see `questions`).
 //!
 //! A question is a call of one function of `lib/host-store.js`, which hears its number and what is asked; the answer comes by
 //! [`NativeAnswers::give`]. When the JavaScript thread ends, threads that still wait hear of it.
 
+use super::questions::{CloseOnDrop, NativeAnswers, OpenQuestions, Silence};
 use crate::credential::fields::Fields;
 use crate::store::{HostStore, Hosted, NoAnswer};
 use napi::Status;
 use napi::bindgen_prelude::{FnArgs, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
-use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -23,94 +22,6 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 type Question = FnArgs<(u32, String, Option<String>, Option<String>)>;
 /// Weak: what keeps the event loop going is the promise of the call that asks.
 type Ask = ThreadsafeFunction<Question, (), Question, Status, false, true>;
-/// What JavaScript says to a question.
-enum Answer {
-    /// The store is busy, and its function is called again.
-    Busy,
-    /// JSON text; `None` if the host's function failed.
-    Given(Option<Zeroizing<String>>),
-}
-
-/// The questions that wait for answers; `None` once the JavaScript thread can't give any.
-#[derive(Default)]
-struct OpenQuestions(Mutex<Option<Questions>>);
-
-#[derive(Default)]
-struct Questions {
-    last: u32,
-    by_number: HashMap<u32, Sender<Answer>>,
-}
-
-impl OpenQuestions {
-    fn lock(&self) -> MutexGuard<'_, Option<Questions>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self) -> Option<(u32, Receiver<Answer>)> {
-        let mut waiting = self.lock();
-        let questions = waiting.as_mut()?;
-        questions.last = questions.last.wrapping_add(1);
-        let (sender, receiver) = channel();
-        questions.by_number.insert(questions.last, sender);
-        Some((questions.last, receiver))
-    }
-
-    fn take(&self, number: u32) -> Option<Sender<Answer>> {
-        self.lock().as_mut()?.by_number.remove(&number)
-    }
-}
-
-/// Held by Node for as long as questions can arrive.
-struct CloseOnDrop(Arc<OpenQuestions>);
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        *self.0.lock() = None;
-    }
-}
-
-/// Where answers are given. Holds nothing of Node's, so that the function that asks may hold it.
-#[napi]
-pub struct NativeAnswers {
-    waiting: Arc<OpenQuestions>,
-}
-
-#[napi]
-impl NativeAnswers {
-    /// For one store.
-    #[napi(constructor)]
-    #[must_use]
-    #[allow(clippy::new_without_default, reason = "a constructor for JavaScript")]
-    pub fn new() -> Self {
-        Self { waiting: Arc::new(OpenQuestions(Mutex::new(Some(Questions::default())))) }
-    }
-
-    /// Answers a question with JSON text; with nothing if the host's function failed.
-    #[napi]
-    pub fn give(&self, number: u32, answer: Option<String>) {
-        if let Some(asker) = self.waiting.take(number) {
-            // The asking thread may have gone.
-            let _ = asker.send(Answer::Given(answer.map(Zeroizing::new)));
-        }
-    }
-
-    /// Says that a question will be answered, but that the store is busy: its patience begins anew. `false` if no thread waits for
-    /// the answer any more.
-    #[napi]
-    #[must_use]
-    pub fn is_busy(&self, number: u32) -> bool {
-        let waiting = self.waiting.lock();
-        let asker = waiting.as_ref().and_then(|waiting| waiting.by_number.get(&number));
-        asker.is_some_and(|asker| asker.send(Answer::Busy).is_ok())
-    }
-
-    /// Gives no more answers: a thread that waits for one hears so now, one that asks later at once.
-    #[napi]
-    pub fn close(&self) {
-        *self.waiting.lock() = None;
-    }
-}
-
 /// A host's store, for a refresh.
 #[napi]
 pub struct NativeHostStore {
@@ -130,7 +41,7 @@ impl NativeHostStore {
         ask: Function<'_, Question, ()>,
     ) -> napi::Result<Self> {
         let waiting = Arc::clone(&answers.waiting);
-        let open = CloseOnDrop(Arc::clone(&waiting));
+        let open = CloseOnDrop::new(&waiting);
         let ask = ask.build_threadsafe_function::<Question>().weak::<true>().callee_handled::<false>().build_callback(
             move |context| {
                 let _ = &open;
@@ -164,23 +75,16 @@ impl Bridge {
         if thread::current().id() == self.home {
             return Err(NoAnswer::Gone);
         }
-        let (number, answer) = self.waiting.add().ok_or(NoAnswer::Gone)?;
         let (expected, next) = swap.map_or((None, None), |(expected, next)| (expected, Some(next)));
-        let question = (number, profile_id.to_owned(), expected.map(Fields::to_json), next.map(Fields::to_json)).into();
-        if self.ask.call(question, ThreadsafeFunctionCallMode::NonBlocking) != Status::Ok {
-            self.waiting.take(number);
-            return Err(NoAnswer::Gone);
-        }
-        loop {
-            match answer.recv_timeout(ANSWER_PATIENCE) {
-                Ok(Answer::Busy) => {}
-                Ok(Answer::Given(answer)) => return answer.ok_or(NoAnswer::Failed),
-                Err(RecvTimeoutError::Disconnected) => return Err(NoAnswer::Gone),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.waiting.take(number);
-                    return Err(NoAnswer::Late);
-                }
-            }
+        let (expected, next) = (expected.map(Fields::to_json), next.map(Fields::to_json));
+        let answer = self.waiting.ask(ANSWER_PATIENCE, |number| {
+            let question = (number, profile_id.to_owned(), expected, next).into();
+            self.ask.call(question, ThreadsafeFunctionCallMode::NonBlocking) == Status::Ok
+        });
+        match answer {
+            Ok(answer) => answer.ok_or(NoAnswer::Failed),
+            Err(Silence::Gone) => Err(NoAnswer::Gone),
+            Err(Silence::Late) => Err(NoAnswer::Late),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A refresh, for JavaScript: where things lie, and what is served without the lock; `run` has the rest.
 
+use super::coordinator::{NativeCoordinator, look_for_debts};
 use super::dialogue::Answers;
 use super::ending::{back_off, served, unexpired};
 use super::host_store::NativeHostStore;
@@ -7,6 +8,7 @@ use super::lock::{clock, timed_out};
 use super::paths::{Surroundings, state_dir};
 use super::{Reply, task, text};
 use crate::clock::Clock;
+use crate::coordinator::{Coordinator, CoordinatorDown, Hosts, LostHost};
 use crate::credential::Credential;
 use crate::credential::fields::Fields;
 use crate::error::{Code, Error, Result};
@@ -47,6 +49,14 @@ pub struct RefreshRequest {
     pub serve_unexpired: bool,
     /// `probe` or `fail`.
     pub uncertain: Option<String>,
+    /// `wait` or `probe`.
+    pub lost_host: Option<String>,
+    /// `refuse` or `alone`.
+    pub coordinator_down: Option<String>,
+    /// Mixed into the keys of what other hosts are told.
+    pub coordinator_keys: Option<Vec<String>>,
+    /// What people call this host.
+    pub host_name: Option<String>,
     /// For the defaults.
     pub surroundings: Option<Surroundings>,
 }
@@ -69,6 +79,7 @@ struct Request {
     environment: Environment,
     own: Option<Hosted>,
     main: Option<Hosted>,
+    hosts: Option<Hosts>,
 }
 
 /// A request whose paths are known.
@@ -79,11 +90,27 @@ struct Opened {
 }
 
 impl Request {
-    fn new(mut given: RefreshRequest, own: Option<Hosted>, main: Option<Hosted>) -> napi::Result<Self> {
+    fn new(
+        mut given: RefreshRequest,
+        own: Option<Hosted>,
+        main: Option<Hosted>,
+        coordinator: Option<Arc<dyn Coordinator>>,
+    ) -> napi::Result<Self> {
         let invalid = |error: Error| napi::Error::new(napi::Status::InvalidArg, error.message);
         let key = Key::new(&given.provider, &given.profile_id).map_err(invalid)?;
         let environment = given.surroundings.take().map_or_else(Default::default, Into::into);
-        Ok(Self { given, key, environment, own, main })
+        let keys = given.coordinator_keys.take().unwrap_or_default().into_iter().map(Zeroizing::new).collect();
+        let hosts = coordinator.map(|coordinator| Hosts {
+            coordinator,
+            lost_host: if given.lost_host.as_deref() == Some("probe") { LostHost::Probe } else { LostHost::Wait },
+            down: match given.coordinator_down.as_deref() {
+                Some("alone") => CoordinatorDown::Alone,
+                _ => CoordinatorDown::Refuse,
+            },
+            keys,
+            name: given.host_name.take().unwrap_or_default(),
+        });
+        Ok(Self { given, key, environment, own, main, hosts })
     }
 
     /// The key's lock base path, if nothing has to be looked up for it.
@@ -130,6 +157,7 @@ impl Request {
         if given.uncertain.as_deref() == Some("fail") {
             call.uncertain = Uncertain::Fail;
         }
+        call.hosts.clone_from(&self.hosts);
         if let Some(access) = &given.rejected_access {
             let _ = call.rejected.set(Zeroizing::new(access.clone()));
         }
@@ -202,16 +230,22 @@ pub fn start_refresh(
     request: RefreshRequest,
     own: Option<&NativeHostStore>,
     main: Option<&NativeHostStore>,
+    coordinator: Option<&NativeCoordinator>,
     glances: bool,
     tells_paths: bool,
 ) -> napi::Result<Started> {
-    let request = Request::new(request, own.map(NativeHostStore::store), main.map(NativeHostStore::store))?;
+    let coordinator = coordinator.map(NativeCoordinator::coordinator);
+    let request =
+        Request::new(request, own.map(NativeHostStore::store), main.map(NativeHostStore::store), coordinator)?;
     let opened = request.open(file_system::is_known_local).transpose();
     if let (true, Some(Ok(Opened { call, agent_dir }))) = (glances, &opened)
         && let Some(credential) = call.glance().and_then(|recent| recent.json.as_deref().cloned())
     {
         let told = |path: &Path| tells_paths.then(|| text(path));
         let (lock_path, agent_dir) = (told(&call.lock_base), told(agent_dir));
+        if let Some(Ok(Opened { call, .. })) = opened {
+            look_for_debts(call);
+        }
         return Ok(Started { credential: Some(credential), lock_path, agent_dir, ..Started::default() });
     }
     let refresh = NativeRefresh {
@@ -318,7 +352,7 @@ impl NativeRefresh {
         env: &'env Env,
         work: impl FnOnce() -> Result<Reply> + Send + 'static,
     ) -> napi::Result<Object<'env>> {
-        if self.call()?.has_hosts() { task::asking(env, work) } else { task::promise(env, &self.lane, work) }
+        if self.call()?.has_host_stores() { task::asking(env, work) } else { task::promise(env, &self.lane, work) }
     }
 }
 

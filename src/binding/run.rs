@@ -1,11 +1,12 @@
 //! A refresh, for JavaScript: asks the provider by a function or at a token endpoint, and hears what either answers.
 
+use super::coordinator::pay_debts;
 use super::dialogue::{Answer, Dialogue, Endpoint, Message, close};
 use super::lock::lane;
 use super::refresh::NativeRefresh;
 use super::task;
 use crate::clock::SystemClock;
-use crate::refresh::{Backoff, CallFailure, FailureClass, Patience, Run};
+use crate::refresh::{Backoff, CallFailure, FailureClass, Patience, Run, Settled, Turn};
 use crate::store::Store;
 use napi::bindgen_prelude::Function;
 use napi_derive::napi;
@@ -108,10 +109,14 @@ impl NativeRefresh {
         let program = Dialogue::new(tell, &self.answers, &self.caller, has_subscribers, is_held, endpoint)?;
         let answers = Arc::clone(&self.answers);
         let lane = lane(&call.lock_base).to_owned();
+        let debtor = Arc::clone(&call);
         let run = Run::new(call, Arc::clone(&self.caller), patience.into(), program);
         task::start(&lane, move || {
             run.start(move |program, turn| {
                 close(&answers);
+                if let Turn::Settled(Settled::Refreshed { not_shared: Some(_), .. }) = &turn {
+                    pay_debts(debtor);
+                }
                 program.end(turn);
             });
         });

@@ -23,6 +23,9 @@ pub struct FailureRecord {
     pub outcome: Outcome,
     /// The process that asked.
     pub pid: u32,
+    /// The host that it asked on, if that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// When it asked or was answered, in milliseconds since the epoch.
     pub at: f64,
     /// How often in a row the provider was asked, and no token came.
@@ -71,8 +74,14 @@ impl PauseUntil {
             // A provider that asks for no pause is not to be asked all the time.
             failure::Backoff::Asked(ms) => ms.max(doubled_ms(attempts)),
         };
+        Some(Self::lasting(clock, ms))
+    }
+
+    /// One of so many milliseconds, that begins now.
+    #[must_use]
+    pub fn lasting(clock: &dyn Clock, ms: f64) -> Self {
         let since = clock.boot_ms();
-        Some(Self { until: since + ms, boot: clock.boot_id(), since })
+        Self { until: since + ms, boot: clock.boot_id(), since }
     }
 
     /// How much of it is left, in milliseconds.
@@ -101,13 +110,16 @@ fn doubled_ms(attempts: u32) -> f64 {
 pub struct LostCall {
     /// Its process id.
     pub pid: u32,
+    /// Its host, if that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
     /// When it claimed, in milliseconds since the epoch.
     pub at: f64,
 }
 
 impl From<&FailureRecord> for LostCall {
     fn from(first: &FailureRecord) -> Self {
-        Self { pid: first.pid, at: first.at }
+        Self { pid: first.pid, host: first.host.clone(), at: first.at }
     }
 }
 
@@ -202,8 +214,9 @@ impl Record {
             // The owner that lost the first answer says more than the one that lost the latest.
             let first = self.failure_before(generation).filter(|failure| failure.outcome == Outcome::Uncertain);
             let (pid, at) = first.map_or((claim.pid, claim.at), |first| (first.pid, first.at));
+            let host = first.and_then(|first| first.host.clone());
             let (attempts, pause) = (claim.attempts.saturating_add(1), claim.pause.clone());
-            return Some(FailureRecord { generation, outcome: Outcome::Uncertain, pid, at, attempts, pause });
+            return Some(FailureRecord { generation, outcome: Outcome::Uncertain, pid, host, at, attempts, pause });
         }
         self.failure_before(generation).cloned()
     }

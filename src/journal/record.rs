@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 pub use super::failures::{FailureRecord, LostCall, Outcome, PauseUntil};
+pub use super::hosts::{Answered, OwnClaim, Seen};
 pub use super::receipts::{Receipt, Sealed};
 
 /// How many access tokens' lifetimes are remembered: agents that share a profile id may each have a login of their own.
@@ -61,6 +62,15 @@ pub struct Record {
     pub ledger: Ledger,
     /// How long access tokens live that were received here. The latest comes last.
     pub(crate) lifetimes: Vec<Lifetime>,
+    /// Claims of this key's owners in the coordinator's rows. The latest come last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) own_claims: Vec<OwnClaim>,
+    /// What the coordinator is to be told, or has told. The latest comes last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) answered: Vec<Answered>,
+    /// The version of a row that was seen last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) seen: Option<Seen>,
 }
 
 /// How long an access token lives, from its receipt to its expiry.
@@ -141,6 +151,7 @@ impl Record {
                 self.lifetimes.insert(0, lifetime.clone());
             }
         }
+        self.absorb_hosts(earlier);
         self.epoch = self.epoch.max(earlier.epoch);
         if self.claim.is_none() {
             self.claim.clone_from(&earlier.claim);

@@ -12,7 +12,7 @@ use crate::disk;
 use crate::error::{Code, Error, Result};
 use crate::journal::Journal;
 use crate::journal::ledger::Ledger;
-use crate::journal::record::{FailureRecord, Record};
+use crate::journal::record::{FailureRecord, OwnClaim, Record};
 use crate::lock::holder::Holder;
 use crate::lock::{self, Guard, Target, term};
 use std::io;
@@ -126,6 +126,11 @@ impl Siblings {
             self.read_again(|journal| of_journal(journal).0 == lock_base)?;
         }
         Ok(None)
+    }
+
+    /// What the other keys have claimed in the coordinator's row of this generation.
+    pub fn own_claims(&self, generation: Generation) -> impl Iterator<Item = &OwnClaim> {
+        self.records().filter_map(move |record| record.own_claim(generation))
     }
 
     /// What all keys know of spent generations, `own` included.

@@ -27,7 +27,7 @@ fn record(state: Progress, failure: Option<FailureRecord>) -> Record {
     let failures = failure.into_iter().collect();
     let lifetimes = vec![Lifetime { access: key, ms: 300_000.0 }];
     let receipts = vec![receipt(&received)];
-    Record { state, epoch: 3, claim, receipts, failures, ledger, stores: Vec::new(), lifetimes }
+    Record { state, epoch: 3, claim, receipts, failures, ledger, stores: Vec::new(), lifetimes, ..Record::default() }
 }
 
 fn pause() -> PauseUntil {
@@ -61,10 +61,11 @@ fn every_record_is_read_as_it_was_written() {
     let outcomes = [
         Outcome::Unspent,
         Outcome::Uncertain,
-        Outcome::Dead { lost_with: Some(LostCall { pid, at }) },
+        Outcome::Dead { lost_with: Some(LostCall { pid, host: None, at }) },
         Outcome::Dead { lost_with: None },
     ];
-    let failure = |outcome| FailureRecord { generation, outcome, pid, at, attempts: 2, pause: Some(pause()) };
+    let failure =
+        |outcome| FailureRecord { generation, outcome, pid, host: None, at, attempts: 2, pause: Some(pause()) };
     let failures = std::iter::once(None).chain(outcomes.map(|outcome| Some(failure(outcome))));
     let directory = tempfile::tempdir().expect("a directory");
     for failure in failures {
@@ -131,7 +132,7 @@ fn fill(journal: &mut Journal, superseded: bool) -> Vec<Option<Credential>> {
         let mut record = journal.record().clone();
         record.receive(Generation::of("spent"), Receipt { superseded, ..receipt(&credential(large)) });
         journal.write(record).expect("room");
-        if !matches!(journal.make_room(&[]), Ok(()) if waiting(journal).len() > kept.len()) {
+        if !matches!(journal.make_room(&[], false), Ok(()) if waiting(journal).len() > kept.len()) {
             return kept;
         }
     }
@@ -147,7 +148,7 @@ fn what_waits_for_its_store_is_never_displaced_and_fills_the_journal_at_last() {
     let mut journal = open(&directory).expect("opened");
     let kept = fill(&mut journal, false);
     assert!(!kept.is_empty());
-    assert_eq!(journal.make_room(&[]).map_err(|error| error.code), Err(Code::JournalUnusable));
+    assert_eq!(journal.make_room(&[], false).map_err(|error| error.code), Err(Code::JournalUnusable));
     assert_eq!(waiting(&journal)[..kept.len()], kept);
 }
 
@@ -158,7 +159,7 @@ fn words_for_which_there_is_room_are_recorded_with_the_largest_credential_and_lo
     let (mut room, mut too_long) = (0, HALF_BYTES);
     while too_long - room > 1 {
         let between = usize::midpoint(room, too_long);
-        match journal.make_room(&[&"x".repeat(between)]) {
+        match journal.make_room(&[&"x".repeat(between)], false) {
             Ok(()) => room = between,
             Err(error) => {
                 assert_eq!(error.code, Code::InvalidArgument);
@@ -178,7 +179,7 @@ fn words_for_which_there_is_room_are_recorded_with_the_largest_credential_and_lo
         let record = Record { claim: claim.clone(), receipts: receipts.clone(), ..claimed.clone() };
         journal.write(record).expect("room");
         journal.write(Record { receipts: Vec::new(), claim: claim.clone(), ..claimed.clone() }).expect("room");
-        journal.make_room(&[&"x".repeat(room - 1024)]).expect("room");
+        journal.make_room(&[&"x".repeat(room - 1024)], false).expect("room");
     }
 }
 
@@ -208,12 +209,12 @@ fn what_is_only_kept_makes_room_after_what_is_superseded() {
     let left = |journal: &Journal| {
         waiting(journal).into_iter().map(|one| one.unwrap().refresh().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    journal.make_room(&[]).expect("room");
+    journal.make_room(&[], false).expect("room");
     assert_eq!(left(&journal), ["kept"]);
     let mut record = journal.record().clone();
     record.receipts.push(large("waiting"));
     journal.write(record).expect("room");
-    journal.make_room(&[]).expect("room");
+    journal.make_room(&[], false).expect("room");
     assert_eq!(left(&journal), ["waiting"]);
 }
 

@@ -2,6 +2,7 @@
 //! be settled, or fail.
 
 use super::Answered;
+use super::hosts::ClaimedRow;
 use crate::credential::{Credential, Generation};
 use crate::error::Result;
 use crate::journal::Journal;
@@ -32,6 +33,8 @@ pub struct Sent {
     pub(super) instead_of_own: bool,
     /// What the provider answered, if it could not be saved yet.
     pub(super) answer: Option<Answered>,
+    /// The claim in the coordinator's row, if other hosts share the grant.
+    pub(super) row: Option<ClaimedRow>,
     pub(super) lock: Guard,
 }
 
@@ -48,7 +51,7 @@ impl Claimed {
 
     /// Allows to ask the provider, unless a peer has taken over since the decision. To be called at the last moment.
     pub fn send(self) -> Result<Box<Sent>, TakenOver> {
-        if self.attempt.is_ours() {
+        if self.attempt.is_ours() && !self.attempt.row.as_ref().is_some_and(ClaimedRow::is_late) {
             return Ok(Box::new(self.attempt));
         }
         // If that fails it is in doubt, as after a death.
@@ -58,6 +61,9 @@ impl Claimed {
 
     /// Sends nothing. The journal says again what it said before, so that no caller has to doubt, or to log in again.
     pub fn give_up(mut self) -> Result<()> {
+        if let Some(row) = &self.attempt.row {
+            row.give_back();
+        }
         self.attempt.journal.write(self.before)
     }
 }

@@ -2,10 +2,11 @@
 
 use super::commit::Recovered;
 use super::decision::{Decision, Try};
+use super::hosts::{Among, ClaimedRow};
 use super::obstacle::Obstacle;
 use super::verdict::Verdict;
 use super::{Claimed, Refresh, Sent, Served, StoreRole};
-use crate::credential::{Credential, Generation};
+use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::failure;
 use crate::journal::record::{ClaimRecord, FailureRecord, Origin, Outcome, PauseUntil, Progress, Record, Sealed};
@@ -30,29 +31,78 @@ pub(super) struct Candidate {
     pub(super) others: Option<Vec<Credential>>,
     /// Whether it is the main store's credential although the agent has one of its own.
     pub(super) instead_of_own: bool,
+    pub(super) row: RowClaim,
+}
+
+/// Whether other hosts know that a refresh token is about to be sent.
+#[derive(Debug)]
+pub(super) enum RowClaim {
+    /// They have not been told yet, if there are any.
+    NotMade,
+    Made(Box<ClaimedRow>),
+    /// There are none, or they can't be told, and this host goes on alone.
+    NotWanted,
+}
+
+/// What a look into all journals came to.
+enum Judged {
+    Try(Box<Try>),
+    /// This host may send it. Whether another one has is still to be asked.
+    AskHosts(Box<Candidate>),
+}
+
+impl From<Try> for Judged {
+    fn from(tried: Try) -> Self {
+        Self::Try(Box::new(tried))
+    }
 }
 
 impl Refresh {
-    /// Makes sure that no owner sends or has sent this generation under any name, and records that it is being sent.
-    pub(super) fn claim(&self, mut candidate: Candidate) -> Result<Try> {
+    /// Makes sure that no owner sends or has sent this generation under any name or on any host, and records that it is being sent.
+    pub(super) fn claim(&self, candidate: Candidate) -> Result<Try> {
+        let candidate = match self.claim_here(candidate)? {
+            Judged::Try(tried) => return Ok(*tried),
+            Judged::AskHosts(candidate) => match self.claim_among_hosts(*candidate)? {
+                Among::Decided(tried) => return Ok(*tried),
+                Among::Claimed(candidate) => candidate,
+            },
+        };
+        let row = match &candidate.row {
+            RowClaim::Made(row) => Some(row.clone()),
+            _ => None,
+        };
+        // Asking took its time, and the lock that all keys share was free.
+        let judged = self.claim_here(*candidate);
+        let is_sent = matches!(&judged, Ok(Judged::Try(tried)) if matches!(**tried, Try::Decided(Decision::Send(_))));
+        if let Some(row) = row.filter(|_| !is_sent) {
+            row.give_back();
+        }
+        match judged? {
+            Judged::Try(tried) => Ok(*tried),
+            Judged::AskHosts(candidate) => Ok(Try::Again(candidate.lock)),
+        }
+    }
+
+    fn claim_here(&self, mut candidate: Candidate) -> Result<Judged> {
         if !candidate.lock.has_sidecar() {
             // The disk was full. As long as it is, the provider is not asked.
             let recheck = candidate.lock.recheck_sidecar()?;
             drop(candidate.journal);
-            return Ok(if recheck == Recheck::Lost { Decision::TakenOver.into() } else { Try::Again(candidate.lock) });
+            let tried = if recheck == Recheck::Lost { Decision::TakenOver.into() } else { Try::Again(candidate.lock) };
+            return Ok(tried.into());
         }
         self.prepare(&mut candidate)?;
         let claims = siblings::lock_claims(&self.lock_base, &self.clock)?;
-        if self.is_replaced(candidate.held.generation())? {
+        if self.is_replaced(&candidate)? {
             // Others were claiming while a login or another program replaced it.
             drop((claims, candidate.journal));
-            return Ok(Try::Again(candidate.lock));
+            return Ok(Try::Again(candidate.lock).into());
         }
         candidate.journal.end_earlier_terms(&candidate.lock, &claims)?;
         let mut siblings = Siblings::read(&candidate.lock)?;
         if !candidate.lock.is_current() {
             // We can't judge by what a later term's owner is doing.
-            return Ok(Decision::TakenOver.into());
+            return Ok(Try::from(Decision::TakenOver).into());
         }
         if let Some(main_credential) = self.main_instead(&candidate, &siblings) {
             candidate.instead_of_own = true;
@@ -60,8 +110,8 @@ impl Refresh {
         }
         match siblings.sending(candidate.held.generation(), &*self.clock)? {
             None => self.judge(candidate, claims, &siblings),
-            Some(Sending::Under(other)) => Ok(Decision::Busy { lock: candidate.lock, other }.into()),
-            Some(Sending::OutOfTerm) => Ok(Decision::Later(OUT_OF_TERM_PAUSE_MS).into()),
+            Some(Sending::Under(other)) => Ok(Try::from(Decision::Busy { lock: candidate.lock, other }).into()),
+            Some(Sending::OutOfTerm) => Ok(Try::from(Decision::Later(OUT_OF_TERM_PAUSE_MS)).into()),
         }
     }
 
@@ -76,13 +126,14 @@ impl Refresh {
         }
         self.refuse_unsavable(candidate.role, &candidate.held)?;
         let paths = [self.store_at(candidate.role), self.main_store()].map(|store| store.path().to_string_lossy());
-        candidate.journal.make_room(&[self.key.profile_id(), &paths[0], &paths[1]])?;
+        let is_sealed_too = self.hosts.is_some();
+        candidate.journal.make_room(&[self.key.profile_id(), &paths[0], &paths[1]], is_sealed_too)?;
         candidate.others = self.hosted_under_other_names(candidate)?;
         Ok(())
     }
 
     /// Goes by what all journals say of the generation: to replace it, to wait, or to ask the provider.
-    fn judge(&self, candidate: Candidate, claims: ClaimsLock, siblings: &Siblings) -> Result<Try> {
+    fn judge(&self, candidate: Candidate, claims: ClaimsLock, siblings: &Siblings) -> Result<Judged> {
         let generation = candidate.held.generation();
         let lineage = siblings.lineage(&candidate.journal.record().ledger);
         let failure = siblings.failure_of(generation, candidate.journal.record(), &*self.clock);
@@ -91,30 +142,53 @@ impl Refresh {
         let may_be_sent = matches!(verdict, Verdict::Free | Verdict::BackOff(_));
         if !may_be_sent && let Some(newer) = self.newer(&candidate, &candidate.held, siblings, &lineage) {
             drop(claims);
-            return self.replace(candidate, &newer, siblings);
+            return self.replace(candidate, &newer, siblings).map(Judged::from);
         }
-        if is_spent && self.has_hosts() && candidate.others.is_none() {
+        if is_spent && self.has_host_stores() && candidate.others.is_none() {
             // It has been spent under another name since the hosts would have been asked.
             drop((claims, candidate.journal));
-            return Ok(Try::Again(candidate.lock));
+            return Ok(Try::Again(candidate.lock).into());
         }
-        match self.obstacle(candidate.role, &candidate.held, verdict, failure.as_ref()) {
-            Some(Obstacle { refresh_error, .. }) if self.may_serve(&candidate.held) => {
-                Ok(Served::Unexpired { credential: candidate.held, refresh_error }.into())
+        if let Some(obstacle) = self.obstacle(candidate.role, &candidate.held, verdict, failure.as_ref()) {
+            drop(claims);
+            return self.stop_at(candidate, obstacle).map(Judged::from);
+        }
+        match &candidate.row {
+            RowClaim::NotMade if self.hosts.is_some() => Ok(Judged::AskHosts(Box::new(candidate))),
+            RowClaim::Made(row) if row.generation() != generation => Ok(Try::Again(candidate.lock).into()),
+            _ => self.dispatch(candidate, &claims, failure.as_ref()).map(|decision| Try::from(decision).into()),
+        }
+    }
+
+    /// Does not ask the provider. Another host may have got past what is in the way here.
+    fn stop_at(&self, candidate: Candidate, obstacle: Obstacle) -> Result<Try> {
+        match self.look_among_hosts(candidate)? {
+            Among::Decided(tried) => Ok(*tried),
+            Among::Claimed(candidate) => self.tell_obstacle(&candidate.held, obstacle).map(Try::from),
+        }
+    }
+
+    /// Serves the stored token while it is good, in the place of what keeps this call from asking the provider.
+    pub(super) fn tell_obstacle(&self, held: &Credential, obstacle: Obstacle) -> Result<Decision> {
+        match obstacle {
+            Obstacle { refresh_error, .. } if self.may_serve(held) => {
+                Ok(Decision::Served(Served::Unexpired { credential: held.clone(), refresh_error }))
             }
-            Some(Obstacle { refresh_error, wait_ms: None }) => Err(refresh_error),
-            Some(Obstacle { refresh_error: error, wait_ms: Some(wait_ms) }) => {
-                Ok(Decision::BackOff { wait_ms, error }.into())
-            }
-            None => self.dispatch(candidate, &claims, failure.as_ref()).map(Try::from),
+            Obstacle { refresh_error, wait_ms: None } => Err(refresh_error),
+            Obstacle { refresh_error: error, wait_ms: Some(wait_ms) } => Ok(Decision::BackOff { wait_ms, error }),
         }
     }
 
     /// Whether the credential to claim has been replaced since it was read. A host is not asked again: it may take its time,
     /// and the lock that all keys share is held. A login that has landed there meanwhile wins when the answer is saved.
-    fn is_replaced(&self, generation: Generation) -> Result<bool> {
-        if self.has_hosts() {
+    fn is_replaced(&self, candidate: &Candidate) -> Result<bool> {
+        let generation = candidate.held.generation();
+        if self.has_host_stores() {
             return Ok(false);
+        }
+        if candidate.instead_of_own {
+            let main = self.main_store().read(self.key.profile_id())?.oauth();
+            return Ok(main.is_none_or(|main| main.generation() != generation));
         }
         Ok(self.held()?.is_none_or(|(_, held)| held.generation() != generation))
     }
@@ -138,9 +212,10 @@ impl Refresh {
 
     /// `earlier`: what is known of earlier calls with the same refresh token.
     fn dispatch(&self, candidate: Candidate, claims: &ClaimsLock, earlier: Option<&FailureRecord>) -> Result<Decision> {
-        let record = self.claim_record(&candidate, earlier);
-        let Candidate { mut lock, mut journal, held, instead_of_own, .. } = candidate;
+        let mut record = self.claim_record(&candidate, earlier);
+        let Candidate { mut lock, mut journal, held, instead_of_own, row, .. } = candidate;
         let unsent = record.clone().idle();
+        record.note_sent(held.generation(), true);
         if let Err(error) = journal.write(record) {
             // It may have been written and only not synced; nothing was sent.
             let _ = journal.write(unsent);
@@ -153,12 +228,13 @@ impl Refresh {
             return is_ours.map(|_| Decision::TakenOver);
         }
         let spent = held.generation();
-        let attempt = Sent { journal, credential: held, spent, instead_of_own, answer: None, lock };
+        let row = if let RowClaim::Made(row) = row { Some(*row) } else { None };
+        let attempt = Sent { journal, credential: held, spent, instead_of_own, answer: None, row, lock };
         Ok(Decision::Send(Box::new(Claimed::new(attempt, unsent))))
     }
 
     /// The journal's record with the claim in it.
-    fn claim_record(&self, candidate: &Candidate, earlier: Option<&FailureRecord>) -> Record {
+    pub(super) fn claim_record(&self, candidate: &Candidate, earlier: Option<&FailureRecord>) -> Record {
         let &Candidate { role, ref held, ref main_profile, .. } = candidate;
         let spent = held.generation();
         let mut record = candidate.journal.record().clone();

@@ -32,6 +32,11 @@ pub(super) struct Commit {
 }
 
 impl Commit {
+    /// What the journal is to say next, or else `now`.
+    pub(super) fn record(&mut self, now: &Record) -> &mut Record {
+        self.record.get_or_insert_with(|| now.clone())
+    }
+
     /// Does it. Says whether the journal has it on record that the stores hold the credential.
     ///
     /// # Errors

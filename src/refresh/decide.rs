@@ -1,6 +1,6 @@
 //! The decision under the key's lock: serve, wait, or ask the provider.
 
-use super::claim::Candidate;
+use super::claim::{Candidate, RowClaim};
 use super::commit::Recovered;
 use super::decision::{Decision, Try};
 use super::known::Known;
@@ -115,6 +115,7 @@ impl Refresh {
             recovered,
             others: None,
             instead_of_own: false,
+            row: RowClaim::NotMade,
         })
     }
 

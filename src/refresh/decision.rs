@@ -36,9 +36,29 @@ pub enum Decision {
         /// The lock to wait for.
         other: PathBuf,
     },
+    /// The same refresh token is being sent on another host: wait for that, then decide again.
+    Elsewhere {
+        /// The key's lock, to decide with.
+        lock: Guard,
+        /// What to wait for.
+        awaited: Awaited,
+    },
     /// We were stuck, and a peer has taken over; or another program has taken what our sidecar should have kept it from.
     /// Nothing was sent. Take the lock again, then decide again.
     TakenOver,
+}
+
+/// A row of the coordinator that another host is to change.
+#[derive(Debug)]
+pub struct Awaited {
+    /// The row.
+    pub row: String,
+    /// As it is now.
+    pub version: String,
+    /// In so many milliseconds that host counts as lost.
+    pub left_ms: f64,
+    /// What to tell a caller that can't wait so long.
+    pub error: Error,
 }
 
 /// What a try to decide came to.

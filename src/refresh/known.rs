@@ -34,6 +34,11 @@ impl Known {
         receipts.filter(|receipt| !receipt.superseded).any(|receipt| receipt.origin.store == store)
     }
 
+    /// Whether the coordinator has not heard of an answer yet.
+    pub(super) fn is_owing(&self) -> bool {
+        self.records.iter().any(|record| record.owed().next().is_some())
+    }
+
     /// Whether the provider has refused this refresh token for good.
     pub(super) fn is_dead(&self, generation: Generation) -> bool {
         let failures = self.records.iter().filter_map(|record| record.failure_before(generation));

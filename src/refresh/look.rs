@@ -120,7 +120,7 @@ impl Refresh {
     /// known. It waits only briefly for that lock: the credential is durable where it comes from.
     pub(super) fn adopt(&self, offered: &Credential, held: Option<&Credential>) -> Result<Served> {
         let is_adoptable = |now: &Credential| held == Some(now) || self.is_adoptable(now, offered, &self.known());
-        let adopted = |not_saved| Served::Adopted { credential: offered.clone(), not_saved };
+        let adopted = |not_saved| Served::Adopted { credential: offered.clone(), not_saved, from_host: None };
         let saved = self.own.update_within(ADOPTION_PATIENCE, self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if self.is_usable(&now) && self.is_of_provider(&now) => {
                 (None, Some(Served::Fresh(now)))

@@ -48,16 +48,16 @@ impl Refresh {
         let now = self.clock.now_ms();
         let why = match &failure.outcome {
             Outcome::Dead { lost_with: Some(lost) } => format!(
-                "; it may have given a new one to process {}, which asked {} and lost the answer",
-                lost.pid,
+                "; it may have given a new one to {}, which asked {} and lost the answer",
+                process(lost.pid, lost.host.as_deref()),
                 ago(lost.at, now)
             ),
             _ => String::new(),
         };
         let message = format!(
-            "the provider refused the refresh token of {} for good (process {}, {}){why}; log in again",
+            "the provider refused the refresh token of {} for good ({}, {}){why}; log in again",
             self.profile(),
-            failure.pid,
+            process(failure.pid, failure.host.as_deref()),
             ago(failure.at, now)
         );
         Error::new(Code::GrantDead, message)
@@ -82,9 +82,9 @@ impl Refresh {
 
     fn in_doubt(&self, failure: &FailureRecord) -> String {
         format!(
-            "it is not known whether the last refresh of {} used its refresh token (process {} sent it first, {}; sent {} so far)",
+            "it is not known whether the last refresh of {} used its refresh token ({} sent it first, {}; sent {} so far)",
             self.profile(),
-            failure.pid,
+            process(failure.pid, failure.host.as_deref()),
             ago(failure.at, self.clock.now_ms()),
             times(failure.attempts)
         )
@@ -92,9 +92,9 @@ impl Refresh {
 
     fn backs_off(&self, failure: &FailureRecord, wait_ms: f64) -> Error {
         let message = format!(
-            "the last refresh of {} failed without using the refresh token (process {}, {}); the login is kept, and the provider is asked again in {} at the earliest",
+            "the last refresh of {} failed without using the refresh token ({}, {}); the login is kept, and the provider is asked again in {} at the earliest",
             self.profile(),
-            failure.pid,
+            process(failure.pid, failure.host.as_deref()),
             ago(failure.at, self.clock.now_ms()),
             seconds(wait_ms)
         );
@@ -104,6 +104,11 @@ impl Refresh {
     fn profile(&self) -> String {
         format!("profile \"{}\"", self.key.profile_id().escape_debug())
     }
+}
+
+/// Which process, and where if that is another host.
+pub(super) fn process(pid: u32, host: Option<&str>) -> String {
+    host.map_or_else(|| format!("process {pid}"), |host| format!("process {pid} on host \"{}\"", host.escape_debug()))
 }
 
 fn times(number: u32) -> String {

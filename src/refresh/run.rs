@@ -158,7 +158,7 @@ impl<P: Program> Run<P> {
     pub fn new(call: Arc<Refresh>, caller: Arc<Caller>, patience: Patience, program: P) -> Self {
         let retry = Retry::new(patience, call.clock.boot_ms());
         // What a host's store holds takes any time to tell.
-        let looks = if call.has_hosts() { 0 } else { MAX_LOOKS };
+        let looks = if call.has_host_stores() { 0 } else { MAX_LOOKS };
         Self { call, caller, program, waits: patience.waits, looks, has_told_waiting: false, retry }
     }
 

@@ -4,6 +4,7 @@ use super::commit::{Placed, Swap};
 use super::decision::Decision;
 use super::known::Known;
 use super::{Answered, Refresh, Sent, Served, StoreRole, access_digest};
+use crate::coordinator::RowState;
 use crate::credential::identity::{self, Refusal};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
@@ -24,6 +25,8 @@ pub enum Settled {
         mirrored: Option<Result<Reason>>,
         /// Why the store that held the old one could not take it yet. It is durable in the journal.
         not_saved: Option<Error>,
+        /// Why the coordinator has not heard of it yet, so that other hosts can't use it.
+        not_shared: Option<Error>,
     },
     /// A login landed meanwhile and is served instead.
     Superseded(Credential),
@@ -64,17 +67,19 @@ impl Refresh {
             Some(answer) => answer,
             None => match self.read(&mut sent, fields)? {
                 Reading::Credential(answer) => answer,
-                Reading::Salvaged(answer, error) => return Self::keep(sent, answer, error),
+                Reading::Salvaged(answer, error) => return self.keep(sent, answer, error),
             },
         };
         let refreshed = answer.credential.clone();
         let mut record = sent.journal.record().clone();
-        let receipt = receive(&mut record, &sent, &answer)?;
+        let receipt = self.receive(&mut record, &sent, &answer)?;
         if let (Some(access), Some(expires)) = (access_digest(&refreshed), refreshed.expires()) {
             record.note_lifetime(access, expires - self.clock.now_ms());
         }
         let journaled = sent.journal.write(record.clone());
-        let Placed { own, main, commit } = self.place(&record, &receipt, &refreshed);
+        let Placed { own, main, mut commit } = self.place(&record, &receipt, &refreshed);
+        // Durable here first. Other hosts wait for it, and the journal's next record says whether they have been told.
+        let not_shared = self.hosts.as_ref().and_then(|_| self.tell_answer(commit.record(&record), sent.row.as_ref()));
         let committed = commit.run(&mut sent.journal);
         if journaled.is_err() && !matches!(committed, Ok(true)) && sent.journal.write(record).is_err() {
             // Even if a store has it: no owner would know that the old one is spent.
@@ -88,7 +93,7 @@ impl Refresh {
                     // As it will at its next call, if it can't now.
                     let _ = self.adopt(&credential, None);
                 }
-                Ok(Settled::Refreshed { credential, mirrored: main, not_saved: committed.err() })
+                Ok(Settled::Refreshed { credential, mirrored: main, not_saved: committed.err(), not_shared })
             }
             // What became of the main store's profile does not concern an agent that has its own.
             Ok(_) if sent.instead_of_own => Err(super::superseded(self.main_store()).into()),
@@ -97,7 +102,9 @@ impl Refresh {
             }
             Ok(Swap::Superseded(_)) => Err(super::superseded(self.store_at(StoreRole::Own)).into()),
             Ok(Swap::LoggedOut) => Ok(Settled::LoggedOut),
-            Err(error) => Ok(Settled::Refreshed { credential: refreshed, mirrored: main, not_saved: Some(error) }),
+            Err(error) => {
+                Ok(Settled::Refreshed { credential: refreshed, mirrored: main, not_saved: Some(error), not_shared })
+            }
         }
     }
 
@@ -132,11 +139,15 @@ impl Refresh {
     }
 
     /// Puts a salvaged refresh token on record, for the next owner to bring into the stores and to use.
-    fn keep(mut sent: Box<Sent>, answer: Answered, error: Error) -> Result<Settled, Unsettled> {
+    fn keep(&self, mut sent: Box<Sent>, answer: Answered, error: Error) -> Result<Settled, Unsettled> {
         let mut record = sent.journal.record().clone();
-        receive(&mut record, &sent, &answer)?;
-        if sent.journal.write(record).is_err() {
+        self.receive(&mut record, &sent, &answer)?;
+        if sent.journal.write(record.clone()).is_err() {
             return Err(unsaved(sent, answer, ""));
+        }
+        // If it can't be told now, the next owner tells it.
+        if self.hosts.is_some() && self.tell_answer(&mut record, sent.row.as_ref()).is_none() {
+            let _ = sent.journal.write(record);
         }
         Err(error.into())
     }
@@ -213,11 +224,23 @@ impl Refresh {
             }
             _ => {
                 let (pid, at) = (std::process::id(), self.clock.now_ms());
-                Some(FailureRecord { generation, outcome, pid, at, attempts, pause })
+                Some(FailureRecord { generation, outcome, pid, host: None, at, attempts, pause })
             }
         };
         record.set_failure(generation, failure);
-        sent.journal.write(record)
+        record.note_sent(generation, class == FailureClass::Uncertain);
+        let written = sent.journal.write(record);
+        if let Some(row) = &sent.row {
+            let pause_ms = sent.journal.record().failure_before(generation).and_then(|one| one.left_ms(&*self.clock));
+            let state = match class {
+                _ if sent.instead_of_own && is_refused => RowState::Free,
+                FailureClass::NotSent | FailureClass::AnsweredUnspent => RowState::Free,
+                FailureClass::Uncertain => RowState::Unsure,
+                FailureClass::AnsweredDead => RowState::Dead,
+            };
+            row.end(state, attempts, pause_ms.unwrap_or(0.0));
+        }
+        written
     }
 
     /// The credential that the answer makes of the one that was sent.
@@ -250,6 +273,25 @@ impl Refresh {
             Error::new(Code::IdentityMismatch, message)
         })
     }
+
+    /// Notes on record what the provider gave in exchange for what was sent.
+    fn receive(&self, record: &mut Record, sent: &Sent, answer: &Answered) -> Result<Receipt> {
+        let Some(claim) = &record.claim else { return Err(Error::new(Code::Internal, "settled without a claim")) };
+        let Answered { credential, answered } = answer;
+        let receipt = Receipt {
+            credential: Sealed::new(credential),
+            answered: answered.clone(),
+            origin: claim.origin.clone(),
+            superseded: false,
+            kept: false,
+        };
+        record.state = Progress::Received;
+        record.set_failure(sent.spent, None);
+        record.ledger.record(sent.spent, credential.generation());
+        record.receive(sent.spent, receipt.clone());
+        self.seal(record, sent, credential, answered);
+        Ok(receipt)
+    }
 }
 
 /// A call that was answered, and brought no token that can be used.
@@ -269,22 +311,4 @@ fn unsaved(mut sent: Box<Sent>, answer: Answered, why: &str) -> Unsettled {
     let error = Error::at(Code::ReceiptUnsaved, sent.journal.path(), message);
     sent.answer = Some(answer);
     Unsettled { error, retry: Some(sent) }
-}
-
-/// Notes on record what the provider gave in exchange for what was sent.
-fn receive(record: &mut Record, sent: &Sent, answer: &Answered) -> Result<Receipt> {
-    let Some(claim) = &record.claim else { return Err(Error::new(Code::Internal, "settled without a claim")) };
-    let Answered { credential, answered } = answer;
-    let receipt = Receipt {
-        credential: Sealed::new(credential),
-        answered: answered.clone(),
-        origin: claim.origin.clone(),
-        superseded: false,
-        kept: false,
-    };
-    record.state = Progress::Received;
-    record.set_failure(sent.spent, None);
-    record.ledger.record(sent.spent, credential.generation());
-    record.receive(sent.spent, receipt.clone());
-    Ok(receipt)
 }

@@ -79,13 +79,13 @@ impl Refresh {
             Ok(Profile::Oauth(now)) => now.generation() == generation,
             _ => false,
         };
-        (leads_on && (self.has_hosts() || is_there())).then(|| main_credential.clone())
+        (leads_on && (self.has_host_stores() || is_there())).then(|| main_credential.clone())
     }
 
     /// If the held credential is spent: what the caller's hosts hold of the profiles whose keys have spent a token. We ask them
     /// before we take the lock that all keys share.
     pub(super) fn hosted_under_other_names(&self, candidate: &Candidate) -> Result<Option<Vec<Credential>>> {
-        if !self.has_hosts() {
+        if !self.has_host_stores() {
             return Ok(None);
         }
         let siblings = Siblings::read(&candidate.lock)?;
@@ -126,7 +126,7 @@ impl Refresh {
         }
         if self.is_usable(newer) {
             let credential = adopt_tokens(&held, newer);
-            return Ok(Served::Adopted { credential, not_saved: None }.into());
+            return Ok(Served::Adopted { credential, not_saved: None, from_host: None }.into());
         }
         Ok(Try::Again(lock))
     }

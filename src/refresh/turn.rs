@@ -1,15 +1,21 @@
 //! One turn of a refresh, with the key's lock: decide, ask the provider if that is what is to be done, and settle.
 
+use super::decision::Awaited;
 use super::{
-    AskResult, Claimed, Decision, Event, Failed, LookedAgain, Program, Run, Sent, Served, Turn, Uncertain, Unsettled,
+    AskResult, Claimed, Decision, Event, Failed, LookedAgain, PauseReason, Program, Run, Sent, Served, Turn, Uncertain,
+    Unsettled,
 };
 use crate::error::Error;
 use crate::failure::{Backoff, CallFailure, FailureClass};
 use crate::lock::{Guard, Target};
+use std::sync::mpsc::channel;
 
 /// How long to wait before another try to save an answer that could be saved nowhere; doubled each time.
 const FIRST_SAVE_PAUSE_MS: f64 = 100.0;
 const LAST_SAVE_PAUSE_MS: f64 = 10_000.0;
+/// How long to wait before another look at what another host is doing; doubled each time. Most engines tell sooner.
+const FIRST_LOOK_MS: f64 = 250.0;
+const LAST_LOOK_MS: f64 = 5_000.0;
 
 /// What ends a turn early.
 pub(super) enum End<F> {
@@ -65,12 +71,13 @@ impl<P: Program> Run<P> {
             Decision::BackOff { wait_ms, error } => Ok(Turn::BackOff(wait_ms, error)),
             Decision::Claimed { wait_ms, error } => Ok(Turn::Claimed(wait_ms, error)),
             Decision::Later(wait_ms) => Ok(Turn::Later(wait_ms)),
-            Decision::TakenOver | Decision::Busy { .. } => Err(End::TakenOver),
+            Decision::TakenOver | Decision::Busy { .. } | Decision::Elsewhere { .. } => Err(End::TakenOver),
         }
     }
 
     /// Decides under the key's lock. Waits for a call that sends the same refresh token under another name.
     fn decide(&mut self, mut lock: Guard) -> Step<(Decision, Option<Guard>), P::Failure> {
+        let mut look_ms = FIRST_LOOK_MS;
         loop {
             let slot = self.take_slot()?;
             match self.program.hold() {
@@ -86,9 +93,37 @@ impl<P: Program> Run<P> {
                     drop(self.acquire(&other, Target::refresh)?);
                     lock = ours;
                 }
+                Decision::Elsewhere { lock: ours, awaited } => {
+                    self.program.let_go();
+                    drop(slot);
+                    lock = self.await_host(ours, awaited, &mut look_ms)?;
+                }
                 decision => return Ok((decision, slot)),
             }
         }
+    }
+
+    /// Waits until the coordinator's row changes, or for a while: not every engine tells. The key's lock is kept, so that one process
+    /// of this host waits for the engine and the others for that.
+    fn await_host(&mut self, lock: Guard, awaited: Awaited, look_ms: &mut f64) -> Step<Guard, P::Failure> {
+        let Some(hosts) = self.call.hosts.clone() else { return Err(Turn::Refused(Error::defect()).into()) };
+        let Awaited { row, version, left_ms, error } = awaited;
+        if !self.waits {
+            return Err(Turn::BackOff(left_ms, error).into());
+        }
+        self.program.tell(Event::Waiting);
+        let limit = self.call.clock.pause(look_ms.min(left_ms));
+        *look_ms = (*look_ms * 2.0).min(LAST_LOOK_MS);
+        let (changed, woken) = channel();
+        let left = changed.clone();
+        let watch = hosts.coordinator.watch(&row, &version, limit, Box::new(move || _ = changed.send(())));
+        let why = PauseReason { error, ms: None };
+        self.caller.begin_to_pause(Some(why), move || _ = left.send(()));
+        let _ = woken.recv_timeout(limit);
+        self.caller.end_waiting();
+        drop(watch);
+        lock.heartbeat();
+        if self.caller.has_left() { Err(Turn::Left.into()) } else { Ok(lock) }
     }
 
     /// Takes the slot of this key at the provider, if there are only so many.

@@ -43,7 +43,7 @@ pub enum LookedAgain {
 impl Refresh {
     /// Notes how far peers have come, for [`Self::look_again`]. Before the stores are read: what is done meanwhile is looked at again.
     pub(super) fn note_last_commit(&self) {
-        if self.has_hosts() {
+        if self.has_host_stores() {
             *self.waits.last_commit_seen.lock().unwrap_or_else(PoisonError::into_inner) = self.last_commit();
         }
     }
@@ -51,7 +51,7 @@ impl Refresh {
     /// For a caller that has waited for the lock while a peer may have refreshed: it releases it at once, before it asks a host's
     /// store, so that all waiting callers ask theirs at the same time, and not one after the other with the lock held.
     pub fn look_again(&self, lock: Guard) -> Result<LookedAgain> {
-        let last = if self.has_hosts() { self.last_commit() } else { None };
+        let last = if self.has_host_stores() { self.last_commit() } else { None };
         if last.is_none() || last == *self.waits.last_commit_seen.lock().unwrap_or_else(PoisonError::into_inner) {
             return Ok(LookedAgain::Not(lock));
         }

@@ -36,7 +36,7 @@ fn fresh(served: Option<Served>) -> Value {
 #[track_caller]
 fn adopted(served: Option<Served>) -> Value {
     match served {
-        Some(Served::Adopted { credential, not_saved: None }) => shown(&credential),
+        Some(Served::Adopted { credential, not_saved: None, .. }) => shown(&credential),
         other => panic!("{other:?}"),
     }
 }
@@ -53,7 +53,7 @@ fn is_absent(served: Option<Served>) {
 #[track_caller]
 fn settled(settled: Settled) -> (Value, Option<Reason>) {
     match settled {
-        Settled::Refreshed { credential, mirrored, not_saved: None } => {
+        Settled::Refreshed { credential, mirrored, not_saved: None, .. } => {
             (shown(&credential), mirrored.map(|reason| reason.expect("a reason")))
         }
         other => panic!("{other:?}"),

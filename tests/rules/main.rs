@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers are part of their tests")]
 #![allow(clippy::too_many_lines, reason = "a test tells one story")]
 
+#[cfg(unix)]
+mod hosts;
 mod identity_gate;
 mod lock_names;
 mod mirror;

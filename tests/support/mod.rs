@@ -6,6 +6,7 @@
 
 pub mod child;
 pub mod clocks;
+pub mod engine;
 pub mod files;
 pub mod locks;
 pub mod property;

@@ -120,7 +120,7 @@ fn an_adopter_is_served_without_saving_if_its_store_stays_locked() {
     let started = Instant::now();
     let met = world.call_of_sub().look(None).unwrap();
     let waited = started.elapsed();
-    let Some(Served::Adopted { credential: served, not_saved: Some(error) }) = met else { panic!("{met:?}") };
+    let Some(Served::Adopted { credential: served, not_saved: Some(error), .. }) = met else { panic!("{met:?}") };
     assert_eq!(shown(&served), offered);
     assert_eq!(error.code, Code::FileLockTimeout, "{error}");
     assert_eq!(error.holder.map(|holder| holder.pid), Some(other.pid));
@@ -200,7 +200,7 @@ fn an_adopted_credential_is_served_even_if_it_cannot_be_saved() {
     fs::create_dir(world.sub().directory.join("auth-profiles.json.oauth-refresh-lock.tmp")).unwrap();
     let call = world.call_of_sub();
     for met in [call.look(None).unwrap(), Some(served(world.decide(&call).unwrap()))] {
-        let Some(Served::Adopted { credential: served, not_saved: Some(error) }) = met else { panic!("{met:?}") };
+        let Some(Served::Adopted { credential: served, not_saved: Some(error), .. }) = met else { panic!("{met:?}") };
         assert_eq!(shown(&served), credential("2", HOUR));
         assert_eq!(error.code, Code::StoreUnwritable);
         assert_names_path_and_no_secret(&error, &world.sub().path());

@@ -28,15 +28,15 @@ pub(super) fn is_one_of_many_agents(world: &World, name: &str) {
     let waiter = Waiter::at(&world.lock_base());
     say("waiting");
     let credential = match call.decide(waiter.lock()).unwrap() {
-        Decision::Served(Served::Fresh(credential) | Served::Adopted { credential, not_saved: None }) => credential,
+        Decision::Served(Served::Fresh(credential) | Served::Adopted { credential, not_saved: None, .. }) => credential,
         Decision::Served(other) => panic!("{other:?}"),
         Decision::Send(claim) => {
             let calls = fs::OpenOptions::new().create(true).append(true).open(world.root().join("calls"));
             writeln!(calls.unwrap(), "{}", claim.credential().refresh().unwrap()).unwrap();
             match world.settle(&call, claim, &answer("2")).unwrap() {
-                Settled::Refreshed { credential, mirrored: Some(Ok(Reason::IncomingFresher)), not_saved: None } => {
-                    credential
-                }
+                Settled::Refreshed {
+                    credential, mirrored: Some(Ok(Reason::IncomingFresher)), not_saved: None, ..
+                } => credential,
                 other => panic!("{other:?}"),
             }
         }

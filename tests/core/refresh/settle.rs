@@ -212,7 +212,7 @@ fn a_mirror_that_fails_is_told_and_the_own_store_has_the_new_credential() {
     let claim = world.claim(&call);
     put(&world.main().path(), "{ \"SECRET\": tor");
     let outcome = world.settle(&call, claim, &answer("2")).unwrap();
-    let Settled::Refreshed { credential, mirrored: Some(Err(error)), not_saved: None } = outcome else {
+    let Settled::Refreshed { credential, mirrored: Some(Err(error)), not_saved: None, .. } = outcome else {
         panic!("{outcome:?}")
     };
     assert_eq!(shown(&credential), refreshed(&own, "2"));

@@ -1,0 +1,91 @@
+const os = require("node:os");
+const { native } = require("./native.js");
+
+/** The native sides of coordinators, by the objects that programs give. */
+const natives = new WeakMap();
+/** Of an engine's own words a person needs no more. */
+const MAX_WORDS = 300;
+
+/**
+ * What a refresh needs of a coordinator.
+ *
+ * @param {import("./arguments.js").CheckedCoordinator | undefined} given
+ */
+function nativeCoordinator(given) {
+  if (!given) return undefined;
+  if (!natives.has(given.coordinator)) natives.set(given.coordinator, toNative(given));
+  return natives.get(given.coordinator);
+}
+
+/** What people call this host. */
+const hostName = () => os.hostname();
+
+function toNative({ name, load, compareAndSwap, changed }) {
+  const answers = new (native().NativeAnswers)();
+  const watches = new Map();
+  const asked = {
+    load: async (row) => entry(await load(row)),
+    compareAndSwap: async (row, version, value) => newVersion(await compareAndSwap(row, version ?? null, value)),
+  };
+  const ask = (number, step, row, version, value, ms) => {
+    if (step === "endWatch") return void watches.get(number)?.();
+    if (step === "watch") return void watch(number, () => answers.give(number), { row, version, ms });
+    return void told(() => asked[step](row, version, value)).then((answer) => answers.give(number, answer));
+  };
+
+  /** Tells once the row has changed. A wait that ends early costs a look. */
+  async function watch(number, tell, { row, version, ms }) {
+    const controller = new AbortController();
+    const end = () => {
+      watches.delete(number);
+      clearTimeout(timer);
+      controller.abort();
+    };
+    const timer = setTimeout(end, Math.ceil(ms)).unref();
+    watches.set(number, end);
+    const aborted = new Promise((resolve) => controller.signal.addEventListener("abort", resolve, { once: true }));
+    try {
+      // One that can't tell leaves it to the limit.
+      await Promise.race([changed ? changed(row, version, controller.signal) : aborted, aborted]);
+    } catch {
+      // So does one that fails: the next look says why.
+      await aborted;
+    }
+    end();
+    tell();
+  }
+
+  return new (native().NativeCoordinator)(name, answers, ask);
+}
+
+/** What a step came to, as JSON for the native side. */
+async function told(step) {
+  try {
+    return JSON.stringify({ told: await step() });
+  } catch (error) {
+    return JSON.stringify({ failed: words(error) });
+  }
+}
+
+function entry(loaded) {
+  if (loaded == null) return null;
+  const { version, value, ageMs } = loaded;
+  if (typeof version !== "string" || typeof value !== "string") {
+    throw new TypeError("its `load` returned neither null nor an entry with a `version` and a `value`, both text");
+  }
+  return { version, value, ageMs: Number.isFinite(ageMs) ? ageMs : undefined };
+}
+
+function newVersion(version) {
+  if (version == null) return null;
+  if (typeof version === "string") return version;
+  throw new TypeError("its `compareAndSwap` returned neither null nor a version, which is text");
+}
+
+/** What an engine says, without what it may repeat of an address: a password. */
+function words(error) {
+  const text = String(error?.message || error?.code || "its function failed").replace(/\s+/g, " ");
+  return text.replaceAll(/\/\/[^@/\s]*@/g, "//").slice(0, MAX_WORDS);
+}
+
+module.exports = { hostName, nativeCoordinator };

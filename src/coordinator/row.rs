@@ -1,0 +1,129 @@
+//! A row: what all hosts know of one refresh token.
+
+use super::Unavailable;
+use serde::{Deserialize, Serialize};
+
+/// The format this code writes. A newer one is refused, not guessed.
+const VERSION: u32 = 1;
+
+/// A row's value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    v: u32,
+    /// How far it has come.
+    pub state: RowState,
+    /// The last claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<HostClaim>,
+    /// How often in a row it was sent before that claim, and no token came.
+    #[serde(default)]
+    pub attempts: u32,
+    /// How long nobody asks, in milliseconds from the row's writing.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub pause_ms: f64,
+    /// What the provider answered, sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_none(ms: &f64) -> bool {
+    *ms <= 0.0
+}
+
+/// What may be done with a refresh token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RowState {
+    /// It may be claimed.
+    Free,
+    /// It is claimed, and being sent or about to be.
+    Sent,
+    /// It was claimed, and that claim's host has been silent for too long.
+    Lost,
+    /// It was sent, and its host knows that no answer will come.
+    Unsure,
+    /// The provider has exchanged it.
+    Spent,
+    /// The provider has refused it for good.
+    Dead,
+}
+
+/// Which owner on which host has claimed it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostClaim {
+    /// Its own: only that host's journal has it as well.
+    pub id: String,
+    /// The host, for people.
+    pub host: String,
+    /// The process, for people.
+    pub pid: u32,
+    /// When, in milliseconds since the epoch, for people: clocks of hosts differ.
+    pub at: f64,
+}
+
+impl Row {
+    /// A row in this state.
+    #[must_use]
+    pub fn new(state: RowState, claim: Option<HostClaim>, attempts: u32) -> Self {
+        Self { v: VERSION, state, claim, attempts, pause_ms: 0.0, answer: None }
+    }
+
+    /// The same, in another state.
+    #[must_use]
+    pub fn in_state(self, state: RowState) -> Self {
+        Self { state, ..self }
+    }
+
+    /// The same, after the call that it was claimed for; and for how long nobody is to ask.
+    #[must_use]
+    pub fn ended(self, state: RowState, attempts: u32, pause_ms: f64) -> Self {
+        Self { state, attempts, pause_ms, ..self }
+    }
+
+    /// What an engine holds.
+    pub fn parse(value: &str) -> Result<Self, Unavailable> {
+        /// All that a newer release is sure to write.
+        #[derive(Deserialize)]
+        struct Version {
+            v: u32,
+        }
+        match serde_json::from_str::<Version>(value) {
+            Ok(Version { v }) if v > VERSION => Err(Unavailable(format!(
+                "it holds a row of format {v}, which a newer release of oauth-refresh-lock wrote; upgrade this host"
+            ))),
+            _ => serde_json::from_str(value).map_err(|_| {
+                Unavailable("it holds a row that oauth-refresh-lock did not write; does another program use its table or prefix?".to_owned())
+            }),
+        }
+    }
+
+    /// Its JSON text.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Whether the last claim is this one.
+    #[must_use]
+    pub fn is_claimed_by(&self, id: &str) -> bool {
+        self.claim.as_ref().is_some_and(|claim| claim.id == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_a_newer_format_or_of_another_program_is_refused() {
+        let row = Row::new(RowState::Free, None, 0);
+        assert_eq!(Row::parse(&row.to_json()), Ok(row));
+        let told = |value: &str| Row::parse(value).expect_err("refused").0;
+        assert!(told(r#"{"v":2,"state":"new"}"#).contains("newer release"));
+        for foreign in ["", "null", "{}", r#"{"v":1,"state":"gone"}"#, r#"{"v":1}"#, "[1]"] {
+            assert!(told(foreign).contains("another program"), "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What a journal knows of the coordinator's rows: which of its claims are this host's, and what it has to be told.
+
+use crate::clock::Clock;
+use crate::credential::Generation;
+use crate::journal::record::Record;
+use serde::{Deserialize, Serialize};
+
+/// How many claims are remembered: agents that share a profile id may each have a login of their own.
+const MAX_CLAIMS: usize = 8;
+/// How many answers are remembered that the coordinator has: should it be set back to a backup, it is told the last one again.
+const MAX_TOLD: usize = 1;
+
+/// A claim that an owner of this key has made in a row, or was about to make: the coordinator may not have answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnClaim {
+    /// Of this generation.
+    pub generation: Generation,
+    /// Its id in the row.
+    pub id: String,
+    /// Whether the provider may have been asked.
+    pub sent: bool,
+}
+
+/// What the provider gave for a refresh token, sealed: the row of that is to hold it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Answered {
+    /// The row.
+    pub row: String,
+    /// The generation that was given. It is the one that was sent if the provider does not rotate.
+    pub successor: Generation,
+    /// As [`crate::coordinator::Grant::seal`] has sealed it.
+    pub sealed: String,
+    /// If the provider does not rotate: the claim that it was asked under. The answer replaces no other claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_for: Option<String>,
+    /// Whether the coordinator has it.
+    pub is_told: bool,
+}
+
+impl std::fmt::Debug for Answered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answered").field("row", &self.row).field("is_told", &self.is_told).finish_non_exhaustive()
+    }
+}
+
+/// When a version of a row was first seen, where the coordinator's clock does not tell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The row.
+    pub row: String,
+    /// Its version.
+    pub version: String,
+    /// In milliseconds of [`Clock::boot_ms`].
+    pub since: f64,
+    /// The boot that this counts from.
+    pub boot: String,
+}
+
+impl Seen {
+    /// It is seen now.
+    #[must_use]
+    pub fn now(row: &str, version: &str, clock: &dyn Clock) -> Self {
+        Self { row: row.to_owned(), version: version.to_owned(), since: clock.boot_ms(), boot: clock.boot_id() }
+    }
+
+    /// For how long this version has been seen; `None` if that is another one.
+    #[must_use]
+    pub fn age_ms(&self, row: &str, version: &str, clock: &dyn Clock) -> Option<f64> {
+        let is_same = self.row == row && self.version == version && clock.is_of_this_boot(&self.boot, self.since);
+        is_same.then(|| clock.boot_ms() - self.since)
+    }
+}
+
+impl Record {
+    /// This host's claim of a generation.
+    #[must_use]
+    pub fn own_claim(&self, generation: Generation) -> Option<&OwnClaim> {
+        self.own_claims.iter().find(|claim| claim.generation == generation)
+    }
+
+    /// Notes a claim, in the place of an earlier one of its generation.
+    pub fn note_claim(&mut self, claim: OwnClaim) {
+        self.own_claims.retain(|earlier| earlier.generation != claim.generation);
+        self.own_claims.push(claim);
+        let excess = self.own_claims.len().saturating_sub(MAX_CLAIMS);
+        self.own_claims.drain(..excess);
+    }
+
+    /// Notes whether the provider may have been asked under a claim.
+    pub fn note_sent(&mut self, generation: Generation, sent: bool) {
+        for claim in self.own_claims.iter_mut().filter(|claim| claim.generation == generation) {
+            claim.sent = sent;
+        }
+    }
+
+    /// Notes what the coordinator is to be told, or has told.
+    pub fn note_answered(&mut self, answered: Answered) {
+        self.answered.retain(|earlier| earlier.row != answered.row);
+        self.answered.push(answered);
+        self.give_up_told(MAX_TOLD);
+    }
+
+    /// Notes that the coordinator has it.
+    pub fn note_told(&mut self, row: &str) {
+        for answered in self.answered.iter_mut().filter(|answered| answered.row == row) {
+            answered.is_told = true;
+        }
+        self.give_up_told(MAX_TOLD);
+    }
+
+    /// Gives up what the coordinator has, except the latest. Says whether there was something.
+    pub fn give_up_told(&mut self, keep: usize) -> bool {
+        let mut excess = self.answered.iter().filter(|one| one.is_told).count().saturating_sub(keep);
+        let before = self.answered.len();
+        self.answered.retain(|one| {
+            let is_excess = one.is_told && excess > 0;
+            excess -= usize::from(is_excess);
+            !is_excess
+        });
+        self.answered.len() < before
+    }
+
+    /// What the coordinator has not been told.
+    pub fn owed(&self) -> impl Iterator<Item = &Answered> {
+        self.answered.iter().filter(|answered| !answered.is_told)
+    }
+
+    /// Absorbs what an earlier term's owners have claimed and were answered.
+    pub(super) fn absorb_hosts(&mut self, earlier: &Self) {
+        for claim in &earlier.own_claims {
+            match self.own_claims.iter_mut().find(|own| own.generation == claim.generation) {
+                Some(own) if own.id == claim.id => own.sent |= claim.sent,
+                Some(_) => {}
+                None => self.note_claim(claim.clone()),
+            }
+        }
+        for answered in &earlier.answered {
+            if !self.answered.iter().any(|own| own.row == answered.row) && !answered.is_told {
+                self.note_answered(answered.clone());
+            }
+        }
+    }
+}

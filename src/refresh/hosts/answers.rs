@@ -1,0 +1,233 @@
+//! What the provider gave, from host to host: told to the coordinator by the host that asked, taken over by the others.
+
+use super::row::ClaimedRow;
+use super::{MAX_SWAPS, Trouble};
+use crate::coordinator::{Answer, Entry, Grant, Hosts, Row, RowState, Unavailable};
+use crate::credential::{Credential, Generation};
+use crate::error::{Code, Error, Result};
+use crate::journal::Journal;
+use crate::journal::record::{Answered, Progress, Receipt, Record, Sealed};
+use crate::refresh::claim::Candidate;
+use crate::refresh::commit::{Placed, Swap};
+use crate::refresh::decision::Try;
+use crate::refresh::relation::may_succeed;
+use crate::refresh::{Refresh, Sent, Served, access_digest};
+
+/// How many rotations a host may be behind.
+const MAX_WALK: u32 = 100_000;
+
+/// What another host has received for a refresh token, or for the last of several in a row.
+pub(super) struct Successor {
+    credential: Credential,
+    /// Which of its fields are new.
+    answered: Vec<String>,
+    /// Which generations were spent on the way, and for which.
+    steps: Vec<(Generation, Generation)>,
+    /// The last row, for the case that the coordinator forgets it.
+    last: Answered,
+    host: String,
+}
+
+impl Successor {
+    pub(super) fn credential(&self) -> &Credential {
+        &self.credential
+    }
+}
+
+impl Refresh {
+    /// Opens what a row holds, and if that was spent as well what the next row holds, and so on.
+    pub(super) fn open(&self, hosts: &Hosts, grant: &Grant, row: &Row, entry: &Entry) -> Result<Successor, Trouble> {
+        let mut successor = self.open_one(hosts, grant, row, entry)?;
+        for _ in 0..MAX_WALK {
+            let next = successor.credential.refresh().and_then(Grant::of);
+            let Some(next) = next.filter(|_| !self.is_usable(&successor.credential)) else { break };
+            if next.row() == successor.last.row {
+                break;
+            }
+            match hosts.load(next.row())? {
+                Some((row, entry)) if row.state == RowState::Spent => {
+                    let further = self.open_one(hosts, &next, &row, &entry)?;
+                    successor = successor.followed_by(further);
+                }
+                _ => break,
+            }
+        }
+        Ok(successor)
+    }
+
+    fn open_one(&self, hosts: &Hosts, grant: &Grant, row: &Row, entry: &Entry) -> Result<Successor, Trouble> {
+        let sealed = row.answer.as_deref().unwrap_or_default();
+        let cannot = || {
+            Unavailable(
+                "its row can't be opened: was it changed by hand, or sealed with another `coordinatorKey`?".to_owned(),
+            )
+        };
+        let answer = grant.open(sealed, &hosts.keys).ok_or_else(cannot)?;
+        let credential = answer.credential(self.clock.now_ms(), entry.age_ms).ok_or_else(cannot)?;
+        let last = Answered {
+            row: grant.row().to_owned(),
+            successor: credential.generation(),
+            sealed: sealed.to_owned(),
+            only_for: None,
+            is_told: true,
+        };
+        let steps = Vec::new();
+        Ok(Successor { credential, answered: answer.answered, steps, last, host: answer.host })
+    }
+
+    /// Takes a successor over as if the provider had given it to this host: into the journal, the stores, and to the caller. An expired
+    /// one is decided on in turn.
+    pub(super) fn take_over(&self, candidate: Candidate, successor: Successor) -> Result<Try> {
+        let held = &candidate.held;
+        let (spent, next) = (held.generation(), successor.credential.generation());
+        if !may_succeed(held, &successor.credential) {
+            let message = format!(
+                "another host's new token belongs to another account than profile \"{}\"; no store was changed; log in again",
+                self.key.profile_id().escape_debug()
+            );
+            return Err(Error::new(Code::IdentityMismatch, message));
+        }
+        let names: Vec<_> = successor.answered.iter().cloned().chain(["refresh".to_owned()]).collect();
+        let received = held.updated_by(&successor.credential, &names);
+        let mut record = self.claim_record(&candidate, None);
+        let Some(claim) = &record.claim else { return Err(Error::defect()) };
+        let (credential, origin) = (Sealed::new(&received), claim.origin.clone());
+        let receipt = Receipt { credential, answered: names, origin, superseded: false, kept: false };
+        record.state = Progress::Received;
+        record.set_failure(spent, None);
+        for (from, to) in successor.steps.iter().copied().chain([(spent, next)]) {
+            record.ledger.record(from, to);
+        }
+        record.receive(spent, receipt.clone());
+        if next != spent {
+            record.note_answered(successor.last);
+        }
+        if let (Some(access), Some(expires)) = (access_digest(&received), received.expires()) {
+            record.note_lifetime(access, expires - self.clock.now_ms());
+        }
+        let Candidate { lock, mut journal, instead_of_own, .. } = candidate;
+        journal.write(record.clone())?;
+        let Placed { own, main: _, commit } = self.place(&record, &receipt, &received);
+        let unsynced = commit.run(&mut journal).err();
+        let (credential, not_saved) = match own {
+            Ok(Swap::Done(credential)) => (credential, unsynced),
+            Err(error) => (received, Some(error)),
+            Ok(Swap::Superseded(_) | Swap::LoggedOut) => return Ok(Try::Again(lock)),
+        };
+        if !self.is_usable(&credential) {
+            return Ok(Try::Again(lock));
+        }
+        drop((journal, lock));
+        if instead_of_own {
+            // As it will at its next call, if it can't now.
+            let _ = self.adopt(&credential, None);
+        }
+        Ok(Served::Adopted { credential, not_saved, from_host: Some(successor.host) }.into())
+    }
+
+    /// Seals what the provider gave, to be told to the coordinator once it is durable here.
+    pub(in crate::refresh) fn seal(&self, record: &mut Record, sent: &Sent, answered: &Credential, names: &[String]) {
+        let (Some(hosts), Some(grant)) = (&self.hosts, sent.credential.refresh().and_then(Grant::of)) else { return };
+        let left_ms = answered.expires().map(|expires| expires - self.clock.now_ms());
+        let answer = Answer::new(answered, names.to_vec(), left_ms, hosts.name.clone());
+        let Some(sealed) = grant.seal(&answer, &hosts.keys) else { return };
+        let successor = answered.generation();
+        let is_rotated = successor != sent.spent;
+        let only_for = sent.row.as_ref().filter(|_| !is_rotated).map(|row| row.id().to_owned());
+        if !is_rotated && only_for.is_none() {
+            // Without a claim nobody waits for it, and the refresh token is as good as before.
+            return;
+        }
+        let row = grant.row().to_owned();
+        record.note_answered(Answered { row, successor, sealed, only_for, is_told: false });
+    }
+
+    /// Tells the coordinator what was just received, before the record that says so is written. Why not, if the engine is down.
+    pub(in crate::refresh) fn tell_answer(&self, record: &mut Record, row: Option<&ClaimedRow>) -> Option<Error> {
+        let hosts = self.hosts.as_ref()?;
+        let owed: Vec<_> = record.owed().cloned().collect();
+        for answered in owed {
+            match hosts.tell(&answered, row) {
+                Ok(()) => record.note_told(&answered.row),
+                Err(why) => return Some(super::unavailable_after(hosts, &why)),
+            }
+        }
+        None
+    }
+
+    /// Whether the coordinator has not heard of an answer yet.
+    #[must_use]
+    pub fn is_owing(&self) -> bool {
+        self.hosts.is_some() && self.known().is_owing()
+    }
+
+    /// Tells the coordinator what it has not heard, if no owner is at it. Says whether nothing is left to tell.
+    pub fn settle_debts(&self) -> Result<bool> {
+        use crate::lock::{Target, try_acquire};
+        let Some(hosts) = &self.hosts else { return Ok(true) };
+        let Some(lock) = try_acquire(&Target::refresh(&self.lock_base, &self.clock))? else { return Ok(false) };
+        let mut journal = Journal::open(&lock)?;
+        match tell_answers(&mut journal, hosts, None) {
+            Ok(()) => Ok(true),
+            Err(Trouble::Engine(_)) => Ok(false),
+            Err(Trouble::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// Tells the coordinator what it has not heard; and again what it is to know before `next` is claimed, if it was set back to a
+/// backup. Says so in the journal.
+pub(super) fn tell_answers(journal: &mut Journal, hosts: &Hosts, next: Option<Generation>) -> Result<(), Trouble> {
+    let mut record = journal.record().clone();
+    let answers: Vec<_> = record.answered.clone();
+    let is_awaited = |one: &&Answered| !one.is_told || (one.only_for.is_none() && Some(one.successor) == next);
+    for answered in answers.iter().filter(is_awaited) {
+        hosts.tell(answered, None)?;
+        record.note_told(&answered.row);
+    }
+    if record.owed().count() < journal.record().owed().count() {
+        journal.write(record)?;
+    }
+    Ok(())
+}
+
+impl Successor {
+    fn followed_by(mut self, next: Self) -> Self {
+        self.steps.push((self.credential.generation(), next.credential.generation()));
+        let more: Vec<_> = next.answered.into_iter().filter(|name| !self.answered.contains(name)).collect();
+        self.answered.extend(more);
+        let credential = self.credential.updated_by(&next.credential, &self.answered);
+        Self { credential, last: next.last, host: next.host, ..self }
+    }
+}
+
+impl Hosts {
+    /// Puts an answer into its row. Whatever stands there says less, unless it is an answer itself.
+    fn tell(&self, answered: &Answered, claimed: Option<&ClaimedRow>) -> Result<(), Unavailable> {
+        let state = if answered.only_for.is_some() { RowState::Free } else { RowState::Spent };
+        let mut value = Row::new(state, None, 0);
+        value.answer = Some(answered.sealed.clone());
+        let claimed = claimed.filter(|claimed| claimed.is_of(&answered.row));
+        let mut expected = claimed.map(|claimed| claimed.version().to_owned());
+        let mut is_known = claimed.is_some();
+        for _ in 0..MAX_SWAPS {
+            if !is_known {
+                let row = self.load(&answered.row)?;
+                let is_needed = row.as_ref().is_none_or(|(row, _)| match &answered.only_for {
+                    None => row.state != RowState::Spent,
+                    Some(id) => row.is_claimed_by(id),
+                });
+                if !is_needed || (row.is_none() && answered.only_for.is_some()) {
+                    return Ok(());
+                }
+                expected = row.map(|(_, entry)| entry.version);
+            }
+            let swapped = self.coordinator.compare_and_swap(&answered.row, expected.as_deref(), &value.to_json())?;
+            if swapped.is_some() {
+                return Ok(());
+            }
+            is_known = false;
+        }
+        Err(Unavailable("its row keeps changing".to_owned()))
+    }
+}

@@ -1,0 +1,90 @@
+//! A claim of ours in a row of the coordinator.
+
+use crate::clock::Clock;
+use crate::coordinator::{CLAIM_LIMIT_MS, Grant, Hosts, RowState};
+use crate::credential::Generation;
+use std::sync::Arc;
+
+/// When something began, by two clocks: one that stands still while the machine sleeps, and one that people set.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Since {
+    boot_ms: f64,
+    now_ms: f64,
+}
+
+impl Since {
+    pub(super) fn now(clock: &dyn Clock) -> Self {
+        Self { boot_ms: clock.boot_ms(), now_ms: clock.now_ms() }
+    }
+
+    /// At most so long ago. A clock that was set makes it longer at most.
+    fn elapsed_ms(self, clock: &dyn Clock) -> f64 {
+        (clock.boot_ms() - self.boot_ms).max((clock.now_ms() - self.now_ms).abs())
+    }
+}
+
+/// A claim of this process in the row of a generation.
+#[derive(Debug, Clone)]
+pub(in crate::refresh) struct ClaimedRow {
+    hosts: Hosts,
+    row: String,
+    clock: Arc<dyn Clock>,
+    generation: Generation,
+    /// As the claim has left it.
+    version: String,
+    id: String,
+    attempts: u32,
+    since: Since,
+}
+
+impl ClaimedRow {
+    #[allow(clippy::too_many_arguments, reason = "called once")]
+    pub(super) fn new(
+        hosts: &Hosts,
+        grant: &Grant,
+        clock: &Arc<dyn Clock>,
+        generation: Generation,
+        version: String,
+        id: String,
+        attempts: u32,
+        since: Since,
+    ) -> Self {
+        let (hosts, row, clock) = (hosts.clone(), grant.row().to_owned(), Arc::clone(clock));
+        Self { hosts, row, clock, generation, version, id, attempts, since }
+    }
+
+    pub(in crate::refresh) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    pub(super) fn is_of(&self, row: &str) -> bool {
+        self.row == row
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Whether other hosts may soon give us up, so that nothing may be sent under it any more.
+    pub(in crate::refresh) fn is_late(&self) -> bool {
+        self.since.elapsed_ms(&*self.clock) > CLAIM_LIMIT_MS / 2.0
+    }
+
+    /// Nothing was sent.
+    pub(in crate::refresh) fn give_back(&self) {
+        self.end(RowState::Free, self.attempts, 0.0);
+    }
+
+    /// Says what became of the call. In vain if the engine is down: this host's journal knows, and its next owner says it.
+    pub(in crate::refresh) fn end(&self, state: RowState, attempts: u32, pause_ms: f64) {
+        let Ok(Some((row, entry))) = self.hosts.load(&self.row) else { return };
+        if row.is_claimed_by(&self.id) && matches!(row.state, RowState::Sent | RowState::Lost) {
+            let ended = row.ended(state, attempts, pause_ms);
+            let _ = self.hosts.coordinator.compare_and_swap(&self.row, Some(&entry.version), &ended.to_json());
+        }
+    }
+}
