@@ -20,13 +20,16 @@
 
 mod check;
 mod claims;
+#[path = "../support/interleavings.rs"]
+mod interleavings;
 mod journal;
 mod owner;
 mod store;
 mod tenure;
 
-use check::{Mishaps, breaks, holds};
+use check::Mishaps;
 use claims::Claimants;
+use interleavings::{breaks, holds};
 use owner::Owners;
 use store::Writers;
 use tenure::{Begin, LAST};
