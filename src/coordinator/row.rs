@@ -19,6 +19,9 @@ pub struct Row {
     /// How often in a row it was sent before that claim, and no token came.
     #[serde(default)]
     pub attempts: u32,
+    /// Whether one of those calls may have used it up, and nobody has heard the answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_doubt: bool,
     /// How long nobody asks, in milliseconds from the row's writing.
     #[serde(default, skip_serializing_if = "is_none")]
     pub pause_ms: f64,
@@ -50,6 +53,15 @@ pub enum RowState {
     Dead,
 }
 
+/// What is known of the calls before a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Earlier {
+    /// How many there were in a row that brought no token.
+    pub attempts: u32,
+    /// Whether one of them may have used the refresh token up, and nobody has heard the answer.
+    pub in_doubt: bool,
+}
+
 /// Which owner on which host has claimed it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostClaim {
@@ -66,20 +78,20 @@ pub struct HostClaim {
 impl Row {
     /// A row in this state.
     #[must_use]
-    pub fn new(state: RowState, claim: Option<HostClaim>, attempts: u32) -> Self {
-        Self { v: VERSION, state, claim, attempts, pause_ms: 0.0, answer: None }
+    pub fn new(state: RowState, claim: Option<HostClaim>) -> Self {
+        Self { v: VERSION, state, claim, attempts: 0, in_doubt: false, pause_ms: 0.0, answer: None }
+    }
+
+    /// The same, claimed after these calls.
+    #[must_use]
+    pub fn after(self, earlier: Earlier) -> Self {
+        Self { attempts: earlier.attempts, in_doubt: earlier.in_doubt, ..self }
     }
 
     /// The same, in another state.
     #[must_use]
     pub fn in_state(self, state: RowState) -> Self {
         Self { state, ..self }
-    }
-
-    /// The same, after the call that it was claimed for; and for how long nobody is to ask.
-    #[must_use]
-    pub fn ended(self, state: RowState, attempts: u32, pause_ms: f64) -> Self {
-        Self { state, attempts, pause_ms, ..self }
     }
 
     /// What an engine holds.
@@ -118,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_row_of_a_newer_format_or_of_another_program_is_refused() {
-        let row = Row::new(RowState::Free, None, 0);
+        let row = Row::new(RowState::Free, None);
         assert_eq!(Row::parse(&row.to_json()), Ok(row));
         let told = |value: &str| Row::parse(value).expect_err("refused").0;
         assert!(told(r#"{"v":2,"state":"new"}"#).contains("newer release"));

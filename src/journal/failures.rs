@@ -130,6 +130,12 @@ impl FailureRecord {
         matches!(self.outcome, Outcome::Dead { .. })
     }
 
+    /// Whether it may have used the refresh token up.
+    #[must_use]
+    pub fn is_in_doubt(&self) -> bool {
+        self.outcome == Outcome::Uncertain
+    }
+
     /// How much is left of the pause, in milliseconds.
     #[must_use]
     pub fn left_ms(&self, clock: &dyn Clock) -> Option<f64> {

@@ -6,9 +6,9 @@ use crate::journal::record::Record;
 use serde::{Deserialize, Serialize};
 
 /// How many claims are remembered: agents that share a profile id may each have a login of their own.
-const MAX_CLAIMS: usize = 8;
-/// How many answers are remembered that the coordinator has: should it be set back to a backup, it is told the last one again.
-const MAX_TOLD: usize = 1;
+const MAX_CLAIMS: usize = 16;
+/// How many answers are remembered that the coordinator has, if there is room: should it be set back to a backup, it is told again.
+const MAX_TOLD: usize = 8;
 
 /// A claim that an owner of this key has made in a row, or was about to make: the coordinator may not have answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,25 +73,28 @@ impl Seen {
 }
 
 impl Record {
-    /// This host's claim of a generation.
-    #[must_use]
-    pub fn own_claim(&self, generation: Generation) -> Option<&OwnClaim> {
-        self.own_claims.iter().find(|claim| claim.generation == generation)
+    /// This host's claims of a generation.
+    pub fn own_claims(&self, generation: Generation) -> impl Iterator<Item = &OwnClaim> {
+        self.own_claims.iter().filter(move |claim| claim.generation == generation)
     }
 
-    /// Notes a claim, in the place of an earlier one of its generation.
+    /// Notes a claim. An earlier one of its generation stays: the coordinator may still hold it, or show it again.
     pub fn note_claim(&mut self, claim: OwnClaim) {
-        self.own_claims.retain(|earlier| earlier.generation != claim.generation);
         self.own_claims.push(claim);
         let excess = self.own_claims.len().saturating_sub(MAX_CLAIMS);
         self.own_claims.drain(..excess);
     }
 
-    /// Notes whether the provider may have been asked under a claim.
+    /// Notes whether the provider may have been asked under the latest claim of a generation.
     pub fn note_sent(&mut self, generation: Generation, sent: bool) {
-        for claim in self.own_claims.iter_mut().filter(|claim| claim.generation == generation) {
+        if let Some(claim) = self.own_claims.iter_mut().rfind(|claim| claim.generation == generation) {
             claim.sent = sent;
         }
+    }
+
+    /// Forgets the claims of a generation that was exchanged.
+    pub fn end_claims(&mut self, spent: Generation) {
+        self.own_claims.retain(|claim| claim.generation != spent);
     }
 
     /// Notes what the coordinator is to be told, or has told.
@@ -107,6 +110,13 @@ impl Record {
             answered.is_told = true;
         }
         self.give_up_told(MAX_TOLD);
+    }
+
+    /// Notes that the coordinator may have forgotten all that it has been told.
+    pub fn note_forgotten(&mut self) {
+        for answered in self.answered.iter_mut().filter(|answered| answered.only_for.is_none()) {
+            answered.is_told = false;
+        }
     }
 
     /// Gives up what the coordinator has, except the latest. Says whether there was something.
@@ -129,10 +139,10 @@ impl Record {
     /// Absorbs what an earlier term's owners have claimed and were answered.
     pub(super) fn absorb_hosts(&mut self, earlier: &Self) {
         for claim in &earlier.own_claims {
-            match self.own_claims.iter_mut().find(|own| own.generation == claim.generation) {
-                Some(own) if own.id == claim.id => own.sent |= claim.sent,
-                Some(_) => {}
-                None => self.note_claim(claim.clone()),
+            match self.own_claims.iter_mut().find(|own| own.id == claim.id) {
+                Some(own) => own.sent |= claim.sent,
+                None if self.ledger.is_spent(claim.generation) => {}
+                None => self.own_claims.insert(0, claim.clone()),
             }
         }
         for answered in &earlier.answered {

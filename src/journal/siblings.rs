@@ -130,7 +130,7 @@ impl Siblings {
 
     /// What the other keys have claimed in the coordinator's row of this generation.
     pub fn own_claims(&self, generation: Generation) -> impl Iterator<Item = &OwnClaim> {
-        self.records().filter_map(move |record| record.own_claim(generation))
+        self.records().flat_map(move |record| record.own_claims(generation))
     }
 
     /// What all keys know of spent generations, `own` included.

@@ -4,7 +4,7 @@ use super::commit::{Placed, Swap};
 use super::decision::Decision;
 use super::known::Known;
 use super::{Answered, Refresh, Sent, Served, StoreRole, access_digest};
-use crate::coordinator::RowState;
+use crate::coordinator::{Earlier, RowState};
 use crate::credential::identity::{self, Refusal};
 use crate::credential::{Credential, RefreshedFields};
 use crate::error::{Code, Error, Result};
@@ -238,7 +238,8 @@ impl Refresh {
                 FailureClass::Uncertain => RowState::Unsure,
                 FailureClass::AnsweredDead => RowState::Dead,
             };
-            row.end(state, attempts, pause_ms.unwrap_or(0.0));
+            let in_doubt = sent.journal.record().failure_before(generation).is_some_and(FailureRecord::is_in_doubt);
+            row.end(state, Earlier { attempts, in_doubt }, pause_ms.unwrap_or(0.0));
         }
         written
     }
@@ -289,6 +290,9 @@ impl Refresh {
         record.set_failure(sent.spent, None);
         record.ledger.record(sent.spent, credential.generation());
         record.receive(sent.spent, receipt.clone());
+        if credential.generation() != sent.spent {
+            record.end_claims(sent.spent);
+        }
         self.seal(record, sent, credential, answered);
         Ok(receipt)
     }

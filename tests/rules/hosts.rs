@@ -293,7 +293,7 @@ fn a_host_that_is_many_rotations_behind_walks_to_the_newest_without_a_call() {
         let is_last = step + 1 == steps;
         let next = oauth(&credential(&(step + 1).to_string(), if is_last { HOUR } else { EXPIRED }));
         let given = Answer::new(&next, vec!["access".into(), "refresh".into(), "expires".into()], None, "b".into());
-        let mut row = Row::new(RowState::Spent, None, 0);
+        let mut row = Row::new(RowState::Spent, None);
         row.answer = grant.seal(&given, &[]);
         engine.put(grant.row(), &row.to_json());
     }
@@ -338,7 +338,7 @@ fn a_provider_that_keeps_the_refresh_token_is_asked_once_for_each_access_token()
 #[test]
 fn a_row_that_cannot_be_gone_by_keeps_the_provider_from_being_asked() {
     let spent = |sealed: Option<String>| {
-        let mut row = Row::new(RowState::Spent, None, 0);
+        let mut row = Row::new(RowState::Spent, None);
         row.answer = sealed;
         row.to_json()
     };
@@ -368,7 +368,7 @@ fn another_accounts_answer_is_not_taken_over() {
     a.main().put(&with(credential("1", EXPIRED), &json!({ "accountId": "one" })));
     let grant = Grant::of("SECRET-refresh-1").unwrap();
     let other = oauth(&with(credential("2", HOUR), &json!({ "accountId": "two" })));
-    let mut row = Row::new(RowState::Spent, None, 0);
+    let mut row = Row::new(RowState::Spent, None);
     row.answer = grant.seal(&Answer::new(&other, vec!["access".into()], None, "b".into()), &[]);
     engine.put(grant.row(), &row.to_json());
     assert_eq!(a.decide(&call(&a, &engine, "a")).unwrap_err().code, Code::IdentityMismatch);
@@ -416,7 +416,7 @@ fn a_claim_that_has_become_old_before_it_is_sent_is_made_again() {
     let (a, engine) = (host("1"), Arc::new(Engine::default()));
     let of_a = call(&a, &engine, "a");
     let claim = a.claim(&of_a);
-    later(&[&a], 91_000);
+    later(&[&a], 61_000);
     assert!(claim.send().is_err());
     assert_eq!(engine.states(), ["free"]);
     let claim = a.claim(&call(&a, &engine, "a"));
@@ -484,4 +484,71 @@ fn without_a_coordinator_the_journal_says_nothing_of_one() {
     let record = serde_json::to_value(a.record()).unwrap();
     let names: Vec<_> = record.as_object().unwrap().keys().cloned().collect();
     assert!(!names.iter().any(|name| ["ownClaims", "answered", "seen"].contains(&name.as_str())), "{names:?}");
+}
+
+#[test]
+fn a_doubt_outlives_a_call_that_was_turned_away() {
+    let (a, b, c, engine) = (host("1"), host("1"), host("1"), Arc::new(Engine::default()));
+    die_asking(a.claim(&call(&a, &engine, "a")));
+    let mut of_a = call(&a, &engine, "a");
+    of_a.uncertain = Uncertain::Fail;
+    a.decide(&of_a).unwrap_err();
+    let of_b = call(&b, &engine, "b");
+    b.fail_and_pause(&of_b, b.claim(&of_b), FailureClass::AnsweredUnspent, Backoff::Asked(1_000.0));
+    later(&[&a, &b, &c], 10_000);
+    let mut of_c = call(&c, &engine, "c");
+    of_c.uncertain = Uncertain::Fail;
+    assert_eq!(c.decide(&of_c).unwrap_err().code, Code::RefreshUncertain);
+    later(&[&c], 20_000);
+    c.claim(&call(&c, &engine, "c")).give_up().unwrap();
+    assert!(engine.values()[0].contains("\"inDoubt\":true"), "{:?}", engine.values());
+}
+
+#[test]
+fn a_row_that_is_shown_late_does_not_make_a_host_forget_its_call() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    let empty = engine.backup();
+    die_asking(a.claim(&call(&a, &engine, "a")));
+    let sent = engine.backup();
+    // The engine shows what it was before that, and swaps nothing.
+    engine.restore(&empty);
+    engine.inject(&[Fault::Fails]);
+    backed_off(a.decide(&call(&a, &engine, "a")).unwrap());
+    engine.restore(&sent);
+    // Its own call, which is over: it need not wait for another host.
+    a.claim(&call(&a, &engine, "a")).give_up().unwrap();
+    assert_eq!(engine.states(), ["free"]);
+}
+
+#[test]
+fn an_engine_that_is_set_back_during_a_call_is_told_all_again() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    let empty = engine.backup();
+    let of_a = call(&a, &engine, "a");
+    refreshed(a.settle(&of_a, a.claim(&of_a), &answer("2")).unwrap());
+    later(&[&a, &b], 2 * HOUR);
+    let of_a = call(&a, &engine, "a");
+    let claim = a.claim(&of_a);
+    engine.restore(&empty);
+    let next = with(answer("3"), &json!({ "expires": NOW + 3 * HOUR }));
+    refreshed(a.settle(&of_a, claim, &next).unwrap());
+    assert_eq!(engine.states(), ["spent"]);
+    assert!(of_a.is_owing() && of_a.settle_debts().unwrap());
+    assert_eq!(engine.states(), ["spent", "spent"]);
+    assert_eq!(adopted(b.decide(&call(&b, &engine, "b")).unwrap()).0, "SECRET-refresh-3");
+}
+
+#[test]
+fn an_owner_that_was_taken_over_from_gives_its_peers_claim_back_to_nobody() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    let stuck = a.claim(&call(&a, &engine, "a"));
+    // A peer of a later term goes on under the same id.
+    let before = engine.backup();
+    let row = engine.rows().remove(0);
+    let again = engine.values().remove(0);
+    engine.put(&row, &again);
+    stuck.give_up().unwrap();
+    assert_eq!(engine.states(), ["sent"]);
+    assert_elsewhere(&b.decide(&call(&b, &engine, "b")).unwrap(), "host \"a\"");
+    engine.restore(&before);
 }

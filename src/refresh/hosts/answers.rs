@@ -148,7 +148,12 @@ impl Refresh {
         let owed: Vec<_> = record.owed().cloned().collect();
         for answered in owed {
             match hosts.tell(&answered, row) {
-                Ok(()) => record.note_told(&answered.row),
+                Ok(Heard::AsExpected) => record.note_told(&answered.row),
+                Ok(Heard::HadForgotten) => {
+                    // It was set back during the call. What it was told before is told again before the next claim.
+                    record.note_forgotten();
+                    record.note_told(&answered.row);
+                }
                 Err(why) => return Some(super::unavailable_after(hosts, &why)),
             }
         }
@@ -175,19 +180,27 @@ impl Refresh {
     }
 }
 
-/// Tells the coordinator what it has not heard; and again what it is to know before `next` is claimed, if it was set back to a
-/// backup. Says so in the journal.
+/// Tells the coordinator what it has not heard. Before `next` is claimed, looks whether it still knows what led to that; if it was set
+/// back to a backup, tells it all again, the oldest first.
 pub(super) fn tell_answers(journal: &mut Journal, hosts: &Hosts, next: Option<Generation>) -> Result<(), Trouble> {
     let mut record = journal.record().clone();
-    let answers: Vec<_> = record.answered.clone();
-    let is_awaited = |one: &&Answered| !one.is_told || (one.only_for.is_none() && Some(one.successor) == next);
-    for answered in answers.iter().filter(is_awaited) {
-        hosts.tell(answered, None)?;
+    let last = record.answered.iter().find(|one| one.is_told && one.only_for.is_none() && Some(one.successor) == next);
+    if let Some(last) = last
+        && hosts.load(&last.row)?.is_none_or(|(row, _)| row.state != RowState::Spent)
+    {
+        record.note_forgotten();
+    }
+    if record.owed().next().is_none() {
+        return Ok(());
+    }
+    // On record first: whoever goes on after us has to know.
+    journal.write(record.clone())?;
+    let owed: Vec<_> = record.owed().cloned().collect();
+    for answered in owed {
+        hosts.tell(&answered, None)?;
         record.note_told(&answered.row);
     }
-    if record.owed().count() < journal.record().owed().count() {
-        journal.write(record)?;
-    }
+    journal.write(record)?;
     Ok(())
 }
 
@@ -203,31 +216,44 @@ impl Successor {
 
 impl Hosts {
     /// Puts an answer into its row. Whatever stands there says less, unless it is an answer itself.
-    fn tell(&self, answered: &Answered, claimed: Option<&ClaimedRow>) -> Result<(), Unavailable> {
+    fn tell(&self, answered: &Answered, claimed: Option<&ClaimedRow>) -> Result<Heard, Unavailable> {
         let state = if answered.only_for.is_some() { RowState::Free } else { RowState::Spent };
-        let mut value = Row::new(state, None, 0);
+        let mut value = Row::new(state, None);
         value.answer = Some(answered.sealed.clone());
         let claimed = claimed.filter(|claimed| claimed.is_of(&answered.row));
         let mut expected = claimed.map(|claimed| claimed.version().to_owned());
         let mut is_known = claimed.is_some();
+        let mut heard = Heard::AsExpected;
         for _ in 0..MAX_SWAPS {
             if !is_known {
                 let row = self.load(&answered.row)?;
+                let is_claim =
+                    |claimed: &ClaimedRow| row.as_ref().is_some_and(|(row, _)| row.is_claimed_by(claimed.id()));
+                if claimed.is_some_and(|claimed| !is_claim(claimed)) {
+                    heard = Heard::HadForgotten;
+                }
                 let is_needed = row.as_ref().is_none_or(|(row, _)| match &answered.only_for {
                     None => row.state != RowState::Spent,
                     Some(id) => row.is_claimed_by(id),
                 });
                 if !is_needed || (row.is_none() && answered.only_for.is_some()) {
-                    return Ok(());
+                    return Ok(heard);
                 }
                 expected = row.map(|(_, entry)| entry.version);
             }
             let swapped = self.coordinator.compare_and_swap(&answered.row, expected.as_deref(), &value.to_json())?;
             if swapped.is_some() {
-                return Ok(());
+                return Ok(heard);
             }
             is_known = false;
         }
         Err(Unavailable("its row keeps changing".to_owned()))
     }
+}
+
+/// What an engine made of an answer.
+enum Heard {
+    AsExpected,
+    /// It did not know of the claim any more.
+    HadForgotten,
 }

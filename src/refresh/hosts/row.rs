@@ -1,7 +1,7 @@
 //! A claim of ours in a row of the coordinator.
 
 use crate::clock::Clock;
-use crate::coordinator::{CLAIM_LIMIT_MS, Grant, Hosts, RowState};
+use crate::coordinator::{Earlier, Grant, HostClaim, Hosts, Row, RowState, SEND_LIMIT_MS};
 use crate::credential::Generation;
 use std::sync::Arc;
 
@@ -32,8 +32,8 @@ pub(in crate::refresh) struct ClaimedRow {
     generation: Generation,
     /// As the claim has left it.
     version: String,
-    id: String,
-    attempts: u32,
+    claim: HostClaim,
+    earlier: Earlier,
     since: Since,
 }
 
@@ -45,12 +45,12 @@ impl ClaimedRow {
         clock: &Arc<dyn Clock>,
         generation: Generation,
         version: String,
-        id: String,
-        attempts: u32,
+        claim: HostClaim,
+        earlier: Earlier,
         since: Since,
     ) -> Self {
         let (hosts, row, clock) = (hosts.clone(), grant.row().to_owned(), Arc::clone(clock));
-        Self { hosts, row, clock, generation, version, id, attempts, since }
+        Self { hosts, row, clock, generation, version, claim, earlier, since }
     }
 
     pub(in crate::refresh) fn generation(&self) -> Generation {
@@ -62,7 +62,7 @@ impl ClaimedRow {
     }
 
     pub(super) fn id(&self) -> &str {
-        &self.id
+        &self.claim.id
     }
 
     pub(super) fn version(&self) -> &str {
@@ -71,20 +71,26 @@ impl ClaimedRow {
 
     /// Whether other hosts may soon give us up, so that nothing may be sent under it any more.
     pub(in crate::refresh) fn is_late(&self) -> bool {
-        self.since.elapsed_ms(&*self.clock) > CLAIM_LIMIT_MS / 2.0
+        self.since.elapsed_ms(&*self.clock) > SEND_LIMIT_MS
     }
 
     /// Nothing was sent.
     pub(in crate::refresh) fn give_back(&self) {
-        self.end(RowState::Free, self.attempts, 0.0);
+        self.end(RowState::Free, self.earlier, 0.0);
     }
 
     /// Says what became of the call. In vain if the engine is down: this host's journal knows, and its next owner says it.
-    pub(in crate::refresh) fn end(&self, state: RowState, attempts: u32, pause_ms: f64) {
-        let Ok(Some((row, entry))) = self.hosts.load(&self.row) else { return };
-        if row.is_claimed_by(&self.id) && matches!(row.state, RowState::Sent | RowState::Lost) {
-            let ended = row.ended(state, attempts, pause_ms);
-            let _ = self.hosts.coordinator.compare_and_swap(&self.row, Some(&entry.version), &ended.to_json());
+    pub(in crate::refresh) fn end(&self, state: RowState, calls: Earlier, pause_ms: f64) {
+        let mut ended = Row::new(state, Some(self.claim.clone())).after(calls);
+        ended.pause_ms = pause_ms;
+        let swap = |version: &str| self.hosts.coordinator.compare_and_swap(&self.row, Some(version), &ended.to_json());
+        if let Ok(None) = swap(&self.version)
+            && let Ok(Some((row, entry))) = self.hosts.load(&self.row)
+            && row.state == RowState::Lost
+            && row.is_claimed_by(self.id())
+        {
+            // Other hosts have given us up. A peer that has taken over from us has claimed it anew.
+            let _ = swap(&entry.version);
         }
     }
 }
