@@ -2,6 +2,7 @@
 import { statfsSync, statSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import inspect from "../lib/inspect.js";
+import { hostFindings } from "./hosts.mjs";
 import { distinct, EARLIEST_MS, keysOf, mistaken } from "./state.mjs";
 import { duration } from "./terminal.mjs";
 
@@ -245,10 +246,11 @@ function exposed(stateDir, { path, mode, wanted, canFix }) {
 }
 
 /** @param {import("./state.mjs").Key} key @returns {Finding[]} */
-function keyFindings({ provider, profileId, lockPath: path, lock }) {
-  if (!lock) return [];
+function keyFindings(key) {
+  const { provider, profileId, lockPath: path, lock } = key;
   const login = provider === null ? (profileId ?? basename(path)) : `${profileId} of ${provider}`;
-  const found = [];
+  const found = hostFindings(key, login);
+  if (!lock) return found;
   if (lock.problem) {
     const { code, message } = lock.problem;
     const advice = "Correct that: until then nothing is refreshed.";

@@ -50,16 +50,19 @@ const onState = (name, description) =>
     directory,
   );
 
-onState("status", "each login: its lock's holder, and its next refresh").action(async ({ stateDir, json }) => {
-  const isWhole = await status({ stateDir: stateDirectory(stateDir), json });
+const onHosts = (name, description) =>
+  onState(name, description).option("--coordinator <url>", "what hosts share the logins by: postgres://… or etcd://…");
+
+onHosts("status", "each login: its lock's holder, and its next refresh").action(async ({ stateDir, ...options }) => {
+  const isWhole = await status({ stateDir: stateDirectory(stateDir), ...options });
   if (!isWhole) process.exitCode = FAILED;
 });
 
-onState("watch", "what `status` shows, live; Ctrl-C ends it")
+onHosts("watch", "what `status` shows, live; Ctrl-C ends it")
   .option("--interval <ms>", "milliseconds between two looks", integer(50, 3_600_000), 1000)
   .action(({ stateDir, ...options }) => watch({ stateDir: stateDirectory(stateDir), ...options }));
 
-onState("doctor", "what is in the way of refreshing, and what to do about it")
+onHosts("doctor", "what is in the way of refreshing, and what to do about it")
   .option("--fix", "repair what can safely be repaired: file modes")
   .action(async ({ stateDir, ...options }) => {
     const isWell = await doctor({ stateDir: stateDirectory(stateDir), ...options });

@@ -18,7 +18,7 @@ export function stateDirectory(given) {
 }
 
 /** All that can be seen of it; see `src/inspect.rs`. */
-export const survey = (stateDir) => inspect.survey(stateDir);
+export const survey = (stateDir, coordinator) => inspect.survey(stateDir, coordinator);
 
 /**
  * @typedef {object} Key
@@ -31,25 +31,37 @@ export const survey = (stateDir) => inspect.survey(stateDir);
  * @property {number | null} nextRefresh from when on a call refreshes it
  * @property {string} lastRefresh what became of the last one: see `LastRefresh` in `src/inspect/key.rs`
  * @property {import("../index.mjs").OAuthRefreshLockReport | null} lock
+ * @property {import("../index.mjs").OAuthRefreshRow[]} rows what the coordinator says, if there is one
  */
 
 /** Every key that was seen. @returns {Key[]} */
-export function keysOf({ stores, keys: locks }) {
+export function keysOf({ stores, keys: locks, rows = {} }) {
   /** @type {Map<string, Key>} by what provider and profile id hash to */
   const named = new Map();
-  for (const { key, provider, profileId, lockPath, expires, refreshAt } of stores.flatMap(({ logins }) => logins)) {
-    const nobody = { agents: 0, hosts: [], expires: null, nextRefresh: null, lastRefresh: "none", lock: null };
+  for (const { key, provider, profileId, lockPath, expires, refreshAt, row } of stores.flatMap(
+    ({ logins }) => logins,
+  )) {
+    const nobody = {
+      agents: 0,
+      hosts: [],
+      expires: null,
+      nextRefresh: null,
+      lastRefresh: "none",
+      lock: null,
+      rows: [],
+    };
     const known = named.get(key) ?? { provider, profileId, lockPath, ...nobody };
     known.agents += 1;
     known.expires = latest(known.expires, expires);
     known.nextRefresh = latest(known.nextRefresh, refreshAt);
+    if (rows[row] && !known.rows.includes(rows[row])) known.rows.push(rows[row]);
     named.set(key, known);
   }
   const found = [...named].map(([key, login]) => {
     const ours = locks.filter((lock) => lock.key === key);
     return ours.length > 0 ? ours.map((lock) => locked(login, lock)) : [login];
   });
-  const unknown = { provider: null, profileId: null, agents: 0, expires: null, nextRefresh: null };
+  const unknown = { provider: null, profileId: null, agents: 0, expires: null, nextRefresh: null, rows: [] };
   const others = locks
     .filter(({ key }) => !named.has(key))
     .map((lock) => locked({ ...unknown, profileId: lock.profileId }, lock));

@@ -21,9 +21,15 @@ const OUTCOMES = {
   done: "done",
 };
 
+/** What another host does, as the coordinator says. */
+const ELSEWHERE = { sent: "asking on", lost: "lost on", spent: "done elsewhere by" };
+
 /** What became of the last refresh, in few words. @param {import("./state.mjs").Key} key */
-export const outcome = ({ lastRefresh, lock }, now) =>
-  lastRefresh === "done" && lock.lastClaim ? `done ${relative(lock.lastClaim.at, now)}` : OUTCOMES[lastRefresh];
+export const outcome = ({ lastRefresh, lock, rows }, now) => {
+  const elsewhere = lastRefresh === "asking" ? undefined : rows.find(({ state }) => ELSEWHERE[state]);
+  if (elsewhere) return `${ELSEWHERE[elsewhere.state]} ${elsewhere.host ?? "another host"}`;
+  return lastRefresh === "done" && lock.lastClaim ? `done ${relative(lock.lastClaim.at, now)}` : OUTCOMES[lastRefresh];
+};
 
 /** Of a login that no store names: its name in the journal, or its lock; and the hosts that keep it. @param {import("./state.mjs").Key} key */
 function name({ provider, profileId, lockPath, hosts }) {
@@ -60,8 +66,8 @@ function draw(keys, stateDir, problems = []) {
 const forJson = (keys) => keys.map((key) => ({ ...key, lastRefresh: outcome(key, Date.now()) }));
 
 /** @returns {Promise<boolean>} whether all could be looked at */
-export async function status({ stateDir, json }) {
-  const seen = await survey(stateDir);
+export async function status({ stateDir, coordinator, json }) {
+  const seen = await survey(stateDir, coordinator);
   const keys = keysOf(seen);
   const problems = problemsOf(seen);
   if (json) sayJson({ stateDir, keys: forJson(keys), problems });
@@ -73,7 +79,8 @@ export async function status({ stateDir, json }) {
 }
 
 /** Places that can't be examined, and profiles that no call can use. `doctor` reports other faults. */
-const problemsOf = ({ unlisted, stores }) => [
+const problemsOf = ({ unlisted, stores, rows = {} }) => [
+  ...distinct(Object.values(rows).flatMap(({ problem }) => (problem ? [{ ...problem, path: null }] : []))),
   ...distinct([...unlisted, ...stores.map(({ unreadable }) => unreadable).filter(Boolean)]),
   ...stores.flatMap(({ path, malformed }) =>
     malformed.map((profile) => ({ code: "store_invalid", message: `${mistaken(profile)}: ${path}`, path })),
@@ -94,13 +101,13 @@ const changing = (keys) =>
   );
 
 /** Draws again and again on a terminal; elsewhere tells each change, until it is interrupted. */
-export async function watch({ stateDir, json, interval }) {
+export async function watch({ stateDir, coordinator, json, interval }) {
   const ended = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => ended.abort());
   const isLive = process.stdout.isTTY && !json;
   let before;
   while (!ended.signal.aborted) {
-    const seen = await survey(stateDir);
+    const seen = await survey(stateDir, coordinator);
     const [keys, problems] = [keysOf(seen), problemsOf(seen)];
     const now = changing(keys) + JSON.stringify(problems);
     const text = [draw(keys, stateDir, problems), ...problems.map(({ message }) => `error: ${printable(message)}`)];

@@ -342,6 +342,7 @@ module.exports = {
   callLimits,
   callback,
   checkedLock,
+  coordinatorArguments,
   delay,
   id,
   refuseSwapped,

@@ -82,10 +82,27 @@ function newVersion(version) {
   throw new TypeError("its `compareAndSwap` returned neither null nor a version, which is text");
 }
 
+/**
+ * A row, for people: what other hosts do with a login.
+ *
+ * @param {import("./arguments.js").CheckedCoordinator} coordinator
+ * @param {string} name
+ */
+async function rowOf({ load }, name) {
+  try {
+    const found = entry(await load(name));
+    if (!found) return { state: "free" };
+    const { state, claim, attempts, inDoubt } = JSON.parse(found.value);
+    return { state, host: claim?.host, pid: claim?.pid, ageMs: found.ageMs, attempts, inDoubt };
+  } catch (error) {
+    return { state: "unknown", problem: { code: "coordinator_unavailable", message: words(error) } };
+  }
+}
+
 /** What an engine says, without what it may repeat of an address: a password. */
 function words(error) {
   const text = String(error?.message || error?.code || "its function failed").replace(/\s+/g, " ");
   return text.replaceAll(/\/\/[^@/\s]*@/g, "//").slice(0, MAX_WORDS);
 }
 
-module.exports = { hostName, nativeCoordinator };
+module.exports = { hostName, nativeCoordinator, rowOf };

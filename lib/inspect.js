@@ -1,4 +1,5 @@
 const args = require("./arguments.js");
+const { rowOf } = require("./coordinator.js");
 const { unwrap } = require("./errors.js");
 const { native } = require("./native.js");
 
@@ -6,15 +7,36 @@ const { native } = require("./native.js");
 async function inspectOAuthRefreshLocks(options) {
   const given = args.optionsObject(options, "options", args.REFRESH_OPTIONS);
   const stateDir = args.absolutePath("stateDir", given.stateDir);
+  const { coordinator } = args.coordinatorArguments(given);
   args.trustVolume();
-  return unwrap(await native().inspectLocks(stateDir, args.surroundings(stateDir, undefined)));
+  const keys = unwrap(await native().inspectLocks(stateDir, args.surroundings(stateDir, undefined)));
+  await Promise.all(keys.map((key) => lookAtRows(key, coordinator)));
+  return keys;
 }
 
-/** For the command line: the same, and stores, directories and files with what is in their way; see `src/inspect.rs`. */
-async function survey(stateDir) {
+/** Puts what a coordinator knows of a key's rows in the place of their names. */
+async function lookAtRows({ shared }, coordinator) {
+  if (!shared) return;
+  shared.rows = coordinator ? await Promise.all(shared.rows.map((name) => rowOf(coordinator, name))) : undefined;
+}
+
+/**
+ * For the command line: the same, and stores, directories and files with what is in their way; see `src/inspect.rs`.
+ *
+ * @param {string} stateDir
+ * @param {string} [url] the coordinator's
+ */
+async function survey(stateDir, url) {
   const given = args.absolutePath("stateDir", stateDir);
+  const { coordinator } = args.coordinatorArguments({ coordinator: url });
   args.trustVolume();
-  return unwrap(await native().survey(given, args.surroundings(given, undefined)));
+  const seen = unwrap(await native().survey(given, args.surroundings(given, undefined)));
+  const rows = [...new Set(seen.stores.flatMap(({ logins }) => logins.map(({ row }) => row)).filter(Boolean))];
+  seen.rows = coordinator
+    ? Object.fromEntries(await Promise.all(rows.map(async (name) => [name, await rowOf(coordinator, name)])))
+    : undefined;
+  seen.coordinator = coordinator?.name;
+  return seen;
 }
 
 /**

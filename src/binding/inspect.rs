@@ -4,6 +4,7 @@ use super::lock::clock;
 use super::paths::{Surroundings, state_dir};
 use super::{Reply, task, text};
 use crate::clock::SystemClock;
+use crate::coordinator::Grant;
 use crate::digest::Digest;
 use crate::disk::permissions;
 use crate::error::{Code, Error};
@@ -16,6 +17,7 @@ use crate::state_dir::{Environment, normalise};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// See `inspectOAuthRefreshLocks` in `index.d.ts`.
@@ -26,10 +28,10 @@ pub fn inspect_locks(env: &Env, given: Option<String>, surroundings: Surrounding
     task::promise(env, &lane, move || {
         let state_dir = state_dir(given, &environment);
         let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir), &clock());
-        if let Some(error) = survey.unlisted.into_iter().find(|error| error.code == Code::LockUnavailable) {
+        if let Some(error) = survey.unlisted.iter().find(|error| error.code == Code::LockUnavailable).cloned() {
             return Err(error);
         }
-        let keys: Vec<_> = survey.keys.iter().map(shown).collect();
+        let keys: Vec<_> = survey.keys.iter().map(|key| shown(&survey, key)).collect();
         Ok(Reply::from(Value::from(keys)))
     })
 }
@@ -64,7 +66,7 @@ pub fn survey(env: &Env, given: Option<String>, surroundings: Surroundings) -> n
                 "profileId": profile,
                 "stores": stores,
                 "lastRefresh": key.last_refresh().as_str(),
-                "lock": shown(key),
+                "lock": shown(&survey, key),
             })
         });
         let keys: Vec<_> = keys.collect();
@@ -119,6 +121,7 @@ fn shown_store(state_dir: &Path, store: &StoreReport) -> Value {
             "refreshAt": login.refresh_at,
             "hasRefreshToken": login.credential.refresh().is_some(),
             "spent": spent,
+            "row": row_of(login),
         })
     };
     json!({
@@ -146,12 +149,28 @@ fn shown_failure(failure: &FailureRecord) -> Value {
         "outcome": outcome,
         "attempts": failure.attempts,
         "pid": failure.pid,
+        "host": failure.host,
         "at": failure.at,
         "retryAfterMs": failure.left_ms(&SystemClock),
     })
 }
 
-fn shown(key: &KeyReport) -> Value {
+/// The row that the login's refresh token has in a coordinator. It tells nothing of the token.
+fn row_of(login: &Login) -> Option<String> {
+    Some(login.credential.refresh().and_then(Grant::of)?.row().to_owned())
+}
+
+/// What the journal knows of a coordinator, if it knows anything.
+fn shared(survey: &Survey, key: &KeyReport) -> Option<Value> {
+    let records = || key.records().filter(|record| record.knows_hosts());
+    records().next()?;
+    let logins = survey.stores.iter().flat_map(|store| &store.logins).filter(|login| Some(login.key()) == key.key);
+    let rows: BTreeSet<_> = logins.filter_map(row_of).collect();
+    let owed: usize = records().map(|record| record.owed().count()).sum();
+    Some(json!({ "owed": owed, "rows": rows }))
+}
+
+fn shown(survey: &Survey, key: &KeyReport) -> Value {
     let record = key.record.as_ref();
     let waiting: Vec<_> = key.waiting_stores().into_iter().map(text).collect();
     json!({
@@ -174,6 +193,7 @@ fn shown(key: &KeyReport) -> Value {
         "failures": key.failures.iter().map(shown_failure).collect::<Vec<_>>(),
         "waitingCredentials": record.map_or(0, |record| record.waiting().count()),
         "waitingFor": waiting,
+        "shared": shared(survey, key),
         "foreign": key.foreign.as_ref().map(|(found, is_alive)| json!({
             "pid": found.pid, "createdAt": found.created_at, "alive": is_alive,
         })),

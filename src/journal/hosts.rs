@@ -131,6 +131,12 @@ impl Record {
         self.answered.len() < before
     }
 
+    /// Whether it says anything of a coordinator.
+    #[must_use]
+    pub fn knows_hosts(&self) -> bool {
+        !(self.own_claims.is_empty() && self.answered.is_empty())
+    }
+
     /// What the coordinator has not been told.
     pub fn owed(&self) -> impl Iterator<Item = &Answered> {
         self.answered.iter().filter(|answered| !answered.is_told)
