@@ -5,8 +5,14 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { etcdCoordinator } from "../../index.mjs";
 import { freePort, startEtcd, startEtcdCluster } from "../../scripts/hosts/engines.mjs";
-import { createAuthority } from "../support/certificates.mjs";
+import { createAuthority, createSelfSigned } from "../support/certificates.mjs";
 import { describeWith, expectRight, forever, newKey, own, shared, thrownBy } from "./support/engines.mjs";
+
+const FOR_BOTH = [
+  { name: "basicConstraints", cA: true, critical: true },
+  { name: "extKeyUsage", serverAuth: true, clientAuth: true },
+  { name: "subjectAltName", altNames: [{ type: 7, ip: "127.0.0.1" }] },
+];
 
 const closedPort = async () => `http://127.0.0.1:${await freePort()}`;
 
@@ -104,13 +110,24 @@ describeWith(["etcd"], "etcd", () => {
     expect(told2.message).toMatch("leave the options username and password out");
   });
 
-  test("by TLS, with a client's certificate", async () => {
+  test("by TLS, of an authority that Node does not know", async () => {
     const authority = await createAuthority();
-    const { cert, key } = authority.server;
-    const secure = await own(startEtcd({ tls: { cert, key } }));
+    const secure = await own(startEtcd({ tls: authority.server }));
     await expectRight(etcdCoordinator(secure.endpoint, { ca: authority.root }));
     const error = await thrownBy(etcdCoordinator(secure.endpoint).compareAndSwap(newKey(), null, "{}"));
     expect(error.message).toMatch(/certificate.*nothing was sent/);
+  });
+
+  test("by TLS that wants a certificate of its clients too", async () => {
+    // One for both: etcd's gateway shows the server's to etcd itself.
+    const both = await createSelfSigned({ extensions: FOR_BOTH });
+    const secure = await own(startEtcd({ tls: { ...both, ca: both.cert } }));
+    const { cert, key } = both;
+    const coordinator = etcdCoordinator(secure.endpoint, { ca: cert, cert, key });
+    const notes = await expectRight(coordinator);
+    expect(notes.told).not.toMatch("not within");
+    const without = etcdCoordinator(secure.endpoint, { ca: cert });
+    expect((await thrownBy(without.load(newKey()))).message).toMatch(/could not read at/);
   });
 
   test("of three members serves through the others when the leader is killed, and when one stands still", async () => {
@@ -228,7 +245,13 @@ describe("a server that answers wrongly", () => {
   });
 
   test("a read that comes back as nonsense is not believed", async () => {
-    for (const answer of [{ kvs: [{ mod_revision: 7, value: "" }] }, { kvs: {} }, { kvs: [{}] }, "text"]) {
+    for (const answer of [
+      { kvs: [{ mod_revision: 7, value: "" }] },
+      { kvs: {} },
+      { kvs: [{}] },
+      { kvs: [null] },
+      "text",
+    ]) {
       const wrong = await fake((_request, response) => json(response, answer));
       expect((await thrownBy(etcdCoordinator(wrong.endpoint).load(newKey()))).message).toMatch("not etcd's");
     }
