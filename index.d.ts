@@ -541,6 +541,154 @@ export function awaitOAuthRefreshClaim(
   options: ClaimOptions & Pick<LockOptions, "signal" | "timeoutMs">,
 ): Promise<AwaitedClaim>;
 
+/**
+ * Where several machines that have one login agree on who refreshes it: three functions over an engine that you run already. It sees
+ * opaque keys and sealed values only, never a token.
+ *
+ * Write one of your own where there is none for your engine, and let {@link checkCoordinator} try it.
+ */
+export interface Coordinator {
+  /** For messages. Without a password. */
+  readonly name: string;
+  /**
+   * The row, or `null`. It must never be older than what this process has read or written before.
+   *
+   * @param key 64 hexadecimal digits
+   */
+  load(key: string): Promise<CoordinatorEntry | null>;
+  /**
+   * Writes the row in one step if it has the expected version, or is not there with `null`. When it resolves, the row is durable: it
+   * is there after the engine lost its power. Rows must never be deleted: a spent refresh token could be sent again.
+   *
+   * @param value JSON text of at most 64 KiB
+   * @returns the new version, which this row never had before; `null` if the version was another one
+   * @throws if it is unknown whether the row was written
+   */
+  compareAndSwap(key: string, expected: string | null, value: string): Promise<string | null>;
+  /**
+   * Resolves when the row has another version. It may resolve early, or never: we look now and then as well. It must end when
+   * the signal aborts, and must not keep the process from exiting.
+   */
+  changed?(key: string, version: string, signal: AbortSignal): Promise<void>;
+}
+
+/** A row, as {@link Coordinator.load} gives it. */
+export interface CoordinatorEntry {
+  /** Another one after each write. */
+  version: string;
+  value: string;
+  /** How long ago the row was written, in milliseconds by the engine's clock; left out where the engine can't tell. */
+  ageMs?: number;
+}
+
+/** What {@link postgresCoordinator} needs of a pool: a `Pool` of the package `pg` has it. */
+export interface PostgresPool {
+  query(query: { text: string; values: unknown[] }): Promise<{ rows: unknown[] }>;
+  connect(): Promise<{
+    query(query: { text: string; values: unknown[] }): Promise<{ rows: unknown[] }>;
+    release(error?: Error | boolean): void;
+  }>;
+}
+
+export interface PostgresCoordinatorOptions {
+  /** The table's exact name, or `schema.name`. Default `oauth_refresh_lock`. */
+  table?: string;
+  /** After so long a request that has no answer fails, in milliseconds. Default 5,000. */
+  timeoutMs?: number;
+}
+
+/**
+ * A coordinator in your PostgreSQL. Create the table first, and give the user `SELECT`, `INSERT` and `UPDATE` on it; `DELETE` is not
+ * needed, and better not granted:
+ *
+ * ```sql
+ * CREATE TABLE oauth_refresh_lock (key text PRIMARY KEY, rev bigint NOT NULL, value text NOT NULL,
+ *                                  at timestamptz NOT NULL DEFAULT clock_timestamp());
+ * ```
+ *
+ * Each step is one statement on one of the pool's connections, durable whatever the database's `synchronous_commit` is; it works
+ * through PgBouncer too. The address must be that of the primary: a read replica is refused. While somebody waits for another
+ * machine, one more connection, which is not the pool's, listens.
+ *
+ * @param pool your own. We never end it.
+ * @throws `invalid_argument`
+ */
+export function postgresCoordinator(pool: PostgresPool, options?: PostgresCoordinatorOptions): Coordinator;
+
+export interface EtcdCoordinatorOptions {
+  /** What the keys begin with. Default `oauth-refresh-lock/`. */
+  prefix?: string;
+  /** A user that may read and write the prefix. */
+  username?: string;
+  password?: string;
+  /** The certificates of the authorities that vouch for etcd, PEM. Default: those that Node trusts. */
+  ca?: string | Buffer;
+  /** This client's certificate and its key, PEM. */
+  cert?: string | Buffer;
+  key?: string | Buffer;
+  /** After so long a request that has no answer fails, in milliseconds. Default 5,000. */
+  timeoutMs?: number;
+}
+
+/**
+ * A coordinator in your etcd 3.4 or newer, through its JSON gateway; it needs no other package. Of several endpoints of one
+ * cluster, those that can't be reached are passed over. It tells no ages.
+ *
+ * @param endpoints such as `https://etcd-0:2379`
+ * @throws `invalid_argument`
+ */
+export function etcdCoordinator(endpoints: string | string[], options?: EtcdCoordinatorOptions): Coordinator;
+
+export interface KubernetesCoordinatorOptions {
+  /** Default: the pod's own. Better one with nothing else in it, since rights can't be limited to Secrets by how their names begin. */
+  namespace?: string;
+  /** What the Secrets' names begin with. Default `oauth-refresh-lock`. */
+  name?: string;
+  /** The API server's address. Default: the pod's. */
+  server?: string;
+  /** A bearer token, or what returns the current one. Default: that of the pod's service account, read each time. */
+  token?: string | (() => string | Promise<string>);
+  /** The certificate of the authority that vouches for the API server, PEM. Default: the service account's. */
+  ca?: string | Buffer;
+  /** After so long a request that has no answer fails, in milliseconds. Default 5,000. */
+  timeoutMs?: number;
+}
+
+/**
+ * A coordinator in the Kubernetes API: a Secret for each row. In a pod it needs no option. The pod's service account needs the verbs
+ * `get`, `create`, `update` and `watch` on `secrets` in the namespace. It tells no ages.
+ *
+ * @throws `invalid_argument`
+ */
+export function kubernetesCoordinator(options?: KubernetesCoordinatorOptions): Coordinator;
+
+/** What {@link checkCoordinator} found. */
+export interface CoordinatorReport {
+  /** Whether every rule holds. */
+  ok: boolean;
+  checks: {
+    rule: string;
+    ok: boolean;
+    /** What is wrong; or what is worth knowing although nothing is. */
+    detail?: string;
+  }[];
+}
+
+/**
+ * Tries whether a coordinator keeps the rules, for an adapter that you write: one winner among many at once, no lost update, new
+ * versions, values that come back as they were, and more. It can't try what happens when the engine loses its power. It writes some
+ * dozens of rows under keys of its own, and leaves them there.
+ *
+ * @param options.another the same engine, as another process has it; with it more can be tried
+ * @param options.rounds how often each race is run. Default 10
+ * @param options.writers how many take part. Default 8
+ * @throws `invalid_argument`
+ */
+export function checkCoordinator(
+  coordinator: Coordinator,
+  options?: { another?: Coordinator; rounds?: number; writers?: number },
+): Promise<CoordinatorReport>;
+
 /** A provider call older than this is aborted: 120,000 ms. */
 export const OAUTH_REFRESH_CALL_TIMEOUT_MS: 120_000;
 

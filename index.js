@@ -3,6 +3,7 @@ const { withOAuthProfileLock } = require("./lib/profile-lock.js");
 const { refreshOAuthToken } = require("./lib/token-endpoint.js");
 const { awaitOAuthRefreshClaim, holdOAuthRefreshClaim } = require("./lib/claim.js");
 const { keepOAuthFresh } = require("./lib/keep-fresh.js");
+const coordinators = require("./lib/coordinators/index.js");
 const { OAUTH_PRESETS } = require("./lib/presets.js");
 const { inspectOAuthRefreshLocks } = require("./lib/inspect.js");
 const policy = require("./lib/policy.js");
@@ -17,6 +18,10 @@ module.exports = onThisEngine({
   holdOAuthRefreshClaim,
   awaitOAuthRefreshClaim,
   inspectOAuthRefreshLocks,
+  postgresCoordinator: coordinators.postgresCoordinator,
+  etcdCoordinator: coordinators.etcdCoordinator,
+  kubernetesCoordinator: coordinators.kubernetesCoordinator,
+  checkCoordinator: coordinators.checkCoordinator,
   resolveOAuthRefreshLockPath: policy.resolveOAuthRefreshLockPath,
   isSafeToCopyOAuthIdentity: policy.isSafeToCopyOAuthIdentity,
   shouldMirrorRefreshedOAuthCredential: policy.shouldMirrorRefreshedOAuthCredential,

@@ -10,6 +10,7 @@ const PROMISING = [
   "holdOAuthRefreshClaim",
   "awaitOAuthRefreshClaim",
   "inspectOAuthRefreshLocks",
+  "checkCoordinator",
 ];
 
 /** Throws where Node is too old. @param {string} [version] Node's */

@@ -73,12 +73,13 @@ class EtcdCoordinator {
 
   async load(key) {
     // Linearizable, as everything is that does not ask for `serializable`.
-    const { kvs = [] } = await this.#ask("read", "kv/range", { key: this.#key(key) });
-    if (!Array.isArray(kvs)) throw nonsense();
-    if (kvs.length === 0) return null;
-    const { mod_revision: version, value = "" } = kvs[0];
-    if (!isRevision(version) || typeof value !== "string") throw nonsense();
-    return { version, value: Buffer.from(value, "base64").toString() };
+    return this.#ask("read", "kv/range", { key: this.#key(key) }, ({ kvs = [] }) => {
+      if (!Array.isArray(kvs)) throw nonsense();
+      if (kvs.length === 0) return null;
+      const { mod_revision: version, value = "" } = kvs[0] ?? {};
+      if (!isRevision(version) || typeof value !== "string") throw nonsense();
+      return { version, value: Buffer.from(value, "base64").toString() };
+    });
   }
 
   async compareAndSwap(name, expected, value) {
@@ -89,11 +90,11 @@ class EtcdCoordinator {
         ? { key, target: "CREATE", result: "EQUAL", create_revision: "0" }
         : { key, target: "MOD", result: "EQUAL", mod_revision: expected };
     const put = { request_put: { key, value: base64(value) } };
-    const { succeeded, header } = await this.#ask("write", "kv/txn", { compare: [compare], success: [put] });
-    // The gateway leaves out what is false.
-    if (succeeded === undefined && isRevision(header?.revision)) return null;
-    if (succeeded !== true || !isRevision(header?.revision)) throw nonsense();
-    return header.revision;
+    return this.#ask("write", "kv/txn", { compare: [compare], success: [put] }, ({ succeeded = false, header }) => {
+      // The gateway leaves out what is false.
+      if (typeof succeeded !== "boolean" || !isRevision(header?.revision)) throw nonsense();
+      return succeeded ? header.revision : null;
+    });
   }
 
   async changed(key, version, signal) {
@@ -121,11 +122,12 @@ class EtcdCoordinator {
     return heard ?? "nothing";
   }
 
-  /** Asks the endpoints in turn. What may have been written is not sent again. */
-  async #ask(step, path, body) {
+  /** Asks the endpoints in turn, and makes something of the answer. What may have been written is not sent again. */
+  async #ask(step, path, body, understand) {
     const limit = startLimit(this.#timeoutMs);
+    const ask = (headers) => this.#inTurn(step === "read", path, body, headers, limit);
     try {
-      return await this.#authorized(limit, (headers) => this.#inTurn(step === "read", path, body, headers, limit));
+      return understand(await this.#authorized(limit, ask));
     } catch (error) {
       throw this.#failure(step, error);
     }
@@ -178,8 +180,10 @@ class EtcdCoordinator {
       } catch (error) {
         error.endpoint ??= this.#endpoints[index].host;
         failure ??= error;
-        const isDone = error instanceof Refusal && !error.isTemporary;
-        if (isDone || (error.isSent !== false && !mayRepeat)) throw error;
+        if (error instanceof Refusal && !error.isTemporary) throw error;
+        // One that hangs would make every later write unknown too.
+        this.#first = (index + 1) % count;
+        if (error.isSent !== false && !mayRepeat) throw error;
       }
     }
     throw failure;
@@ -218,8 +222,9 @@ function parse({ status, text }) {
   } catch {
     throw new RequestError(`an answer that is not etcd's, with status ${status}`, true);
   }
-  if (status === 200 && typeof value === "object" && value !== null && value.error === undefined) return value;
-  const message = typeof value?.message === "string" ? value.message : value?.error;
+  if (typeof value !== "object" || value === null) throw nonsense();
+  if (status === 200 && value.error === undefined) return value;
+  const message = typeof value.message === "string" ? value.message : value.error;
   throw new Refusal(typeof message === "string" ? message.slice(0, 300) : `status ${status}`, status);
 }
 

@@ -1,0 +1,76 @@
+/** Coordinators by URL. */
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { startEtcd, startPostgres } from "../../scripts/hosts/engines.mjs";
+import { describeWith, expectRight, newKey, own, thrownBy } from "./support/engines.mjs";
+
+const require = createRequire(import.meta.url);
+const { openCoordinator } = require("../../lib/coordinators/open.js");
+const { postgresSchema } = require("../../lib/coordinators/postgres.js");
+
+describeWith(["postgres"], "a URL of PostgreSQL", () => {
+  test("gives one coordinator for a process, with the password in the URL", async () => {
+    const postgres = await own(startPostgres({ password: "p@ss/word" }));
+    postgres.sql(postgresSchema());
+    const coordinator = openCoordinator(postgres.url);
+    expect(openCoordinator(postgres.url)).toBe(coordinator);
+    await expectRight(coordinator);
+    const wrong = openCoordinator(postgres.url.replace("p%40ss", "sesame"));
+    const error = await thrownBy(wrong.load(newKey()));
+    expect([error.message, String(error.cause), wrong.name].join()).not.toMatch(/sesame|word@/);
+  });
+});
+
+describeWith(["etcd"], "a URL of etcd", () => {
+  test("gives one coordinator for a process, with user and password in the URL", async () => {
+    const users = { app: { password: "p@ss:w/rd", prefix: "oauth-refresh-lock/" } };
+    const etcd = await own(startEtcd({ auth: { rootPassword: "root", users } }));
+    const url = `etcd://app:${encodeURIComponent("p@ss:w/rd")}@127.0.0.1:1,127.0.0.1:${etcd.port}`;
+    const coordinator = openCoordinator(url);
+    expect(openCoordinator(url)).toBe(coordinator);
+    await expectRight(coordinator);
+  });
+});
+
+test.each([
+  ["redis://app:sesame@host"],
+  ["https://app:sesame@host"],
+  ["app:sesame@host:5432"],
+  [""],
+  ["postgres://"],
+  ["postgres:///sesame"],
+  ["postgres://app:sesame@host:port/db"],
+  ["postgres://app:sesame%zz@host/db"],
+  ["postgres://app:se#same@host/db"],
+  ["etcd://"],
+  ["etcd://app:sesame@"],
+  ["etcd://app:sesame%zz@host:2379"],
+  ["etcd://host:2379,host:port"],
+  ["etcd://host:2379,"],
+  ["etcd://host:2379/sesame"],
+  ["etcd://host:2379?password=sesame"],
+  [7],
+])("%j is refused at once, without being shown", (url) => {
+  const refused = () => openCoordinator(url);
+  expect(refused).toThrow(expect.objectContaining({ code: "invalid_argument" }));
+  expect(refused).not.toThrow(/sesame|se#same/);
+});
+
+test("without the package pg it says what to install", () => {
+  const dir = mkdtempSync(join(tmpdir(), "no-pg-"));
+  onTestFinished(() => rmSync(dir, { recursive: true }));
+  const root = join(import.meta.dirname, "..", "..");
+  cpSync(join(root, "lib"), join(dir, "lib"), { recursive: true });
+  const program = `
+    try { require("./lib/coordinators/open.js").openCoordinator("postgres://app:sesame@host/db"); }
+    catch ({ code, message }) { console.log(JSON.stringify({ code, message })); }`;
+  const { stdout } = spawnSync(process.execPath, ["--eval", program], { cwd: dir, encoding: "utf8" });
+  expect(JSON.parse(stdout)).toEqual({
+    code: "invalid_argument",
+    message: 'a coordinator "postgres://…" needs the package "pg"; install it beside this one: npm install pg',
+  });
+});

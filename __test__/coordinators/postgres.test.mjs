@@ -1,0 +1,352 @@
+/** On a real PostgreSQL, also through PgBouncer. */
+import { createRequire } from "node:module";
+import { createServer } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { postgresCoordinator } from "../../index.mjs";
+import { startPgBouncer, startPostgres } from "../../scripts/hosts/engines.mjs";
+import { describeWith, expectRight, forever, newKey, own, pool, shared, thrownBy } from "./support/engines.mjs";
+
+const { postgresSchema } = createRequire(import.meta.url)("../../lib/coordinators/postgres.js");
+
+/** PostgreSQL with a table. */
+async function startWithTable(options) {
+  const postgres = await startPostgres(options);
+  postgres.sql(postgresSchema());
+  return postgres;
+}
+
+/** How many of the server's connections listen, or have listened last. */
+const listening = (postgres) =>
+  Number(postgres.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"));
+
+describeWith(["postgres"], "PostgreSQL", () => {
+  let postgres;
+  beforeAll(async () => {
+    postgres = await shared(startWithTable());
+  });
+  const coordinatorOf = (options) => postgresCoordinator(pool(postgres.url, options));
+
+  test("keeps a coordinator's rules, and tells of changes and ages", async () => {
+    const notes = await expectRight(coordinatorOf(), coordinatorOf());
+    expect(notes).toMatchObject({ age: undefined, "read at once": undefined });
+    expect(notes.told).not.toMatch("not within");
+  });
+
+  test.each(["serializable", "repeatable read"])("keeps them where the default isolation is %s", async (isolation) => {
+    const options = `-c default_transaction_isolation=${isolation.replace(" ", "\\ ")}`;
+    await expectRight(coordinatorOf({ options }), coordinatorOf({ options }));
+  });
+
+  test("keeps them on a pool of one connection, and gives types other than pg's own", async () => {
+    const types = { getTypeParser: () => (value) => ({ parsed: value }) };
+    expect(await coordinatorOf({ max: 1 }).load(newKey())).toBeNull();
+    await expectRight(coordinatorOf({ max: 1 }), coordinatorOf({ max: 1 }));
+    const key = newKey();
+    await coordinatorOf().compareAndSwap(key, null, "{}");
+    // Not a row that it knows: refused, and not believed.
+    expect((await thrownBy(coordinatorOf({ types }).load(key))).message).toMatch("its columns must be");
+  });
+
+  test("keeps them in a table of another schema, with capitals", async () => {
+    postgres.sql('CREATE SCHEMA IF NOT EXISTS "Auth"');
+    postgres.sql(postgresSchema('"Auth"."Refresh_Rows"'));
+    const table = "Auth.Refresh_Rows";
+    await expectRight(postgresCoordinator(pool(postgres.url), { table }));
+    expect(postgres.sql('SELECT count(*) > 5 FROM "Auth"."Refresh_Rows"')).toBe("t");
+  });
+
+  test("needs no more than SELECT, INSERT and UPDATE", async () => {
+    postgres.sql("CREATE ROLE app LOGIN; GRANT SELECT, INSERT, UPDATE ON oauth_refresh_lock TO app");
+    const url = postgres.url.replace("postgres@", "app@");
+    await expectRight(postgresCoordinator(pool(url)), postgresCoordinator(pool(url)));
+    postgres.sql("REVOKE UPDATE ON oauth_refresh_lock FROM app");
+    const coordinator = postgresCoordinator(pool(url));
+    const key = newKey();
+    const version = await coordinator.compareAndSwap(key, null, "{}");
+    const error = await thrownBy(coordinator.compareAndSwap(key, version, "{}"));
+    expect(error.message).toMatch("GRANT SELECT, INSERT, UPDATE");
+    expect(await coordinator.load(key)).toMatchObject({ version, value: "{}" });
+  });
+
+  test("gives no version twice, even when a row was deleted against the rules", async () => {
+    const coordinator = coordinatorOf();
+    const key = newKey();
+    const first = await coordinator.compareAndSwap(key, null, "{}");
+    postgres.sql(`DELETE FROM oauth_refresh_lock WHERE key = '${key}'`);
+    expect(await coordinator.compareAndSwap(key, null, "{}")).not.toBe(first);
+  });
+
+  test("has one connection that listens for all waiters, not of the pool, and none afterwards", async () => {
+    const made = pool(postgres.url, { max: 1 });
+    const coordinator = postgresCoordinator(made);
+    const keys = Array.from({ length: 20 }, newKey);
+    const versions = [];
+    for (const key of keys) versions.push(await coordinator.compareAndSwap(key, null, "1"));
+    const waiting = keys.map((key, index) => coordinator.changed(key, versions[index], forever()));
+    await expect.poll(() => listening(postgres)).toBe(1);
+    expect(made.totalCount).toBe(1);
+    const writer = coordinatorOf();
+    await Promise.all(keys.map((key, index) => writer.compareAndSwap(key, versions[index], "2")));
+    await Promise.all(waiting);
+    await expect.poll(() => listening(postgres)).toBe(0);
+    expect((await made.query("SELECT count(*)::int AS listens FROM pg_listening_channels()")).rows[0].listens).toBe(0);
+  });
+
+  test("leaves no connection when waiters leave, even while it is made", async () => {
+    const coordinator = coordinatorOf();
+    const key = newKey();
+    const version = await coordinator.compareAndSwap(key, null, "1");
+    const before = () =>
+      Number(postgres.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"));
+    const atFirst = before();
+    for (const ms of [0, 1, 3, 10, 50]) {
+      const abort = new AbortController();
+      const waiting = coordinator.changed(key, version, abort.signal);
+      await sleep(ms);
+      abort.abort();
+      await waiting;
+    }
+    await expect.poll(before).toBe(atFirst);
+  });
+
+  test("is told again after the connection that listens broke", async () => {
+    const [coordinator, writer] = [coordinatorOf(), coordinatorOf()];
+    const key = newKey();
+    const version = await coordinator.compareAndSwap(key, null, "1");
+    const waiting = coordinator.changed(key, version, forever());
+    await expect.poll(() => listening(postgres)).toBe(1);
+    postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'");
+    await expect.poll(() => listening(postgres)).toBe(0);
+    await expect.poll(() => listening(postgres), { timeout: 20_000 }).toBe(1);
+    await writer.compareAndSwap(key, version, "2");
+    await waiting;
+  });
+
+  test("a pool of which only query and connect are known looks now and then", async () => {
+    const made = pool(postgres.url);
+    const plain = { query: (query) => made.query(query), connect: () => made.connect() };
+    await expectRight(postgresCoordinator(plain));
+    expect(listening(postgres)).toBe(0);
+  });
+
+  test("a table that is not there is told of, with what creates it", async () => {
+    const error = await thrownBy(postgresCoordinator(pool(postgres.url), { table: "absent" }).load(newKey()));
+    expect(error.message).toMatch(/"absent": it is not there; create it: CREATE TABLE "absent"/);
+    expect(error.cause.code).toBe("42P01");
+  });
+
+  test("a table with other columns is told of", async () => {
+    postgres.sql("CREATE TABLE other (key text PRIMARY KEY, value text)");
+    const error = await thrownBy(postgresCoordinator(pool(postgres.url), { table: "other" }).load(newKey()));
+    expect(error.message).toMatch("it has other columns; they must be");
+  });
+
+  test("a session that only reads is told of", async () => {
+    const coordinator = coordinatorOf({ options: "-c default_transaction_read_only=on" });
+    const error = await thrownBy(coordinator.compareAndSwap(newKey(), null, "{}"));
+    expect(error.message).toMatch("this server only reads; give the address of the primary");
+  });
+
+  test("a pool without a free connection is told of in time, and nothing is sent later", async () => {
+    const made = pool(postgres.url, { max: 1 });
+    const taken = await made.connect();
+    const key = newKey();
+    const error = await thrownBy(postgresCoordinator(made, { timeoutMs: 200 }).compareAndSwap(key, null, "{}"));
+    expect(error.message).toMatch("gave no connection within 200 ms; nothing was sent");
+    taken.release();
+    await made.query("SELECT 1");
+    expect(await coordinatorOf().load(key)).toBeNull();
+  });
+
+  test("a row that another transaction holds is waited for no longer than the limit; its connection is not used again", async () => {
+    const [holder, made] = [pool(postgres.url), pool(postgres.url, { max: 1 })];
+    const coordinator = postgresCoordinator(made, { timeoutMs: 300 });
+    const key = newKey();
+    const version = await coordinator.compareAndSwap(key, null, "1");
+    const client = await holder.connect();
+    await client.query("BEGIN");
+    await client.query("UPDATE oauth_refresh_lock SET value = value WHERE key = $1", [key]);
+    const error = await thrownBy(coordinator.compareAndSwap(key, version, "2"));
+    expect(error.message).toMatch("did not answer within 300 ms; whether it was written is unknown");
+    expect(made.totalCount).toBe(0);
+    await client.query("ROLLBACK");
+    client.release();
+    // The server goes on with what it was sent: unknown is the word.
+    await expect.poll(async () => (await coordinator.load(key)).value).toBe("2");
+  });
+});
+
+describeWith(["postgres"], "PostgreSQL that fails", () => {
+  test("keeps what it acknowledged when it is killed, though its default is to lose it", async () => {
+    const settings = { synchronous_commit: "off", wal_writer_delay: "10s", wal_writer_flush_after: 0 };
+    const postgres = await own(startWithTable({ settings }));
+    const made = pool(postgres.url, { max: 1 });
+    const coordinator = postgresCoordinator(made);
+    const [created, updated, plain] = [newKey(), newKey(), newKey()];
+    for (let round = 0; round < 3; round++) {
+      const before = await coordinator.load(updated);
+      const version = await coordinator.compareAndSwap(updated, before?.version ?? null, `"${round}"`);
+      await made.query("INSERT INTO oauth_refresh_lock VALUES ($1, 1, '{}')", [`${plain}${round}`]);
+      await postgres.kill();
+      await postgres.start();
+      expect(await coordinator.load(updated)).toMatchObject({ version, value: `"${round}"` });
+      // So it is the adapter that kept it.
+      expect(await coordinator.load(`${plain}${round}`)).toBeNull();
+    }
+    const version = await coordinator.compareAndSwap(created, null, "{}");
+    await postgres.kill();
+    await postgres.start();
+    expect(await coordinator.load(created)).toMatchObject({ version });
+  });
+
+  test("is served by the same coordinator after a restart, and a waiter is told", async () => {
+    const postgres = await own(startWithTable());
+    const coordinator = postgresCoordinator(pool(postgres.url));
+    const key = newKey();
+    const version = await coordinator.compareAndSwap(key, null, "1");
+    const waiting = coordinator.changed(key, version, forever());
+    await postgres.stop();
+    const error = await thrownBy(coordinator.load(key));
+    expect(error.message).toMatch(/nothing was sent|terminat|ECONN/);
+    await postgres.start();
+    expect(await coordinator.compareAndSwap(key, version, "2")).toMatch(/^\d+$/);
+    await waiting;
+  });
+
+  test("is told of when it stands still, in time", async () => {
+    const postgres = await own(startWithTable());
+    const coordinator = postgresCoordinator(pool(postgres.url), { timeoutMs: 300 });
+    await coordinator.load(newKey());
+    postgres.pause();
+    const error = await thrownBy(coordinator.compareAndSwap(newKey(), null, "{}"));
+    expect(error.message).toMatch("within 300 ms");
+    postgres.resume();
+    expect(await coordinator.load(newKey())).toBeNull();
+  });
+
+  test("and is a read replica refuses to write", async () => {
+    const postgres = await own(startWithTable());
+    const standby = await own(postgres.standby());
+    const error = await thrownBy(postgresCoordinator(pool(standby.url)).compareAndSwap(newKey(), null, "{}"));
+    expect(error.message).toMatch(
+      "this server only reads; give the address of the primary, not that of a read replica",
+    );
+  });
+
+  test("shows no password when it refuses one", async () => {
+    const postgres = await own(startPostgres({ password: "right" }));
+    const coordinator = postgresCoordinator(pool(postgres.url.replace(":right@", ":sesame-wrong@")));
+    const error = await thrownBy(coordinator.load(newKey()));
+    expect(error.message).toMatch("refuses this user or password");
+    expect(JSON.stringify([error.message, error.stack, error.cause, String(error.cause)])).not.toMatch("sesame");
+  });
+});
+
+describeWith(["postgres", "pgbouncer"], "PostgreSQL behind PgBouncer", () => {
+  let postgres;
+  beforeAll(async () => {
+    postgres = await shared(startWithTable());
+  });
+
+  test.each(["transaction", "statement", "session"])("in %s mode keeps a coordinator's rules", async (poolMode) => {
+    const bouncer = await own(startPgBouncer(postgres, { poolMode, poolSize: 20 }));
+    const one = postgresCoordinator(pool(bouncer.url));
+    const notes = await expectRight(one, postgresCoordinator(pool(bouncer.url)));
+    expect(notes.told).not.toMatch("not within");
+    // On a connection that others share, LISTEN would stay.
+    expect(listening(postgres)).toBe(0);
+  });
+
+  test("tells a waiter of what was written directly", async () => {
+    const bouncer = await own(startPgBouncer(postgres));
+    const [one, direct] = [postgresCoordinator(pool(bouncer.url)), postgresCoordinator(pool(postgres.url))];
+    const key = newKey();
+    const version = await one.compareAndSwap(key, null, "1");
+    const waiting = one.changed(key, version, forever());
+    await direct.compareAndSwap(key, version, "2");
+    await waiting;
+  });
+});
+
+describe("a server that is none, or answers wrongly", () => {
+  async function fake(onData) {
+    const sockets = new Set();
+    const server = createServer((socket) => {
+      sockets.add(socket);
+      socket.on("error", () => {});
+      socket.on("data", (data) => onData(socket, data));
+    });
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    onTestFinished(() => {
+      for (const socket of sockets) socket.destroy();
+      server.close();
+    });
+    return `postgres://app:sesame@127.0.0.1:${server.address().port}/db`;
+  }
+
+  test.each([
+    ["never answers", () => {}],
+    ["answers with HTTP", (socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n")],
+    ["answers with nonsense", (socket) => socket.write(Buffer.alloc(64, 0x5a))],
+    ["hangs up", (socket) => socket.destroy()],
+  ])("%s: told of in time, without the password", async (_, onData) => {
+    const made = pool(await fake(onData));
+    const error = await thrownBy(postgresCoordinator(made, { timeoutMs: 400 }).compareAndSwap(newKey(), null, "{}"));
+    expect(error.message).toMatch("The PostgreSQL coordinator could not write");
+    expect(JSON.stringify([error.message, error.stack, String(error.cause)])).not.toMatch("sesame");
+  });
+
+  /** A pool whose one client answers as it is told. */
+  const answering = (answer) => {
+    const released = [];
+    const client = { query: answer, release: (error) => released.push(error) };
+    return { query: answer, connect: async () => client, released };
+  };
+
+  test.each([
+    ["nothing", async () => undefined],
+    ["no rows", async () => ({})],
+    ["a row of others", async () => ({ rows: [{ id: 1 }] })],
+    ["a revision that is a number", async () => ({ rows: [{ rev: 1, value: "", age: "1" }] })],
+    ["an age that is none", async () => ({ rows: [{ rev: "1", value: "", age: "soon" }] })],
+  ])("a pool that resolves with %s is not believed", async (_, answer) => {
+    const made = answering(answer);
+    const error = await thrownBy(postgresCoordinator(made).load(newKey()));
+    expect(error.message).toMatch(/not that of a table/);
+    expect(made.released).toHaveLength(1);
+  });
+
+  test("an answer that comes after the limit is not waited for, and its connection goes", async () => {
+    const made = answering(() => sleep(400, { rows: [{ rev: "7" }] }));
+    const error = await thrownBy(postgresCoordinator(made, { timeoutMs: 100 }).compareAndSwap(newKey(), null, "{}"));
+    expect(error.message).toMatch("whether it was written is unknown");
+    expect(made.released).toEqual([expect.any(Error)]);
+    await sleep(400);
+    expect(made.released).toHaveLength(1);
+  });
+
+  test("what the server undid is tried again", async () => {
+    let calls = 0;
+    const made = answering(async () => {
+      if (calls++ < 2) throw Object.assign(new Error("could not serialize"), { code: "40001", severity: "ERROR" });
+      return { rows: [{ rev: "7" }] };
+    });
+    expect(await postgresCoordinator(made).compareAndSwap(newKey(), null, "{}")).toBe("7");
+    expect(made.released).toEqual([undefined, undefined, undefined]);
+  });
+});
+
+test.each([
+  [undefined],
+  ["postgres://127.0.0.1"],
+  [{ query() {} }],
+  [{ query() {}, connect() {} }, { table: 'a"; DROP TABLE b; --' }],
+  [{ query() {}, connect() {} }, { table: "a.b.c" }],
+  [{ query() {}, connect() {} }, { table: "" }],
+  [{ query() {}, connect() {} }, { table: "a".repeat(64) }],
+  [{ query() {}, connect() {} }, { timeoutMs: 0 }],
+  [{ query() {}, connect() {} }, { tables: "a" }],
+])("wrong arguments are refused", (...given) => {
+  expect(() => postgresCoordinator(...given)).toThrow(expect.objectContaining({ code: "invalid_argument" }));
+});

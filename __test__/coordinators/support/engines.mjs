@@ -1,0 +1,60 @@
+/** Real engines in tests. Where one is not installed, its tests are skipped, and say why. */
+import { createHash, randomUUID } from "node:crypto";
+import pg from "pg";
+import { afterAll, describe, expect, onTestFinished } from "vitest";
+import { checkCoordinator } from "../../../index.mjs";
+import { missing } from "../../../scripts/hosts/engines.mjs";
+
+/** A `describe` that needs engines. */
+export function describeWith(engines, name, body) {
+  const why = engines.map(missing).filter(Boolean).join("; ");
+  if (why) console.warn(`SKIPPED: ${name}: ${why}`);
+  describe.skipIf(why)(why ? `${name} (${why})` : name, body);
+}
+
+export const newKey = () => createHash("sha256").update(randomUUID()).digest("hex");
+
+/** For a whole file or `describe`. */
+export async function shared(starting) {
+  const engine = await starting;
+  afterAll(() => engine.remove());
+  return engine;
+}
+
+/** For one test. */
+export async function own(starting) {
+  const engine = await starting;
+  onTestFinished(() => engine.remove());
+  return engine;
+}
+
+/** A host program's pool. */
+export function pool(url, options) {
+  const made = new pg.Pool({ connectionString: url, max: 4, ...options });
+  made.on("error", () => {});
+  onTestFinished(() => {
+    // A server that stands still says no goodbye.
+    void made.end().catch(() => {});
+  });
+  return made;
+}
+
+/** Nothing that checks the rules found anything. Returns the notes by rule. */
+export async function expectRight(coordinator, another) {
+  const { checks } = await checkCoordinator(coordinator, { another });
+  expect(checks.filter(({ ok }) => !ok)).toEqual([]);
+  return Object.fromEntries(checks.map(({ rule, detail }) => [rule, detail]));
+}
+
+/** What a promise was rejected with. */
+export async function thrownBy(promise) {
+  const thrown = await promise.then(
+    (value) => expect.fail(`it resolved with ${JSON.stringify(value)}`),
+    (error) => error,
+  );
+  expect(thrown).toBeInstanceOf(Error);
+  return thrown;
+}
+
+/** A signal that never aborts, and has no listener when the test is over. */
+export const forever = () => new AbortController().signal;
