@@ -208,6 +208,29 @@ export interface RefreshOptions extends LockOptions {
    * For a token endpoint: {@link TokenEndpointRequest.classify}.
    */
   classify?: (error: Error) => RefreshFailure["class"] | undefined;
+  /**
+   * What the hosts that share this login agree by: one of {@link postgresCoordinator}, {@link etcdCoordinator},
+   * {@link kubernetesCoordinator} or your own; or the address of one, `"postgres://…"` (needs the package `pg`), `"etcd://host:2379"`,
+   * `"etcds://…"` by TLS. Each host has a state directory of its own. See docs/many-hosts.md.
+   */
+  coordinator?: Coordinator | string;
+  /**
+   * What to do about a host that claimed the refresh token and has been silent for 180 s. `"wait"` (the default) rejects with
+   * `refresh_uncertain` until that host is back or a new login is stored, as it may have the new token. `"probe"` asks the provider
+   * again: if that host did have it, the provider may end the login.
+   */
+  lostHost?: "wait" | "probe";
+  /**
+   * What to do while the coordinator can't be reached. `"refuse"` (the default) does not ask the provider: a stored token that has
+   * not expired is served, else `coordinator_unavailable` is raised when the caller's time is up. `"alone"` goes on as if there were
+   * no other host: two hosts may then send one refresh token.
+   */
+  coordinatorDown?: "refuse" | "alone";
+  /**
+   * A secret that all hosts have, mixed into the keys of what they tell each other; the newest first if there are several. Without
+   * it, whoever has both an old refresh token and the coordinator's rows can read what came after that token.
+   */
+  coordinatorKey?: string | readonly string[];
 }
 
 /** What happened to the main agent's store. */
@@ -231,6 +254,10 @@ export interface RefreshResult {
   mirror?: MirrorResult;
   /** Why the credential could not be saved in the agent's own store yet. It is durable in the journal or in the main store. */
   notSaved?: { code: ErrorCode; message: string };
+  /** With `adopted`: the host that asked the provider, if that is another one. */
+  adoptedFrom?: { host: string };
+  /** Why the coordinator has not been told of the new credential yet. Other hosts wait for it; this process goes on trying. */
+  notShared?: { code: ErrorCode; message: string };
   /**
    * With `fresh`: why the credential, which is about to expire, was not refreshed. An error of this package, or the refresh
    * function's own. See {@link RefreshOptions.serveUnexpired}.
@@ -622,10 +649,10 @@ export interface EtcdCoordinatorOptions {
   username?: string;
   password?: string;
   /** The certificates of the authorities that vouch for etcd, PEM. Default: those that Node trusts. */
-  ca?: string | Buffer;
+  ca?: string | Uint8Array;
   /** This client's certificate and its key, PEM. */
-  cert?: string | Buffer;
-  key?: string | Buffer;
+  cert?: string | Uint8Array;
+  key?: string | Uint8Array;
   /** After so long a request that has no answer fails, in milliseconds. Default 5,000. */
   timeoutMs?: number;
 }
@@ -649,7 +676,7 @@ export interface KubernetesCoordinatorOptions {
   /** A bearer token, or what returns the current one. Default: that of the pod's service account, read each time. */
   token?: string | (() => string | Promise<string>);
   /** The certificate of the authority that vouches for the API server, PEM. Default: the service account's. */
-  ca?: string | Buffer;
+  ca?: string | Uint8Array;
   /** After so long a request that has no answer fails, in milliseconds. Default 5,000. */
   timeoutMs?: number;
 }
@@ -709,7 +736,35 @@ export const OAUTH_REFRESH_LOCK_OPTIONS: Readonly<{
  *
  * @throws `invalid_argument`, `lock_unavailable`
  */
-export function inspectOAuthRefreshLocks(options?: { stateDir?: string }): Promise<OAuthRefreshLockReport[]>;
+export function inspectOAuthRefreshLocks(options?: {
+  stateDir?: string;
+  /** To look into the rows of the logins that hosts share. */
+  coordinator?: Coordinator | string;
+}): Promise<OAuthRefreshLockReport[]>;
+
+/** What a coordinator knows of a login, by its refresh token as it is stored here. */
+export interface OAuthRefreshRow {
+  /**
+   * - `free`: no host is refreshing it.
+   * - `sent`: a host has claimed it, and is asking the provider or about to.
+   * - `lost`: that host has been silent for 180 s.
+   * - `unsure`: a call ended without a clear answer; any host may ask again.
+   * - `spent`: a host has refreshed it. The next call here takes the new token over.
+   * - `dead`: the provider has refused it for good.
+   * - `unknown`: the coordinator could not be asked; `problem` says why.
+   */
+  state: "free" | "sent" | "lost" | "unsure" | "spent" | "dead" | "unknown";
+  /** The host that claimed it last, and the process there. */
+  host?: string;
+  pid?: number;
+  /** How old that is, in milliseconds, if the coordinator's clock tells. */
+  ageMs?: number;
+  /** How often in a row it was sent and no token came. */
+  attempts?: number;
+  /** Whether one of those calls may have used it up. */
+  inDoubt?: boolean;
+  problem?: { code: ErrorCode; message: string };
+}
 
 /** A key, as {@link inspectOAuthRefreshLocks} found it. */
 export interface OAuthRefreshLockReport {
@@ -752,6 +807,8 @@ export interface OAuthRefreshLockReport {
     /** How often in a row the provider was asked and no token came. */
     attempts: number;
     pid: number;
+    /** The host that asked, if that is another one. */
+    host?: string | null;
     at: number;
     /** How long every caller still waits before the provider is asked again. */
     retryAfterMs: number | null;
@@ -763,6 +820,11 @@ export interface OAuthRefreshLockReport {
    * the main store's copy, has superseded does not count. Empty while the lock is held.
    */
   waitingFor: string[];
+  /**
+   * What the journal knows of a coordinator, if it knows anything: how many new tokens that has not been told of, and, if it was given
+   * one, the rows of the stored logins.
+   */
+  shared?: { owed: number; rows?: OAuthRefreshRow[] } | null;
   /**
    * Another program's lock file that blocks this key; its process may be alive or dead. `null` for the holder's own lock file and
    * for one that a dead process of ours left.
@@ -834,6 +896,8 @@ export type ErrorCode =
   | "provider_answer_invalid"
   /** The request was sent, and no whole answer came back. */
   | "provider_answer_lost"
+  /** The coordinator can't be reached, or what it holds can't be used: the message says which and what to do. The provider was not asked. */
+  | "coordinator_unavailable"
   /** The lock file or its directory can't be used. */
   | "lock_unavailable"
   /** No native addon for this platform could be loaded, or Node is older than 20. */

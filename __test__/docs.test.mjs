@@ -11,6 +11,7 @@ import { apiReference } from "../scripts/api-reference.mjs";
 import { nodeBinary } from "../scripts/fetch.mjs";
 import { RELEASES } from "../scripts/openclaw/releases.mjs";
 import { cli } from "./cli/cli.mjs";
+import { startEtcdStandIn } from "./support/etcd-stand-in.mjs";
 import { createHost, usable } from "./support/host.mjs";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -32,8 +33,9 @@ test("the documents are there, and every code block says what it is", () => {
 
 /** The login that each example refreshes, in a document's order; `null`: none. */
 const REFRESHES = {
-  "README.md": ["openai-codex:default", "acme:owner", "openai-codex:default"],
+  "README.md": ["openai-codex:default", "acme:owner", "openai-codex:default", "acme:owner"],
   "docs/claims.md": [null],
+  "docs/many-hosts.md": ["acme:owner"],
   "docs/operations.md": [null],
   "docs/stores.md": ["acme:owner", null],
   "docs/token-endpoint.md": ["acme:team"],
@@ -104,6 +106,7 @@ test.each(examples)("the code in $document runs, and refreshes $login ($at)", as
   symlinkSync(join(ROOT, "examples", "sqlite-store.mjs"), join(host.root, "sqlite-store.mjs"));
   writeFileSync(join(host.root, "prelude.mjs"), PRELUDE);
   const endpoint = await startProvider();
+  const coordinator = code.includes("COORDINATOR") ? await startEtcdStandIn() : undefined;
   const here = code
     .replaceAll("/var/lib/acme", host.root)
     .replaceAll("https://auth.acme.example/token", endpoint.url)
@@ -118,7 +121,13 @@ test.each(examples)("the code in $document runs, and refreshes $login ($at)", as
   const child = spawn(node, ["--disable-warning=ExperimentalWarning", "--import", "./prelude.mjs", "example.mjs"], {
     cwd: host.root,
     stdio: ["ignore", "pipe", "pipe"],
-    env: { PATH: process.env.PATH, HOME: host.root, OPENCLAW_STATE_DIR: host.stateDir, ACME_SECRET: "secret" },
+    env: {
+      PATH: process.env.PATH,
+      HOME: host.root,
+      OPENCLAW_STATE_DIR: host.stateDir,
+      ACME_SECRET: "secret",
+      COORDINATOR: coordinator?.url,
+    },
   });
   const closed = once(child, "close");
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
@@ -128,6 +137,7 @@ test.each(examples)("the code in $document runs, and refreshes $login ($at)", as
   expect(found.asked + endpoint.asked).toBe(login ? 1 : 0);
   if (login) expect(found.held ?? logins(host.root)[login]).toMatchObject({ access: "new", refresh: "next" });
   if (here !== code && here.includes("found.result")) expect(found.result.outcome).toBe("refreshed");
+  if (coordinator) expect(coordinator.rows.size).toBe(1);
   if (endpoint.asked) {
     const sent = { authorization: `Basic ${btoa("agents:secret")}`, resource: "https://api.acme.example/" };
     expect(endpoint).toMatchObject(sent);

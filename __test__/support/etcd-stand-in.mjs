@@ -1,0 +1,34 @@
+/** As much of etcd's JSON gateway as one process needs, for tests that have to run where etcd is not installed. */
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { json } from "node:stream/consumers";
+import { onTestFinished } from "vitest";
+
+/** Keys are kept as the gateway has them, in base64. @returns {Promise<{ url: string, rows: Map<string, { value: string, rev: number }> }>} */
+export async function startEtcdStandIn() {
+  const rows = new Map();
+  let revision = 0;
+  const answers = {
+    "/v3/kv/range": ({ key }) => {
+      const row = rows.get(key);
+      return { kvs: row && [{ key, value: row.value, mod_revision: `${row.rev}` }] };
+    },
+    "/v3/kv/txn": ({ compare: [{ key, mod_revision = "0" }], success: [{ request_put: put }] }) => {
+      const succeeded = `${rows.get(key)?.rev ?? 0}` === mod_revision;
+      if (succeeded) rows.set(put.key, { value: put.value, rev: ++revision });
+      return { header: { revision: `${revision}` }, succeeded };
+    },
+  };
+  const server = createServer(async (request, response) => {
+    const answer = answers[request.url];
+    // A watch hears nothing.
+    if (answer) response.end(JSON.stringify(answer(await json(request))));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { url: `etcd://127.0.0.1:${server.address().port}`, rows };
+}
