@@ -1,9 +1,13 @@
 /** `npm run storm`: many agents find the same expired login at once, and a real OAuth server counts their calls. */
 import { parseArgs } from "node:util";
 import { Agent } from "../__test__/support/agents.mjs";
-import { expired, Host, storeText } from "../__test__/support/host.mjs";
+import { expired, Host, PROFILE, storeText } from "../__test__/support/host.mjs";
 import { startProvider } from "../__test__/support/oauth/provider.mjs";
+import coordinators from "../lib/coordinators/postgres.js";
+import { installed, missing, startEtcd, startPostgres } from "../scripts/hosts/engines.mjs";
 import { drawTimeline } from "./timeline.mjs";
+
+const { postgresSchema } = coordinators;
 
 const HELP = `Usage: npm run storm -- [options]
 
@@ -11,6 +15,10 @@ Lets many agents find the same expired OAuth login at once, on a real OAuth 2.0
 server whose refresh tokens are good for one use: a second use revokes the login.
 
   --agents N     how many agents, 1 to 200, in one process 1000 (default 20)
+  --hosts N      spread over so many hosts, 1 to 20 (default 1): a state directory
+                 each, and a PostgreSQL or etcd of its own between them, if one is
+                 installed; with --no-lock, or --no-coordinator, nothing
+  --no-coordinator  hosts that do not know of each other
   --in-process   all agents in one process, instead of a process each
   --latency MS   how long the server takes to answer a refresh, 0 to 60000
                  (default 200)
@@ -27,42 +35,66 @@ function readOptions() {
   const flag = { type: "boolean", default: false };
   const number = (fallback) => ({ type: "string", default: fallback });
   const options = { "in-process": flag, json: flag, "no-lock": flag, help: flag };
-  const { values } = parseArgs({ options: { ...options, agents: number("20"), latency: number("200") } });
+  const { values } = parseArgs({
+    options: { ...options, agents: number("20"), latency: number("200"), hosts: number("1"), "no-coordinator": flag },
+  });
   const wholeNumber = (name, least, most) => {
     const value = /^\d{1,9}$/.test(values[name]) ? Number(values[name]) : Number.NaN;
     if (value >= least && value <= most) return value;
     throw new Error(`--${name} takes a whole number from ${least} to ${most}, not "${values[name]}"`);
   };
   const agents = wholeNumber("agents", 1, values["in-process"] ? 1000 : 200);
-  return { ...values, agents, latency: wholeNumber("latency", 0, 60_000) };
+  return { ...values, agents, latency: wholeNumber("latency", 0, 60_000), hosts: wholeNumber("hosts", 1, 20) };
+}
+
+/** A new engine for the hosts, and what it is. */
+async function startCoordinator() {
+  if (installed.postgres) {
+    const postgres = await startPostgres();
+    postgres.sql(postgresSchema());
+    return { url: postgres.url, name: "PostgreSQL", stop: () => postgres.stop() };
+  }
+  if (!installed.etcd) throw new Error(`--hosts needs an engine: ${missing("postgres")}, or ${missing("etcd")}`);
+  const etcd = await startEtcd();
+  return { url: etcd.url, name: "etcd", stop: () => etcd.stop() };
 }
 
 /** Lets the agents go, and tells when and how each was served, in milliseconds after the start. */
-async function run({ agents: count, "in-process": inProcess, "no-lock": noLock, latency }, cleanUps) {
+async function run(options, cleanUps) {
+  const { agents: count, "in-process": inProcess, "no-lock": noLock, latency } = options;
+  const isShared = options.hosts > 1 && !noLock && !options["no-coordinator"];
+  const coordinator = isShared ? await startCoordinator() : undefined;
+  if (coordinator) cleanUps.push(() => coordinator.stop());
   const provider = await startProvider({ latencyMs: latency });
   cleanUps.push(() => provider.close());
-  const host = new Host();
-  cleanUps.push(() => host.remove());
+  const hosts = Array.from({ length: options.hosts }, () => new Host());
+  for (const host of hosts) cleanUps.push(() => host.remove());
+  const hostOf = (at) => hosts[at % hosts.length];
   const names = Array.from({ length: count }, (_, at) => `agent-${String(at + 1).padStart(3, "0")}`);
   const old = expired(await provider.obtainGrant().then(({ access, refresh }) => ({ access, refresh })));
-  for (const name of ["main", ...names]) host.seed(name, old);
+  for (const host of hosts) host.seed("main", old);
+  for (const [at, name] of names.entries()) hostOf(at).seed(name, old);
 
   const processes = Array.from({ length: inProcess ? 1 : count }, () => new Agent());
   for (const agent of processes) cleanUps.push(() => agent.kill());
   const { issuer, clientId } = provider;
   const calls = names.map((name, at) => {
     const agent = processes[at % processes.length];
-    const request = { options: host.as(name), server: { issuer, clientId }, barrier: true };
+    const request = {
+      options: { ...hostOf(at).as(name), coordinator: coordinator?.url },
+      server: { issuer, clientId },
+      barrier: true,
+    };
     const call = noLock ? agent.alone(request) : agent.refresh(request);
     // It need not ask us before it asks the server.
     call.answer();
-    return { name, agent, call };
+    return { name, host: hostOf(at), agent, call };
   });
   await Promise.all(calls.map(({ call }) => call.ready));
   const start = Date.now();
   for (const { call } of calls) call.go();
   const agents = await Promise.all(
-    calls.map(async ({ name, agent, call }) => {
+    calls.map(async ({ name, host, agent, call }) => {
       const [{ result, error }] = await call.settled;
       const endMs = Date.now() - start;
       const { events } = agent.log;
@@ -82,8 +114,13 @@ async function run({ agents: count, "in-process": inProcess, "no-lock": noLock, 
   const stats = provider.stats();
   const tokens = new Set(agents.map(({ credential }) => credential?.access).filter(Boolean));
   const { access, refresh, expires } = agents.find(({ outcome }) => outcome === "refreshed")?.credential ?? {};
-  const text = storeText({ ...old, access, refresh, expires });
-  const wrong = noLock ? [] : ["main", ...names].filter((name) => host.store(name) !== text);
+  // Another host's expiry is what was left when it was told.
+  const holds = (host, name) => {
+    const stored = hosts.length > 1 ? JSON.parse(host.store(name)).profiles[PROFILE]?.expires : expires;
+    return host.store(name) === storeText({ ...old, access, refresh, expires: stored });
+  };
+  const stores = [...hosts.map((host) => [host, "main"]), ...names.map((name, at) => [hostOf(at), name])];
+  const wrong = noLock ? [] : stores.filter(([host, name]) => !holds(host, name)).map(([, name]) => name);
   const served = agents.filter(({ credential }) => credential).length;
   const faults = [
     stats.refreshCalls !== 1 && `the server counted ${stats.refreshCalls} calls, not 1`,
@@ -95,6 +132,7 @@ async function run({ agents: count, "in-process": inProcess, "no-lock": noLock, 
   ].filter(Boolean);
   return {
     ok: faults.length === 0,
+    coordinator: coordinator?.name,
     faults,
     lastMs: Math.max(...agents.map(({ endMs }) => endMs)),
     calls: stats.calls.map(({ start: from, end = from, answer }) => ({
@@ -106,8 +144,9 @@ async function run({ agents: count, "in-process": inProcess, "no-lock": noLock, 
   };
 }
 
-function tell({ agents, latency, "in-process": inProcess, "no-lock": noLock }, report) {
-  const where = inProcess ? "in one process" : "in a process each";
+function tell({ agents, hosts, latency, "in-process": inProcess, "no-lock": noLock }, report) {
+  const among = hosts > 1 ? ` on ${hosts} hosts (${report.coordinator ?? "no coordinator"})` : "";
+  const where = `${inProcess ? "in one process" : "in a process each"}${among}`;
   console.log(
     `${agents} agents ${where}, ${noLock ? "WITHOUT" : "with"} the lock; the server answers in ${latency} ms\n`,
   );
