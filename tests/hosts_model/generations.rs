@@ -23,6 +23,8 @@ pub enum LooksAt {
     AllItKnows,
     TheOneBefore,
     AllIfTheOneBeforeIsForgotten,
+    /// All, if one of the two before is forgotten, or the row of its last claim was when it told the answer. This is what is built.
+    AllIfItNotices,
     Nothing,
     /// All it knows, but it says again only what is absent.
     WhatIsAbsent,
@@ -67,6 +69,8 @@ struct Host {
     knows: Generation,
     /// Whether the engine was set back since it began to look.
     looked_before: bool,
+    /// Whether its claim was not there any more when it told the answer.
+    notices: bool,
 }
 
 /// One bit for each generation.
@@ -137,6 +141,7 @@ impl<const N: usize> Generations<N> {
                 if me.knows(older) && self.says_again(world.rows[older]) {
                     next.rows[older] = Row::Spent;
                 }
+                me.notices = false;
                 me.step = if older + 1 < generation { Step::Look(older + 1) } else { Step::Claim };
             }
             Step::Claim if world.rows.get(generation) != Some(&Row::Absent) => me.step = Step::Decide,
@@ -152,6 +157,7 @@ impl<const N: usize> Generations<N> {
                 next.sent_again |= world.vouched & bit(generation) != 0;
             }
             Step::Commit => {
+                me.notices |= world.rows[generation] != Row::Sent;
                 next.rows[generation] = Row::Spent;
                 me.go_on_with(generation);
             }
@@ -166,6 +172,11 @@ impl<const N: usize> Generations<N> {
             LooksAt::Nothing => Step::Claim,
             LooksAt::TheOneBefore => Step::Look(before),
             LooksAt::AllIfTheOneBeforeIsForgotten if world.rows[before] == Row::Spent => Step::Claim,
+            LooksAt::AllIfItNotices => {
+                let two = before.saturating_sub(1)..me.generation;
+                let knows_all = two.into_iter().all(|older| !me.knows(older) || world.rows[older] == Row::Spent);
+                if knows_all && !me.notices { Step::Claim } else { Step::Look(0) }
+            }
             _ => Step::Look(0),
         }
     }
@@ -220,7 +231,7 @@ impl<const N: usize> Model for Generations<N> {
         vec![World {
             rows: [Row::Absent; LAST],
             backup: None,
-            hosts: [Host { step: Step::Decide, generation: 0, knows: 0, looked_before: false }; N],
+            hosts: [Host { step: Step::Decide, generation: 0, knows: 0, looked_before: false, notices: false }; N],
             newest: 0,
             set_backs: self.set_backs,
             copies: self.copies,

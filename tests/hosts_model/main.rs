@@ -135,6 +135,16 @@ fn an_old_login_walks_to_the_newest_even_if_the_engine_was_set_back() {
     holds(&generations::<3>(looks_at));
 }
 
+/// What is built: most claims cost one look.
+#[test]
+fn a_host_that_looks_at_all_only_if_it_notices_a_set_back_does_as_well() {
+    let looks_at = LooksAt::AllIfItNotices;
+    holds(&Generations { set_backs: 0, copies: 1, ..generations::<3>(looks_at) });
+    holds(&Generations { set_backs: 2, ..generations::<2>(looks_at) });
+    holds(&Generations { copies: 1, ..generations::<2>(looks_at) });
+    holds(&generations::<3>(looks_at));
+}
+
 #[test]
 fn each_look_at_an_older_row_is_needed() {
     for looks_at in [LooksAt::Nothing, LooksAt::TheOneBefore, LooksAt::AllIfTheOneBeforeIsForgotten] {

@@ -552,3 +552,23 @@ fn an_owner_that_was_taken_over_from_gives_its_peers_claim_back_to_nobody() {
     assert_elsewhere(&b.decide(&call(&b, &engine, "b")).unwrap(), "host \"a\"");
     engine.restore(&before);
 }
+
+#[test]
+fn a_host_notices_that_an_engine_has_forgotten_more_than_the_last_row() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    let empty = engine.backup();
+    let of_a = call(&a, &engine, "a");
+    refreshed(a.settle(&of_a, a.claim(&of_a), &answer("2")).unwrap());
+    later(&[&a, &b], 2 * HOUR);
+    let of_a = call(&a, &engine, "a");
+    let next = with(answer("3"), &json!({ "expires": NOW + 3 * HOUR }));
+    refreshed(a.settle(&of_a, a.claim(&of_a), &next).unwrap());
+    let second = Grant::of("SECRET-refresh-2").unwrap().row().to_owned();
+    let at = engine.rows().iter().position(|row| *row == second).unwrap();
+    let value = engine.values().remove(at);
+    engine.restore(&empty);
+    engine.put(&second, &value);
+    later(&[&a, &b], 4 * HOUR);
+    a.claim(&call(&a, &engine, "a")).give_up().unwrap();
+    assert_eq!(engine.states(), ["free", "spent", "spent"]);
+}

@@ -184,11 +184,14 @@ impl Refresh {
 /// back to a backup, tells it all again, the oldest first.
 pub(super) fn tell_answers(journal: &mut Journal, hosts: &Hosts, next: Option<Generation>) -> Result<(), Trouble> {
     let mut record = journal.record().clone();
-    let last = record.answered.iter().find(|one| one.is_told && one.only_for.is_none() && Some(one.successor) == next);
-    if let Some(last) = last
-        && hosts.load(&last.row)?.is_none_or(|(row, _)| row.state != RowState::Spent)
-    {
-        record.note_forgotten();
+    let mut told = record.answered.iter().filter(|one| one.is_told && one.only_for.is_none()).rev();
+    let last = told.find(|one| Some(one.successor) == next);
+    // And the one before that: the last may have been told anew since.
+    for one in last.into_iter().chain(told.next()) {
+        if hosts.load(&one.row)?.is_none_or(|(row, _)| row.state != RowState::Spent) {
+            record.note_forgotten();
+            break;
+        }
     }
     if record.owed().next().is_none() {
         return Ok(());
