@@ -22,12 +22,16 @@ const OUTCOMES = {
 };
 
 /** What another host does, as the coordinator says. */
-const ELSEWHERE = { sent: "asking on", lost: "lost on", spent: "done elsewhere by" };
+const ELSEWHERE = {
+  sent: ({ host }) => `asking: ${host}`,
+  lost: ({ host }) => `lost: ${host}`,
+  spent: () => "new elsewhere",
+};
 
 /** What became of the last refresh, in few words. @param {import("./state.mjs").Key} key */
 export const outcome = ({ lastRefresh, lock, rows }, now) => {
   const elsewhere = lastRefresh === "asking" ? undefined : rows.find(({ state }) => ELSEWHERE[state]);
-  if (elsewhere) return `${ELSEWHERE[elsewhere.state]} ${elsewhere.host ?? "another host"}`;
+  if (elsewhere) return ELSEWHERE[elsewhere.state](elsewhere);
   return lastRefresh === "done" && lock.lastClaim ? `done ${relative(lock.lastClaim.at, now)}` : OUTCOMES[lastRefresh];
 };
 
@@ -63,7 +67,12 @@ function draw(keys, stateDir, problems = []) {
   );
 }
 
-const forJson = (keys) => keys.map((key) => ({ ...key, lastRefresh: outcome(key, Date.now()) }));
+const forJson = (keys) =>
+  keys.map((key) => ({
+    ...key,
+    rows: key.rows.length > 0 ? key.rows : undefined,
+    lastRefresh: outcome(key, Date.now()),
+  }));
 
 /** @returns {Promise<boolean>} whether all could be looked at */
 export async function status({ stateDir, coordinator, json }) {

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import { json } from "node:stream/consumers";
 import { onTestFinished } from "vitest";
 
-/** Keys are kept as the gateway has them, in base64. @returns {Promise<{ url: string, rows: Map<string, { value: string, rev: number }> }>} */
+/** Keys and values are kept as the gateway has them, in base64. */
 export async function startEtcdStandIn() {
   const rows = new Map();
   let revision = 0;
@@ -26,9 +26,10 @@ export async function startEtcdStandIn() {
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  onTestFinished(() => {
+  const stop = () => {
     server.closeAllConnections();
     server.close();
-  });
-  return { url: `etcd://127.0.0.1:${server.address().port}`, rows };
+  };
+  onTestFinished(stop);
+  return { url: `etcd://127.0.0.1:${server.address().port}`, rows, stop };
 }

@@ -1,0 +1,89 @@
+/** `status`, `doctor` and `inspectOAuthRefreshLocks` about logins that several hosts share. */
+import { once } from "node:events";
+import { hostname } from "node:os";
+import { text } from "node:stream/consumers";
+import { inspectOAuthRefreshLocks, withOAuthRefreshLock } from "oauth-refresh-lock";
+import { expect, test } from "vitest";
+import { startEtcdStandIn } from "../support/etcd-stand-in.mjs";
+import { deferred } from "../support/events.mjs";
+import { answer, createHost, expired, PROFILE, PROVIDER } from "../support/host.mjs";
+import { startCli } from "./cli.mjs";
+
+/** Not as the others run it: the engine is in this process. */
+async function run(command, host, url) {
+  const child = startCli([command, "--state-dir", host.stateDir, "--coordinator", url, "--json"]);
+  const [stdout, [status]] = await Promise.all([text(child.stdout), once(child, "close")]);
+  return { status, ...JSON.parse(stdout) };
+}
+
+async function twoHosts() {
+  const engine = await startEtcdStandIn();
+  const login = expired();
+  const [one, other] = [createHost(), createHost()];
+  for (const host of [one, other]) host.seed("main", login);
+  const refresh = (host, ask, options) =>
+    withOAuthRefreshLock(PROVIDER, PROFILE, ask, host.as("main", { coordinator: engine.url, ...options }));
+  return { engine, one, other, refresh };
+}
+
+/** Puts another state into the only row. */
+function put(engine, change) {
+  const [[key, row]] = engine.rows;
+  const value = change(JSON.parse(atob(row.value)));
+  engine.rows.set(key, { ...row, value: btoa(JSON.stringify(value)) });
+}
+
+const findings = async (host, url) => (await run("doctor", host, url)).findings.map(({ level, code }) => [level, code]);
+
+test("what another host does is shown", async () => {
+  const { engine, one, other, refresh } = await twoHosts();
+  const [asked, given] = [deferred(), deferred()];
+  const refreshing = refresh(one, () => {
+    asked.resolve();
+    return given.promise;
+  });
+  await asked.promise;
+  const { status, keys } = await run("status", other, engine.url);
+  expect({ status, keys }).toMatchObject({ status: 0, keys: [{ lastRefresh: `asking: ${hostname()}` }] });
+  expect(keys[0].rows).toEqual([{ state: "sent", host: hostname(), pid: process.pid, attempts: 0 }]);
+  expect(await findings(other, engine.url)).toEqual([]);
+
+  put(engine, (row) => ({ ...row, state: "lost" }));
+  expect((await run("status", other, engine.url)).keys[0].lastRefresh).toBe(`lost: ${hostname()}`);
+  expect(await findings(other, engine.url)).toEqual([["error", "lost_host"]]);
+
+  given.resolve(answer());
+  await refreshing;
+  expect((await run("status", other, engine.url)).keys[0].lastRefresh).toBe("new elsewhere");
+  expect(await findings(other, engine.url)).toEqual([]);
+  const adopted = await refresh(other, () => expect.unreachable("asked twice"));
+  expect(adopted).toMatchObject({ outcome: "adopted", adoptedFrom: { host: hostname() } });
+  const [{ shared }] = await inspectOAuthRefreshLocks({ stateDir: other.stateDir, coordinator: engine.url });
+  expect(shared).toEqual({ owed: 0, rows: [{ state: "free" }] });
+});
+
+test("what the coordinator has not been told is shown, and so is one that can't be reached", async () => {
+  const { engine, one, refresh } = await twoHosts();
+  const result = await refresh(one, () => {
+    engine.stop();
+    return answer();
+  });
+  expect(result).toMatchObject({ outcome: "refreshed", notShared: { code: "coordinator_unavailable" } });
+  const [{ shared }] = await inspectOAuthRefreshLocks({ stateDir: one.stateDir });
+  expect(shared).toEqual({ owed: 1, rows: undefined });
+  expect(await findings(one, engine.url)).toEqual([
+    ["warning", "coordinator_owed"],
+    ["error", "coordinator_unavailable"],
+  ]);
+  const { status, problems } = await run("status", one, engine.url);
+  expect({ status, problems }).toMatchObject({ status: 1, problems: [{ code: "coordinator_unavailable" }] });
+});
+
+test("an address that is none is refused, and a password in it is not shown", async () => {
+  const host = createHost();
+  for (const url of ["redis://u:SECRET@h", "postgres://u:SECRET@", "etcd://u:SECRET@"]) {
+    const { status, error } = await run("status", host, url);
+    expect({ status, code: error.code }).toEqual({ status: 1, code: "invalid_argument" });
+    expect(error.message).not.toContain("SECRET");
+  }
+});
