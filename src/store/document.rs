@@ -6,6 +6,7 @@
 use crate::credential::fields::{Fields, Members, Name};
 use crate::credential::{is_oauth, mistake};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
@@ -38,7 +39,8 @@ pub struct Document {
 #[derive(PartialEq, Eq, Default)]
 struct Object {
     span: Range<usize>,
-    /// Where the members' values lie, in order.
+    /// Where the members' keys and values lie, in order.
+    keys: Vec<Range<usize>>,
     values: Vec<Range<usize>>,
     /// Which of them a key has: of several equal keys the last, which is the one that `JSON.parse` keeps. A key that is not valid
     /// text (a lone surrogate) is not among them.
@@ -130,6 +132,23 @@ impl Document {
             },
             None => self.splice_member(profiles, "    ", id, &laid_out()),
         }
+    }
+
+    /// The whole text without the profile of this id; if the store has it several times, without all of them.
+    #[must_use]
+    pub fn without_profile(&self, id: &str) -> Zeroizing<String> {
+        let Some(profiles) = &self.profiles else { return self.text.clone() };
+        let is_it = |key: &Range<usize>| serde_json::from_str::<String>(&self.text[key.clone()]).is_ok_and(|key| key == id);
+        let is_gone: Vec<_> = profiles.keys.iter().map(is_it).collect();
+        let last_kept = is_gone.iter().rposition(|gone| !gone);
+        // A member goes with the comma behind it, or, behind the last that stays, with the one before it.
+        let cuts = (0..is_gone.len()).filter(|at| is_gone[*at]).map(|at| match last_kept {
+            Some(last) if at > last => (profiles.values[at - 1].end..profiles.values[at].end, ""),
+            None if at > 0 => (profiles.values[at - 1].end..profiles.values[at].end, ""),
+            None => (profiles.keys[at].start..profiles.values[at].end, ""),
+            Some(_) => (profiles.keys[at].start..profiles.keys[at + 1].start, ""),
+        });
+        self.splice(&cuts.collect::<Vec<_>>())
     }
 
     /// The values to change in the object at `place` to make it `new`, if both have the same members: so its layout stays.
@@ -226,8 +245,12 @@ impl Object {
             if let Ok(key) = serde_json::from_str(key.get()) {
                 object.places.insert(Name(key), object.values.len());
             }
-            let from = value.get().as_ptr() as usize - start;
-            object.values.push(from..from + value.get().len());
+            let place = |piece: &RawValue| {
+                let from = piece.get().as_ptr() as usize - start;
+                from..from + piece.get().len()
+            };
+            object.keys.push(place(key));
+            object.values.push(place(value));
         }
         Ok(object)
     }

@@ -105,3 +105,23 @@ fn refuses_what_is_no_store_without_quoting_it() {
     assert!(Document::parse(vec![b'{', 0xFF, b'}']).is_err());
     assert!(document(r#"{"profiles":{"p":"secret"}}"#).profile("p").is_err());
 }
+
+#[test]
+fn takes_a_profile_out_and_leaves_every_other_byte() {
+    for (text, left) in [
+        (r#"{ "profiles" : {"a": 1 , "it":{"x":1},"b" :2 } }"#, r#"{ "profiles" : {"a": 1 , "b" :2 } }"#),
+        (r#"{"profiles":{"it":{} , "b":2}}"#, r#"{"profiles":{"b":2}}"#),
+        (r#"{"profiles":{"a":1 , "it":{} }}"#, r#"{"profiles":{"a":1 }}"#),
+        (r#"{"profiles":{ "it":{} },"z":0}"#, r#"{"profiles":{  },"z":0}"#),
+        // However it is spelled, and however often.
+        (r#"{"profiles":{"it":{},"a":1,"\u0069t":{},"it":[]}}"#, r#"{"profiles":{"a":1}}"#),
+        (r#"{"profiles":{"it":{}, "it":{}}}"#, r#"{"profiles":{}}"#),
+        (r#"{"profiles":{"\ud800":1,"it":{},"\ud800":2}}"#, r#"{"profiles":{"\ud800":1,"\ud800":2}}"#),
+        (r#"{"profiles":{"other":{}}}"#, r#"{"profiles":{"other":{}}}"#),
+        (r#"{"version":1}"#, r#"{"version":1}"#),
+    ] {
+        let taken = document(text).without_profile("it");
+        assert_eq!(*taken, left);
+        document(&taken);
+    }
+}
