@@ -16,6 +16,7 @@ mod policy;
 mod refresh;
 mod run;
 mod task;
+mod threads;
 #[cfg(feature = "token-endpoint")]
 mod token_endpoint;
 
