@@ -1,6 +1,8 @@
 //! A directory that is held open: what is made, renamed and removed in it is so where it was checked, whatever takes its name since.
 
-use std::fs::{self, File};
+use std::fs;
+#[cfg(unix)]
+use std::fs::File;
 use std::io;
 #[cfg(unix)]
 use std::os::unix::fs::MetadataExt;
