@@ -18,6 +18,7 @@ mod questions;
 mod refresh;
 mod run;
 mod task;
+mod threads;
 #[cfg(feature = "token-endpoint")]
 mod token_endpoint;
 

@@ -36,7 +36,9 @@ mod fault {
 use fault::point;
 
 mod directory;
+mod folder;
 mod links;
+mod listing;
 mod lock_file;
 pub mod permissions;
 mod preallocated;
@@ -51,14 +53,14 @@ pub use directory::{
     create_private_dir, create_private_dirs, real_directory, refuse_closed_directory, refuse_pinned_directory,
     sync_parent, take_unsynced,
 };
+pub use folder::{Folder, FolderIdentity};
 #[cfg(unix)]
 pub(crate) use links::MAX_LINKS;
-pub use links::{follow_links, links};
+pub use links::{Named, follow_links, links};
+pub use listing::{is_own_file, list, open_own, own_files};
 pub use permissions::Readers;
 pub use preallocated::PreallocatedFile;
-pub use replace::{
-    Replaced, abandon_replacement, refuse_closed, refuse_pinned, replace, temporary_beside, try_replace,
-};
+pub use replace::{Replaced, abandon_replacement, refuse_closed, replace, replace_in, temporary_beside, try_replace};
 #[cfg(unix)]
 mod rights;
 
@@ -87,7 +89,22 @@ pub type OpenFile = (File, Metadata);
 
 /// Opens a regular file for reading, following symbolic links.
 pub fn open_regular(path: &Path) -> io::Result<OpenFile> {
+    open_regular_in(None, path)
+}
+
+/// The same in a directory that is held open, if it is.
+#[cfg_attr(not(unix), allow(unused_variables, reason = "only Unix has names in an open directory"))]
+pub fn open_regular_in(folder: Option<&Folder>, path: &Path) -> io::Result<OpenFile> {
     point("open", path)?;
+    #[cfg(unix)]
+    let file = {
+        use rustix::fs::{Mode, OFlags, openat};
+        let (folder, name) = Folder::at(folder, path);
+        // A FIFO must not hang us.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        File::from(openat(folder, name, flags, Mode::empty())?)
+    };
+    #[cfg(not(unix))]
     let file = options().read(true).open(path)?;
     let found = file.metadata()?;
     if found.is_file() { Ok((file, found)) } else { Err(misplaced(found.file_type())) }
@@ -248,8 +265,20 @@ fn read_some_at(mut file: &File, into: &mut [u8], offset: u64) -> io::Result<usi
 
 /// Removes a file; one that is not there is removed already.
 pub fn remove(path: &Path) -> io::Result<()> {
+    remove_in(None, path)
+}
+
+#[cfg_attr(not(unix), allow(unused_variables, reason = "only Unix has names in an open directory"))]
+fn remove_in(folder: Option<&Folder>, path: &Path) -> io::Result<()> {
     point("unlink", path)?;
-    match fs::remove_file(path) {
+    #[cfg(unix)]
+    let removed = {
+        let (folder, name) = Folder::at(folder, path);
+        rustix::fs::unlinkat(folder, name, rustix::fs::AtFlags::empty()).map_err(io::Error::from)
+    };
+    #[cfg(not(unix))]
+    let removed = fs::remove_file(path);
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -272,36 +301,5 @@ pub fn identity_of(path: &Path) -> Option<Identity> {
 /// Empties a file of ours that stays where it is.
 pub fn empty(path: &Path) -> io::Result<()> {
     point("truncate", path)?;
-    open_permanent(path)?.set_len(0)
-}
-
-/// The regular files of this user in a directory, by extension. A file that is gone by the time we look is left out.
-pub fn own_files_with_extension(directory: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
-    own_files(directory, |path| path.extension().is_some_and(|found| found == extension))
-}
-
-/// The same, by any other mark.
-pub fn own_files(directory: &Path, is_wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<PathBuf>> {
-    point("list", directory)?;
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if is_wanted(&path) && is_own_file(&path) {
-            files.push(path);
-        }
-    }
-    Ok(files)
-}
-
-/// Whether there is a regular file of this user.
-#[must_use]
-pub fn is_own_file(path: &Path) -> bool {
-    let Ok(metadata) = fs::symlink_metadata(path) else { return false };
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        metadata.is_file() && metadata.uid() == rustix::process::geteuid().as_raw()
-    }
-    #[cfg(not(unix))]
-    metadata.is_file()
+    open_permanent(path)?.0.set_len(0)
 }

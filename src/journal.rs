@@ -22,6 +22,7 @@ use crate::lock::{self, Guard, term};
 use half::{Current, HEADER_BYTES, Halves, encode, index, start};
 use record::{Record, Sealed};
 use siblings::ClaimsLock;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use zeroize::Zeroizing;
@@ -89,12 +90,21 @@ impl Journal {
 
     /// Reads a journal without the right to write it. `None` if there is none.
     pub fn peek(path: &Path) -> Result<Option<Record>> {
-        let file = match disk::open_regular(path) {
-            Ok((file, _)) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(unusable(path, &error)),
-        };
-        let read = |at, length| disk::read_at(&file, path, at, length);
+        match disk::open_regular(path) {
+            Ok((file, _)) => Self::peek_into(&file, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unusable(path, &error)),
+        }
+    }
+
+    /// The same of a journal of this user alone.
+    pub fn peek_own(path: &Path) -> Result<Option<Record>> {
+        let file = disk::open_own(path).map_err(|error| unusable(path, &error))?;
+        file.map_or(Ok(None), |file| Self::peek_into(&file, path))
+    }
+
+    fn peek_into(file: &File, path: &Path) -> Result<Option<Record>> {
+        let read = |at, length| disk::read_at(file, path, at, length);
         let mut earlier = None;
         // It may meet the halves while they are being written. Two looks that agree are as good as a whole one.
         for _ in 0..MAX_LOOKS {

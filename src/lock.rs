@@ -171,7 +171,21 @@ pub fn try_acquire(target: &Target) -> Result<Option<Guard>> {
     if queue::is_waited_for(&target.base) {
         return Ok(None);
     }
-    let term = term::current(&target.base)?;
+    let mut term = term::supposed(&target.base)?;
+    loop {
+        let guard = try_term(target, term)?;
+        if guard.is_some() {
+            return Ok(guard);
+        }
+        match term::later(&target.base, term)? {
+            Some(later) => term = later,
+            None => return Ok(None),
+        }
+    }
+}
+
+/// The same for this term, if that is the current one.
+fn try_term(target: &Target, term: u32) -> Result<Option<Guard>> {
     let Some(kernel) = KernelLock::try_take(&term::lock_file(&target.base, term))? else { return Ok(None) };
     // Before we look: a peer that begins the next term reads afterwards that we are not stuck, and waits for us.
     let since = target.clock.now_ms();

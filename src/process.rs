@@ -1,5 +1,6 @@
 //! What can be told of a process by its id.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 /// What a process id stands for, in our PID namespace.
@@ -77,19 +78,49 @@ pub struct Myself {
 }
 
 impl Myself {
-    /// This process.
+    /// This process. Asked once: Node forks no process that goes on without `exec`.
     #[must_use]
     pub fn now() -> Self {
         static KNOWN: OnceLock<Myself> = OnceLock::new();
-        let pid = std::process::id();
-        let look = || Self {
-            pid,
+        *KNOWN.get_or_init(|| Self {
+            pid: std::process::id(),
             start_time: Stat::of("self").and_then(|stat| stat.start_time),
             pid_namespace: pid_namespace(),
-        };
-        // A fork is another process with what its parent knew.
-        Some(*KNOWN.get_or_init(look)).filter(|known| known.pid == pid).unwrap_or_else(look)
+        })
     }
+}
+
+thread_local! {
+    /// The user that [`as_one_user`] has asked for.
+    static USER: Cell<Option<u32>> = const { Cell::new(None) };
+}
+
+/// The user whose files are ours: the process's effective one.
+#[must_use]
+#[cfg(unix)]
+pub fn user() -> u32 {
+    USER.get().unwrap_or_else(ask_for_user)
+}
+
+/// Does some work, for which the system is asked once which user's it is. A program may become another user between two calls.
+pub fn as_one_user<T>(work: impl FnOnce() -> T) -> T {
+    /// Also after a panic.
+    struct Before(Option<u32>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            USER.set(self.0);
+        }
+    }
+    let before = USER.get();
+    let _before = Before(before);
+    #[cfg(unix)]
+    USER.set(Some(before.unwrap_or_else(ask_for_user)));
+    work()
+}
+
+#[cfg(unix)]
+fn ask_for_user() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 fn pid_namespace() -> Option<u64> {

@@ -89,6 +89,8 @@ pub struct Refresh {
     pub waits: Waits,
     /// Whether [`Refresh::glance`] has just found that the stores are not of OpenClaw's SQLite era.
     pub is_of_file_era: AtomicBool,
+    /// Whether it has just found that the own one has to be read.
+    pub is_own_unknown: AtomicBool,
     /// Now.
     pub clock: Arc<dyn Clock>,
 }
@@ -187,6 +189,7 @@ impl Refresh {
             hosts: None,
             waits: Waits::default(),
             is_of_file_era: AtomicBool::default(),
+            is_own_unknown: AtomicBool::default(),
             clock,
         }
     }
@@ -258,11 +261,6 @@ impl Refresh {
 
     fn note_read(&self, held: Option<&Credential>) {
         *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = held.cloned();
-    }
-
-    /// Whether the journal holds something for the agent's store, which is a host's.
-    fn has_receipt_for_own(&self) -> bool {
-        self.own.is_hosted() && self.known().has_receipt_for(self.own.path())
     }
 
     /// The profile is there, but can't be used as a login.

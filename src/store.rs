@@ -13,10 +13,12 @@ pub mod document;
 mod file;
 mod guard;
 mod host;
+mod place;
 mod recent;
 pub use file::{FileStore, Loaded, MAX_STORE_BYTES, STORE_FILE};
 pub use guard::StoreGuard;
 pub use host::{HostStore, Hosted, NoAnswer, is_path as is_hosted_path};
+pub use place::Unsynced;
 pub use recent::{Glance, Recent};
 
 /// How long a writer waits for another that is writing the same file. A write takes milliseconds; this is longer than it
@@ -212,21 +214,25 @@ impl Store {
     }
 
     /// Reads one profile, decides with `change` what becomes of it, and writes that; then makes sure that it is there. `None`
-    /// from `change` writes nothing. Asked again if another process writes meanwhile. Until [`Self::sync`] a power cut may leave what
-    /// was there before.
-    pub fn update<T>(&self, profile_id: &str, change: impl Fn(Profile) -> (Option<Credential>, T)) -> Result<T> {
-        self.update_within(WRITE_PATIENCE, profile_id, change)
-    }
-
-    /// Makes durable what was written. A host's store is as durable as its host makes it.
-    pub fn sync(&self) -> Result<()> {
+    /// from `change` writes nothing. Asked again if another process writes meanwhile. Until [`Unsynced::sync`] a power cut may leave
+    /// what was there before; a host's store is as durable as its host makes it.
+    pub fn update<T>(
+        &self,
+        profile_id: &str,
+        change: impl Fn(Profile) -> (Option<Credential>, T),
+    ) -> Result<(T, Option<Unsynced>)> {
         match self {
-            Self::File(file) => file.sync(),
-            Self::Host(_) | Self::Elsewhere(_) => Ok(()),
+            Self::File(file) => {
+                let (answer, unsynced) = file.update_within(WRITE_PATIENCE, profile_id, change)?;
+                Ok((answer, Some(unsynced)))
+            }
+            Self::Host(_) | Self::Elsewhere(_) => {
+                self.update_within(WRITE_PATIENCE, profile_id, change).map(|answer| (answer, None))
+            }
         }
     }
 
-    /// The same, with this patience for a file's lock.
+    /// The same, with this patience for a file's lock, and not to be made durable.
     pub fn update_within<T>(
         &self,
         patience: Duration,
@@ -234,7 +240,7 @@ impl Store {
         change: impl Fn(Profile) -> (Option<Credential>, T),
     ) -> Result<T> {
         match self {
-            Self::File(file) => file.update_within(patience, profile_id, change),
+            Self::File(file) => file.update_within(patience, profile_id, change).map(|(answer, _)| answer),
             Self::Host(host) => host.update(profile_id, change),
             // A write into it has to wait for a caller that has it.
             Self::Elsewhere(_) => match change(Profile::NoStore) {

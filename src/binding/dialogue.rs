@@ -223,7 +223,7 @@ impl Program for Dialogue {
     }
 
     fn spawn(work: Work) -> bool {
-        task::on_own_thread(work).is_ok()
+        task::go_on(work)
     }
 
     fn after(ms: f64, work: Work) {

@@ -4,7 +4,7 @@ use super::{Reply, task};
 use crate::error::{Code, Error};
 use crate::key;
 use crate::lock::file_system;
-use crate::state_dir::Environment;
+use crate::state_dir::{Environment, canonical};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
 use serde_json::json;
@@ -132,6 +132,38 @@ fn opened(
     if !may_look_at(&path) {
         return None;
     }
-    let key = crate::state_dir::canonical(&path);
+    let key = real_lock(&path);
     Some(Reply::from(json!({ "lockPath": path.to_string_lossy(), "key": key.to_string_lossy() })))
+}
+
+/// The path of a lock without symbolic links: by which a process's own callers know that they wait for one lock. Told again if
+/// another directory is there by now.
+pub(super) fn real_lock(path: &Path) -> PathBuf {
+    #[cfg(unix)]
+    {
+        use std::collections::HashMap;
+        use std::os::unix::fs::MetadataExt;
+        use std::sync::{LazyLock, Mutex, PoisonError};
+        type Known = HashMap<PathBuf, ((u64, u64), PathBuf)>;
+        /// More than any process has directories of locks.
+        const MAX_KNOWN: usize = 64;
+        static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+        if let (Some(directory), Some(name)) = (path.parent(), path.file_name())
+            && let Ok(found) = std::fs::metadata(directory)
+        {
+            let found = (found.dev(), found.ino());
+            let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, real)) = known().get(directory).filter(|(known, _)| *known == found) {
+                return real.join(name);
+            }
+            let real = canonical(path);
+            let mut known = known();
+            if known.len() >= MAX_KNOWN {
+                known.clear();
+            }
+            known.insert(directory.to_owned(), (found, real.parent().unwrap_or(&real).to_owned()));
+            return real;
+        }
+    }
+    canonical(path)
 }

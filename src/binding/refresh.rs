@@ -5,7 +5,7 @@ use super::dialogue::Answers;
 use super::ending::{back_off, served, unexpired};
 use super::host_store::NativeHostStore;
 use super::lock::{clock, timed_out};
-use super::paths::{Surroundings, state_dir};
+use super::paths::{Surroundings, real_lock, state_dir};
 use super::{Reply, task, text};
 use crate::clock::Clock;
 use crate::coordinator::{Coordinator, CoordinatorDown, Hosts, LostHost};
@@ -15,7 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::key::{self, Key};
 use crate::lock::file_system;
 use crate::refresh::{Caller, PauseReason, Refresh, Uncertain};
-use crate::state_dir::{Environment, canonical, normalise};
+use crate::state_dir::{Environment, normalise};
 use crate::store::{FileStore, Hosted, Store};
 use napi::bindgen_prelude::{Env, Object};
 use napi_derive::napi;
@@ -198,7 +198,7 @@ impl Opened {
         let Self { call, agent_dir } = self;
         let reply = Reply::from(json!({
             "lockPath": text(&call.lock_base),
-            "key": text(&canonical(&call.lock_base)),
+            "key": text(&real_lock(&call.lock_base)),
             "agentDir": text(&agent_dir),
             "mainStore": text(call.main_store().path()),
         }));

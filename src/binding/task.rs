@@ -1,22 +1,26 @@
 //! Work off Node's thread, as a promise.
 
 use super::Reply;
+use super::threads::{MAX_THREADS, on_own_thread, on_shared_thread, runtime};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
+use crate::process::as_one_user;
+use crate::refresh::Work;
 use napi::JsDeferred;
 use napi::bindgen_prelude::{Env, Object};
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
 
 /// Files of one lane are read and written by this many threads at most.
 const LANE_THREADS: usize = 8;
-/// And those of all lanes by this many.
-const MAX_THREADS: usize = 512;
+/// So many of those at most are given to refreshes, which may wait for any time; other refreshes have threads of their own.
+const MAX_BLOCKED: usize = MAX_THREADS / 2;
 /// So many lanes' threads at most read and write at a time: more would only take the processor from each other.
 const BUSY_THREADS: usize = 8;
 /// Work that takes longer than that waits for a disk, or for another process: it takes the processor from no other.
@@ -97,8 +101,6 @@ pub(super) fn discard(lane: &Path, what: impl Send + 'static) {
     let _ = done.recv_timeout(DISCARD_PATIENCE);
 }
 
-type Work = Box<dyn FnOnce() + Send>;
-
 /// When a lane gets a thread for its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
@@ -132,12 +134,17 @@ impl Lanes {
         let lane = self.by_path.get_mut(path)?;
         let work = lane.queue.pop_front();
         if work.is_none() {
-            lane.threads -= 1;
-            if lane.threads == 0 {
-                self.by_path.remove(path);
-            }
+            self.end_thread(path);
         }
         work
+    }
+
+    fn end_thread(&mut self, path: &Path) {
+        let Some(lane) = self.by_path.get_mut(path) else { return };
+        lane.threads -= 1;
+        if lane.threads == 0 {
+            self.by_path.remove(path);
+        }
     }
 }
 
@@ -232,29 +239,64 @@ fn serve_in_turn(thread: u64, mut lane: PathBuf) {
         lanes.busy.insert(thread, SystemClock.boot_ms());
         drop(lanes);
         // A promise that is dropped says so; the others' work goes on.
-        let _ = catch_unwind(AssertUnwindSafe(work));
+        let _ = catch_unwind(AssertUnwindSafe(|| as_one_user(work)));
     }
 }
 
-fn on_shared_thread(serve: impl Fn() + Clone + Send + 'static) {
-    let again = serve.clone();
-    // It panics if it can't start a thread.
-    let spawned = catch_unwind(AssertUnwindSafe(|| match runtime() {
-        Some(runtime) => drop(runtime.spawn_blocking(serve)),
-        None => serve(),
-    }));
-    if spawned.is_err() {
-        again();
-    }
-}
-
-/// A thread of a lane: works until nothing is left.
+/// A thread of a lane: works until nothing is left, or until some work has more to do that may block it.
 fn serve(lane: &Path) {
     loop {
         // Not held while it works.
         let Some(work) = lanes().take_work(lane) else { return };
-        let _ = catch_unwind(AssertUnwindSafe(work));
+        REST.set(Rest::None);
+        let _ = catch_unwind(AssertUnwindSafe(|| as_one_user(work)));
+        if let Rest::Work(rest) = REST.replace(Rest::Elsewhere) {
+            leave(lane);
+            let _ = catch_unwind(AssertUnwindSafe(|| as_one_user(rest)));
+            BLOCKED.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
     }
+}
+
+/// This thread serves the lane no more. Another one takes its place if there is work left.
+fn leave(lane: &Path) {
+    let mut lanes = lanes();
+    if lanes.by_path.get(lane).is_some_and(|entry| !entry.queue.is_empty()) {
+        drop(lanes);
+        let path = lane.to_owned();
+        return on_shared_thread(move || serve(&path));
+    }
+    lanes.end_thread(lane);
+}
+
+/// What is left of the work that a thread does.
+enum Rest {
+    None,
+    Work(Work),
+    /// It goes to another thread.
+    Elsewhere,
+}
+
+thread_local! {
+    static REST: Cell<Rest> = const { Cell::new(Rest::Elsewhere) };
+}
+
+/// How many shared threads may be blocked.
+static BLOCKED: AtomicUsize = AtomicUsize::new(0);
+
+/// Runs the rest of some work, which may block its thread for long: on this thread if that can be spared, else on one of its own.
+/// Says whether there is one.
+pub(super) fn go_on(rest: Work) -> bool {
+    match REST.replace(Rest::Elsewhere) {
+        Rest::None if BLOCKED.fetch_add(1, Ordering::Relaxed) < MAX_BLOCKED => {
+            REST.set(Rest::Work(rest));
+            return true;
+        }
+        Rest::None => drop(BLOCKED.fetch_sub(1, Ordering::Relaxed)),
+        earlier => REST.set(earlier),
+    }
+    on_own_thread(rest).is_ok()
 }
 
 /// The same, on a thread of its own: for work that asks a host's store, which may take any time to answer and may make calls
@@ -267,23 +309,6 @@ pub(super) fn asking(env: &Env, work: impl FnOnce() -> Result<Reply> + Send + 's
         run(Path::new(""), LANE_THREADS, Start::AtOnce, work);
     }
     Ok(object)
-}
-
-/// Runs `work` on a thread of its own, or gives it back.
-pub(super) fn on_own_thread<F: FnOnce() + Send + 'static>(work: F) -> std::result::Result<(), F> {
-    let given = Arc::new(Mutex::new(Some(work)));
-    let taken = Arc::clone(&given);
-    let take = |work: &Mutex<Option<F>>| work.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let name = "oauth-lock-call".to_owned();
-    let spawned = std::thread::Builder::new().name(name).spawn(move || {
-        if let Some(work) = take(&taken) {
-            work();
-        }
-    });
-    match spawned {
-        Ok(_) => Ok(()),
-        Err(_) => take(&given).map_or(Ok(()), Err),
-    }
 }
 
 /// Runs `work` on a thread of its own, or if none is to be had on a shared one, after so many milliseconds of the boot's clock.
@@ -304,15 +329,4 @@ pub(super) fn after(ms: f64, work: impl FnOnce() + Send + 'static) {
             tokio::time::sleep(SystemClock.pause(left_ms)).await;
         }
     });
-}
-
-/// Never shut down: a thread that writes a credential when the last worker ends must be able to finish.
-pub(super) fn runtime() -> Option<&'static Runtime> {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    if let Some(runtime) = RUNTIME.get() {
-        return Some(runtime);
-    }
-    let built = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(MAX_THREADS).enable_all().build();
-    // A process that had no thread to spare may have one next time.
-    built.ok().map(|built| RUNTIME.get_or_init(|| built))
 }

@@ -5,7 +5,8 @@ use super::Reply;
 use super::dialogue::{Endpoint, Message};
 use super::refresh::NativeRefresh;
 use super::run::GivenPatience;
-use super::task::{self, Promise};
+use super::task::Promise;
+use super::threads;
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::error::{Code, Error};
@@ -142,7 +143,7 @@ impl NativeTokenEndpoint {
             }
         };
         let theirs = Arc::clone(&promise);
-        let asking = task::on_own_thread(move || {
+        let asking = threads::on_own_thread(move || {
             let credential = Credential::of_refresh_token(&Zeroizing::new(refresh_token));
             let reply = match connection.exchange(&credential, limit_ms) {
                 Ok(fields) => Reply { credential: Some(fields.to_string()), ..Reply::from(json!({})) },
@@ -165,7 +166,7 @@ impl NativeTokenEndpoint {
 
 impl Connection {
     fn exchange(&self, credential: &Credential, limit_ms: f64) -> Result<NewFields, Failure> {
-        let runtime = task::runtime().ok_or_else(no_thread)?;
+        let runtime = threads::runtime().ok_or_else(no_thread)?;
         let client = HttpClient::shared(&self.network)?;
         let limit = milliseconds(limit_ms);
         runtime.block_on(client.exchange(&self.endpoint, credential, &SystemClock, limit, &self.cancel))

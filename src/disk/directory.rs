@@ -63,9 +63,14 @@ pub fn real_directory(path: &Path) -> io::Result<PathBuf> {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn told_by_proc(path: &Path) -> Option<PathBuf> {
     use rustix::fs::{Mode, OFlags, open};
-    use std::os::fd::AsRawFd;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = open(path, flags, Mode::empty()).ok()?;
+    told_of(&File::from(open(path, flags, Mode::empty()).ok()?))
+}
+
+/// The path of an open directory.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn told_of(directory: &File) -> Option<PathBuf> {
+    use std::os::fd::AsRawFd;
     let told = fs::read_link(format!("/proc/self/fd/{}", directory.as_raw_fd())).ok()?;
     // One that was removed, or lies beyond what the process can reach, is marked: for the ordinary way to tell.
     (told.is_absolute() && !told.as_os_str().as_encoded_bytes().ends_with(b"(deleted)")).then_some(told)
@@ -98,14 +103,23 @@ pub fn refuse_closed_directory(path: &Path) -> io::Result<()> {
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(parent) = path.parent() {
-        match point("sync-dir", parent).and_then(|()| File::open(parent)?.sync_all()) {
-            Err(error) if is_not_for_directories(&error) => found_unsynced(parent),
-            done => return done,
-        }
+        return synced(parent, || File::open(parent)?.sync_all());
     }
     #[cfg(not(unix))]
     let _ = path;
     Ok(())
+}
+
+/// What came of syncing this directory.
+#[cfg(unix)]
+pub(super) fn synced(directory: &Path, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    match point("sync-dir", directory).and_then(|()| sync()) {
+        Err(error) if is_not_for_directories(&error) => {
+            found_unsynced(directory);
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 /// Whether an `fsync` was refused, rather than tried and failed; or the opening for it, of a directory that may only be written.

@@ -52,7 +52,7 @@ impl Kept {
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
-            if found.uid() != rustix::process::geteuid().as_raw() {
+            if found.uid() != crate::process::user() {
                 return Err(misowned(found.uid()));
             }
         }

@@ -27,17 +27,21 @@ impl Sharing {
     }
 }
 
-/// Opens a journal, or a lock file that this user alone uses: [`open_lock`], private.
-pub fn open_permanent(path: &Path) -> io::Result<File> {
-    open_lock(path, Sharing::Private)
+/// Opens a journal, as [`open_lock`] opens a private lock file; with what it is.
+pub fn open_permanent(path: &Path) -> io::Result<OpenFile> {
+    open_or_make(path, Sharing::Private)
 }
 
 /// Opens a lock file, creating it (0600, or 0660 if it is shared) and its directories (0700) if need be, whatever the
 /// umask. Never truncates, and never follows a symbolic link.
 pub fn open_lock(path: &Path, sharing: Sharing) -> io::Result<File> {
+    open_or_make(path, sharing).map(|(file, _)| file)
+}
+
+fn open_or_make(path: &Path, sharing: Sharing) -> io::Result<OpenFile> {
     match open_existing(path, sharing) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        other => return other.map(|(file, _)| file),
+        other => return other,
     }
     if let Some(parent) = path.parent() {
         create_private_dirs(parent)?;
@@ -50,12 +54,10 @@ pub fn open_lock(path: &Path, sharing: Sharing) -> io::Result<File> {
                 // Set, not only asked for at creation: the umask takes bits away.
                 file.set_permissions(fs::Permissions::from_mode(sharing.mode()))?;
             }
-            trusted(file, sharing).map(|(file, _)| file)
+            trusted(file, sharing)
         }
         // Another process was first.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            open_existing(path, sharing).map(|(file, _)| file)
-        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_existing(path, sharing),
         Err(error) => Err(error),
     }
 }
@@ -105,7 +107,7 @@ fn explained(path: &Path, error: io::Error) -> io::Error {
     #[cfg(unix)]
     if error.kind() == io::ErrorKind::PermissionDenied {
         use std::os::unix::fs::MetadataExt;
-        if found.uid() != rustix::process::geteuid().as_raw() {
+        if found.uid() != crate::process::user() {
             return of_another(found.uid());
         }
     }
@@ -120,7 +122,7 @@ fn trusted(file: File, sharing: Sharing) -> io::Result<OpenFile> {
     {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         // Its maker may have died before the others could use it.
-        let is_ours = || found.uid() == rustix::process::geteuid().as_raw();
+        let is_ours = || found.uid() == crate::process::user();
         if sharing == Sharing::Shared && found.mode() & 0o660 != 0o660 && is_ours() {
             file.set_permissions(fs::Permissions::from_mode(sharing.mode()))?;
         }
@@ -140,7 +142,7 @@ fn refuse_untrusted(found: &Metadata, sharing: Sharing) -> io::Result<()> {
             let message = format!("it has {} names (hard links); remove it while no process uses it", found.nlink());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
+        let (owner, user) = (found.uid(), crate::process::user());
         if sharing == Sharing::Private && owner != 0 && owner != user {
             return Err(of_another(owner));
         }

@@ -30,7 +30,7 @@ pub fn look(path: &Path) -> Option<Exposed> {
     {
         use std::os::unix::fs::MetadataExt;
         let found = fs::metadata(path).ok()?;
-        let is_ours = found.uid() == rustix::process::geteuid().as_raw();
+        let is_ours = found.uid() == crate::process::user();
         let wanted = if found.is_dir() { 0o700 } else { 0o600 };
         let mode = found.mode() & 0o7777;
         let is_wanted = is_ours && (found.is_dir() || found.is_file()) && mode & 0o077 != 0;
@@ -79,7 +79,7 @@ fn open_below(root: &Path, path: &Path) -> io::Result<File> {
         here = openat(&here, name, flags, Mode::empty())?.into();
     }
     let found = here.metadata()?;
-    if found.uid() != rustix::process::geteuid().as_raw() {
+    if found.uid() != crate::process::user() {
         return Err(refused("it belongs to another user"));
     }
     if !found.is_dir() && (!found.is_file() || found.nlink() > 1) {

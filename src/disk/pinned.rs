@@ -1,22 +1,23 @@
 //! Files that can be written to and can't be replaced: mount points, and what is append-only or immutable.
 
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Statx, StatxAttributes, StatxFlags, statx};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Refuses a file that can't be replaced, or a directory that keeps what is in it. A path without a file passes.
-pub(super) fn refuse(path: &Path, directory: Option<&Path>) -> io::Result<()> {
-    let file = Attributes::of(path);
+/// What the directory of a file is called.
+pub(super) const DIRECTORY: &str = "its directory";
+
+/// Refuses a file that can't be replaced.
+pub(super) fn refuse(path: &Path, file: Attributes) -> io::Result<()> {
     if file.mount_point.unwrap_or_else(|| is_mount_point(path)) {
         return Err(refused(
             "this file is a mount point by itself, so it can't be replaced, and other mounts of it don't share our locks; \
              mount its directory, or the whole state directory",
         ));
     }
-    file.refuse("it")?;
-    directory.map(Attributes::of).unwrap_or_default().refuse("its directory")
+    file.refuse("it")
 }
 
 /// Refuses a directory that keeps what is in it.
@@ -25,7 +26,7 @@ pub(super) fn refuse_directory(path: &Path) -> io::Result<()> {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Attributes {
+pub(super) struct Attributes {
     /// `None` if the kernel is older than 5.8, which does not tell; or if nothing is there.
     mount_point: Option<bool>,
     append_only: bool,
@@ -34,7 +35,11 @@ struct Attributes {
 
 impl Attributes {
     fn of(path: &Path) -> Self {
-        let Ok(found) = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) else { return Self::default() };
+        let found = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE);
+        found.map_or_else(|_| Self::default(), |found| Self::new(&found))
+    }
+
+    pub(super) fn new(found: &Statx) -> Self {
         let has = |attribute| found.stx_attributes.contains(attribute);
         let is_told = found.stx_attributes_mask.contains(StatxAttributes::MOUNT_ROOT);
         Self {
@@ -44,7 +49,7 @@ impl Attributes {
         }
     }
 
-    fn refuse(self, what: &str) -> io::Result<()> {
+    pub(super) fn refuse(self, what: &str) -> io::Result<()> {
         match self {
             Self { immutable: true, .. } => Err(refused(&format!("{what} is immutable; run chattr -i on {what}"))),
             Self { append_only: true, .. } => Err(refused(&format!("{what} is append-only; run chattr -a on {what}"))),

@@ -18,12 +18,12 @@ pub struct PreallocatedFile {
 impl PreallocatedFile {
     /// Opens the file, making it `bytes` long if it is shorter.
     pub fn open(path: &Path, bytes: usize) -> io::Result<Self> {
-        let this = Self { file: open_permanent(path)?, path: path.to_owned() };
-        let metadata = this.file.metadata()?;
+        let (file, metadata) = open_permanent(path)?;
+        let this = Self { file, path: path.to_owned() };
         #[cfg(unix)]
         {
             use std::os::unix::fs::{MetadataExt, PermissionsExt};
-            if metadata.uid() != rustix::process::geteuid().as_raw() {
+            if metadata.uid() != crate::process::user() {
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
             }
             if metadata.mode() & 0o077 != 0 {

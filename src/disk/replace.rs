@@ -1,9 +1,11 @@
 //! Replacing a file in one step, and finding out beforehand whether that can be done.
 
 use super::fault::{self, point};
+#[cfg(not(unix))]
+use super::options;
 #[cfg(unix)]
 use super::rights::Rights;
-use super::{Readers, is_same_file, options, remove};
+use super::{Folder, OpenFile, Readers, is_same_file, remove, remove_in};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -36,26 +38,39 @@ impl Replaced {
 /// Replaces the file at `path` in one step: a reader sees the old bytes or the new ones, and a power cut too.
 ///
 /// `path` must not be a symbolic link. A file that is replaced must be this user's; a new one gets 0600. `replaced` is that file if
-/// the caller has it open. The caller holds this term of the lock that makes it the only writer, so the temporary file beside it has
+/// the caller had it open. The caller holds this term of the lock that makes it the only writer, so the temporary file beside it has
 /// a fixed name, and one left by a death is replaced. Before it takes its place, `may_go_on` is asked whether a later term has begun.
 pub fn replace(
     path: &Path,
-    replaced: Option<&File>,
+    replaced: Option<OpenFile>,
+    term: u32,
+    bytes: &[u8],
+    readers: Readers,
+    may_go_on: impl FnOnce() -> bool,
+) -> io::Result<Replaced> {
+    replace_in(None, path, replaced, term, bytes, readers, may_go_on)
+}
+
+/// The same in a directory that is held open, if it is.
+pub fn replace_in(
+    folder: Option<&Folder>,
+    path: &Path,
+    replaced: Option<OpenFile>,
     term: u32,
     bytes: &[u8],
     readers: Readers,
     may_go_on: impl FnOnce() -> bool,
 ) -> io::Result<Replaced> {
     let temporary = temporary_beside(path, term);
-    let written = write_temporary(&temporary, path, replaced, bytes, readers).and_then(|file| {
+    let written = write_temporary(folder, &temporary, path, replaced, bytes, readers).and_then(|file| {
         if may_go_on() {
             let found = file.metadata()?;
-            return rename(&temporary, path).map(|()| Replaced { found, _file: file });
+            return rename(folder, &temporary, path).map(|()| Replaced { found, _file: file });
         }
         Err(io::Error::new(io::ErrorKind::TimedOut, "this process was stuck, and another has taken over"))
     });
     if written.is_err() {
-        let _ = remove(&temporary);
+        let _ = remove_in(folder, &temporary);
     }
     written
 }
@@ -65,44 +80,38 @@ pub fn abandon_replacement(path: &Path, term: u32) -> io::Result<()> {
     remove(&temporary_beside(path, term))
 }
 
-/// Refuses a file that may be written to and can't be replaced, or a directory that keeps what is in it: locks and temporary
-/// files could not be removed from there.
-pub fn refuse_pinned(path: &Path) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    super::pinned::refuse(path, path.parent())?;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = path;
-    Ok(())
-}
-
 /// Refuses a file that may not be written to, or a directory that takes no new file, as far as that can be told by looking.
-pub fn refuse_closed(path: &Path) -> io::Result<()> {
+/// `folder` is that directory, if it is there.
+#[cfg_attr(not(unix), allow(unused_variables, reason = "only Unix has rights to look at"))]
+pub fn refuse_closed(folder: Option<&Folder>, path: &Path) -> io::Result<()> {
     point("probe", path)?;
     #[cfg(unix)]
     {
-        use rustix::fs::{Access, access};
-        let directory = path.ancestors().skip(1).find(|directory| directory.exists());
-        match access(path, Access::WRITE_OK) {
+        use rustix::fs::{Access, AtFlags, accessat};
+        let may = |path, rights| {
+            let (folder, name) = Folder::at(folder, path);
+            accessat(folder, name, rights, AtFlags::empty())
+        };
+        match may(path, Access::WRITE_OK) {
             // It is made when it is written.
             Err(rustix::io::Errno::NOENT) | Ok(()) => {}
             Err(error) => return Err(error.into()),
         }
+        let parent = path.parent().filter(|_| folder.is_some());
+        let directory = parent.or_else(|| path.ancestors().skip(1).find(|directory| directory.exists()));
         if let Some(directory) = directory {
-            access(directory, Access::WRITE_OK | Access::EXEC_OK)?;
+            may(directory, Access::WRITE_OK | Access::EXEC_OK)?;
         }
     }
     Ok(())
 }
 
-/// Tests whether so many bytes fit beside `path`, as [`replace`] would put them there, and removes them again. The caller holds
-/// this term of its lock.
-pub fn try_replace(path: &Path, term: u32, bytes: u64) -> io::Result<()> {
-    if !path.parent().is_some_and(Path::exists) {
-        return Ok(());
-    }
-    let temporary = temporary_beside(path, term);
-    let tried = create_temporary(&temporary).and_then(|file| reserve(file, &temporary, bytes));
-    let removed = remove(&temporary);
+/// Tests whether so many bytes fit beside `path`, in `folder`, as [`replace`] would put them there, and removes them again. The
+/// caller holds this term of its lock.
+pub fn try_replace(folder: &Folder, path: &Path, term: u32, bytes: u64) -> io::Result<()> {
+    let (folder, temporary) = (Some(folder), temporary_beside(path, term));
+    let tried = create_temporary(folder, &temporary).and_then(|file| reserve(file, &temporary, bytes));
+    let removed = remove_in(folder, &temporary);
     tried.and(removed)
 }
 
@@ -137,10 +146,18 @@ fn fill(mut file: File, path: &Path, bytes: u64) -> io::Result<()> {
 }
 
 /// Renames, again and again for a while where another program that has the file open makes it fail (Windows).
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
+#[cfg_attr(not(unix), allow(unused_variables, reason = "only Unix has names in an open directory"))]
+fn rename(folder: Option<&Folder>, from: &Path, to: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    let rename = || {
+        let ((old, from), (new, to)) = (Folder::at(folder, from), Folder::at(folder, to));
+        rustix::fs::renameat(old, from, new, to).map_err(io::Error::from)
+    };
+    #[cfg(not(unix))]
+    let rename = || fs::rename(from, to);
     let mut pause = FIRST_RENAME_PAUSE;
     loop {
-        let error = match point("rename", to).and_then(|()| fs::rename(from, to)) {
+        let error = match point("rename", to).and_then(|()| rename()) {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -168,33 +185,47 @@ pub fn temporary_beside(path: &Path, term: u32) -> PathBuf {
 }
 
 /// No other user can open it yet, and no directory's default list of rights gives others any.
-fn create_temporary(temporary: &Path) -> io::Result<File> {
+fn create_temporary(folder: Option<&Folder>, temporary: &Path) -> io::Result<File> {
     let create = || {
         point("create", temporary)?;
-        options().write(true).create_new(true).open(temporary)
+        create_in(folder, temporary)
     };
     match create() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            remove(temporary)?;
+            remove_in(folder, temporary)?;
             create()
         }
         created => created,
     }
 }
 
+#[cfg(unix)]
+fn create_in(folder: Option<&Folder>, path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let (folder, name) = Folder::at(folder, path);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?.into())
+}
+
+#[cfg(not(unix))]
+fn create_in(_folder: Option<&Folder>, path: &Path) -> io::Result<File> {
+    options().write(true).create_new(true).open(path)
+}
+
 #[cfg_attr(not(unix), allow(unused_variables, reason = "only Unix has rights to give"))]
 fn write_temporary(
+    folder: Option<&Folder>,
     temporary: &Path,
     path: &Path,
-    replaced: Option<&File>,
+    replaced: Option<OpenFile>,
     bytes: &[u8],
     readers: Readers,
 ) -> io::Result<File> {
-    let mut file = create_temporary(temporary)?;
+    let mut file = create_temporary(folder, temporary)?;
     #[cfg(unix)]
     {
         let rights = match replaced {
-            Some(file) => Rights::of_file(file)?,
+            Some((file, found)) => Rights::of_file(&file, found)?,
             None => Rights::of(path)?,
         };
         point("chmod", temporary)?;

@@ -26,13 +26,13 @@ impl Rights {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(error),
         };
-        Self::of_file(&file)
+        let found = file.metadata()?;
+        Self::of_file(&file, found)
     }
 
     /// Those of an open file that is this user's.
-    pub(super) fn of_file(file: &File) -> io::Result<Self> {
-        let found = file.metadata()?;
-        if found.uid() != rustix::process::geteuid().as_raw() {
+    pub(super) fn of_file(file: &File, found: Metadata) -> io::Result<Self> {
+        if found.uid() != crate::process::user() {
             return Err(misowned(found.uid()));
         }
         Ok(Self { found: Some(found), attributes: Attributes::of(file)? })

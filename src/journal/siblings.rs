@@ -74,16 +74,18 @@ impl Siblings {
         Ok(siblings)
     }
 
-    /// The other journals, earlier terms first: an owner that takes over from them writes down what they know before it empties
+    /// The other journals, whosever, earlier terms first: an owner that takes over from them writes down what they know before it empties
     /// theirs.
     fn files(&self, is_wanted: &impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
         let directory = self.own.parent().unwrap_or(&self.own);
-        let mut files = match disk::own_files_with_extension(directory, "journal") {
+        let is_wanted = |file: &Path| {
+            file.extension().is_some_and(|extension| extension == "journal") && file != self.own && is_wanted(file)
+        };
+        let mut files = match disk::list(directory, is_wanted) {
             Ok(files) => files,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(Error::io(Code::JournalUnusable, "list the journals", directory, &error)),
         };
-        files.retain(|file| *file != self.own && is_wanted(file));
         files.sort_by_cached_key(|file| of_journal(file));
         Ok(files)
     }
@@ -94,12 +96,12 @@ impl Siblings {
             let files = self.files(&is_wanted)?;
             self.others.retain(|sibling| !is_wanted(&sibling.journal));
             for journal in &files {
-                if let Some(record) = Journal::peek(journal)? {
+                if let Some(record) = Journal::peek_own(journal)? {
                     self.others.push(Sibling { journal: journal.clone(), record });
                 }
             }
             // A term that has begun meanwhile may have emptied what we were about to read.
-            if self.files(&is_wanted)? == files {
+            if files.is_empty() || self.files(&is_wanted)? == files {
                 return Ok(());
             }
         }

@@ -33,7 +33,7 @@
 //!
 //! On Windows directories inherit the rights of the user's profile; nothing is checked.
 
-use crate::disk::{self, Sharing};
+use crate::disk::{self, Folder, Sharing};
 use crate::error::{Code, Error, Result};
 use std::fs::File;
 use std::io;
@@ -108,12 +108,13 @@ pub fn passed(directory: &Path) -> Vec<(PathBuf, Passage)> {
 ///
 /// A group that may write there can put another file of ours there, but no link, nor a file of its own. So no profile is added
 /// to a file that others may read: it becomes its owner's alone.
-pub fn check_store(name: &Path) -> Result<()> {
+/// `folder` is its directory, if that is held open.
+pub fn check_store(name: &Path, folder: Option<&Folder>) -> Result<()> {
     #[cfg(unix)]
-    return path_walk::check_directory_of(name).map_err(told_of_store);
+    return path_walk::check_directory_of(name, folder).map_err(told_of_store);
     #[cfg(not(unix))]
     {
-        let _ = name;
+        let _ = (name, folder);
         Ok(())
     }
 }
@@ -122,7 +123,7 @@ pub fn check_store(name: &Path) -> Result<()> {
 pub fn check_link(link: &Path) -> Result<()> {
     #[cfg(unix)]
     path_walk::check_link(link).map_err(told_of_store)?;
-    check_store(link)
+    check_store(link, None)
 }
 
 #[cfg(unix)]

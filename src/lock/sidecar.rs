@@ -38,7 +38,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Reclaiming takes a few file operations; a process that takes longer has died over it.
@@ -107,8 +108,11 @@ impl Sidecar {
     ) -> Result<Attempt> {
         let path = place.path;
         let mut reclaimed = None;
-        for _ in 0..MAX_TRIES {
-            let Some(found) = read(path)? else {
+        for attempt in 0..=MAX_TRIES {
+            // Mostly there is none. If there is one, ours can't be published, and the next attempt reads whose it is.
+            let is_first = attempt == 0 && observer.file.is_none() && place.kept.is_some();
+            let found = if is_first { None } else { read(path)? };
+            let Some(found) = found else {
                 // A process reclaims, or has died over it; OpenClaw's latest releases wait for such a guard for ever.
                 if disk::exists(&guard_of(path)).map_err(|error| unusable("look for", &guard_of(path), &error))? {
                     clear_guard(path, observer)?;
@@ -118,8 +122,12 @@ impl Sidecar {
                 // If that fails it may be there all the same, and would be in everybody's way for as long as this process lives:
                 // it is dropped.
                 let mut sidecar = Self { path: path.to_owned(), bytes, kept: None, reclaimed: reclaimed.take() };
-                if sidecar.publish(place)? {
-                    return Ok(Attempt::Held(sidecar));
+                match sidecar.publish(place) {
+                    Ok(true) => return Ok(Attempt::Held(sidecar)),
+                    // Another program's may have been in the way all the time: that counts for more.
+                    Ok(false) | Err(_) if is_first => continue,
+                    Ok(false) => {}
+                    Err(error) => return Err(error),
                 }
                 reclaimed = sidecar.reclaimed.take();
                 continue;
@@ -191,13 +199,26 @@ fn content(clock: &dyn Clock) -> Result<Vec<u8>> {
         let _ = write!(text, ",\n  \"starttime\": {start_time}");
     }
     text.push_str("\n}\n\t\t\t\t\t\t\t\t");
-    let mut random = [0; 16];
-    getrandom::fill(&mut random)
-        .map_err(|error| Error::new(Code::Internal, format!("cannot get random bytes: {error}")))?;
-    let bits = random.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
+    let token = token()?;
+    let bits = token.as_bytes().iter().take(16).flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
     text.extend(bits.map(|bit| if bit { '\t' } else { ' ' }));
     text.push('\n');
     Ok(text.into_bytes())
+}
+
+/// What no other sidecar holds: of a secret of this process, and a number.
+fn token() -> Result<Digest> {
+    static SECRET: OnceLock<[u8; 32]> = OnceLock::new();
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let secret = if let Some(secret) = SECRET.get() {
+        secret
+    } else {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random)
+            .map_err(|error| Error::new(Code::Internal, format!("cannot get random bytes: {error}")))?;
+        SECRET.get_or_init(|| random)
+    };
+    Ok(Digest::of(&[secret, &NUMBER.fetch_add(1, Ordering::Relaxed).to_le_bytes()]))
 }
 
 /// As `Date.toISOString` has it.

@@ -10,8 +10,10 @@
 
 use crate::disk;
 use crate::error::{Code, Error, Result};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The lock file of a term.
 #[must_use]
@@ -23,6 +25,42 @@ pub fn lock_file(base: &Path, term: u32) -> PathBuf {
 #[must_use]
 pub fn journal(base: &Path, term: u32) -> PathBuf {
     disk::with_suffix(&lock_file(base, term), ".journal")
+}
+
+/// So many locks are remembered: more than most processes use.
+const MAX_REMEMBERED: usize = 1024;
+
+/// The locks whose first term was the current one when this process looked last.
+static IN_FIRST_TERM: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// The term that a process may try first: the current one, or an earlier one. It looks before it goes on, as one does that has
+/// slept since it looked.
+pub(super) fn supposed(base: &Path) -> Result<u32> {
+    if in_first_term().contains(base) {
+        return Ok(0);
+    }
+    let term = current(base)?;
+    if term == 0 {
+        let mut known = in_first_term();
+        if known.len() >= MAX_REMEMBERED {
+            known.clear();
+        }
+        known.insert(base.to_owned());
+    }
+    Ok(term)
+}
+
+/// The current term, if it is a later one than this, which was tried in vain.
+pub(super) fn later(base: &Path, tried: u32) -> Result<Option<u32>> {
+    let now = current(base)?;
+    if now > 0 {
+        in_first_term().remove(base);
+    }
+    Ok((now > tried).then_some(now))
+}
+
+fn in_first_term() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    IN_FIRST_TERM.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The current term.

@@ -13,6 +13,7 @@ use crate::journal::record::{ClaimRecord, FailureRecord, Origin, Outcome, PauseU
 use crate::journal::siblings::{self, ClaimsLock, Sending, Siblings};
 use crate::journal::{Journal, MAX_CREDENTIAL_BYTES};
 use crate::lock::{Guard, Recheck};
+use crate::process::Myself;
 use crate::store::Profile;
 
 /// How long to leave alone an owner that is not stuck, although a peer has just taken over from it.
@@ -256,7 +257,7 @@ impl Refresh {
         record.claim = Some(ClaimRecord {
             key: self.key.digest(),
             profile: self.key.profile_id().to_owned(),
-            pid: std::process::id(),
+            pid: Myself::now().pid,
             at: self.clock.now_ms(),
             origin: Origin {
                 generation: spent,

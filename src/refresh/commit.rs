@@ -8,7 +8,7 @@ use crate::journal::Journal;
 use crate::journal::ledger::Ledger;
 use crate::journal::record::{FailureRecord, Progress, Receipt, Record};
 use crate::refresh::mirror::{self, Reason};
-use crate::store::{Profile, Store};
+use crate::store::{Profile, Store, Unsynced};
 
 /// What became of a received credential in the stores.
 pub(super) struct Placed {
@@ -24,7 +24,7 @@ pub(super) struct Placed {
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Commit {
-    stores: Vec<Store>,
+    unsynced: Vec<Unsynced>,
     /// What the journal is to say, if that changes.
     record: Option<Record>,
     /// Whether the stores hold it, so that the journal needs it no more.
@@ -45,7 +45,7 @@ impl Commit {
         let Some(record) = self.record else { return Ok(false) };
         if self.is_settled {
             // Durable before the wipe, or a power cut could leave neither.
-            self.stores.iter().try_for_each(Store::sync)?;
+            self.unsynced.iter().try_for_each(Unsynced::sync)?;
         }
         // Of what is only superseded this is a hint what may go first. Durable all the same: the next record takes the place of the
         // one before, and a power cut could tear both.
@@ -84,10 +84,12 @@ impl Refresh {
     /// Brings a receipt into the stores. `record` is what the journal holds or, if its disk failed, should hold.
     pub(super) fn place(&self, record: &Record, receipt: &Receipt, received: &Credential) -> Placed {
         let (store, main_store) = (self.store_of(&receipt.origin.store), self.main_store());
-        let own = self.swap(&store, received, receipt, &record.ledger);
+        // Also one that held it already: an owner before us may have died before it synced.
+        let mut unsynced = Vec::new();
+        let own = self.swap(&store, received, receipt, &record.ledger, &mut unsynced);
         let is_in_own = matches!(own, Ok(Swap::Done(_)));
-        let main =
-            (main_store.path() != store.path()).then(|| self.mirror(main_store, received, receipt, record, is_in_own));
+        let main = (main_store.path() != store.path())
+            .then(|| self.mirror(received, receipt, record, is_in_own, &mut unsynced));
         let is_in_main = matches!(&main, Some(Ok(reason)) if reason.writes());
         let mut record = record.clone();
         let (record, is_settled) = match fate(&own, main.as_ref(), &store) {
@@ -105,9 +107,7 @@ impl Refresh {
             }
             Fate::Superseded | Fate::Waits => (None, false),
         };
-        // Also one that held it already: an owner before us may have died before it synced.
-        let stores = std::iter::once(store).chain(main.as_ref().map(|_| main_store.clone())).collect();
-        Placed { own, main, commit: Commit { stores, record, is_settled } }
+        Placed { own, main, commit: Commit { unsynced, record, is_settled } }
     }
 
     /// Finishes what previous owners had received, the latest last.
@@ -178,7 +178,14 @@ impl Refresh {
         })
     }
 
-    fn swap(&self, store: &Store, received: &Credential, receipt: &Receipt, ledger: &Ledger) -> Result<Swap> {
+    fn swap(
+        &self,
+        store: &Store,
+        received: &Credential,
+        receipt: &Receipt,
+        ledger: &Ledger,
+        unsynced: &mut Vec<Unsynced>,
+    ) -> Result<Swap> {
         // The ledger knows nothing of a profile that had no token to spend.
         let was_blank = |now: &Credential| now.generation().is_none() && receipt.origin.generation == now.generation();
         let swap_login = |now: Credential| match Relation::of(&now, received, ledger) {
@@ -193,12 +200,14 @@ impl Refresh {
             }
             _ => (None, Ok(Swap::Superseded(now))),
         };
-        store.update(self.key.profile_id(), |now| match now {
+        let (swapped, written) = store.update(self.key.profile_id(), |now| match now {
             Profile::Oauth(now) => swap_login(now),
             Profile::Claimed(_) => (None, Err(store.is_claimed())),
             Profile::Missing | Profile::NotOauth | Profile::Mistaken(_) => (None, Ok(Swap::LoggedOut)),
             Profile::NoStore => (None, Err(vanished(store))),
-        })?
+        })?;
+        unsynced.extend(written);
+        swapped
     }
 
     /// `own_has_it`: only then may the main store take a credential of which it may hold no ancestor; else a login or logout in
@@ -206,17 +215,20 @@ impl Refresh {
     /// one the profile may be another person's, and a credential that came since is a login.
     fn mirror(
         &self,
-        main: &Store,
         received: &Credential,
         receipt: &Receipt,
         record: &Record,
         own_has_it: bool,
+        unsynced: &mut Vec<Unsynced>,
     ) -> Result<Reason> {
-        main.update(self.key.profile_id(), |existing| {
+        let main = self.main_store();
+        let (reason, written) = main.update(self.key.profile_id(), |existing| {
             let reason = mirror_reason(main, &existing, received, receipt, record, own_has_it);
             let is_written = reason.as_ref().is_ok_and(|reason| reason.writes());
             (is_written.then(|| mirrored(&existing, received, receipt, &record.ledger)), reason)
-        })?
+        })?;
+        unsynced.extend(written);
+        reason
     }
 }
 

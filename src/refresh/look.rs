@@ -3,7 +3,7 @@
 use super::{Refresh, Served, StoreRole, StoredState, access_digest, margin_ms, may_take, superseded};
 use crate::credential::Credential;
 use crate::error::Result;
-use crate::store::{ADOPTION_PATIENCE, Glance, Profile, Recent};
+use crate::store::{ADOPTION_PATIENCE, Glance, Profile, Recent, Store};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use zeroize::Zeroizing;
@@ -18,7 +18,9 @@ impl Refresh {
         }
         self.is_of_file_era.store(true, Ordering::Relaxed);
         let profile_id = self.key.profile_id();
-        let found = match (self.own.glance(profile_id), &self.main) {
+        let own = self.own.glance(profile_id);
+        self.is_own_unknown.store(matches!(own, Glance::Unknown), Ordering::Relaxed);
+        let found = match (own, &self.main) {
             (Glance::Unchanged(own), Some(main)) if own.profile.is_absent() => main.glance(profile_id),
             (Glance::NoStore, Some(main)) => main.glance(profile_id),
             (own, _) => own,
@@ -40,8 +42,13 @@ impl Refresh {
             self.refuse_sqlite_era()?;
         }
         self.note_last_commit();
-        // A hint: what this process has read will do, if the file shows no change.
-        let (role, held, is_claimed) = match self.found_by(|store| store.read_unless_known(self.key.profile_id()))? {
+        // A hint: what this process has read will do, if the file shows no change. It may just have been looked at.
+        let is_own_unknown = self.is_own_unknown.swap(false, Ordering::Relaxed);
+        let read = |store: &Store| {
+            let is_unknown = is_own_unknown && store.path() == self.own.path();
+            if is_unknown { store.read(self.key.profile_id()) } else { store.read_unless_known(self.key.profile_id()) }
+        };
+        let (role, held, is_claimed) = match self.found_by(read)? {
             // A logout: receipts that wait or are kept for this store are removed under the lock.
             StoredState::Absent if self.has_receipt_for_own() => return Ok(None),
             StoredState::Absent => return Ok(Some(Served::Absent)),
@@ -79,6 +86,11 @@ impl Refresh {
             Some(offered) => self.adopt(offered, Some(&held)).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Whether the journal holds something for the agent's store, which is a host's.
+    fn has_receipt_for_own(&self) -> bool {
+        self.own.is_hosted() && self.known().has_receipt_for(self.own.path())
     }
 
     /// The stored credential although it is about to expire, for a caller that can't wait; else the main store's, if the agent

@@ -11,6 +11,7 @@ use crate::error::{Code, Error, Result};
 use crate::failure::{self, CallFailure, FailureClass};
 use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::journal::record::{FailureRecord, LostCall, Outcome, PauseUntil, Progress, Receipt, Record, Sealed};
+use crate::process::Myself;
 use crate::refresh::mirror::Reason;
 use crate::store::Profile;
 
@@ -223,7 +224,7 @@ impl Refresh {
                 Some(FailureRecord { attempts, pause, ..first })
             }
             _ => {
-                let (pid, at) = (std::process::id(), self.clock.now_ms());
+                let (pid, at) = (Myself::now().pid, self.clock.now_ms());
                 Some(FailureRecord { generation, outcome, pid, host: None, at, attempts, pause })
             }
         };

@@ -106,12 +106,12 @@ impl Refresh {
     pub(super) fn replace(&self, candidate: Candidate, newer: &Credential, siblings: &Siblings) -> Result<Try> {
         let Candidate { lock, mut journal, role, held, .. } = candidate;
         let store = self.store_at(role);
-        let replaced = store.update(self.key.profile_id(), |now| match now {
+        let (replaced, unsynced) = store.update(self.key.profile_id(), |now| match now {
             Profile::Oauth(now) if now.generation() == held.generation() => (Some(adopt_tokens(&now, newer)), true),
             _ => (None, false),
         })?;
         // What it was taken from may be given up.
-        store.sync()?;
+        unsynced.map_or(Ok(()), |unsynced| unsynced.sync())?;
         if let Some(access) = access_digest(newer)
             && journal.record().lifetime_ms(access).is_none()
             && let Some(lifetime_ms) = siblings.lifetime_ms(access)

@@ -138,7 +138,8 @@ impl Document {
     #[must_use]
     pub fn without_profile(&self, id: &str) -> Zeroizing<String> {
         let Some(profiles) = &self.profiles else { return self.text.clone() };
-        let is_it = |key: &Range<usize>| serde_json::from_str::<String>(&self.text[key.clone()]).is_ok_and(|key| key == id);
+        let is_it =
+            |key: &Range<usize>| serde_json::from_str::<String>(&self.text[key.clone()]).is_ok_and(|key| key == id);
         let is_gone: Vec<_> = profiles.keys.iter().map(is_it).collect();
         let last_kept = is_gone.iter().rposition(|gone| !gone);
         // A member goes with the comma behind it, or, behind the last that stays, with the one before it.

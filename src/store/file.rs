@@ -3,12 +3,13 @@
 use crate::clock::Clock;
 use crate::credential::Credential;
 use crate::digest::Digest;
-use crate::disk::{self, OpenFile};
+use crate::disk::{self, Folder, OpenFile};
 use crate::error::{Code, Error, Result};
 use crate::lock::private_dir;
-use crate::lock::{self, Target};
+use crate::lock::{self, Guard, Target};
 use crate::state_dir::canonical;
 use crate::store::document::{Document, MISPLACED, Malformed};
+use crate::store::place::{Place, Unsynced};
 use crate::store::recent::{self, Glance, Stamp};
 use crate::store::{Profile, StoreGuard, WRITE_PATIENCE};
 use std::fs::{self, File};
@@ -107,23 +108,29 @@ impl FileStore {
     /// Refuses a store that can't be written, or not with a larger credential in it, before anything depends on it: what a
     /// write will do is tried.
     pub fn refuse_unwritable(&self) -> Result<()> {
-        self.refuse_closed()?;
-        self.lock()?.try_write()
+        let place = self.place()?;
+        self.refuse_closed_at(&place)?;
+        self.lock_at(place, WRITE_PATIENCE)?.try_write()
     }
 
     /// The same, as far as that can be told without taking its lock.
     pub fn refuse_closed(&self) -> Result<()> {
-        let target = self.target()?;
-        disk::refuse_closed(&target).map_err(|error| self.unwritable(&error))
+        self.refuse_closed_at(&self.place()?)
+    }
+
+    fn refuse_closed_at(&self, Place { named, folder }: &Place) -> Result<()> {
+        disk::refuse_closed(folder.as_ref(), &named.target).map_err(|error| self.unwritable(&error))
     }
 
     /// The file that a write replaces, unless it can't, or another user could change where that is.
-    fn target(&self) -> Result<PathBuf> {
-        let (links, target) = disk::links(&self.path).map_err(|error| self.unreadable(&error))?;
-        links.iter().try_for_each(|link| private_dir::check_link(link))?;
-        private_dir::check_store(&target)?;
-        disk::refuse_pinned(&target).map_err(|error| self.unwritable(&error))?;
-        Ok(target)
+    fn place(&self) -> Result<Place> {
+        let named = disk::links(&self.path).map_err(|error| self.unreadable(&error))?;
+        named.links.iter().try_for_each(|link| private_dir::check_link(link))?;
+        // The check tells why one can't be opened, unless it is missing.
+        let folder = named.target.parent().and_then(|directory| Folder::open(directory).ok());
+        private_dir::check_store(&named.target, folder.as_ref())?;
+        named.refuse_pinned(folder.as_ref()).map_err(|error| self.unwritable(&error))?;
+        Ok(Place { named, folder })
     }
 
     /// Takes the store's lock, for one read-modify-write. Never held across a provider call.
@@ -132,19 +139,37 @@ impl FileStore {
     }
 
     fn lock_within(&self, patience: Duration) -> Result<StoreGuard<'_>> {
-        let target = self.target()?;
-        let canonical_target = canonical(&target);
-        let place = if target == self.path { canonical_target.clone() } else { canonical(&self.path) };
-        let lock = Target::file_operation(&self.lock_base(&canonical_target), &self.clock).beside(&place);
-        *self.awaited() = Some(lock.clone());
-        let lock = lock::acquire_blocking(&lock, patience);
-        *self.awaited() = None;
-        let lock = lock.map_err(|error| self.told(error))?;
+        self.lock_at(self.place()?, patience)
+    }
+
+    fn lock_at(&self, place: Place, patience: Duration) -> Result<StoreGuard<'_>> {
+        let canonical_target = place.canonical();
+        let target = &place.named.target;
+        let name = if *target == self.path { canonical_target.clone() } else { canonical(&self.path) };
+        let lock = Target::file_operation(&self.lock_base(&canonical_target), &self.clock).beside(&name);
+        let (lock, has_waited) = self.acquire(&lock, patience)?;
+        if has_waited && place.folder.as_ref().is_some_and(|folder| !folder.is_in_place()) {
+            // Another directory has taken its place meanwhile, and that counts.
+            drop(lock);
+            return self.lock_within(patience);
+        }
         // A file that a stuck writer has not put in place by now must never get there.
         for term in 0..lock.term() {
-            disk::abandon_replacement(&target, term).map_err(|error| self.unwritable(&error))?;
+            disk::abandon_replacement(target, term).map_err(|error| self.unwritable(&error))?;
         }
-        Ok(StoreGuard { store: self, target, lock })
+        Ok(StoreGuard { store: self, place, lock })
+    }
+
+    /// The lock, and whether it was taken.
+    fn acquire(&self, lock: &Target, patience: Duration) -> Result<(Guard, bool)> {
+        *self.awaited() = Some(lock.clone());
+        let acquired = match lock::try_acquire(lock) {
+            Ok(Some(lock)) => Ok((lock, false)),
+            Ok(None) => lock::acquire_blocking(lock, patience).map(|lock| (lock, true)),
+            Err(error) => Err(error),
+        };
+        *self.awaited() = None;
+        acquired.map_err(|error| self.told(error))
     }
 
     fn awaited(&self) -> MutexGuard<'_, Option<Target>> {
@@ -158,29 +183,20 @@ impl FileStore {
         Some(awaited.timed_out())
     }
 
-    /// Takes the store's lock, with this patience, for one [`StoreGuard::update`], which [`Self::sync`] makes durable; begins anew if
-    /// this process was stuck and a peer has taken over.
+    /// Takes the store's lock, with this patience, for one [`StoreGuard::update`], which [`Unsynced::sync`] makes durable; begins anew if
+    /// this process was stuck and a peer has taken over, or another directory has taken this one's place.
     pub fn update_within<T>(
         &self,
         patience: Duration,
         profile_id: &str,
         change: impl Fn(Profile) -> (Option<Credential>, T),
-    ) -> Result<T> {
+    ) -> Result<(T, Unsynced)> {
         loop {
             let mut guard = self.lock_within(patience)?;
             match guard.update(profile_id, &change) {
-                Err(_) if !guard.lock.is_current() => {}
-                done => return done,
+                Err(_) if !guard.lock.is_current() || guard.has_moved() => {}
+                done => return done.map(|answer| (answer, Unsynced::new(self, guard.place))),
             }
-        }
-    }
-
-    /// Makes durable that the file has taken the place of another. One that is gone needs nothing.
-    pub fn sync(&self) -> Result<()> {
-        let target = disk::follow_links(&self.path).map_err(|error| self.unreadable(&error))?;
-        match disk::sync_parent(&target) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            done => done.map_err(|error| self.unwritable(&error)),
         }
     }
 
@@ -192,13 +208,18 @@ impl FileStore {
 
     /// Reads all of it. `None` if there is no file.
     pub fn load(&self) -> Result<Option<Loaded>> {
+        self.load_from(None, &self.path)
+    }
+
+    /// The same by another path to it.
+    pub(super) fn load_from(&self, folder: Option<&Folder>, path: &Path) -> Result<Option<Loaded>> {
         let mut reads = 1;
         loop {
-            let Some((file, found)) = self.open()? else { return Ok(None) };
+            let Some((file, found)) = self.open(folder, path)? else { return Ok(None) };
             // Both before it is read: a change since then shows.
             let stamp = Stamp::of(&found, SystemTime::now());
             match Document::parse(self.bytes(&file, found.len())?) {
-                Ok(document) => return Ok(Some(Loaded { document, file, stamp })),
+                Ok(document) => return Ok(Some(Loaded { document, file: (file, found), stamp })),
                 Err(_) if reads < TORN_READS => {
                     reads += 1;
                     std::thread::sleep(TORN_PAUSE);
@@ -208,8 +229,8 @@ impl FileStore {
         }
     }
 
-    fn open(&self) -> Result<Option<OpenFile>> {
-        let (file, found) = match disk::open_regular(&self.path) {
+    fn open(&self, folder: Option<&Folder>, path: &Path) -> Result<Option<OpenFile>> {
+        let (file, found) = match disk::open_regular_in(folder, path) {
             Ok(opened) => opened,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.unreadable(&error)),
@@ -217,7 +238,7 @@ impl FileStore {
         #[cfg(unix)]
         {
             use std::os::unix::fs::MetadataExt;
-            let (owner, user) = (found.uid(), rustix::process::geteuid().as_raw());
+            let (owner, user) = (found.uid(), crate::process::user());
             if owner != user {
                 let message = format_args!(
                     "the credential store belongs to another user (uid {owner}, and this process has uid {user}); run as that \
@@ -282,7 +303,7 @@ impl FileStore {
 #[derive(Debug)]
 pub struct Loaded {
     pub(super) document: Document,
-    pub(super) file: File,
+    pub(super) file: OpenFile,
     /// `None` if a change since might not show.
     stamp: Option<Stamp>,
 }

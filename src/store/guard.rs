@@ -2,6 +2,7 @@
 
 use super::Profile;
 use super::file::{FileStore, Loaded, MAX_STORE_BYTES};
+use super::place::Place;
 use crate::credential::Credential;
 use crate::credential::fields::Fields;
 use crate::disk::{self, Readers, Replaced};
@@ -9,8 +10,6 @@ use crate::error::{Code, Error, Result};
 use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::lock::{Guard, Recheck};
 use crate::store::document::Document;
-use std::fs;
-use std::path::PathBuf;
 
 /// A store grows by no more than this when one of its credentials is replaced: each member stands on a line of its own.
 const MAX_GROWTH_BYTES: u64 = 3 * MAX_CREDENTIAL_BYTES as u64;
@@ -19,7 +18,7 @@ const MAX_GROWTH_BYTES: u64 = 3 * MAX_CREDENTIAL_BYTES as u64;
 #[derive(Debug)]
 pub struct StoreGuard<'a> {
     pub(super) store: &'a FileStore,
-    pub(super) target: PathBuf,
+    pub(super) place: Place,
     pub(super) lock: Guard,
 }
 
@@ -31,7 +30,7 @@ impl StoreGuard<'_> {
         profile_id: &str,
         change: impl FnOnce(Profile) -> (Option<Credential>, T),
     ) -> Result<T> {
-        let loaded = self.store.load()?;
+        let loaded = self.load()?;
         let profile = self.store.profile_in(loaded.as_ref().map(Loaded::document), profile_id)?;
         let (new, answer) = change(profile);
         if let Some(new) = new {
@@ -44,14 +43,26 @@ impl StoreGuard<'_> {
         Ok(answer)
     }
 
+    /// What there is to replace.
+    fn load(&self) -> Result<Option<Loaded>> {
+        self.store.load_from(self.place.folder.as_ref(), &self.place.named.target)
+    }
+
+    /// Whether the directory of the file is another one by now.
+    pub(super) fn has_moved(&self) -> bool {
+        self.place.folder.as_ref().is_some_and(|folder| !folder.is_in_place())
+    }
+
     /// Tries what [`Self::write`] will do, as far as that leaves no trace.
     pub(super) fn try_write(&self) -> Result<()> {
-        let length = fs::metadata(&self.target).map_or(0, |found| found.len());
-        let needed = length + MAX_GROWTH_BYTES;
+        let Place { named, folder } = &self.place;
+        let needed = named.length() + MAX_GROWTH_BYTES;
         if needed > MAX_STORE_BYTES {
             return Err(self.too_large());
         }
-        disk::try_replace(&self.target, self.lock.term(), needed).map_err(|error| self.store.unwritable(&error))
+        let Some(folder) = folder else { return Ok(()) };
+        let tried = disk::try_replace(folder, &named.target, self.lock.term(), needed);
+        tried.map_err(|error| self.store.unwritable(&error))
     }
 
     fn too_large(&self) -> Error {
@@ -64,15 +75,13 @@ impl StoreGuard<'_> {
 
     fn write(&mut self, loaded: Option<Loaded>, profile_id: &str, profile: &Fields) -> Result<Replaced> {
         if loaded.is_none()
-            && let Some(parent) = self.target.parent()
+            && let Some(parent) = self.place.named.target.parent()
         {
             disk::create_private_dirs(parent).map_err(|error| self.store.unwritable(&error))?;
         }
         let loaded = match self.lock.recheck_sidecar().map_err(|error| self.store.told(error))? {
             Recheck::Kept => Some(loaded),
-            Recheck::Renewed => {
-                Some(self.store.load()?).filter(|now| document(now.as_ref()) == document(loaded.as_ref()))
-            }
+            Recheck::Renewed => Some(self.load()?).filter(|now| document(now.as_ref()) == document(loaded.as_ref())),
             Recheck::Lost => None,
         };
         let Some(loaded) = loaded else {
@@ -91,7 +100,9 @@ impl StoreGuard<'_> {
             return Err(self.too_large());
         }
         let may_go_on = || self.lock.is_current();
-        disk::replace(&self.target, replaced.as_ref(), self.lock.term(), text.as_bytes(), readers, may_go_on)
+        let Place { named, folder } = &self.place;
+        let (folder, term) = (folder.as_ref(), self.lock.term());
+        disk::replace_in(folder, &named.target, replaced, term, text.as_bytes(), readers, may_go_on)
             .map_err(|error| self.store.unwritable(&error))
     }
 }

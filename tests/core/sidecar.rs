@@ -3,7 +3,7 @@
 //! April's and May's releases write the same form; what they leave is told from Summer's by the missing start time.
 
 use crate::support::child::{Child, Role, hear, say};
-use crate::support::clocks::HandClock;
+use crate::support::clocks::{self, HandClock};
 use crate::support::files::{self, Make};
 use crate::support::sidecars::{
     Living, Place, april, april_at, attempt, beside, dead_pid, lives, observer, past, past_with, summer,
@@ -12,6 +12,7 @@ use crate::support::{is_root, skipped};
 use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::lock::sidecar::{Attempt, Observer, Possession};
+use oauth_refresh_lock::lock::{self, Target};
 use oauth_refresh_lock::process::{self, Process};
 use std::fs;
 use std::os::unix::fs::chown;
@@ -34,6 +35,11 @@ pub(crate) const ROLES: &[Role] = &[
         Err(error) => say(&format!("{:?} {}", error.code, error.path.unwrap().display())),
         Ok(other) => panic!("{other:?}"),
     }),
+    ("find a lock taken", |arguments| {
+        let target = Target::refresh(Path::new(&arguments[0]), &clocks::system());
+        assert!(lock::try_acquire(&target).unwrap().is_none());
+        say("taken");
+    }),
     ("judge a sidecar", |arguments| {
         // Process 1 of our PID namespace, with a start time that the 1 of another has not.
         assert_eq!(std::process::id(), 1);
@@ -50,6 +56,27 @@ pub(crate) const ROLES: &[Role] = &[
         say("judged");
     }),
 ];
+
+/// It is not looked for before ours is made.
+#[test]
+fn a_full_disk_hides_no_peers_sidecar() {
+    let other = Living::start();
+    let place = Place::new();
+    let base = place.root.join("locks").join("key");
+    let target = Target::refresh(&base, &clocks::system());
+    drop(lock::try_acquire(&target).unwrap().expect("free"));
+    fs::remove_file(beside(&base, ".sidecar")).unwrap();
+    let sidecar = summer(other.pid, SystemClock.now_ms(), other.start_time);
+    files::put(&beside(&base, ".lock"), &sidecar);
+    for fault in ["", "create#1-99:28", "write#1-99:28"] {
+        let mut through = Command::new("env");
+        through.arg(format!("OAUTH_REFRESH_LOCK_FAULT={fault}"));
+        let child = Child::spawn_through(through, "find a lock taken", &[base.to_str().unwrap()]);
+        child.expect("taken");
+        child.ends_well();
+        assert_eq!(fs::read(beside(&base, ".lock")).unwrap(), sidecar, "{fault}");
+    }
+}
 
 #[test]
 fn debris_is_got_past() {

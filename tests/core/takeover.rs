@@ -5,7 +5,7 @@ use crate::support::clocks;
 use crate::support::files::put;
 use crate::support::locks::take;
 use crate::support::{HUNG, eventually, threads};
-use oauth_refresh_lock::disk::fault;
+use oauth_refresh_lock::disk::{self, fault};
 use oauth_refresh_lock::lock::holder::Holder;
 use oauth_refresh_lock::lock::{self, Acquire, Guard, Target, term};
 use std::fs;
@@ -168,6 +168,26 @@ fn a_holder_that_stops_before_its_first_record_is_taken_over_from_and_sees_it() 
     stopped.expect("holding term 1");
     stopped.tell("go");
     stopped.ends_well();
+}
+
+#[test]
+fn a_process_that_has_seen_the_first_term_gets_a_later_one_and_the_first_of_a_new_directory() {
+    let place = Place::new();
+    let base = place.base("key");
+    let target = Target::claim(&base, &clocks::system());
+    let term = || lock::try_acquire(&target).unwrap().expect("free").term();
+    assert_eq!((term(), term()), (0, 0));
+    let stuck = lock::try_acquire(&target).unwrap().expect("free");
+    disk::create_once(&term::journal(&base, 1)).unwrap();
+    assert!(!stuck.is_current());
+    assert_eq!(term(), 1);
+    drop(stuck);
+    assert_eq!(term(), 1);
+    fs::remove_dir_all(place.path("locks")).unwrap();
+    assert_eq!((term(), term()), (0, 0));
+    // While nobody holds what it supposes.
+    disk::create_once(&term::journal(&base, 1)).unwrap();
+    assert_eq!(term(), 1);
 }
 
 #[test]

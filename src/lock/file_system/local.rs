@@ -23,20 +23,31 @@ pub fn learn(path: &Path) {
     if remembered().contains_key(path) {
         return;
     }
-    let is_local = are_local(path) && are_local(&canonical(path));
+    // Its files share the way to it.
+    let is_directory_known = path.parent().is_some_and(is_known_local);
+    let is_local = if is_directory_known { is_local(path) } else { are_local(path) && are_local(&canonical(path)) };
+    let new = path.parent().filter(|directory| is_local && !is_directory_known && directory.exists());
     let mut remembered = remembered();
     if remembered.len() >= MAX_REMEMBERED {
         remembered.clear();
     }
     remembered.insert(path.to_owned(), is_local);
+    if let Some(directory) = new {
+        remembered.insert(directory.to_owned(), true);
+    }
 }
 
 /// Whether what there is of a path is local.
 fn are_local(path: &Path) -> bool {
-    path.ancestors().all(|part| match FileSystemType::at(part) {
+    path.ancestors().all(is_local)
+}
+
+/// Whether what there is at a path is local.
+fn is_local(path: &Path) -> bool {
+    match FileSystemType::at(path) {
         Ok(found) => found.is_some_and(|found| found.is_local),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    })
+    }
 }
 
 fn remembered() -> MutexGuard<'static, HashMap<PathBuf, bool>> {

@@ -1,7 +1,7 @@
 //! The way from `/` to a directory of locks or a store, and who could change it.
 
 use super::{LockDirectory, Passage, unusable, volume};
-use crate::disk::{self, MAX_LINKS, Sharing};
+use crate::disk::{self, Folder, FolderIdentity, MAX_LINKS, Sharing};
 use crate::error::{Code, Error, Result};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -26,22 +26,20 @@ static GOOD: LazyLock<Mutex<HashMap<PathBuf, Seen>>> = LazyLock::new(Mutex::defa
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
-    device: u64,
-    inode: u64,
-    mode: u32,
-    owner: u32,
+    directory: FolderIdentity,
     user: u32,
 }
 
 impl Seen {
     fn of(found: &Metadata) -> Self {
-        Self { device: found.dev(), inode: found.ino(), mode: found.mode(), owner: found.uid(), user: user() }
+        Self { directory: FolderIdentity::of(found), user: user() }
     }
 
     fn verdict(self) -> LockDirectory {
-        let is_shared = self.mode & FOR_A_GROUP == FOR_A_GROUP && self.mode & WRITABLE_FOR_ALL == 0;
+        let FolderIdentity { device, mode, .. } = self.directory;
+        let is_shared = mode & FOR_A_GROUP == FOR_A_GROUP && mode & WRITABLE_FOR_ALL == 0;
         let sharing = if is_shared { Sharing::Shared } else { Sharing::Private };
-        LockDirectory { sharing, device: self.device }
+        LockDirectory { sharing, device }
     }
 }
 
@@ -86,18 +84,23 @@ pub(super) fn passed(directory: &Path) -> Vec<(PathBuf, Passage)> {
     passed
 }
 
-/// Refuses a name whose place another user could give to another file or link.
+/// Refuses a name whose place another user could give to another file or link. `folder` is its directory, held open.
 ///
 /// A directory that was good is looked at again only if another one is there by now, or it has another mode or owner: that
-/// costs one `stat`.
-pub(super) fn check_directory_of(name: &Path) -> Result<()> {
-    if let Some(directory) = name.parent() {
-        // Of what is at the other end, where it is a symbolic link.
-        let seen = fs::metadata(directory).ok().map(|found| Seen::of(&found));
-        if seen.is_none() || good().get(directory).copied() != seen {
-            let found = go(directory, Missing::Store, &mut Vec::new())?;
-            remember(directory, found.as_ref().map(Seen::of));
+/// costs one `stat`, or none if it is held.
+pub(super) fn check_directory_of(name: &Path, folder: Option<&Folder>) -> Result<()> {
+    let Some(directory) = name.parent() else { return Ok(()) };
+    // Of what is at the other end, where it is a symbolic link.
+    let seen = match folder {
+        Some(folder) => Some(Seen { directory: folder.identity(), user: user() }),
+        None => fs::metadata(directory).ok().map(|found| Seen::of(&found)),
+    };
+    if seen.is_none() || good().get(directory).copied() != seen {
+        let found = go(directory, Missing::Store, &mut Vec::new())?.as_ref().map(Seen::of);
+        if folder.is_some() && found != seen {
+            return Err(refused(directory, "another directory has just taken this one's place; call again"));
         }
+        remember(directory, found);
     }
     Ok(())
 }
@@ -271,7 +274,7 @@ fn user_without_a_number() -> Option<u32> {
 }
 
 fn user() -> u32 {
-    rustix::process::geteuid().as_raw()
+    crate::process::user()
 }
 
 fn refused(path: &Path, message: impl Display) -> Error {

@@ -4,7 +4,7 @@ use super::write;
 use crate::support::child::Child;
 use crate::support::files::{link, mode, names, put, set_mode, snapshot, text};
 use crate::support::world::{PROFILE, World, credential, oauth};
-use crate::support::{assert_names_path_and_no_secret, eventually, threads};
+use crate::support::{HUNG, assert_names_path_and_no_secret, eventually, threads};
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::store::{FileStore, Profile, STORE_FILE};
@@ -89,6 +89,29 @@ fn a_store_whose_symbolic_link_is_moved_while_it_is_written_is_told_not_to_have_
     assert_eq!(error.code, Code::StoreUnwritable);
     assert_names_path_and_no_secret(&error, &sub.path());
     main.assert_holds(&credential("old", 0));
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "as a user moves it")]
+fn a_directory_that_takes_the_agents_place_while_a_writer_waits_is_the_one_that_is_written() {
+    let world = World::new();
+    let sub = world.sub();
+    sub.put(&credential("old", 0));
+    let (holder, store) = (sub.store(), sub.store());
+    let held = holder.lock().unwrap();
+    let writer = std::thread::spawn(move || {
+        let new = |_| (Some(oauth(&credential("new", 0))), ());
+        store.update_within(HUNG, PROFILE, new).map(|((), _)| ())
+    });
+    eventually("the writer waits", || threads(std::process::id(), "oauth-lock-wait") == 1);
+    let moved = world.root().join("moved");
+    fs::rename(&sub.directory, &moved).unwrap();
+    sub.put(&credential("restored", 0));
+    let before = text(&moved.join(STORE_FILE));
+    drop(held);
+    writer.join().unwrap().unwrap();
+    sub.assert_holds(&credential("new", 0));
+    assert_eq!(text(&moved.join(STORE_FILE)), before);
 }
 
 #[test]
