@@ -405,6 +405,52 @@ export function refreshOAuthToken(
   options?: { signal?: AbortSignal; timeoutMs?: number },
 ): Promise<ExchangedFields>;
 
+/** Where a login is stored, and what else is to be known of it. */
+export interface LoginOptions
+  extends Pick<RefreshOptions, "stateDir" | "agentDir" | "mainAgentDir" | "store" | "trustedVolume"> {
+  /** Replace even another account's login, or another kind of profile. Default `false`. */
+  replace?: boolean;
+  /**
+   * How a program that has only this store, such as the command line, gets the next token; stored beside the tokens. Not needed for a
+   * provider in {@link OAUTH_PRESETS}. The secret itself stays in the environment: `clientSecretEnv` is its variable's name.
+   */
+  refreshedBy?: { tokenEndpoint?: string; clientId?: string; clientSecretEnv?: string };
+}
+
+/**
+ * Stores a login, durably, through the same locks as refreshes: it creates the store and its directories where there are none, and
+ * leaves every other byte of a store as it is. A refresh that is under way finds it there, and its caller gets it.
+ *
+ * @param credential in our field names or an OAuth client's ({@link ClientAnswer}), or its JSON text; without an access token, or with
+ *   one that has expired, the first call refreshes
+ * @throws `invalid_argument`; `identity_mismatch`: the name is another account's, or no login, and `replace` is not set;
+ *   `refresh_token_spent`: this refresh token was used before; `store_unwritable` and the like. Nothing is changed then.
+ */
+export function saveOAuthLogin(
+  provider: string,
+  profileId: string,
+  credential: OAuthCredential | RefreshedFields | ClientAnswer,
+  options?: LoginOptions,
+): Promise<{
+  outcome: "added" | "replaced";
+  /** The store. */
+  path: string;
+}>;
+
+/**
+ * Takes a login out of an agent's store, durably. A refresh that is under way does not bring it back. Copies in other agents' stores
+ * stay: remove them too.
+ */
+export function removeOAuthLogin(
+  provider: string,
+  profileId: string,
+  options?: Omit<LoginOptions, "store" | "replace" | "refreshedBy">,
+): Promise<{
+  /** Whether there was one. */
+  removed: boolean;
+  path: string;
+}>;
+
 /** One profile to keep fresh, with what its refresh needs. */
 export interface KeptProfile extends Omit<RefreshOptions, "signal" | "timeoutMs" | "serveUnexpired" | "forceRefresh"> {
   provider: string;

@@ -5,6 +5,7 @@ const { awaitOAuthRefreshClaim, holdOAuthRefreshClaim } = require("./lib/claim.j
 const { keepOAuthFresh } = require("./lib/keep-fresh.js");
 const coordinators = require("./lib/coordinators/index.js");
 const { OAUTH_PRESETS } = require("./lib/presets.js");
+const { removeOAuthLogin, saveOAuthLogin } = require("./lib/login.js");
 const { inspectOAuthRefreshLocks } = require("./lib/inspect.js");
 const policy = require("./lib/policy.js");
 const { OAUTH_REFRESH_CALL_TIMEOUT_MS, OAUTH_REFRESH_LOCK_OPTIONS } = require("./lib/arguments.js");
@@ -15,6 +16,8 @@ module.exports = onThisEngine({
   withOAuthProfileLock,
   refreshOAuthToken,
   keepOAuthFresh,
+  saveOAuthLogin,
+  removeOAuthLogin,
   holdOAuthRefreshClaim,
   awaitOAuthRefreshClaim,
   inspectOAuthRefreshLocks,

@@ -6,6 +6,8 @@ export const {
   withOAuthProfileLock,
   refreshOAuthToken,
   keepOAuthFresh,
+  saveOAuthLogin,
+  removeOAuthLogin,
   holdOAuthRefreshClaim,
   awaitOAuthRefreshClaim,
   inspectOAuthRefreshLocks,

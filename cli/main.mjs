@@ -1,13 +1,9 @@
 #!/usr/bin/env node
 /** `npx oauth-refresh-lock`. */
 import { readFileSync } from "node:fs";
-import { Command, InvalidArgumentError } from "commander";
-import { resolveOAuthRefreshLockPath } from "../index.mjs";
+import { resolve } from "node:path";
+import { Command, InvalidArgumentError, Option } from "commander";
 import engine from "../lib/engine.js";
-import { doctor } from "./doctor.mjs";
-import { stateDirectory } from "./state.mjs";
-import { status, watch } from "./status.mjs";
-import { storm } from "./storm.mjs";
 import { complain, say, sayJson } from "./terminal.mjs";
 
 const { version } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"));
@@ -21,11 +17,27 @@ const integer = (least, most) => (text) => {
   return number;
 };
 
+/** A program asks for a token often, and no command needs what the others load. */
+const load = {
+  doctor: () => import("./doctor.mjs"),
+  login: () => import("./login.mjs"),
+  package: () => import("../index.mjs"),
+  state: () => import("./state.mjs"),
+  status: () => import("./status.mjs"),
+  storm: () => import("./storm.mjs"),
+  token: () => import("./token.mjs"),
+};
+const stateDirectory = async (given) => (await load.state()).stateDirectory(given);
+
+const seconds = integer(0, 1_000_000);
+
 const directory = (text) => {
   // As from a variable that is not set: the default is not meant.
   if (text.trim() === "") throw new InvalidArgumentError("A directory is needed.");
   return text;
 };
+
+const absolute = (text) => resolve(directory(text));
 
 const program = new Command("oauth-refresh-lock")
   .description("One OAuth login, any number of agents, one provider call.")
@@ -36,7 +48,7 @@ const program = new Command("oauth-refresh-lock")
     "after",
     `
 Exit codes: 0 all is well; 1 something is wrong: an error, or what \`doctor\` or
-\`storm\` found; 2 wrong usage. No command prints a token.`,
+\`storm\` found; 2 wrong usage. No command but \`token\` prints a token.`,
   );
 
 /** @param {string} name @param {string} description @param {string} what of the state directory */
@@ -54,18 +66,23 @@ const onHosts = (name, description) =>
   onState(name, description).option("--coordinator <url>", "what hosts share the logins by: postgres://… or etcd://…");
 
 onHosts("status", "each login: its lock's holder, and its next refresh").action(async ({ stateDir, ...options }) => {
-  const isWhole = await status({ stateDir: stateDirectory(stateDir), ...options });
+  const { status } = await load.status();
+  const isWhole = await status({ stateDir: await stateDirectory(stateDir), ...options });
   if (!isWhole) process.exitCode = FAILED;
 });
 
 onHosts("watch", "what `status` shows, live; Ctrl-C ends it")
   .option("--interval <ms>", "milliseconds between two looks", integer(50, 3_600_000), 1000)
-  .action(({ stateDir, ...options }) => watch({ stateDir: stateDirectory(stateDir), ...options }));
+  .action(async ({ stateDir, ...options }) => {
+    const { watch } = await load.status();
+    await watch({ stateDir: await stateDirectory(stateDir), ...options });
+  });
 
 onHosts("doctor", "what is in the way of refreshing, and what to do about it")
   .option("--fix", "repair what can safely be repaired: file modes")
   .action(async ({ stateDir, ...options }) => {
-    const isWell = await doctor({ stateDir: stateDirectory(stateDir), ...options });
+    const { doctor } = await load.doctor();
+    const isWell = await doctor({ stateDir: await stateDirectory(stateDir), ...options });
     if (!isWell) process.exitCode = FAILED;
   });
 
@@ -74,6 +91,7 @@ command("storm", "a trial: many processes, one expired login, a provider of its 
   .option("--latency <ms>", "milliseconds that the provider takes", integer(0, 60_000), 200)
   .option("--no-lock", "the same without this package")
   .action(async (options) => {
+    const { storm } = await load.storm();
     const isWell = await storm(options);
     if (!isWell) process.exitCode = FAILED;
   });
@@ -81,10 +99,89 @@ command("storm", "a trial: many processes, one expired login, a provider of its 
 onState("path", "the path of a login's lock")
   .argument("<provider>", "such as openai-codex")
   .argument("<profileId>", "such as openai-codex:default")
-  .action((provider, profileId, { stateDir, json }) => {
-    const path = resolveOAuthRefreshLockPath(provider, profileId, { stateDir: stateDirectory(stateDir) });
+  .action(async (provider, profileId, { stateDir, json }) => {
+    const { resolveOAuthRefreshLockPath } = await load.package();
+    const path = resolveOAuthRefreshLockPath(provider, profileId, { stateDir: await stateDirectory(stateDir) });
     if (json) sayJson({ provider, profileId, lockPath: path });
     else say(path);
+  });
+
+/** What a command needs to know of a login's store. */
+const withStore = (of) =>
+  of
+    .option("--state-dir <dir>", "state directory (default: OPENCLAW_STATE_DIR, ~/.openclaw)", absolute)
+    .option("--agent-dir <dir>", "the directory of the agent whose login it is (default: the main agent's)", absolute);
+
+/** How a login is refreshed, for a provider that has no preset. */
+const withEndpoint = (of) =>
+  of
+    .option("--token-endpoint <url>", "where the provider refreshes tokens; without it as at `login add`, or by preset")
+    .option("--client-id <id>", "the client that the login belongs to")
+    .option("--client-secret-env <name>", "the environment variable that has the client's secret");
+
+/** For what asks for a token. */
+const withToken = (of) =>
+  withEndpoint(
+    withStore(
+      of.argument("<provider>", "such as openai-codex").argument("<profileId>", "such as openai-codex:default"),
+    ),
+  )
+    .option("--min-life <seconds>", "refresh a token that lives no longer (default: 300)", seconds)
+    .option("--timeout <seconds>", "give up after so long (default: 200)", seconds)
+    .option("--coordinator <url>", "what hosts share the login by: postgres://… or etcd://…");
+
+const lone = (name, description) => program.command(name).description(description).exitOverride();
+
+withToken(lone("token", "prints an access token, refreshed if need be; to a pipe only"))
+  .addOption(
+    new Option("--format <format>", "what the reader expects")
+      .choices(["raw", "json", "headers", "exec-credential"])
+      .default("raw"),
+  )
+  .option("--force-tty", "print it on a terminal too")
+  .action(async (provider, profileId, options) => {
+    const { token } = await load.token();
+    await token({ provider, profileId }, options);
+  });
+
+withToken(lone("run", "runs a program with an access token in its environment"))
+  .argument("<command...>", "after --, the program and its arguments")
+  .option("--env <name>", "the variable that gets the token", "ACCESS_TOKEN")
+  .action(async (provider, profileId, command, options) => {
+    const { run } = await load.token();
+    process.exitCode = await run({ provider, profileId }, command, options);
+  });
+
+const login = lone("login", "stores, removes and lists logins, through the same locks as refreshes");
+const onLogin = (name, description) =>
+  withStore(login.command(name).description(description).option("--json", "print JSON").exitOverride());
+
+withEndpoint(onLogin("add", "stores the login on standard input: JSON, in our field names or RFC 6749's"))
+  .argument("<provider>")
+  .argument("<profileId>")
+  .option("--replace", "even if another account's login, or another kind of profile, has that name")
+  .action(async (provider, profileId, options) => {
+    const { add } = await load.login();
+    await add({ provider, profileId }, options);
+  });
+
+onLogin("remove", "takes a login out of an agent's store")
+  .argument("<provider>")
+  .argument("<profileId>")
+  .action(async (provider, profileId, options) => {
+    const { remove } = await load.login();
+    if (!(await remove({ provider, profileId }, options))) process.exitCode = FAILED;
+  });
+
+login
+  .command("list")
+  .description("all logins, and the agents that have them")
+  .option("--state-dir <dir>", "state directory (default: OPENCLAW_STATE_DIR, ~/.openclaw)", directory)
+  .option("--json", "print JSON")
+  .exitOverride()
+  .action(async ({ stateDir, ...options }) => {
+    const { list } = await load.login();
+    await list({ stateDir: await stateDirectory(stateDir), ...options });
   });
 
 // A reader that stops, as `head` does, ends us; `storm` clears up at the exit.

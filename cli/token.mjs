@@ -7,7 +7,8 @@ import { refusal } from "./refusal.mjs";
 /** Each prints what one kind of program reads. */
 const FORMATS = {
   raw: ({ access }) => access,
-  json: ({ access, expires }) => JSON.stringify({ accessToken: access, tokenType: "Bearer", expires, expiresAt: instant(expires) }),
+  json: ({ access, expires }) =>
+    JSON.stringify({ accessToken: access, tokenType: "Bearer", expires, expiresAt: instant(expires) }),
   headers: ({ access }) => JSON.stringify({ Authorization: `Bearer ${access}` }),
   // https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
   "exec-credential": ({ access, expires }) =>
@@ -60,11 +61,18 @@ async function credentialOf({ provider, profileId }, options) {
     refreshMarginMs: minLife === undefined ? undefined : minLife * 1000,
   });
   if (result) return result.credential;
-  throw refusal("no_login", `There is no login ${profileId} of ${provider}. Store one with \`login add\`, or name another agent's with --agent-dir.`);
+  throw refusal(
+    "no_login",
+    `There is no login ${profileId} of ${provider}. Store one with \`login add\`, or name another agent's with --agent-dir.`,
+  );
 }
 
 /** How a login is refreshed: as it is said now, or was when it was stored, or as its provider is known to want it. */
-export function requestOf(provider, stored, { tokenEndpoint = stored.tokenEndpoint, clientId = stored.clientId, clientSecretEnv = stored.clientSecretEnv }) {
+export function requestOf(
+  provider,
+  stored,
+  { tokenEndpoint = stored.tokenEndpoint, clientId = stored.clientId, clientSecretEnv = stored.clientSecretEnv },
+) {
   if (!tokenEndpoint) {
     const preset = OAUTH_PRESETS[provider];
     if (preset) return { ...preset, clientId: clientId ?? preset.clientId };

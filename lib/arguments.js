@@ -344,6 +344,7 @@ module.exports = {
   checkedLock,
   coordinatorArguments,
   delay,
+  flag,
   id,
   refuseSwapped,
   invalid,

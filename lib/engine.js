@@ -9,6 +9,8 @@ const PROMISING = [
   "refreshOAuthToken",
   "holdOAuthRefreshClaim",
   "awaitOAuthRefreshClaim",
+  "saveOAuthLogin",
+  "removeOAuthLogin",
   "inspectOAuthRefreshLocks",
   "checkCoordinator",
 ];

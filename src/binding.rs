@@ -11,6 +11,7 @@ mod ending;
 mod host_store;
 mod inspect;
 mod lock;
+mod login;
 mod path_checks;
 mod paths;
 mod policy;

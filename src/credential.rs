@@ -84,6 +84,27 @@ impl Credential {
         Self(fields)
     }
 
+    /// A login as somebody stores it: JSON in any shape that a client library gives, with our field names or RFC 6749's. One whose
+    /// access token has expired, or is missing, is one that is refreshed first.
+    pub fn of_login(json: &str, provider: &str, now_ms: f64) -> Result<Self, &'static str> {
+        let mut fields = Fields::default();
+        fields.insert("type", &Value::from("oauth"));
+        fields.insert("provider", &Value::from(provider));
+        let blank = Self(fields);
+        let given = match RefreshedFields::parse(json, &blank, now_ms) {
+            Ok(given) => given,
+            Err(refused) => refused.salvaged.ok_or(refused.what)?,
+        };
+        Ok(blank.merged_with(&given))
+    }
+
+    /// The same, with these fields of no meaning to us.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.0.insert(name, &Value::from(value));
+        self
+    }
+
     /// All its fields, as they are understood.
     #[must_use]
     pub fn fields(&self) -> &Map<String, Value> {

@@ -192,6 +192,21 @@ impl Request {
     }
 }
 
+/// What a request is about, once its paths are looked up: on a thread that may be blocked.
+pub(super) fn opened(
+    request: RefreshRequest,
+    own: Option<&NativeHostStore>,
+) -> napi::Result<impl FnOnce() -> Result<Refresh> + Send + 'static> {
+    let request = Request::new(request, own.map(NativeHostStore::store), None, None)?;
+    Ok(move || {
+        let opened = request.open(|path| {
+            file_system::learn(path);
+            true
+        })?;
+        Ok(opened.ok_or_else(Error::defect)?.call)
+    })
+}
+
 impl Opened {
     /// Makes it the call that is asked from now on.
     fn begin(self, begun: &OnceLock<Arc<Refresh>>) -> Reply {

@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 /// A result that is not a credential.
 #[derive(Debug)]
 pub struct Refused {
+    /// Why, as the end of a sentence about it.
+    pub what: &'static str,
     /// Why.
     pub error: Error,
     /// The refresh token in it, if the provider gave one for the spent one: the credential is not usable,
@@ -28,9 +30,9 @@ impl RefreshedFields {
     /// are `null`, and expiries that are not instants, count as not given. Without an expiry that is the access token's own if
     /// it is a JWT, else [`DEFAULT_LIFETIME_MS`] from now. What the function was `given` counts where the result says nothing else.
     pub fn parse(json: &str, given: &Credential, now_ms: f64) -> Result<Self, Box<Refused>> {
-        let refuse = |what: &str, salvaged| {
+        let refuse = |what: &'static str, salvaged| {
             let message = format!("the refresh function's result {what}; no store was changed");
-            Err(Box::new(Refused { error: Error::new(Code::InvalidRefreshResult, message), salvaged }))
+            Err(Box::new(Refused { what, error: Error::new(Code::InvalidRefreshResult, message), salvaged }))
         };
         let given = Given::of(&Zeroizing::new(given.to_json()));
         let Some(mut fields) = shape::understood(json, &given, now_ms).map(Self) else {

@@ -15,6 +15,7 @@ use crate::digest::hex;
 use crate::error::{Code, Error, Result};
 use crate::journal::record::OwnClaim;
 use crate::journal::siblings::Sending;
+use crate::process::Myself;
 use standing::Standing;
 
 /// How often a claim is tried again because the row was changed by then.
@@ -124,7 +125,7 @@ impl Refresh {
                 Standing::Claimable(earlier) => earlier,
                 standing => return Ok(Err(standing)),
             };
-            let (id, host, pid) = (own_id(candidate)?, hosts.name.clone(), std::process::id());
+            let (id, host, pid) = (own_id(candidate)?, hosts.name.clone(), Myself::now().pid);
             let claim = HostClaim { id, host, pid, at: self.clock.now_ms() };
             let since = row::Since::now(&*self.clock);
             let value = Row::new(RowState::Sent, Some(claim.clone())).after(earlier).to_json();

@@ -200,6 +200,17 @@ impl FileStore {
         }
     }
 
+    /// Takes its lock, and takes a profile out: see [`StoreGuard::remove`].
+    pub fn remove(&self, profile_id: &str, is_meant: impl Fn(&Profile) -> bool) -> Result<(bool, Unsynced)> {
+        loop {
+            let mut guard = self.lock()?;
+            match guard.remove(profile_id, &is_meant) {
+                Err(_) if !guard.lock.is_current() || guard.has_moved() => {}
+                done => return done.map(|is_gone| (is_gone, Unsynced::new(self, guard.place))),
+            }
+        }
+    }
+
     fn lock_base(&self, canonical: &Path) -> PathBuf {
         // Two names of one directory must come to one lock.
         let digest = Digest::of(&[canonical.as_os_str().as_encoded_bytes()]);

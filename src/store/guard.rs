@@ -34,13 +34,31 @@ impl StoreGuard<'_> {
         let profile = self.store.profile_in(loaded.as_ref().map(Loaded::document), profile_id)?;
         let (new, answer) = change(profile);
         if let Some(new) = new {
-            let written = self.write(loaded, profile_id, new.members())?;
+            let written = self.write(loaded, profile_id, Some(new.members()))?;
             if !written.is_at(self.store.path()) && self.store.read(profile_id)? != Profile::Oauth(new) {
-                let message = "the credential store did not keep what was written; is another program writing it?";
-                return Err(Error::at(Code::StoreUnwritable, self.store.path(), message));
+                return Err(self.not_kept());
             }
         }
         Ok(answer)
+    }
+
+    /// Takes a profile out, if it is what is meant, leaving every other byte of the file as it was. Says whether it was there.
+    pub fn remove(&mut self, profile_id: &str, is_meant: impl FnOnce(&Profile) -> bool) -> Result<bool> {
+        let loaded = self.load()?;
+        let profile = self.store.profile_in(loaded.as_ref().map(Loaded::document), profile_id)?;
+        if !is_meant(&profile) {
+            return Ok(false);
+        }
+        let written = self.write(loaded, profile_id, None)?;
+        if !written.is_at(self.store.path()) && !self.store.read(profile_id)?.is_absent() {
+            return Err(self.not_kept());
+        }
+        Ok(true)
+    }
+
+    fn not_kept(&self) -> Error {
+        let message = "the credential store did not keep what was written; is another program writing it?";
+        Error::at(Code::StoreUnwritable, self.store.path(), message)
     }
 
     /// What there is to replace.
@@ -73,7 +91,8 @@ impl StoreGuard<'_> {
         Error::at(Code::StoreTooLarge, self.store.path(), message)
     }
 
-    fn write(&mut self, loaded: Option<Loaded>, profile_id: &str, profile: &Fields) -> Result<Replaced> {
+    /// `None` takes the profile out.
+    fn write(&mut self, loaded: Option<Loaded>, profile_id: &str, profile: Option<&Fields>) -> Result<Replaced> {
         if loaded.is_none()
             && let Some(parent) = self.place.named.target.parent()
         {
@@ -94,7 +113,10 @@ impl StoreGuard<'_> {
         let document = document.unwrap_or_else(Document::empty);
         // The file's maker decided which users may read its old contents, not a profile that is new in it.
         let readers = if document.has_profile(profile_id) { Readers::Kept } else { Readers::OwnerAlone };
-        let text = document.with_profile(profile_id, profile);
+        let text = match profile {
+            Some(profile) => document.with_profile(profile_id, profile),
+            None => document.without_profile(profile_id),
+        };
         if text.len() as u64 > MAX_STORE_BYTES {
             // It could never be read again.
             return Err(self.too_large());

@@ -7,6 +7,8 @@
 mod hosts;
 mod identity_gate;
 mod lock_names;
+#[cfg(unix)]
+mod logins;
 mod mirror;
 #[cfg(unix)]
 mod run;
