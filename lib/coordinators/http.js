@@ -98,12 +98,7 @@ class HttpClient {
       };
       const onAbort = () => end(resolve);
       signal.addEventListener("abort", onAbort, { once: true });
-      request.on("socket", (socket) => {
-        socket.unref();
-        // By TLS the handle comes later.
-        socket.once("connect", () => socket.unref());
-        socket.once("secureConnect", () => socket.unref());
-      });
+      request.on("socket", (socket) => socket.unref());
       request.on("error", (error) => end(reject, error));
       request.on("response", (response) => {
         let rest = "";

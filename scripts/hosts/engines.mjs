@@ -257,9 +257,10 @@ class Engine {
  * @param {object} [options]
  * @param {Record<string, string | number>} [options.settings] for postgresql.conf
  * @param {string} [options.password] of the user `postgres`, by SCRAM; without it everyone on loopback is let in
- * @param {string} [options.from] the data directory of a base backup
+ * @param {{ cert: string, key: string }} [options.tls] PEM texts; then clients may use TLS
+ * @param {string} [options.from] the URL of the server that this one is to be a read replica of
  */
-export async function startPostgres({ settings = {}, password, from } = {}) {
+export async function startPostgres({ settings = {}, password, tls, from } = {}) {
   const bin = binary("postgres");
   const owner = unprivileged();
   const dir = directory("postgres", owner);
@@ -293,6 +294,11 @@ export async function startPostgres({ settings = {}, password, from } = {}) {
     max_connections: 100,
     ...settings,
   };
+  if (tls) {
+    all.ssl = "on";
+    all.ssl_cert_file = write(join(dir, "cert.pem"), tls.cert, owner);
+    all.ssl_key_file = write(join(dir, "key.pem"), tls.key, owner);
+  }
   const lines = Object.entries(all).map(([name, value]) => `${name} = '${value}'\n`);
   writeFileSync(join(data, "postgresql.conf"), lines.join(""), { flag: "a" });
   const secret = password === undefined ? "" : `:${encodeURIComponent(password)}`;
