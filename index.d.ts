@@ -622,10 +622,10 @@ export interface EtcdCoordinatorOptions {
   username?: string;
   password?: string;
   /** The certificates of the authorities that vouch for etcd, PEM. Default: those that Node trusts. */
-  ca?: string | Buffer;
+  ca?: string | Uint8Array;
   /** This client's certificate and its key, PEM. */
-  cert?: string | Buffer;
-  key?: string | Buffer;
+  cert?: string | Uint8Array;
+  key?: string | Uint8Array;
   /** After so long a request that has no answer fails, in milliseconds. Default 5,000. */
   timeoutMs?: number;
 }
@@ -649,7 +649,7 @@ export interface KubernetesCoordinatorOptions {
   /** A bearer token, or what returns the current one. Default: that of the pod's service account, read each time. */
   token?: string | (() => string | Promise<string>);
   /** The certificate of the authority that vouches for the API server, PEM. Default: the service account's. */
-  ca?: string | Buffer;
+  ca?: string | Uint8Array;
   /** After so long a request that has no answer fails, in milliseconds. Default 5,000. */
   timeoutMs?: number;
 }

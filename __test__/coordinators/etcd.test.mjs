@@ -251,6 +251,14 @@ describe("a server that answers wrongly", () => {
     expect(wrong.asked).toHaveLength(1);
   });
 
+  test("a write that hangs leaves the endpoint: the next one goes to another", async () => {
+    const [hanging, other] = [await fake(() => {}), await fake(right)];
+    const coordinator = etcdCoordinator([hanging.endpoint, other.endpoint], { timeoutMs: 200 });
+    await thrownBy(coordinator.compareAndSwap(newKey(), null, "{}"));
+    expect(await coordinator.compareAndSwap(newKey(), null, "{}")).toBe("9");
+    expect([hanging.asked.length, other.asked.length]).toEqual([1, 1]);
+  });
+
   test("a read that comes back as nonsense is not believed", async () => {
     for (const answer of [
       { kvs: [{ mod_revision: 7, value: "" }] },
@@ -267,7 +275,7 @@ describe("a server that answers wrongly", () => {
   test("a watch that is refused is not begun again at once", async () => {
     const refusing = await fake((request, response) =>
       request.url.endsWith("watch")
-        ? json(response, { result: { canceled: true, cancel_reason: "permission denied" } })
+        ? response.end(`${JSON.stringify({ result: { canceled: true, cancel_reason: "permission denied" } })}\n`)
         : json(response, { kvs: [{ mod_revision: "5", value: "" }] }),
     );
     await expectQuiet(etcdCoordinator(refusing.endpoint), newKey(), "5");
@@ -284,6 +292,8 @@ test.each([
   [["http://etcd-0:2379", 7]],
   ["http://etcd-0:2379", { username: "app" }],
   ["http://etcd-0:2379", { prefix: 7 }],
+  ["https://etcd-0:2379", { ca: 7 }],
+  ["https://etcd-0:2379", { cert: "sesame", key: "sesame" }],
   ["http://etcd-0:2379", { pasword: "sesame" }],
 ])("wrong arguments are refused, without showing a password", (...given) => {
   const refused = () => etcdCoordinator(...given);

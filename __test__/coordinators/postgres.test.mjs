@@ -302,6 +302,26 @@ describeWith(["postgres", "pgbouncer"], "PostgreSQL behind PgBouncer", () => {
     expect(notes.told).not.toMatch("not within");
   });
 
+  test("that is killed in the middle of a statement breaks nothing else", async () => {
+    const bouncer = await own(startPgBouncer(postgres));
+    const [holder, made] = [pool(postgres.url), pool(bouncer.url)];
+    const coordinator = postgresCoordinator(made);
+    const key = newKey();
+    const version = await coordinator.compareAndSwap(key, null, "1");
+    const client = await holder.connect();
+    await client.query("BEGIN");
+    await client.query("UPDATE oauth_refresh_lock SET value = value WHERE key = $1", [key]);
+    const failing = thrownBy(coordinator.compareAndSwap(key, version, "2"));
+    const stuck = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'WITH put%'";
+    await expect.poll(() => postgres.sql(`SELECT count(*) ${stuck}`)).toBe("1");
+    await bouncer.kill();
+    expect((await failing).message).toMatch("whether it was written is unknown");
+    await client.query("ROLLBACK");
+    client.release();
+    await bouncer.start();
+    expect((await coordinator.load(key)).value).toMatch(/[12]/);
+  });
+
   test("leaves no LISTEN on a connection that others share", async () => {
     const bouncer = await own(startPgBouncer(postgres, { poolSize: 1 }));
     const made = pool(bouncer.url);
