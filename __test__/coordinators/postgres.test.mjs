@@ -230,16 +230,19 @@ describeWith(["postgres"], "PostgreSQL that fails", () => {
     const made = pool(postgres.url, { max: 1 });
     const coordinator = postgresCoordinator(made);
     const [created, updated, plain] = [newKey(), newKey(), newKey()];
-    for (let round = 0; round < 3; round++) {
+    let lost = 0;
+    // Each round is another chance for the server to write by itself what it did not have to; mostly it does not.
+    for (let round = 0; round < 3 || (lost === 0 && round < 10); round++) {
       const before = await coordinator.load(updated);
       const version = await coordinator.compareAndSwap(updated, before?.version ?? null, `"${round}"`);
       await made.query("INSERT INTO oauth_refresh_lock VALUES ($1, 1, '{}')", [`${plain}${round}`]);
       await postgres.kill();
       await postgres.start();
       expect(await coordinator.load(updated)).toMatchObject({ version, value: `"${round}"` });
-      // So it is the adapter that kept it.
-      expect(await coordinator.load(`${plain}${round}`)).toBeNull();
+      if ((await coordinator.load(`${plain}${round}`)) === null) lost += 1;
     }
+    // So it is the adapter that kept it.
+    expect(lost).toBeGreaterThan(0);
     const version = await coordinator.compareAndSwap(created, null, "{}");
     await postgres.kill();
     await postgres.start();

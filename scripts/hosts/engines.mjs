@@ -119,6 +119,14 @@ function signal(pid, name) {
   }
 }
 
+function isThere(pid) {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
 /** Engines that run. None outlives this process. */
 const running = new Set();
 process.on("exit", () => {
@@ -187,10 +195,15 @@ class Engine {
 
   /** As if the machine lost its power, as far as that can be done to processes. The data stays. */
   async kill() {
+    if (this.pid === undefined) return;
+    // It starts no more processes.
+    signal(this.pid, "SIGSTOP");
     const victims = [this.pid, ...childrenOf(this.pid)];
     await this.#end(() => {
       for (const pid of victims) signal(pid, "SIGKILL");
     });
+    // Others than this process wait for its children; until they are gone, their memory is in the next server's way.
+    for (const end = Date.now() + STOP_MS; victims.some(isThere) && Date.now() < end; ) await sleep(5);
   }
 
   /** Stands still until `resume`: connections stay open, and nothing is answered. */
@@ -303,7 +316,8 @@ export async function startPostgres({ settings = {}, password, tls, from } = {})
   writeFileSync(join(data, "postgresql.conf"), lines.join(""), { flag: "a" });
   const secret = password === undefined ? "" : `:${encodeURIComponent(password)}`;
   const url = `postgres://postgres${secret}@${LOOPBACK}:${port}/postgres`;
-  const ready = () => spawnSync(join(bin, "pg_isready"), ["-q", "-h", LOOPBACK, "-p", port]).status === 0;
+  const ready = () =>
+    spawnSync(join(bin, "pg_isready"), ["-q", "-h", LOOPBACK, "-p", port, "-U", "postgres"]).status === 0;
   const engine = new Engine("PostgreSQL", {
     command: () => ({ file: join(bin, "postgres"), args: ["-D", data], options: { ...owner, cwd: dir } }),
     isReady: ready,
