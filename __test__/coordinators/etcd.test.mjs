@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { etcdCoordinator } from "../../index.mjs";
 import { freePort, startEtcd, startEtcdCluster } from "../../scripts/hosts/engines.mjs";
 import { createAuthority, createSelfSigned } from "../support/certificates.mjs";
-import { describeWith, expectQuiet, expectRight, forever, newKey, own, shared, thrownBy } from "./support/engines.mjs";
+import { describeWith, expectQuiet, expectRight, forever, newKey, own, thrownBy } from "./support/engines.mjs";
 
 const FOR_BOTH = [
   { name: "basicConstraints", cA: true, critical: true },
@@ -19,7 +19,8 @@ const closedPort = async () => `http://127.0.0.1:${await freePort()}`;
 describeWith(["etcd"], "etcd", () => {
   let etcd;
   beforeAll(async () => {
-    etcd = await shared(startEtcd());
+    etcd = await startEtcd();
+    return () => etcd.remove();
   });
   const coordinatorOf = (options) => etcdCoordinator(etcd.endpoint, options);
 

@@ -5,17 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { postgresCoordinator } from "../../index.mjs";
 import { startPgBouncer, startPostgres } from "../../scripts/hosts/engines.mjs";
-import {
-  describeWith,
-  expectQuiet,
-  expectRight,
-  forever,
-  newKey,
-  own,
-  pool,
-  shared,
-  thrownBy,
-} from "./support/engines.mjs";
+import { describeWith, expectQuiet, expectRight, forever, newKey, own, pool, thrownBy } from "./support/engines.mjs";
 
 const { postgresSchema } = createRequire(import.meta.url)("../../lib/coordinators/postgres.js");
 
@@ -33,7 +23,8 @@ const listening = (postgres) =>
 describeWith(["postgres"], "PostgreSQL", () => {
   let postgres;
   beforeAll(async () => {
-    postgres = await shared(startWithTable());
+    postgres = await startWithTable();
+    return () => postgres.remove();
   });
   const coordinatorOf = (options) => postgresCoordinator(pool(postgres.url, options));
 
@@ -295,7 +286,8 @@ describeWith(["postgres"], "PostgreSQL that fails", () => {
 describeWith(["postgres", "pgbouncer"], "PostgreSQL behind PgBouncer", () => {
   let postgres;
   beforeAll(async () => {
-    postgres = await shared(startWithTable());
+    postgres = await startWithTable();
+    return () => postgres.remove();
   });
 
   test.each(["transaction", "statement", "session"])("in %s mode keeps a coordinator's rules", async (poolMode) => {

@@ -127,6 +127,9 @@ function isThere(pid) {
   }
 }
 
+/** On Linux an engine dies with the process that started it, also where that is killed. */
+const DIES_WITH_US = process.platform === "linux" && find("setpriv") ? ["setpriv", "--pdeathsig", "KILL", "--"] : [];
+
 /** Engines that run. None outlives this process. */
 const running = new Set();
 process.on("exit", () => {
@@ -168,7 +171,8 @@ class Engine {
 
   async start() {
     const { file, args, options } = this.#command();
-    const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"], ...options });
+    const [command, ...rest] = [...DIES_WITH_US, file, ...args];
+    const child = spawn(command, rest, { stdio: ["ignore", "pipe", "pipe"], ...options });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (text) => {

@@ -2,7 +2,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
-import { afterAll, describe, expect, onTestFinished } from "vitest";
+import { describe, expect, onTestFinished } from "vitest";
 import { checkCoordinator } from "../../../index.mjs";
 import { missing } from "../../../scripts/hosts/engines.mjs";
 
@@ -14,13 +14,6 @@ export function describeWith(engines, name, body) {
 }
 
 export const newKey = () => createHash("sha256").update(randomUUID()).digest("hex");
-
-/** For a whole file or `describe`. */
-export async function shared(starting) {
-  const engine = await starting;
-  afterAll(() => engine.remove());
-  return engine;
-}
 
 /** For one test. */
 export async function own(starting) {
