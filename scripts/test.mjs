@@ -28,6 +28,7 @@ const CONTRACT = [
   ...["interrupted", "keep-fresh", "package", "profile-lock", "queue", "refresh", "results", "time-limits"],
   ...["transaction", "worker-death", "cli/status", "client-libraries/contract"],
   ...["token-endpoint/answers", "token-endpoint/interrupted", "token-endpoint/oidc"],
+  ...["coordinators/etcd", "coordinators/exits", "coordinators/kubernetes", "coordinators/open"],
 ].map((name) => `__test__/${name}.test.mjs`);
 
 /** Runs commands one after the other; each line that they print begins with `name`. */

@@ -64,6 +64,17 @@ describeWith(["postgres"], "PostgreSQL", () => {
   });
 });
 
+describeWith(["postgres"], "PostgreSQL by TLS", () => {
+  test("with a pool of the host's", async () => {
+    const authority = await createAuthority();
+    const postgres = await own(startPostgres({ tls: authority.server }));
+    postgres.sql(postgresSchema());
+    const options = { connectionString: postgres.url, ssl: { ca: authority.root }, allowExitOnIdle: true };
+    await expectExits(`api.postgresCoordinator(new (require("pg").Pool)(${JSON.stringify(options)}))`);
+    expect(postgres.sql("SELECT current_setting('ssl')")).toBe("on");
+  });
+});
+
 describeWith(["postgres", "pgbouncer"], "PgBouncer", () => {
   test("by URL", async () => {
     const postgres = await own(startPostgres());

@@ -1,12 +1,10 @@
 /** Against a stand-in of the Kubernetes API, as no package brings the real one. */
-import { createHash, randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { checkCoordinator, kubernetesCoordinator } from "../../index.mjs";
+import { kubernetesCoordinator } from "../../index.mjs";
 import { startKubernetesStandIn } from "../../scripts/hosts/kubernetes-stand-in.mjs";
 import { createAuthority } from "../support/certificates.mjs";
-
-const newKey = () => createHash("sha256").update(randomUUID()).digest("hex");
+import { expectQuiet, expectRight, newKey } from "./support/engines.mjs";
 
 async function start(options) {
   const api = await startKubernetesStandIn(options);
@@ -19,9 +17,8 @@ const connect = (api, options) =>
 
 test("it keeps a coordinator's rules", async () => {
   const api = await start();
-  const { checks } = await checkCoordinator(connect(api), { another: connect(api) });
-  expect(checks.filter(({ ok }) => !ok)).toEqual([]);
-  expect(checks.find(({ rule }) => rule === "told").detail).not.toMatch("not within");
+  const notes = await expectRight(connect(api), connect(api));
+  expect(notes.told).not.toMatch("not within");
   await expect.poll(api.watching).toBe(0);
 });
 
@@ -88,6 +85,13 @@ test("without the right to watch it looks now and then", async () => {
   const told = coordinator.changed(key, version, new AbortController().signal);
   await connect(api).compareAndSwap(key, version, "2");
   await told;
+});
+
+test("does not tell a waiter while nothing changes", async () => {
+  const coordinator = connect(await start());
+  const [key, other] = [newKey(), newKey()];
+  const version = await coordinator.compareAndSwap(key, null, "1");
+  await expectQuiet(coordinator, key, version, () => coordinator.compareAndSwap(other, null, "1"));
 });
 
 test("versions that the API has forgotten count as a change", async () => {

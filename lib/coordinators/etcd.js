@@ -16,8 +16,8 @@ const AUTHENTICATE_AGAIN = /invalid auth token|revision of auth store is old/;
  * A coordinator over etcd 3.4 or newer, by its JSON gateway.
  *
  * @param {string | string[]} endpoints such as `https://etcd-0:2379`; all of one cluster
- * @param {{ prefix?: string, username?: string, password?: string, ca?: string | Buffer, cert?: string | Buffer,
- *   key?: string | Buffer, timeoutMs?: number }} [given]
+ * @param {{ prefix?: string, username?: string, password?: string, ca?: string | Uint8Array, cert?: string | Uint8Array,
+ *   key?: string | Uint8Array, timeoutMs?: number }} [given]
  */
 function etcdCoordinator(endpoints, given) {
   const options = args.optionsObject(given, "options", OPTIONS);

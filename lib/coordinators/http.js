@@ -1,5 +1,7 @@
 const http = require("node:http");
 const https = require("node:https");
+const { createSecureContext } = require("node:tls");
+const args = require("../arguments.js");
 
 /** Shorter than what servers and proxies between keep an idle connection for: a request never meets one that is being closed. */
 const IDLE_MS = 4_000;
@@ -23,8 +25,15 @@ class HttpClient {
   #fresh;
   #tls;
 
-  /** @param {{ ca?: string | Buffer, cert?: string | Buffer, key?: string | Buffer }} [tls] */
+  /** @param {{ ca?: string | Uint8Array, cert?: string | Uint8Array, key?: string | Uint8Array }} [tls] */
   constructor(tls = {}) {
+    try {
+      createSecureContext(tls);
+    } catch (cause) {
+      throw Object.assign(args.invalid("ca, cert and key must be certificates and a key in PEM that belong together"), {
+        cause,
+      });
+    }
     this.#tls = tls;
     this.#kept = agents({ keepAlive: true, timeout: IDLE_MS }, tls);
     this.#fresh = agents({ keepAlive: false }, tls);
@@ -98,12 +107,7 @@ class HttpClient {
       };
       const onAbort = () => end(resolve);
       signal.addEventListener("abort", onAbort, { once: true });
-      request.on("socket", (socket) => {
-        socket.unref();
-        // By TLS the handle comes later.
-        socket.once("connect", () => socket.unref());
-        socket.once("secureConnect", () => socket.unref());
-      });
+      request.on("socket", (socket) => socket.unref());
       request.on("error", (error) => end(reject, error));
       request.on("response", (response) => {
         let rest = "";

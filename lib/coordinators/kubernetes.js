@@ -27,7 +27,7 @@ const WRITE = "oauth-refresh-lock/write";
  * It tells no ages: the API gives times to the second, each by the clock of whichever API server wrote it.
  *
  * @param {{ namespace?: string, name?: string, server?: string, token?: string | (() => string | Promise<string>),
- *   ca?: string | Buffer, timeoutMs?: number }} [given]
+ *   ca?: string | Uint8Array, timeoutMs?: number }} [given]
  */
 function kubernetesCoordinator(given) {
   const options = args.optionsObject(given, "options", OPTIONS);

@@ -60,8 +60,6 @@ class PostgresListener {
   }
 
   async #listen(client) {
-    // By TLS it is another socket now.
-    client.unref?.();
     const { rows } = await client.query("SELECT pg_backend_pid() AS pid");
     // A pooler gives its clients process ids of its own. It may send each statement to another server connection: LISTEN would be
     // heard of by nobody, and stay on a connection that others use.

@@ -119,6 +119,17 @@ function signal(pid, name) {
   }
 }
 
+function isThere(pid) {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+/** On Linux an engine dies with the process that started it, also where that is killed. */
+const DIES_WITH_US = process.platform === "linux" && find("setpriv") ? ["setpriv", "--pdeathsig", "KILL", "--"] : [];
+
 /** Engines that run. None outlives this process. */
 const running = new Set();
 process.on("exit", () => {
@@ -160,7 +171,8 @@ class Engine {
 
   async start() {
     const { file, args, options } = this.#command();
-    const child = spawn(file, args, { stdio: ["ignore", "pipe", "pipe"], ...options });
+    const [command, ...rest] = [...DIES_WITH_US, file, ...args];
+    const child = spawn(command, rest, { stdio: ["ignore", "pipe", "pipe"], ...options });
     this.#child = child;
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (text) => {
@@ -187,10 +199,15 @@ class Engine {
 
   /** As if the machine lost its power, as far as that can be done to processes. The data stays. */
   async kill() {
+    if (this.pid === undefined) return;
+    // It starts no more processes.
+    signal(this.pid, "SIGSTOP");
     const victims = [this.pid, ...childrenOf(this.pid)];
     await this.#end(() => {
       for (const pid of victims) signal(pid, "SIGKILL");
     });
+    // Others than this process wait for its children; until they are gone, their memory is in the next server's way.
+    for (const end = Date.now() + STOP_MS; victims.some(isThere) && Date.now() < end; ) await sleep(5);
   }
 
   /** Stands still until `resume`: connections stay open, and nothing is answered. */
@@ -257,9 +274,10 @@ class Engine {
  * @param {object} [options]
  * @param {Record<string, string | number>} [options.settings] for postgresql.conf
  * @param {string} [options.password] of the user `postgres`, by SCRAM; without it everyone on loopback is let in
- * @param {string} [options.from] the data directory of a base backup
+ * @param {{ cert: string, key: string }} [options.tls] PEM texts; then clients may use TLS
+ * @param {string} [options.from] the URL of the server that this one is to be a read replica of
  */
-export async function startPostgres({ settings = {}, password, from } = {}) {
+export async function startPostgres({ settings = {}, password, tls, from } = {}) {
   const bin = binary("postgres");
   const owner = unprivileged();
   const dir = directory("postgres", owner);
@@ -293,11 +311,17 @@ export async function startPostgres({ settings = {}, password, from } = {}) {
     max_connections: 100,
     ...settings,
   };
+  if (tls) {
+    all.ssl = "on";
+    all.ssl_cert_file = write(join(dir, "cert.pem"), tls.cert, owner);
+    all.ssl_key_file = write(join(dir, "key.pem"), tls.key, owner);
+  }
   const lines = Object.entries(all).map(([name, value]) => `${name} = '${value}'\n`);
   writeFileSync(join(data, "postgresql.conf"), lines.join(""), { flag: "a" });
   const secret = password === undefined ? "" : `:${encodeURIComponent(password)}`;
   const url = `postgres://postgres${secret}@${LOOPBACK}:${port}/postgres`;
-  const ready = () => spawnSync(join(bin, "pg_isready"), ["-q", "-h", LOOPBACK, "-p", port]).status === 0;
+  const ready = () =>
+    spawnSync(join(bin, "pg_isready"), ["-q", "-h", LOOPBACK, "-p", port, "-U", "postgres"]).status === 0;
   const engine = new Engine("PostgreSQL", {
     command: () => ({ file: join(bin, "postgres"), args: ["-D", data], options: { ...owner, cwd: dir } }),
     isReady: ready,

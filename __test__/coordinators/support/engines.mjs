@@ -1,7 +1,8 @@
 /** Real engines in tests. Where one is not installed, its tests are skipped, and say why. */
 import { createHash, randomUUID } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
-import { afterAll, describe, expect, onTestFinished } from "vitest";
+import { describe, expect, onTestFinished } from "vitest";
 import { checkCoordinator } from "../../../index.mjs";
 import { missing } from "../../../scripts/hosts/engines.mjs";
 
@@ -13,13 +14,6 @@ export function describeWith(engines, name, body) {
 }
 
 export const newKey = () => createHash("sha256").update(randomUUID()).digest("hex");
-
-/** For a whole file or `describe`. */
-export async function shared(starting) {
-  const engine = await starting;
-  afterAll(() => engine.remove());
-  return engine;
-}
 
 /** For one test. */
 export async function own(starting) {
@@ -44,6 +38,21 @@ export async function expectRight(coordinator, another) {
   const { checks } = await checkCoordinator(coordinator, { another });
   expect(checks.filter(({ ok }) => !ok)).toEqual([]);
   return Object.fromEntries(checks.map(({ rule, detail }) => [rule, detail]));
+}
+
+/** An adapter may tell a waiter early. Ours don't, though something else happens `meanwhile`. */
+export async function expectQuiet(coordinator, key, version, meanwhile = () => {}) {
+  const abort = new AbortController();
+  let isTold = false;
+  const waiting = coordinator.changed(key, version, abort.signal).then(() => {
+    isTold = true;
+  });
+  await sleep(400);
+  await meanwhile();
+  await sleep(600);
+  expect(isTold).toBe(false);
+  abort.abort();
+  await waiting;
 }
 
 /** What a promise was rejected with. */
