@@ -1,0 +1,204 @@
+/** `token`, `run` and `login`: what a shell, a helper script or another program uses. */
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { expect, onTestFinished, test } from "vitest";
+import { createHost, expired, PROFILE, PROVIDER, storeText, usable } from "../support/host.mjs";
+
+const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.mjs");
+const LOGIN = [PROVIDER, PROFILE];
+
+/** A provider whose refresh tokens are good for one use, and which counts its calls. */
+async function startProvider(first = "r0") {
+  const provider = { calls: 0, reused: 0, sent: [] };
+  let live = first;
+  const server = createServer(async (request, response) => {
+    const sent = new URLSearchParams(await text(request));
+    provider.sent.push({ ...Object.fromEntries(sent), authorization: request.headers.authorization });
+    provider.calls += 1;
+    response.setHeader("content-type", "application/json");
+    if (sent.get("refresh_token") !== live) {
+      provider.reused += 1;
+      response.statusCode = 400;
+      return response.end(JSON.stringify({ error: "invalid_grant" }));
+    }
+    live = `r${provider.calls}`;
+    const token = { access_token: `SECRET-a${provider.calls}`, refresh_token: live, expires_in: 3600 };
+    return response.end(JSON.stringify(token));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  provider.url = `http://127.0.0.1:${server.address().port}/token`;
+  return provider;
+}
+
+/** Not `spawnSync`: the provider is in this process. */
+async function cli(args, { input = "", env } = {}) {
+  const child = spawn(process.execPath, [MAIN, ...args], {
+    env: { PATH: process.env.PATH, HOME: "/nonexistent", ...env },
+  });
+  const closed = once(child, "close");
+  child.stdin.on("error", () => {});
+  child.stdin.end(input);
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return { stdout, stderr, status: (await closed)[0] };
+}
+
+const on = (host) => ["--state-dir", host.stateDir];
+const endpoint = ({ url }) => ["--token-endpoint", url, "--client-id", "agents"];
+
+test("thirty processes that want the token of one expired login make one call", async () => {
+  const provider = await startProvider();
+  const host = createHost();
+  host.seed("main", expired({ refresh: "r0" }));
+  const ask = () => cli(["token", ...LOGIN, ...on(host), ...endpoint(provider)]);
+  const given = await Promise.all(Array.from({ length: 30 }, ask));
+  expect(new Set(given.map(({ stdout }) => stdout))).toEqual(new Set(["SECRET-a1\n"]));
+  expect(given.filter(({ status, stderr }) => status !== 0 || stderr !== "")).toEqual([]);
+  expect(provider).toMatchObject({ calls: 1, reused: 0 });
+});
+
+test("a login that was added with its endpoint needs no options any more", async () => {
+  const provider = await startProvider();
+  const host = createHost();
+  const login = JSON.stringify({ refresh_token: "r0" });
+  const secret = ["--client-secret-env", "ACME_SECRET"];
+  const added = await cli(["login", "add", ...LOGIN, ...on(host), ...endpoint(provider), ...secret], { input: login });
+  expect(added).toEqual({ stdout: `Added ${PROFILE} in ${host.storePath("main")}.\n`, stderr: "", status: 0 });
+  const missing = await cli(["token", ...LOGIN, ...on(host)]);
+  expect(missing).toMatchObject({ stdout: "", status: 1 });
+  expect(missing.stderr).toMatch(/ACME_SECRET, which is not set/);
+  expect(provider.calls).toBe(0);
+  const token = await cli(["token", ...LOGIN, ...on(host)], { env: { ACME_SECRET: "s3cret" } });
+  expect(token).toEqual({ stdout: "SECRET-a1\n", stderr: "", status: 0 });
+  expect(provider.sent[0].authorization).toBe(`Basic ${btoa("agents:s3cret")}`);
+  expect(readFileSync(host.storePath("main"), "utf8")).not.toContain("s3cret");
+});
+
+test("each format is what its reader expects", async () => {
+  const host = createHost();
+  const { access, expires } = usable({});
+  host.seed("main", usable({ access, expires }));
+  const at = new Date(expires).toISOString();
+  for (const [format, printed] of [
+    ["json", { accessToken: access, tokenType: "Bearer", expires, expiresAt: at }],
+    ["headers", { Authorization: `Bearer ${access}` }],
+    [
+      "exec-credential",
+      {
+        apiVersion: "client.authentication.k8s.io/v1",
+        kind: "ExecCredential",
+        status: { token: access, expirationTimestamp: at },
+      },
+    ],
+  ]) {
+    const { stdout } = await cli(["token", ...LOGIN, ...on(host), "--format", format]);
+    expect(JSON.parse(stdout)).toEqual(printed);
+  }
+});
+
+test("a token that lives too short for its reader is refreshed", async () => {
+  const provider = await startProvider();
+  const host = createHost();
+  host.seed("main", usable({ refresh: "r0", expires: Date.now() + 600_000 }));
+  const ask = (...more) => cli(["token", ...LOGIN, ...on(host), ...endpoint(provider), ...more]);
+  await ask();
+  expect(provider.calls).toBe(0);
+  expect((await ask("--min-life", "1200")).stdout).toBe("SECRET-a1\n");
+});
+
+test("a token is printed on no terminal, unless that is wanted", async () => {
+  const host = createHost();
+  host.seed("main", usable({ access: "SECRET-access" }));
+  const onTerminal = (...more) => {
+    const command = [process.execPath, MAIN, "token", ...LOGIN, ...on(host), ...more]
+      .map((word) => `'${word}'`)
+      .join(" ");
+    return spawnSync("script", ["-qec", command, "/dev/null"], { encoding: "utf8", input: "" });
+  };
+  const refused = onTerminal();
+  expect(refused.stdout).not.toContain("SECRET");
+  expect(refused).toMatchObject({ stdout: expect.stringContaining("not printed on a terminal"), status: 1 });
+  expect(onTerminal("--force-tty").stdout).toContain("SECRET-access");
+});
+
+test("a program gets the token in its environment, and its exit is ours", async () => {
+  const host = createHost();
+  host.seed("main", usable({ access: "SECRET-access" }));
+  const run = (script, ...more) => cli(["run", ...LOGIN, ...on(host), ...more, "--", "sh", "-c", script]);
+  expect(await run('test "$ACCESS_TOKEN" = SECRET-access && exit 7')).toEqual({ stdout: "", stderr: "", status: 7 });
+  expect((await run("echo $MY_KEY", "--env", "MY_KEY")).stdout).toBe("SECRET-access\n");
+  expect(await run("kill -TERM $$")).toMatchObject({ status: 143 });
+  const gone = await cli(["run", ...LOGIN, ...on(host), "--", "/nonexistent/program"]);
+  expect(gone).toMatchObject({ status: 1, stderr: "error: /nonexistent/program can't be run (ENOENT).\n" });
+});
+
+test("what is no login changes nothing, and no secret is shown", async () => {
+  const provider = await startProvider();
+  const host = createHost();
+  const held = storeText(usable({ accountId: "one", access: "SECRET-held" }));
+  host.seed("main", held);
+  const add = (input, ...more) =>
+    cli(["login", "add", ...LOGIN, ...on(host), ...endpoint(provider), "--json", ...more], { input });
+  const other = JSON.stringify({ access: "SECRET-new", refresh: "SECRET-next", accountId: "two" });
+  for (const [input, code] of [
+    ["", "invalid_argument"],
+    ["not JSON SECRET", "invalid_argument"],
+    ["[]", "invalid_argument"],
+    ['{"access_token":7,"x":"SECRET"}', "invalid_argument"],
+    ['{"access":"SECRET","provider":"else","expires":1}', "invalid_argument"],
+    [JSON.stringify({ access: "SECRET", padding: "x".repeat(60_000) }), "invalid_argument"],
+    ["x".repeat(3 << 20), "invalid_argument"],
+    // Two logins under one name.
+    [other, "identity_mismatch"],
+  ]) {
+    const { stdout, stderr, status } = await add(input);
+    expect({ input: input.slice(0, 40), code: JSON.parse(stdout).error.code, status }).toEqual({
+      input: input.slice(0, 40),
+      code,
+      status: 1,
+    });
+    expect(stdout + stderr).not.toContain("SECRET");
+    expect(host.store("main")).toBe(held);
+  }
+  expect(await add(other, "--replace")).toMatchObject({ status: 0 });
+  expect(JSON.parse(host.store("main")).profiles[PROFILE]).toMatchObject({ access: "SECRET-new", accountId: "two" });
+});
+
+test("a login of a provider that nobody can ask is refused before it is stored", async () => {
+  const host = createHost();
+  const { status, stderr } = await cli(["login", "add", ...LOGIN, ...on(host)], { input: '{"access":"a"}' });
+  expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(/--token-endpoint and --client-id/) });
+  expect(existsSync(host.storePath("main"))).toBe(false);
+});
+
+test("logins are listed by agent, and one that is removed is gone", async () => {
+  const host = createHost();
+  for (const agent of ["main", "coder"]) host.seed(agent, usable({}));
+  const list = async () => JSON.parse((await cli(["login", "list", ...on(host), "--json"])).stdout).logins;
+  expect(await list()).toMatchObject([{ provider: PROVIDER, profileId: PROFILE, agents: ["coder", "main"] }]);
+  const remove = () => cli(["login", "remove", ...LOGIN, ...on(host), "--agent-dir", host.agentDir("coder")]);
+  expect(await remove()).toMatchObject({ status: 0 });
+  expect(await list()).toMatchObject([{ agents: ["main"] }]);
+  expect(await remove()).toMatchObject({ status: 1, stderr: expect.stringMatching(/There is no login/) });
+  const unknown = await cli(["token", PROVIDER, "acme:nobody", ...on(host)]);
+  expect(unknown).toMatchObject({ status: 1, stdout: "", stderr: expect.stringMatching(/login add/) });
+});
+
+test("a torn store is told, and left as it is", async () => {
+  const host = createHost();
+  host.seed("main", usable({}));
+  const torn = host.store("main").slice(0, 80);
+  writeFileSync(host.storePath("main"), torn);
+  for (const args of [
+    ["token", ...LOGIN],
+    ["login", "remove", ...LOGIN],
+  ]) {
+    expect(await cli([...args, ...on(host)])).toMatchObject({ status: 1, stderr: expect.stringMatching(/damaged/) });
+  }
+  expect(host.store("main")).toBe(torn);
+});
