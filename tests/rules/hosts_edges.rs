@@ -100,3 +100,12 @@ fn an_owner_that_was_taken_over_from_does_not_free_the_row_of_its_lost_peer() {
         assert_eq!(engine.states(), [state]);
     }
 }
+
+#[test]
+fn a_program_that_asks_late_does_not_ask_under_an_old_claim() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    let sent = a.claim(&call(&a, &engine, "a")).send().unwrap();
+    assert!(sent.is_ours());
+    later(&[&a], 61_000);
+    assert!(!sent.is_ours());
+}
