@@ -102,6 +102,19 @@ fn an_owner_that_was_taken_over_from_does_not_free_the_row_of_its_lost_peer() {
 }
 
 #[test]
+fn a_row_with_a_long_name_does_no_lasting_harm() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    let empty = engine.backup();
+    let claim = HostClaim { id: "x".into(), host: "h".repeat(60_000), pid: 1, at: 0.0 };
+    let row = Row::new(RowState::Unsure, Some(claim));
+    engine.put(Grant::of("SECRET-refresh-1").unwrap().row(), &row.to_json());
+    let _ = a.decide(&call(&a, &engine, "a"));
+    engine.restore(&empty);
+    later(&[&a], 10_000);
+    a.claim(&call(&a, &engine, "a")).give_up().unwrap();
+}
+
+#[test]
 fn a_program_that_asks_late_does_not_ask_under_an_old_claim() {
     let (a, engine) = (host("1"), Arc::new(Engine::default()));
     let sent = a.claim(&call(&a, &engine, "a")).send().unwrap();
