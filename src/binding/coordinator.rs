@@ -9,9 +9,9 @@ use napi::bindgen_prelude::{FnArgs, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -160,17 +160,33 @@ impl Coordinator for Bridge {
 const FIRST_DEBT_PAUSE_MS: f64 = 500.0;
 const LAST_DEBT_PAUSE_MS: f64 = 60_000.0;
 
-/// The keys whose debts this process is paying, and those that it has looked at.
-static DEBTS: Mutex<(BTreeSet<PathBuf>, BTreeSet<PathBuf>)> = Mutex::new((BTreeSet::new(), BTreeSet::new()));
+/// The debts that this process knows of.
+#[derive(Default)]
+struct Debts {
+    /// The keys whose debts it is paying, each with the latest call: of an earlier one the thread that gave the coordinator may have
+    /// ended.
+    paying: BTreeMap<PathBuf, Arc<Refresh>>,
+    /// The keys that it has looked at.
+    seen: BTreeSet<PathBuf>,
+}
 
-fn debts() -> MutexGuard<'static, (BTreeSet<PathBuf>, BTreeSet<PathBuf>)> {
+static DEBTS: LazyLock<Mutex<Debts>> = LazyLock::new(Mutex::default);
+
+fn debts() -> MutexGuard<'static, Debts> {
     DEBTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Looks once in each process whether one that has died owes the coordinator an answer: other hosts wait for it.
 pub(super) fn look_for_debts(call: Refresh) {
-    if call.hosts.is_some() && debts().1.insert(call.lock_base.clone()) {
-        let call = Arc::new(call);
+    if call.hosts.is_none() {
+        return;
+    }
+    let mut debts = debts();
+    let call = Arc::new(call);
+    if let Some(paying) = debts.paying.get_mut(&call.lock_base) {
+        *paying = call;
+    } else if debts.seen.insert(call.lock_base.clone()) {
+        drop(debts);
         task::after(0.0, move || {
             if call.is_owing() {
                 pay_debts(call);
@@ -181,16 +197,20 @@ pub(super) fn look_for_debts(call: Refresh) {
 
 /// Tells the coordinator what it has not heard, again and again, for as long as this process lives.
 pub(super) fn pay_debts(call: Arc<Refresh>) {
-    if debts().0.insert(call.lock_base.clone()) {
-        pay_after(call, FIRST_DEBT_PAUSE_MS);
+    let lock_base = call.lock_base.clone();
+    if debts().paying.insert(lock_base.clone(), call).is_none() {
+        pay_after(lock_base, FIRST_DEBT_PAUSE_MS);
     }
 }
 
-fn pay_after(call: Arc<Refresh>, pause_ms: f64) {
-    task::after(pause_ms, move || match call.settle_debts() {
-        Ok(false) => pay_after(call, (pause_ms * 2.0).min(LAST_DEBT_PAUSE_MS)),
+fn pay_after(lock_base: PathBuf, pause_ms: f64) {
+    task::after(pause_ms, move || {
+        let Some(call) = debts().paying.get(&lock_base).cloned() else { return };
+        if matches!(call.settle_debts(), Ok(false)) {
+            return pay_after(lock_base, (pause_ms * 2.0).min(LAST_DEBT_PAUSE_MS));
+        }
         // A journal that can't be used concerns the next call.
-        Ok(true) | Err(_) => _ = debts().0.remove(&call.lock_base),
+        debts().paying.remove(&lock_base);
     });
 }
 

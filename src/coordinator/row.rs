@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 /// The format this code writes. A newer one is refused, not guessed.
 const VERSION: u32 = 1;
+/// The longest name of a host that is told, in characters.
+const MAX_NAME_CHARS: usize = 255;
 
 /// A row's value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,10 +107,18 @@ impl Row {
             Ok(Version { v }) if v > VERSION => Err(Unavailable(format!(
                 "it holds a row of format {v}, which a newer release of oauth-refresh-lock wrote; upgrade this host"
             ))),
-            _ => serde_json::from_str(value).map_err(|_| {
+            _ => serde_json::from_str(value).map(Self::with_short_name).map_err(|_| {
                 Unavailable("it holds a row that oauth-refresh-lock did not write; does another program use its table or prefix?".to_owned())
             }),
         }
+    }
+
+    /// What it says of a host goes into this host's journal, which has little room.
+    fn with_short_name(mut self) -> Self {
+        if let Some(claim) = &mut self.claim {
+            claim.host = claim.host.chars().take(MAX_NAME_CHARS).collect();
+        }
+        self
     }
 
     /// Its JSON text.

@@ -153,6 +153,12 @@ impl FailureRecord {
         }
     }
 
+    /// The same, if a later and no worse one is told of.
+    #[must_use]
+    pub fn met_again(self, told: Self) -> Self {
+        Self { attempts: self.attempts.max(told.attempts), pause: told.pause.or(self.pause), ..self }
+    }
+
     /// What all these records know of a generation, taken together: one may know that a call was cut off, and another that its
     /// repetition was refused. The worst outcome counts, the most attempts, and the longest pause. A failure no longer counts if a
     /// later call under another name was answered and the provider kept the refresh token.

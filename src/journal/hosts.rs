@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// How many claims are remembered: agents that share a profile id may each have a login of their own.
 const MAX_CLAIMS: usize = 16;
+/// Of how many rows it is remembered since when they are as they are: as agents that share a profile id may have logins.
+const MAX_SEEN: usize = 8;
 /// How many answers are remembered that the coordinator has, if there is room: should it be set back to a backup, it is told again.
 const MAX_TOLD: usize = 8;
 
@@ -29,7 +31,7 @@ pub struct Answered {
     pub row: String,
     /// The generation that was given. It is the one that was sent if the provider does not rotate.
     pub successor: Generation,
-    /// As [`crate::coordinator::Grant::seal`] has sealed it.
+    /// As [`crate::coordinator::Grant::seal`] has sealed it. Empty if it had to make room: then the row is to say that it is dead.
     pub sealed: String,
     /// If the provider does not rotate: the claim that it was asked under. The answer replaces no other claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,15 +83,37 @@ impl Record {
     /// Notes a claim. An earlier one of its generation stays: the coordinator may still hold it, or show it again.
     pub fn note_claim(&mut self, claim: OwnClaim) {
         self.own_claims.push(claim);
-        let excess = self.own_claims.len().saturating_sub(MAX_CLAIMS);
-        self.own_claims.drain(..excess);
+        while self.own_claims.len() > MAX_CLAIMS {
+            // A login that is asked for again and again does not displace another's.
+            let number = |of: Generation| self.own_claims(of).count();
+            let most = self.own_claims.iter().map(|claim| number(claim.generation)).max();
+            let Some(at) = self.own_claims.iter().position(|claim| Some(number(claim.generation)) == most) else {
+                return;
+            };
+            self.own_claims.remove(at);
+        }
     }
 
-    /// Notes whether the provider may have been asked under the latest claim of a generation.
-    pub fn note_sent(&mut self, generation: Generation, sent: bool) {
-        if let Some(claim) = self.own_claims.iter_mut().rfind(|claim| claim.generation == generation) {
+    /// Notes whether the provider may have been asked under this claim of a generation; without one, under the latest.
+    pub fn note_sent(&mut self, generation: Generation, id: Option<&str>, sent: bool) {
+        let is_it = |claim: &&mut OwnClaim| claim.generation == generation && id.is_none_or(|id| claim.id == id);
+        if let Some(claim) = self.own_claims.iter_mut().rfind(is_it) {
             claim.sent = sent;
         }
+    }
+
+    /// For how long a version of a row has been seen.
+    #[must_use]
+    pub fn seen_ms(&self, row: &str, version: &str, clock: &dyn Clock) -> Option<f64> {
+        self.seen.iter().find_map(|seen| seen.age_ms(row, version, clock))
+    }
+
+    /// Notes that a version of a row is seen now.
+    pub fn note_seen(&mut self, seen: Seen) {
+        self.seen.retain(|earlier| earlier.row != seen.row);
+        self.seen.push(seen);
+        let excess = self.seen.len().saturating_sub(MAX_SEEN);
+        self.seen.drain(..excess);
     }
 
     /// Forgets the claims of a generation that was exchanged.
@@ -135,6 +159,17 @@ impl Record {
     #[must_use]
     pub fn knows_hosts(&self) -> bool {
         !(self.own_claims.is_empty() && self.answered.is_empty())
+    }
+
+    /// Gives up the oldest answer that the coordinator has not been told, so that it hears at least that the refresh token is of no
+    /// use any more; then that as well. `false` if there is none.
+    pub fn give_up_owed(&mut self) -> bool {
+        if let Some(owed) = self.answered.iter_mut().find(|one| !one.is_told && !one.sealed.is_empty()) {
+            owed.sealed.clear();
+            return true;
+        }
+        let oldest = self.answered.iter().position(|one| !one.is_told);
+        oldest.map(|at| self.answered.remove(at)).is_some()
     }
 
     /// What the coordinator has not been told.

@@ -68,9 +68,9 @@ pub struct Record {
     /// What the coordinator is to be told, or has told. The latest comes last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) answered: Vec<Answered>,
-    /// The version of a row that was seen last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) seen: Option<Seen>,
+    /// Since when rows are as they are. The one that was seen last comes last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) seen: Vec<Seen>,
 }
 
 /// How long an access token lives, from its receipt to its expiry.

@@ -135,6 +135,29 @@ impl Siblings {
         self.records().flat_map(move |record| record.own_claims(generation))
     }
 
+    /// Whether an owner under another name, who is there and not stuck, has made such a claim and not sent anything yet.
+    pub fn is_claiming(
+        &self,
+        generation: Generation,
+        is_meant: impl Fn(&OwnClaim) -> bool,
+        clock: &dyn Clock,
+    ) -> Result<bool> {
+        let own = of_journal(&self.own).0;
+        for sibling in &self.others {
+            let (lock_base, term) = of_journal(&sibling.journal);
+            let has_claimed = || sibling.record.own_claims(generation).any(|claim| !claim.sent && is_meant(claim));
+            if lock_base != own
+                && has_claimed()
+                && !lock::is_free(&lock_base, term)?
+                && !term::has_begun(&lock_base, term + 1)?
+                && Holder::of(&lock_base, term).is_none_or(|holder| !holder.is_stale(clock))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// What all keys know of spent generations, `own` included.
     #[must_use]
     pub fn lineage(&self, own: &Ledger) -> Ledger {

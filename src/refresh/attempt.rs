@@ -51,7 +51,7 @@ impl Claimed {
 
     /// Allows to ask the provider, unless a peer has taken over since the decision. To be called at the last moment.
     pub fn send(self) -> Result<Box<Sent>, TakenOver> {
-        if self.attempt.is_ours() && !self.attempt.row.as_ref().is_some_and(ClaimedRow::is_late) {
+        if self.attempt.is_ours() {
             return Ok(Box::new(self.attempt));
         }
         // If that fails it is in doubt, as after a death.
@@ -75,12 +75,12 @@ impl Sent {
         &self.credential
     }
 
-    /// Whether no peer has taken over from us. Restarts the age by which others may take us for stuck, so that it is the call's
-    /// age.
+    /// Whether no peer has taken over from us, and no other host may soon do so. Restarts the age by which others may take us for
+    /// stuck, so that it is the call's age.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         self.heartbeat();
-        self.lock.is_current()
+        self.lock.is_current() && !self.row.as_ref().is_some_and(ClaimedRow::is_late)
     }
 
     /// Tells waiters that we are not stuck: for an owner that keeps trying to save an answer.

@@ -74,7 +74,10 @@ impl Refresh {
         };
         // Asking took its time, and the lock that all keys share was free.
         let judged = self.claim_here(*candidate);
-        let is_sent = matches!(&judged, Ok(Judged::Try(tried)) if matches!(**tried, Try::Decided(Decision::Send(_))));
+        // By us, or by an owner under another name.
+        let is_sending =
+            |tried: &Try| matches!(tried, Try::Decided(Decision::Send(_) | Decision::Busy { .. } | Decision::Later(_)));
+        let is_sent = matches!(&judged, Ok(Judged::Try(tried)) if is_sending(tried));
         if let Some(row) = row.filter(|_| !is_sent) {
             row.give_back();
         }
@@ -128,7 +131,10 @@ impl Refresh {
         self.refuse_unsavable(candidate.role, &candidate.held)?;
         let paths = [self.store_at(candidate.role), self.main_store()].map(|store| store.path().to_string_lossy());
         let is_sealed_too = self.hosts.is_some();
-        candidate.journal.make_room(&[self.key.profile_id(), &paths[0], &paths[1]], is_sealed_too)?;
+        let words = [self.key.profile_id(), &paths[0], &paths[1]];
+        if let Err(error) = journal.make_room(&words, is_sealed_too) {
+            self.tell_for_room(journal, &words, error)?;
+        }
         candidate.others = self.hosted_under_other_names(candidate)?;
         Ok(())
     }
@@ -216,7 +222,8 @@ impl Refresh {
         let mut record = self.claim_record(&candidate, earlier);
         let Candidate { mut lock, mut journal, held, instead_of_own, row, .. } = candidate;
         let unsent = record.clone().idle();
-        record.note_sent(held.generation(), true);
+        let row = if let RowClaim::Made(row) = row { Some(*row) } else { None };
+        record.note_sent(held.generation(), row.as_ref().map(ClaimedRow::id), true);
         if let Err(error) = journal.write(record) {
             // It may have been written and only not synced; nothing was sent.
             let _ = journal.write(unsent);
@@ -229,7 +236,6 @@ impl Refresh {
             return is_ours.map(|_| Decision::TakenOver);
         }
         let spent = held.generation();
-        let row = if let RowClaim::Made(row) = row { Some(*row) } else { None };
         let attempt = Sent { journal, credential: held, spent, instead_of_own, answer: None, row, lock };
         Ok(Decision::Send(Box::new(Claimed::new(attempt, unsent))))
     }

@@ -22,6 +22,8 @@ use standing::Standing;
 const MAX_SWAPS: u32 = 32;
 /// How long to wait before an engine that could not be reached is asked again.
 const DOWN_PAUSE_MS: f64 = 500.0;
+/// How long to leave alone another key of this host that has claimed the row: it is about to send, or to give it back.
+const CLAIMING_PAUSE_MS: f64 = 50.0;
 
 /// What the other hosts have to say.
 pub(super) enum Among {
@@ -38,7 +40,10 @@ impl From<Try> for Among {
 
 /// Why the engine can't be gone by.
 enum Trouble {
+    /// It does not answer, so nobody else may hear from it either.
     Engine(Unavailable),
+    /// It answers, and what it holds says nothing to this host.
+    Row(Unavailable),
     Error(Error),
 }
 
@@ -68,7 +73,7 @@ impl Refresh {
             Ok(Err(standing)) => return self.heed(candidate, standing).map(Among::from),
             Err(Trouble::Error(error)) => return Err(error),
             Err(Trouble::Engine(_)) if hosts.down == CoordinatorDown::Alone => candidate.row = RowClaim::NotWanted,
-            Err(Trouble::Engine(why)) => {
+            Err(Trouble::Engine(why) | Trouble::Row(why)) => {
                 let obstacle = Obstacle { refresh_error: unavailable(hosts, &why), wait_ms: Some(DOWN_PAUSE_MS) };
                 return self.tell_obstacle(&candidate.held, obstacle).map(|decision| Try::from(decision).into());
             }
@@ -84,7 +89,7 @@ impl Refresh {
             return Ok(Among::Claimed(Box::new(candidate)));
         };
         let row = hosts.load(grant.row());
-        match row.map_err(Trouble::from).and_then(|row| self.standing(&mut candidate, hosts, &grant, row.as_ref())) {
+        match row.and_then(|row| self.standing(&mut candidate, hosts, &grant, row.as_ref())) {
             Ok(standing @ (Standing::Spent(_) | Standing::Sending(_) | Standing::Sibling(_))) => {
                 self.heed(candidate, standing).map(Among::from)
             }
@@ -102,7 +107,8 @@ impl Refresh {
                 let obstacle = Obstacle { refresh_error: self.is_lost(&claim), wait_ms: None };
                 self.tell_obstacle(&candidate.held, obstacle).map(Try::from)
             }
-            Standing::Claimable(_) | Standing::Noted | Standing::Sibling(Sending::OutOfTerm) => {
+            Standing::Claiming => Ok(Decision::Later(CLAIMING_PAUSE_MS).into()),
+            Standing::Claimable(_) | Standing::Noted | Standing::Changed | Standing::Sibling(Sending::OutOfTerm) => {
                 Ok(Try::Again(candidate.lock))
             }
         }
@@ -123,6 +129,10 @@ impl Refresh {
         for _ in 0..MAX_SWAPS {
             let earlier = match self.standing(candidate, hosts, grant, row.as_ref())? {
                 Standing::Claimable(earlier) => earlier,
+                Standing::Changed => {
+                    row = hosts.load(grant.row())?;
+                    continue;
+                }
                 standing => return Ok(Err(standing)),
             };
             let (id, host, pid) = (own_id(candidate)?, hosts.name.clone(), Myself::now().pid);
@@ -136,10 +146,8 @@ impl Refresh {
             }
             row = hosts.load(grant.row())?;
         }
-        Err(Unavailable(
-            "its row was another one at each of 32 reads; does it compare and swap in one step?".to_owned(),
-        )
-        .into())
+        let why = "its row was another one at each of 32 reads; does it compare and swap in one step?";
+        Err(Trouble::Row(Unavailable(why.to_owned())))
     }
 
     fn is_lost(&self, claim: &HostClaim) -> Error {
@@ -193,9 +201,9 @@ fn unavailable_after(hosts: &Hosts, Unavailable(why): &Unavailable) -> Error {
 
 impl Hosts {
     /// A row, and how the engine holds it.
-    fn load(&self, row: &str) -> Result<Option<(Row, Entry)>, Unavailable> {
+    fn load(&self, row: &str) -> Result<Option<(Row, Entry)>, Trouble> {
         match self.coordinator.load(row)? {
-            Some(entry) => Ok(Some((Row::parse(&entry.value)?, entry))),
+            Some(entry) => Ok(Some((Row::parse(&entry.value).map_err(Trouble::Row)?, entry))),
             None => Ok(None),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::commit::{Placed, Swap};
 use super::decision::Decision;
+use super::hosts::ClaimedRow;
 use super::known::Known;
 use super::{Answered, Refresh, Sent, Served, StoreRole, access_digest};
 use crate::coordinator::{Earlier, RowState};
@@ -229,7 +230,7 @@ impl Refresh {
             }
         };
         record.set_failure(generation, failure);
-        record.note_sent(generation, class == FailureClass::Uncertain);
+        record.note_sent(generation, sent.row.as_ref().map(ClaimedRow::id), class == FailureClass::Uncertain);
         let written = sent.journal.write(record);
         if let Some(row) = &sent.row {
             let pause_ms = sent.journal.record().failure_before(generation).and_then(|one| one.left_ms(&*self.clock));

@@ -17,6 +17,14 @@ const LAST_SAVE_PAUSE_MS: f64 = 10_000.0;
 const FIRST_LOOK_MS: f64 = 250.0;
 const LAST_LOOK_MS: f64 = 5_000.0;
 
+/// How another host is waited for.
+struct Looks {
+    /// How long until the next look, at most.
+    next_ms: f64,
+    /// The version at which the engine said that it has changed.
+    woken_at: Option<String>,
+}
+
 /// What ends a turn early.
 pub(super) enum End<F> {
     Turn(Box<Turn<F>>),
@@ -77,7 +85,7 @@ impl<P: Program> Run<P> {
 
     /// Decides under the key's lock. Waits for a call that sends the same refresh token under another name.
     fn decide(&mut self, mut lock: Guard) -> Step<(Decision, Option<Guard>), P::Failure> {
-        let mut look_ms = FIRST_LOOK_MS;
+        let mut looks = Looks { next_ms: FIRST_LOOK_MS, woken_at: None };
         loop {
             let slot = self.take_slot()?;
             match self.program.hold() {
@@ -96,7 +104,7 @@ impl<P: Program> Run<P> {
                 Decision::Elsewhere { lock: ours, awaited } => {
                     self.program.let_go();
                     drop(slot);
-                    lock = self.await_host(ours, awaited, &mut look_ms)?;
+                    lock = self.await_host(ours, awaited, &mut looks)?;
                 }
                 decision => return Ok((decision, slot)),
             }
@@ -105,21 +113,25 @@ impl<P: Program> Run<P> {
 
     /// Waits until the coordinator's row changes, or for a while: not every engine tells. The key's lock is kept, so that one process
     /// of this host waits for the engine and the others for that.
-    fn await_host(&mut self, lock: Guard, awaited: Awaited, look_ms: &mut f64) -> Step<Guard, P::Failure> {
+    fn await_host(&mut self, lock: Guard, awaited: Awaited, looks: &mut Looks) -> Step<Guard, P::Failure> {
         let Some(hosts) = self.call.hosts.clone() else { return Err(Turn::Refused(Error::defect()).into()) };
         let Awaited { row, version, left_ms, error } = awaited;
         if !self.waits {
             return Err(Turn::BackOff(left_ms, error).into());
         }
         self.program.tell(Event::Waiting);
+        // An engine that wakes us although nothing has changed is not to be asked all the time.
+        let is_in_vain = looks.woken_at.take().is_some_and(|woken_at| woken_at == version);
+        let look_ms = if is_in_vain { FIRST_LOOK_MS } else { looks.next_ms };
         let limit = self.call.clock.pause(look_ms.min(left_ms));
-        *look_ms = (*look_ms * 2.0).min(LAST_LOOK_MS);
+        looks.next_ms = (looks.next_ms * 2.0).min(LAST_LOOK_MS);
         let (changed, woken) = channel();
         let left = changed.clone();
-        let watch = hosts.coordinator.watch(&row, &version, limit, Box::new(move || _ = changed.send(())));
+        let wake = Box::new(move || _ = changed.send(()));
+        let watch = if is_in_vain { None } else { hosts.coordinator.watch(&row, &version, limit, wake) };
         let why = PauseReason { error, ms: None };
         self.caller.begin_to_pause(Some(why), move || _ = left.send(()));
-        let _ = woken.recv_timeout(limit);
+        looks.woken_at = woken.recv_timeout(limit).is_ok().then_some(version);
         self.caller.end_waiting();
         drop(watch);
         lock.heartbeat();

@@ -10,23 +10,23 @@ use oauth_refresh_lock::refresh::{Backoff, Decision, FailureClass, Refresh, Serv
 use serde_json::json;
 use std::sync::Arc;
 
-const EXPIRED: i64 = -MINUTE;
+pub(crate) const EXPIRED: i64 = -MINUTE;
 
 /// A host with an expired credential of this generation.
-fn host(generation: &str) -> World {
+pub(crate) fn host(generation: &str) -> World {
     let world = World::new();
     world.main().put(&credential(generation, EXPIRED));
     world
 }
 
-fn call(world: &World, engine: &Arc<Engine>, name: &str) -> Refresh {
+pub(crate) fn call(world: &World, engine: &Arc<Engine>, name: &str) -> Refresh {
     let mut call = world.call_of_main();
     call.hosts = Some(engine.hosts(name));
     call
 }
 
 #[track_caller]
-fn refreshed(settled: Settled) -> Option<Error> {
+pub(crate) fn refreshed(settled: Settled) -> Option<Error> {
     match settled {
         Settled::Refreshed { not_saved: None, not_shared, .. } => not_shared,
         other => panic!("not refreshed: {other:?}"),
@@ -35,7 +35,7 @@ fn refreshed(settled: Settled) -> Option<Error> {
 
 /// The refresh token that is served, and from which host.
 #[track_caller]
-fn adopted(decision: Decision) -> (String, Option<String>) {
+pub(crate) fn adopted(decision: Decision) -> (String, Option<String>) {
     match served(decision) {
         Served::Adopted { credential, not_saved: None, from_host } => {
             (credential.refresh().unwrap().to_owned(), from_host)
@@ -45,7 +45,7 @@ fn adopted(decision: Decision) -> (String, Option<String>) {
 }
 
 #[track_caller]
-fn assert_elsewhere(decision: &Decision, host: &str) {
+pub(crate) fn assert_elsewhere(decision: &Decision, host: &str) {
     match decision {
         Decision::Elsewhere { awaited, .. } => assert!(awaited.error.message.contains(host), "{}", awaited.error),
         other => panic!("not waited for: {other:?}"),
@@ -53,14 +53,14 @@ fn assert_elsewhere(decision: &Decision, host: &str) {
 }
 
 #[track_caller]
-fn backed_off(decision: Decision) -> Error {
+pub(crate) fn backed_off(decision: Decision) -> Error {
     match decision {
         Decision::BackOff { error, .. } => error,
         other => panic!("not to be tried again: {other:?}"),
     }
 }
 
-fn later(worlds: &[&World], by: i64) {
+pub(crate) fn later(worlds: &[&World], by: i64) {
     for world in worlds {
         world.clock.set(NOW + by);
     }

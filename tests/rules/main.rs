@@ -5,6 +5,8 @@
 
 #[cfg(unix)]
 mod hosts;
+#[cfg(unix)]
+mod hosts_edges;
 mod identity_gate;
 mod lock_names;
 #[cfg(unix)]

@@ -2,7 +2,7 @@
 
 use super::row::ClaimedRow;
 use super::{MAX_SWAPS, Trouble};
-use crate::coordinator::{Answer, Entry, Grant, Hosts, Row, RowState, Unavailable};
+use crate::coordinator::{Answer, CoordinatorDown, Entry, Grant, Hosts, Row, RowState, Unavailable};
 use crate::credential::{Credential, Generation};
 use crate::error::{Code, Error, Result};
 use crate::journal::Journal;
@@ -12,6 +12,7 @@ use crate::refresh::commit::{Placed, Swap};
 use crate::refresh::decision::Try;
 use crate::refresh::relation::may_succeed;
 use crate::refresh::{Refresh, Sent, Served, access_digest};
+use std::collections::HashSet;
 
 /// How many rotations a host may be behind.
 const MAX_WALK: u32 = 100_000;
@@ -38,11 +39,16 @@ impl Refresh {
     /// Opens what a row holds, and if that was spent as well what the next row holds, and so on.
     pub(super) fn open(&self, hosts: &Hosts, grant: &Grant, row: &Row, entry: &Entry) -> Result<Successor, Trouble> {
         let mut successor = self.open_one(hosts, grant, row, entry)?;
+        let mut walked = HashSet::from([grant.row().to_owned()]);
         for _ in 0..MAX_WALK {
             let next = successor.credential.refresh().and_then(Grant::of);
             let Some(next) = next.filter(|_| !self.is_usable(&successor.credential)) else { break };
             if next.row() == successor.last.row {
                 break;
+            }
+            if !walked.insert(next.row().to_owned()) {
+                let why = "its rows lead from one to the next and back: the provider gives old tokens again";
+                return Err(Trouble::Row(Unavailable(why.to_owned())));
             }
             match hosts.load(next.row())? {
                 Some((row, entry)) if row.state == RowState::Spent => {
@@ -58,9 +64,8 @@ impl Refresh {
     fn open_one(&self, hosts: &Hosts, grant: &Grant, row: &Row, entry: &Entry) -> Result<Successor, Trouble> {
         let sealed = row.answer.as_deref().unwrap_or_default();
         let cannot = || {
-            Unavailable(
-                "its row can't be opened: was it changed by hand, or sealed with another `coordinatorKey`?".to_owned(),
-            )
+            let why = "its row can't be opened: was it changed by hand, or sealed with another `coordinatorKey`?";
+            Trouble::Row(Unavailable(why.to_owned()))
         };
         let answer = grant.open(sealed, &hosts.keys).ok_or_else(cannot)?;
         let credential = answer.credential(self.clock.now_ms(), entry.age_ms).ok_or_else(cannot)?;
@@ -101,6 +106,7 @@ impl Refresh {
         record.receive(spent, receipt.clone());
         if next != spent {
             record.note_answered(successor.last);
+            record.end_claims(spent);
         }
         if let (Some(access), Some(expires)) = (access_digest(&received), received.expires()) {
             record.note_lifetime(access, expires - self.clock.now_ms());
@@ -154,10 +160,35 @@ impl Refresh {
                     record.note_forgotten();
                     record.note_told(&answered.row);
                 }
-                Err(why) => return Some(super::unavailable_after(hosts, &why)),
+                Err(Trouble::Engine(why) | Trouble::Row(why)) => return Some(super::unavailable_after(hosts, &why)),
+                Err(Trouble::Error(error)) => return Some(error),
             }
         }
         None
+    }
+
+    /// Makes room in a journal that is full of what the coordinator has not been told: by telling it; else, if this host goes on alone,
+    /// by giving up the oldest.
+    pub(in crate::refresh) fn tell_for_room(&self, journal: &mut Journal, words: &[&str], error: Error) -> Result<()> {
+        let Some(hosts) = self.hosts.as_ref().filter(|_| journal.record().owed().next().is_some()) else {
+            return Err(error);
+        };
+        match tell_answers(journal, hosts, None) {
+            Ok(()) => return journal.make_room(words, true),
+            Err(Trouble::Error(error)) => return Err(error),
+            Err(Trouble::Engine(_)) if hosts.down == CoordinatorDown::Alone => {}
+            Err(Trouble::Engine(why) | Trouble::Row(why)) => return Err(super::unavailable(hosts, &why)),
+        }
+        loop {
+            let mut record = journal.record().clone();
+            if !record.give_up_owed() {
+                return Err(error);
+            }
+            journal.write(record)?;
+            if journal.make_room(words, true).is_ok() {
+                return Ok(());
+            }
+        }
     }
 
     /// Whether the coordinator has not heard of an answer yet.
@@ -174,7 +205,7 @@ impl Refresh {
         let mut journal = Journal::open(&lock)?;
         match tell_answers(&mut journal, hosts, None) {
             Ok(()) => Ok(true),
-            Err(Trouble::Engine(_)) => Ok(false),
+            Err(Trouble::Engine(_) | Trouble::Row(_)) => Ok(false),
             Err(Trouble::Error(error)) => Err(error),
         }
     }
@@ -219,10 +250,14 @@ impl Successor {
 
 impl Hosts {
     /// Puts an answer into its row. Whatever stands there says less, unless it is an answer itself.
-    fn tell(&self, answered: &Answered, claimed: Option<&ClaimedRow>) -> Result<Heard, Unavailable> {
-        let state = if answered.only_for.is_some() { RowState::Free } else { RowState::Spent };
+    fn tell(&self, answered: &Answered, claimed: Option<&ClaimedRow>) -> Result<Heard, Trouble> {
+        let state = match answered.only_for {
+            Some(_) => RowState::Free,
+            None if answered.sealed.is_empty() => RowState::Dead,
+            None => RowState::Spent,
+        };
         let mut value = Row::new(state, None);
-        value.answer = Some(answered.sealed.clone());
+        value.answer = Some(answered.sealed.clone()).filter(|sealed| !sealed.is_empty());
         let claimed = claimed.filter(|claimed| claimed.is_of(&answered.row));
         let mut expected = claimed.map(|claimed| claimed.version().to_owned());
         let mut is_known = claimed.is_some();
@@ -250,7 +285,7 @@ impl Hosts {
             }
             is_known = false;
         }
-        Err(Unavailable("its row keeps changing".to_owned()))
+        Err(Trouble::Row(Unavailable("its row keeps changing".to_owned())))
     }
 }
 

@@ -61,7 +61,7 @@ impl ClaimedRow {
         self.row == row
     }
 
-    pub(super) fn id(&self) -> &str {
+    pub(in crate::refresh) fn id(&self) -> &str {
         &self.claim.id
     }
 
@@ -87,10 +87,17 @@ impl ClaimedRow {
         if let Ok(None) = swap(&self.version)
             && let Ok(Some((row, entry))) = self.hosts.load(&self.row)
             && row.state == RowState::Lost
-            && row.is_claimed_by(self.id())
+            && row.claim.as_ref().is_some_and(|claim| self.is_it(claim))
         {
-            // Other hosts have given us up. A peer that has taken over from us has claimed it anew.
+            // Other hosts have given us up.
             let _ = swap(&entry.version);
         }
+    }
+
+    /// Whether a row's claim is this very one. A peer that has taken over from us may have claimed it anew, under the same id, and
+    /// may be sending.
+    fn is_it(&self, claim: &HostClaim) -> bool {
+        let HostClaim { id, pid, at, .. } = &self.claim;
+        claim.id == *id && claim.pid == *pid && (claim.at - at).abs() < 1.0
     }
 }

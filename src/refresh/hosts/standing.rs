@@ -6,6 +6,7 @@ use crate::coordinator::{
     CLAIM_LIMIT_MS, Earlier, Entry, Grant, HostClaim, Hosts, LostHost, Row, RowState, Unavailable,
 };
 use crate::error::{Code, Error, Result};
+use crate::failure::Backoff;
 use crate::journal::record::{FailureRecord, Outcome, PauseUntil, Seen};
 use crate::journal::siblings::{Sending, Siblings};
 use crate::lock;
@@ -25,8 +26,12 @@ pub(super) enum Standing {
     Lost(HostClaim),
     /// Another key of this host is sending it.
     Sibling(Sending),
+    /// Another key of this host has claimed it, and is about to send it.
+    Claiming,
     /// The journal, or the row itself, now says more than it did: decide again.
     Noted,
+    /// It is another one by now: look again.
+    Changed,
 }
 
 /// Whose claim it is.
@@ -41,6 +46,8 @@ enum OwnRow {
     Stuck,
     /// Another key's of this host, which is at it.
     Sibling(Sending),
+    /// Another key's of this host, which is about to be at it.
+    Claiming,
 }
 
 impl Refresh {
@@ -54,6 +61,7 @@ impl Refresh {
     ) -> Result<Standing, Trouble> {
         let generation = candidate.held.generation();
         let known = candidate.journal.record().failure_before(generation);
+        let is_dead = known.is_some_and(FailureRecord::is_dead);
         let known = Earlier {
             attempts: known.map_or(0, |failure| failure.attempts),
             in_doubt: known.is_some_and(FailureRecord::is_in_doubt),
@@ -65,15 +73,14 @@ impl Refresh {
             RowState::Spent => self.open(hosts, grant, row, entry).map(|one| Standing::Spent(Box::new(one))),
             RowState::Free => self.standing_of_free(candidate, hosts, grant, (row, entry)),
             RowState::Sent | RowState::Lost => match self.own_claim_in(candidate, row)? {
+                // Its owner could not say so.
+                OwnRow::Unsent if is_dead => hosts.put(grant, entry, &row.clone().in_state(RowState::Dead)),
                 OwnRow::Unsent => self.standing_of_unsent(candidate, grant, (row, entry)),
                 OwnRow::Stuck => Ok(Standing::Claimable(repeated)),
-                OwnRow::Ended => {
-                    // The kernel says that its owner is gone.
-                    let unsure = row.clone().after(repeated).in_state(RowState::Unsure);
-                    hosts.coordinator.compare_and_swap(grant.row(), Some(&entry.version), &unsure.to_json())?;
-                    Ok(Standing::Noted)
-                }
+                // The kernel says that its owner is gone.
+                OwnRow::Ended => hosts.put(grant, entry, &row.clone().after(repeated).in_state(RowState::Unsure)),
                 OwnRow::Sibling(sending) => Ok(Standing::Sibling(sending)),
+                OwnRow::Claiming => Ok(Standing::Claiming),
                 OwnRow::No if row.state == RowState::Sent => self.await_host(candidate, hosts, grant, (row, entry)),
                 OwnRow::No => match (&row.claim, hosts.lost_host) {
                     (Some(claim), LostHost::Wait) => Ok(Standing::Lost(claim.clone())),
@@ -99,6 +106,7 @@ impl Refresh {
             && let Ok(successor) = self.open(hosts, grant, row, entry)
             && self.is_usable(successor.credential())
             && successor.credential().access() != candidate.held.access()
+            && successor.credential().outlives(&candidate.held)
         {
             return Ok(Standing::Spent(Box::new(successor)));
         }
@@ -117,6 +125,7 @@ impl Refresh {
     }
 
     /// Puts on record here what another host has found out, for as long as it is in the way; once it is not, the row may be claimed.
+    /// What is known here and is worse stays.
     fn note(
         &self,
         candidate: &mut Candidate,
@@ -127,15 +136,10 @@ impl Refresh {
     ) -> Result<Standing, Trouble> {
         let generation = candidate.held.generation();
         let age_ms = self.age_ms(candidate, grant, entry)?;
-        let left_ms = (row.pause_ms - age_ms).max(0.0);
-        let known = candidate.journal.record().failure_before(generation);
-        let is_known = known.is_some_and(|known| known.outcome == outcome && known.attempts >= attempts);
-        if left_ms <= 0.0 && (is_known || outcome == Outcome::Unspent) {
-            return Ok(Standing::Claimable(Earlier { attempts, in_doubt: outcome == Outcome::Uncertain }));
-        }
+        let left_ms = (row.pause_ms.min(Backoff::LONGEST_MS) - age_ms).max(0.0);
         let pause = (left_ms > 0.0).then(|| PauseUntil::lasting(&*self.clock, left_ms));
         let claim = row.claim.as_ref();
-        let failure = FailureRecord {
+        let told = FailureRecord {
             generation,
             outcome,
             pid: claim.map_or(0, |claim| claim.pid),
@@ -144,6 +148,18 @@ impl Refresh {
             attempts,
             pause,
         };
+        let is_free = told.outcome == Outcome::Unspent;
+        // An answer that came since has settled it.
+        let known = candidate.journal.record().failure_before(generation).filter(|_| row.answer.is_none());
+        let is_known = known.is_some_and(|one| one.severity() >= told.severity() && one.attempts >= attempts);
+        let failure = match known {
+            Some(known) if known.severity() >= told.severity().max(1) => known.clone().met_again(told),
+            _ => told,
+        };
+        if left_ms <= 0.0 && (is_known || is_free) {
+            let in_doubt = failure.is_in_doubt();
+            return Ok(Standing::Claimable(Earlier { attempts: failure.attempts, in_doubt }));
+        }
         let mut record = candidate.journal.record().clone();
         record.set_failure(generation, Some(failure));
         candidate.journal.write(record)?;
@@ -160,7 +176,9 @@ impl Refresh {
     ) -> Result<Standing, Trouble> {
         let age_ms = self.age_ms(candidate, grant, entry)?;
         let left_ms = CLAIM_LIMIT_MS - age_ms;
-        let Some(claim) = &row.claim else { return Err(Unavailable("its row names no host".to_owned()).into()) };
+        let Some(claim) = &row.claim else {
+            return Err(Trouble::Row(Unavailable("its row names no host".to_owned())));
+        };
         if left_ms > 0.0 {
             let message = format!(
                 "{} has been refreshing profile \"{}\" for {:.0} s (see the coordinator, {}); call again",
@@ -173,10 +191,7 @@ impl Refresh {
             let (row, version) = (grant.row().to_owned(), entry.version.clone());
             return Ok(Standing::Sending(Awaited { row, version, left_ms, error }));
         }
-        let lost = row.clone().in_state(RowState::Lost);
-        // If it has changed meanwhile, the next look tells.
-        hosts.coordinator.compare_and_swap(grant.row(), Some(&entry.version), &lost.to_json())?;
-        Ok(Standing::Noted)
+        hosts.put(grant, entry, &row.clone().in_state(RowState::Lost))
     }
 
     /// Whose claim a row has, if not another host's.
@@ -193,7 +208,8 @@ impl Refresh {
             return Ok(OwnRow::Sibling(sending));
         }
         if !own.into_iter().chain(&others).any(|claim| claim.sent) {
-            return Ok(OwnRow::Unsent);
+            let is_claiming = siblings.is_claiming(generation, |claim| row.is_claimed_by(&claim.id), &*self.clock)?;
+            return Ok(if is_claiming { OwnRow::Claiming } else { OwnRow::Unsent });
         }
         // One that was taken over from may not be dead.
         let is_dead = |term| lock::is_free(candidate.lock.base(), term);
@@ -207,14 +223,20 @@ impl Refresh {
         if let Some(age_ms) = entry.age_ms {
             return Ok(age_ms.max(0.0));
         }
-        let record = candidate.journal.record();
-        let seen = record.seen.as_ref().and_then(|seen| seen.age_ms(grant.row(), &entry.version, &*self.clock));
-        if let Some(age_ms) = seen {
+        let mut record = candidate.journal.record().clone();
+        if let Some(age_ms) = record.seen_ms(grant.row(), &entry.version, &*self.clock) {
             return Ok(age_ms);
         }
-        let mut record = record.clone();
-        record.seen = Some(Seen::now(grant.row(), &entry.version, &*self.clock));
+        record.note_seen(Seen::now(grant.row(), &entry.version, &*self.clock));
         candidate.journal.write(record)?;
         Ok(0.0)
+    }
+}
+
+impl Hosts {
+    /// Puts a row in the place of this version.
+    fn put(&self, grant: &Grant, entry: &Entry, row: &Row) -> Result<Standing, Trouble> {
+        let swapped = self.coordinator.compare_and_swap(grant.row(), Some(&entry.version), &row.to_json())?;
+        Ok(if swapped.is_some() { Standing::Noted } else { Standing::Changed })
     }
 }

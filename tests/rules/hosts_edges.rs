@@ -1,0 +1,366 @@
+//! One grant on several hosts: races, forgetful or slow engines, and rows that nobody expects.
+
+use crate::hosts::{EXPIRED, adopted, assert_elsewhere, backed_off, call, host, later, refreshed};
+use crate::support::engine::Engine;
+use crate::support::world::{HOUR, MINUTE, NOW, PROVIDER, World, answer, claimed, credential, die_asking, oauth, with};
+use crate::support::{files, locks};
+use oauth_refresh_lock::coordinator::{
+    Answer, Coordinator, CoordinatorDown, Entry, Grant, HostClaim, Hosts, LostHost, Row, RowState, Unavailable, Watch,
+};
+use oauth_refresh_lock::error::Code;
+use oauth_refresh_lock::refresh::{Backoff, Decision, FailureClass, Refresh, Uncertain};
+use serde_json::{Value, json};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Runs something after the first swap that is done, and shows rows as they were, or no more than so many.
+struct Odd {
+    engine: Arc<Engine>,
+    after_swap: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    shown: Option<Entry>,
+    max_loads: u32,
+}
+
+impl Odd {
+    fn new(engine: &Arc<Engine>) -> Self {
+        Self { engine: Arc::clone(engine), after_swap: Mutex::default(), shown: None, max_loads: u32::MAX }
+    }
+
+    fn take_hook(&self) -> Option<Box<dyn FnOnce() + Send>> {
+        self.after_swap.lock().unwrap().take()
+    }
+
+    fn hosts(self, name: &str) -> Hosts {
+        Hosts {
+            coordinator: Arc::new(self),
+            lost_host: LostHost::Wait,
+            down: CoordinatorDown::Refuse,
+            keys: Vec::new(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+impl Coordinator for Odd {
+    fn name(&self) -> &'static str {
+        "odd"
+    }
+
+    fn load(&self, row: &str) -> Result<Option<Entry>, Unavailable> {
+        if self.engine.asked().0 >= self.max_loads {
+            return Err(Unavailable("asked too often".to_owned()));
+        }
+        let loaded = self.engine.load(row)?;
+        Ok(self.shown.clone().or(loaded))
+    }
+
+    fn compare_and_swap(&self, row: &str, expected: Option<&str>, value: &str) -> Result<Option<String>, Unavailable> {
+        let swapped = self.engine.compare_and_swap(row, expected, value);
+        if matches!(swapped, Ok(Some(_)))
+            && let Some(hook) = self.take_hook()
+        {
+            hook();
+        }
+        swapped
+    }
+
+    fn watch(&self, _: &str, _: &str, _: Duration, _: Box<dyn FnOnce() + Send>) -> Option<Watch> {
+        None
+    }
+}
+
+fn alone(world: &World, engine: &Arc<Engine>) -> Refresh {
+    let mut alone = call(world, engine, "a");
+    alone.hosts.as_mut().unwrap().down = CoordinatorDown::Alone;
+    alone
+}
+
+fn spent(from: &str, to: &Value) -> (String, String) {
+    let grant = Grant::of(&format!("SECRET-refresh-{from}")).unwrap();
+    let names = vec!["access".into(), "refresh".into(), "expires".into()];
+    let mut row = Row::new(RowState::Spent, None);
+    row.answer = grant.seal(&Answer::new(&oauth(to), names, None, "b".into()), &[]);
+    (grant.row().to_owned(), row.to_json())
+}
+
+#[test]
+fn two_names_of_one_grant_that_claim_at_once_leave_the_row_claimed_while_one_asks() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    let second = json!({ "profiles": { "second": credential("1", EXPIRED) } }).to_string();
+    files::put(&a.agent("other").path(), second);
+    let (swapped, has_swapped) = channel();
+    let (go, may_go) = channel::<()>();
+    let (root, of_engine) = (a.root().to_owned(), Arc::clone(&engine));
+    let thread = Arc::new(Mutex::new(None));
+    let of_hook = Arc::clone(&thread);
+    let mut first = a.call_of_main();
+    let odd = Odd::new(&engine);
+    // The first name has claimed the row, and it is not on record yet that it sends.
+    *odd.after_swap.lock().unwrap() = Some(Box::new(move || {
+        let second = std::thread::spawn(move || {
+            let world = World::at(root);
+            let mut second = world.call(PROVIDER, "second", &world.agent("other"), None);
+            let odd = Odd::new(&of_engine);
+            *odd.after_swap.lock().unwrap() = Some(Box::new(move || {
+                swapped.send(()).unwrap();
+                let _ = may_go.recv();
+            }));
+            second.hosts = Some(odd.hosts("a"));
+            let decision = second.decide(locks::take(&second.lock_base)).unwrap();
+            assert!(!matches!(decision, Decision::Send(_)), "{decision:?}");
+        });
+        *of_hook.lock().unwrap() = Some(second);
+        // In vain if it does not claim.
+        let _ = has_swapped.recv();
+    }));
+    first.hosts = Some(odd.hosts("a"));
+    let claim = claimed(first.decide(locks::take(&first.lock_base)).unwrap());
+    let _ = go.send(());
+    let second = thread.lock().unwrap().take().unwrap();
+    second.join().unwrap();
+    assert_eq!(engine.states(), ["sent"]);
+    assert_elsewhere(&b.decide(&call(&b, &engine, "b")).unwrap(), "host \"a\"");
+    drop(claim);
+}
+
+#[test]
+fn an_owner_that_was_taken_over_from_does_not_free_the_row_of_its_lost_peer() {
+    for (taken_over, state) in [(true, "lost"), (false, "free")] {
+        let (a, engine) = (host("1"), Arc::new(Engine::default()));
+        let stuck = a.claim(&call(&a, &engine, "a"));
+        // A peer of a later term has gone on under the same id, later; or nobody has. Other hosts have given the row up.
+        let mut row: Value = serde_json::from_str(&engine.values()[0]).unwrap();
+        row["state"] = "lost".into();
+        if taken_over {
+            row["claim"]["at"] = (NOW + 10 * MINUTE).into();
+        }
+        engine.put(&engine.rows()[0], &row.to_string());
+        stuck.give_up().unwrap();
+        assert_eq!(engine.states(), [state]);
+    }
+}
+
+#[test]
+fn a_death_that_the_engine_has_not_heard_of_is_not_forgotten_and_told_later() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    die_asking(a.claim(&call(&a, &engine, "a")));
+    let of_a = call(&a, &engine, "a");
+    let claim = a.claim(&of_a);
+    engine.set_down(true);
+    a.fail(&of_a, claim, FailureClass::AnsweredDead);
+    engine.set_down(false);
+    for _ in 0..3 {
+        let error = a.decide(&call(&a, &engine, "a")).unwrap_err();
+        assert_eq!(error.code, Code::GrantDead);
+        assert!(error.message.contains("lost the answer"), "{error}");
+    }
+    assert_eq!(b.decide(&call(&b, &engine, "b")).unwrap_err().code, Code::GrantDead);
+}
+
+#[test]
+fn a_doubt_of_this_host_outlives_another_hosts_pause() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    engine.set_down(true);
+    let of_a = alone(&a, &engine);
+    a.fail_and_pause(&of_a, a.claim(&of_a), FailureClass::Uncertain, Backoff::Growing);
+    engine.set_down(false);
+    let of_b = call(&b, &engine, "b");
+    b.fail_and_pause(&of_b, b.claim(&of_b), FailureClass::AnsweredUnspent, Backoff::Asked(30_000.0));
+    later(&[&a, &b], 5_000);
+    backed_off(a.decide(&call(&a, &engine, "a")).unwrap());
+    later(&[&a, &b], 40_000);
+    let mut of_a = call(&a, &engine, "a");
+    of_a.uncertain = Uncertain::Fail;
+    assert_eq!(a.decide(&of_a).unwrap_err().code, Code::RefreshUncertain);
+    // The others hear of it with the next claim.
+    let claim = a.claim(&call(&a, &engine, "a"));
+    assert!(engine.values()[0].contains("\"inDoubt\":true"), "{:?}", engine.values());
+    claim.give_up().unwrap();
+}
+
+#[test]
+fn agents_with_logins_of_their_own_count_the_ages_of_their_rows_apart() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    a.sub().put(&credential("9", EXPIRED));
+    let (c, d) = (host("1"), host("9"));
+    let claims = [c.claim(&call(&c, &engine, "c")), d.claim(&call(&d, &engine, "d"))];
+    let of_sub = || {
+        let mut of_sub = a.call_of_sub();
+        of_sub.hosts = Some(engine.hosts("a"));
+        of_sub
+    };
+    for by in [0, 60_000, 120_000, 179_000] {
+        later(&[&a], by);
+        assert_elsewhere(&a.decide(&call(&a, &engine, "a")).unwrap(), "host \"c\"");
+        assert_elsewhere(&a.decide(&of_sub()).unwrap(), "host \"d\"");
+    }
+    later(&[&a], 181_000);
+    assert_eq!(a.decide(&call(&a, &engine, "a")).unwrap_err().code, Code::RefreshUncertain);
+    assert_eq!(a.decide(&of_sub()).unwrap_err().code, Code::RefreshUncertain);
+    drop(claims);
+}
+
+#[test]
+fn a_pause_longer_than_any_provider_may_ask_for_is_cut() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    let mut row = Row::new(RowState::Free, None);
+    row.pause_ms = 1e12;
+    engine.put(Grant::of("SECRET-refresh-1").unwrap().row(), &row.to_json());
+    assert_eq!(backed_off(a.decide(&call(&a, &engine, "a")).unwrap()).code, Code::RefreshBackoff);
+}
+
+#[test]
+fn an_engine_that_shows_what_was_is_asked_again_later() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    let claim = b.claim(&call(&b, &engine, "b"));
+    let mut odd = Odd::new(&engine);
+    let row = Grant::of("SECRET-refresh-1").unwrap().row().to_owned();
+    odd.shown = engine.load(&row).unwrap().map(|entry| Entry { age_ms: Some(181_000.0), ..entry });
+    claim.give_up().unwrap();
+    let mut of_a = a.call_of_main();
+    of_a.hosts = Some(odd.hosts("a"));
+    assert_eq!(backed_off(a.decide(&of_a).unwrap()).code, Code::CoordinatorUnavailable);
+}
+
+#[test]
+fn a_host_that_may_go_on_alone_does_not_where_a_row_can_not_be_read() {
+    for value in [r#"{"v":1,"state":"spent","answer":"AAAA"}"#, r#"{"v":9}"#, "null"] {
+        let (a, engine) = (host("1"), Arc::new(Engine::default()));
+        engine.put(Grant::of("SECRET-refresh-1").unwrap().row(), value);
+        assert_eq!(backed_off(a.decide(&alone(&a, &engine)).unwrap()).code, Code::CoordinatorUnavailable, "{value}");
+    }
+}
+
+#[test]
+fn a_host_that_goes_on_alone_does_so_for_long() {
+    let (a, engine) = (host("0"), Arc::new(Engine::default()));
+    engine.set_down(true);
+    for step in 1..30 {
+        let now = step * 2 * HOUR;
+        later(&[&a], now);
+        let of_a = alone(&a, &engine);
+        let long = format!("SECRET-access-{step}-{}", "x".repeat(2_000));
+        let next = with(answer(&step.to_string()), &json!({ "access": long, "expires": NOW + now + HOUR }));
+        let claim = a.decide(&of_a).unwrap_or_else(|error| panic!("after {step} calls: {error}"));
+        assert!(refreshed(a.settle(&of_a, claimed(claim), &next).unwrap()).is_some());
+    }
+}
+
+#[test]
+fn rows_that_lead_back_are_not_followed_for_ever() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    for (from, to) in [("1", "2"), ("2", "3"), ("3", "1")] {
+        let (row, value) = spent(from, &credential(to, EXPIRED));
+        engine.put(&row, &value);
+    }
+    let mut odd = Odd::new(&engine);
+    odd.max_loads = 5_000;
+    let mut of_a = a.call_of_main();
+    of_a.hosts = Some(odd.hosts("a"));
+    let error = backed_off(a.decide(&of_a).unwrap());
+    assert_eq!(error.code, Code::CoordinatorUnavailable);
+    assert!(engine.asked().0 < 100, "{:?}", engine.asked());
+}
+
+#[test]
+fn an_access_token_that_lives_no_longer_than_the_rejected_one_does_not_keep_a_call_going_round() {
+    let (b, engine) = (host("1"), Arc::new(Engine::default()));
+    b.main().put(&credential("1", HOUR));
+    let (row, value) = spent("1", &with(credential("1", 50 * MINUTE), &json!({ "access": "SECRET-access-2" })));
+    engine.put(&row, &value.replace("spent", "free"));
+    let mut of_b = call(&b, &engine, "b");
+    of_b.force = true;
+    of_b.rejected.set("SECRET-access-1".to_owned().into()).unwrap();
+    match b.decide(&of_b) {
+        Ok(_) => {}
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_row_with_a_long_name_does_no_lasting_harm() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    let empty = engine.backup();
+    let claim = HostClaim { id: "x".into(), host: "h".repeat(60_000), pid: 1, at: 0.0 };
+    let row = Row::new(RowState::Unsure, Some(claim));
+    engine.put(Grant::of("SECRET-refresh-1").unwrap().row(), &row.to_json());
+    let _ = a.decide(&call(&a, &engine, "a"));
+    engine.restore(&empty);
+    later(&[&a], 10_000);
+    a.claim(&call(&a, &engine, "a")).give_up().unwrap();
+}
+
+#[test]
+fn a_journal_that_knows_all_it_can_has_room_for_a_call() {
+    let (a, engine) = (host("0"), Arc::new(Engine::default()));
+    for login in 0..34 {
+        a.main().put(&credential(&format!("dead-{login}"), EXPIRED));
+        let of_a = call(&a, &engine, "a");
+        a.fail(&of_a, a.claim(&of_a), FailureClass::AnsweredDead);
+    }
+    a.main().put(&credential("0", EXPIRED));
+    for step in 1..70 {
+        let now = step * 2 * HOUR;
+        later(&[&a], now);
+        let of_a = call(&a, &engine, "a");
+        let next = with(answer(&step.to_string()), &json!({ "expires": NOW + now + HOUR }));
+        let claim = a.decide(&of_a).unwrap_or_else(|error| panic!("after {step} calls: {error}"));
+        refreshed(a.settle(&of_a, claimed(claim), &next).unwrap());
+    }
+    let bytes = serde_json::to_vec(&a.record()).unwrap().len();
+    assert!(bytes < (128 - 103) << 10, "{bytes} bytes");
+}
+
+#[test]
+fn a_program_that_asks_late_does_not_ask_under_an_old_claim() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    let sent = a.claim(&call(&a, &engine, "a")).send().unwrap();
+    assert!(sent.is_ours());
+    later(&[&a], 61_000);
+    assert!(!sent.is_ours());
+}
+
+#[test]
+fn what_was_adopted_leaves_no_claims_behind() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    let of_a = call(&a, &engine, "a");
+    let claim = a.claim(&of_a);
+    assert_elsewhere(&b.decide(&call(&b, &engine, "b")).unwrap(), "host \"a\"");
+    refreshed(a.settle(&of_a, claim, &answer("2")).unwrap());
+    adopted(b.decide(&call(&b, &engine, "b")).unwrap());
+    let record = serde_json::to_value(b.record()).unwrap();
+    assert!(record.get("ownClaims").is_none_or(|claims| claims == &json!([])), "{}", record["ownClaims"]);
+}
+
+#[test]
+fn a_large_answer_that_is_owed_does_not_keep_the_next_call_from_telling_it() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    let of_a = call(&a, &engine, "a");
+    let claim = a.claim(&of_a);
+    engine.set_down(true);
+    let large = with(answer("2"), &json!({ "access": format!("SECRET-access-2-{}", "x".repeat(30_000)) }));
+    assert!(refreshed(a.settle(&of_a, claim, &large).unwrap()).is_some());
+    engine.set_down(false);
+    later(&[&a, &b], 2 * HOUR);
+    a.claim(&call(&a, &engine, "a")).give_up().unwrap();
+    assert_eq!(engine.states(), ["free", "spent"]);
+}
+
+#[test]
+fn the_claim_of_a_dead_owner_is_known_however_often_another_login_is_asked_for() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    a.sub().put(&credential("9", EXPIRED));
+    let of_sub = || {
+        let mut of_sub = a.call_of_sub();
+        of_sub.hosts = Some(engine.hosts("a"));
+        of_sub
+    };
+    die_asking(a.claim(&of_sub()));
+    for step in 0..20 {
+        later(&[&a], step * 5 * MINUTE);
+        let of_a = call(&a, &engine, "a");
+        a.fail_and_pause(&of_a, a.claim(&of_a), FailureClass::Uncertain, Backoff::None);
+    }
+    a.claim(&of_sub()).give_up().unwrap();
+}
