@@ -142,22 +142,30 @@ impl FileStore {
         self.lock_at(self.place()?, patience)
     }
 
-    fn lock_at(&self, place: Place, patience: Duration) -> Result<StoreGuard<'_>> {
-        let canonical_target = place.canonical();
-        let target = &place.named.target;
-        let name = if *target == self.path { canonical_target.clone() } else { canonical(&self.path) };
+    fn lock_at(&self, mut place: Place, patience: Duration) -> Result<StoreGuard<'_>> {
+        let (canonical_target, name) = self.names_of(&place);
         let lock = Target::file_operation(&self.lock_base(&canonical_target), &self.clock).beside(&name);
         let (lock, has_waited) = self.acquire(&lock, patience)?;
-        if has_waited && place.folder.as_ref().is_some_and(|folder| !folder.is_in_place()) {
-            // Another directory has taken its place meanwhile, and that counts.
-            drop(lock);
-            return self.lock_within(patience);
+        if has_waited {
+            // Another directory may have taken its place meanwhile, or another link, or the file has grown: that counts.
+            place = self.place()?;
+            if self.names_of(&place) != (canonical_target, name) {
+                drop(lock);
+                return self.lock_at(place, patience);
+            }
         }
         // A file that a stuck writer has not put in place by now must never get there.
         for term in 0..lock.term() {
-            disk::abandon_replacement(target, term).map_err(|error| self.unwritable(&error))?;
+            disk::abandon_replacement(&place.named.target, term).map_err(|error| self.unwritable(&error))?;
         }
         Ok(StoreGuard { store: self, place, lock })
+    }
+
+    /// The paths of the file and of the store's name for it, without symbolic links: by these other programs know its lock.
+    fn names_of(&self, place: &Place) -> (PathBuf, PathBuf) {
+        let target = place.canonical();
+        let name = if place.named.target == self.path { target.clone() } else { canonical(&self.path) };
+        (target, name)
     }
 
     /// The lock, and whether it was taken.

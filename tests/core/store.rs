@@ -1,6 +1,7 @@
 //! An agent's store on disk: what is refused and left alone, what a write changes and keeps, and which user may write.
 
 mod kept;
+mod moved;
 mod refused;
 mod writers;
 
