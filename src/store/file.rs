@@ -13,6 +13,7 @@ use crate::store::place::{Place, Unsynced};
 use crate::store::recent::{self, Glance, Stamp};
 use crate::store::{Profile, StoreGuard, WRITE_PATIENCE};
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -126,9 +127,14 @@ impl FileStore {
     fn place(&self) -> Result<Place> {
         let named = disk::links(&self.path).map_err(|error| self.unreadable(&error))?;
         named.links.iter().try_for_each(|link| private_dir::check_link(link))?;
-        // The check tells why one can't be opened, unless it is missing.
-        let folder = named.target.parent().and_then(|directory| Folder::open(directory).ok());
-        private_dir::check_store(&named.target, folder.as_ref())?;
+        let opened = named.target.parent().map(Folder::open).transpose();
+        private_dir::check_store(&named.target, opened.as_ref().ok().and_then(Option::as_ref))?;
+        let folder = match opened {
+            Ok(folder) => folder,
+            // It is missing, or may not be listed: then it is found by its path.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => None,
+            Err(error) => return Err(self.unwritable(&error)),
+        };
         named.refuse_pinned(folder.as_ref()).map_err(|error| self.unwritable(&error))?;
         Ok(Place { named, folder })
     }
@@ -240,7 +246,7 @@ impl FileStore {
     fn open(&self, folder: Option<&Folder>, path: &Path) -> Result<Option<OpenFile>> {
         let (file, found) = match disk::open_regular_in(folder, path) {
             Ok(opened) => opened,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.unreadable(&error)),
         };
         #[cfg(unix)]
