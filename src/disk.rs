@@ -87,6 +87,16 @@ fn options() -> OpenOptions {
 /// An open file, and what it was when it was opened.
 pub type OpenFile = (File, Metadata);
 
+/// Opens something, again if a signal interrupts that, as it may on a network or FUSE file system. So the standard library does.
+fn uninterrupted<T>(mut open: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            opened => return opened,
+        }
+    }
+}
+
 /// Opens a regular file for reading, following symbolic links.
 pub fn open_regular(path: &Path) -> io::Result<OpenFile> {
     open_regular_in(None, path)
@@ -95,17 +105,17 @@ pub fn open_regular(path: &Path) -> io::Result<OpenFile> {
 /// The same in a directory that is held open, if it is.
 #[cfg_attr(not(unix), allow(unused_variables, reason = "only Unix has names in an open directory"))]
 pub fn open_regular_in(folder: Option<&Folder>, path: &Path) -> io::Result<OpenFile> {
-    point("open", path)?;
     #[cfg(unix)]
-    let file = {
+    let open = || {
         use rustix::fs::{Mode, OFlags, openat};
         let (folder, name) = Folder::at(folder, path);
         // A FIFO must not hang us.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        File::from(openat(folder, name, flags, Mode::empty())?)
+        Ok(File::from(openat(folder, name, flags, Mode::empty())?))
     };
     #[cfg(not(unix))]
-    let file = options().read(true).open(path)?;
+    let open = || options().read(true).open(path);
+    let file = uninterrupted(|| point("open", path).and_then(|()| open()))?;
     let found = file.metadata()?;
     if found.is_file() { Ok((file, found)) } else { Err(misplaced(found.file_type())) }
 }

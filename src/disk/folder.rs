@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::pinned::{self, Attributes};
+#[cfg(unix)]
+use super::{point, uninterrupted};
 
 /// A directory that is held open, for one read-modify-write in it.
 #[derive(Debug)]
@@ -50,12 +52,13 @@ impl Folder {
     pub fn open(path: &Path) -> io::Result<Self> {
         use rustix::fs::{Mode, OFlags, open};
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = open(path, flags, Mode::empty());
+        let open = |flags| uninterrupted(|| point("hold", path).and_then(|()| Ok(open(path, flags, Mode::empty())?)));
+        let opened = open(flags);
         // One that may not be listed may be written to all the same. It can't be synced.
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        let opened = opened.or_else(|error| match error {
-            rustix::io::Errno::ACCESS => open(path, flags | OFlags::PATH, Mode::empty()),
-            error => Err(error),
+        let opened = opened.or_else(|error| match error.kind() {
+            io::ErrorKind::PermissionDenied => open(flags | OFlags::PATH),
+            _ => Err(error),
         });
         Self::of(path, opened?.into())
     }

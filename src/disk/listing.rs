@@ -1,5 +1,7 @@
 //! What lies in a directory, and which of it is this user's.
 
+#[cfg(unix)]
+use super::uninterrupted;
 use super::{options, point};
 #[cfg(unix)]
 use std::ffi::OsStr;
@@ -42,7 +44,7 @@ fn names(directory: &Path) -> io::Result<Vec<OsString>> {
     use rustix::fs::{Dir, Mode, OFlags, open};
     use std::os::unix::ffi::OsStrExt;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let entries = Dir::new(open(directory, flags, Mode::empty())?)?;
+    let entries = Dir::new(uninterrupted(|| Ok(open(directory, flags, Mode::empty())?))?)?;
     let name = |entry: rustix::io::Result<rustix::fs::DirEntry>| {
         Ok(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned())
     };

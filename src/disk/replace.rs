@@ -5,7 +5,7 @@ use super::fault::{self, point};
 use super::options;
 #[cfg(unix)]
 use super::rights::Rights;
-use super::{Folder, OpenFile, Readers, is_same_file, remove, remove_in};
+use super::{Folder, OpenFile, Readers, is_same_file, remove, remove_in, uninterrupted};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -106,10 +106,13 @@ pub fn refuse_closed(folder: Option<&Folder>, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Tests whether so many bytes fit beside `path`, in `folder`, as [`replace`] would put them there, and removes them again. The
-/// caller holds this term of its lock.
-pub fn try_replace(folder: &Folder, path: &Path, term: u32, bytes: u64) -> io::Result<()> {
-    let (folder, temporary) = (Some(folder), temporary_beside(path, term));
+/// Tests whether so many bytes fit beside `path` as [`replace_in`] would put them there, and removes them again. The caller holds
+/// this term of its lock.
+pub fn try_replace(folder: Option<&Folder>, path: &Path, term: u32, bytes: u64) -> io::Result<()> {
+    if folder.is_none() && !path.parent().is_some_and(Path::exists) {
+        return Ok(());
+    }
+    let temporary = temporary_beside(path, term);
     let tried = create_temporary(folder, &temporary).and_then(|file| reserve(file, &temporary, bytes));
     let removed = remove_in(folder, &temporary);
     tried.and(removed)
@@ -186,10 +189,7 @@ pub fn temporary_beside(path: &Path, term: u32) -> PathBuf {
 
 /// No other user can open it yet, and no directory's default list of rights gives others any.
 fn create_temporary(folder: Option<&Folder>, temporary: &Path) -> io::Result<File> {
-    let create = || {
-        point("create", temporary)?;
-        create_in(folder, temporary)
-    };
+    let create = || uninterrupted(|| point("create", temporary).and_then(|()| create_in(folder, temporary)));
     match create() {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             remove_in(folder, temporary)?;

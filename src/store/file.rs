@@ -13,6 +13,7 @@ use crate::store::place::{Place, Unsynced};
 use crate::store::recent::{self, Glance, Stamp};
 use crate::store::{Profile, StoreGuard, WRITE_PATIENCE};
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -126,9 +127,14 @@ impl FileStore {
     fn place(&self) -> Result<Place> {
         let named = disk::links(&self.path).map_err(|error| self.unreadable(&error))?;
         named.links.iter().try_for_each(|link| private_dir::check_link(link))?;
-        // The check tells why one can't be opened, unless it is missing.
-        let folder = named.target.parent().and_then(|directory| Folder::open(directory).ok());
-        private_dir::check_store(&named.target, folder.as_ref())?;
+        let opened = named.target.parent().map(Folder::open).transpose();
+        private_dir::check_store(&named.target, opened.as_ref().ok().and_then(Option::as_ref))?;
+        let folder = match opened {
+            Ok(folder) => folder,
+            // It is missing, or may not be listed: then it is found by its path.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => None,
+            Err(error) => return Err(self.unwritable(&error)),
+        };
         named.refuse_pinned(folder.as_ref()).map_err(|error| self.unwritable(&error))?;
         Ok(Place { named, folder })
     }
@@ -142,22 +148,30 @@ impl FileStore {
         self.lock_at(self.place()?, patience)
     }
 
-    fn lock_at(&self, place: Place, patience: Duration) -> Result<StoreGuard<'_>> {
-        let canonical_target = place.canonical();
-        let target = &place.named.target;
-        let name = if *target == self.path { canonical_target.clone() } else { canonical(&self.path) };
+    fn lock_at(&self, mut place: Place, patience: Duration) -> Result<StoreGuard<'_>> {
+        let (canonical_target, name) = self.names_of(&place);
         let lock = Target::file_operation(&self.lock_base(&canonical_target), &self.clock).beside(&name);
         let (lock, has_waited) = self.acquire(&lock, patience)?;
-        if has_waited && place.folder.as_ref().is_some_and(|folder| !folder.is_in_place()) {
-            // Another directory has taken its place meanwhile, and that counts.
-            drop(lock);
-            return self.lock_within(patience);
+        if has_waited {
+            // Another directory may have taken its place meanwhile, or another link, or the file has grown: that counts.
+            place = self.place()?;
+            if self.names_of(&place) != (canonical_target, name) {
+                drop(lock);
+                return self.lock_at(place, patience);
+            }
         }
         // A file that a stuck writer has not put in place by now must never get there.
         for term in 0..lock.term() {
-            disk::abandon_replacement(target, term).map_err(|error| self.unwritable(&error))?;
+            disk::abandon_replacement(&place.named.target, term).map_err(|error| self.unwritable(&error))?;
         }
         Ok(StoreGuard { store: self, place, lock })
+    }
+
+    /// The paths of the file and of the store's name for it, without symbolic links: by these other programs know its lock.
+    fn names_of(&self, place: &Place) -> (PathBuf, PathBuf) {
+        let target = place.canonical();
+        let name = if place.named.target == self.path { target.clone() } else { canonical(&self.path) };
+        (target, name)
     }
 
     /// The lock, and whether it was taken.
@@ -243,7 +257,7 @@ impl FileStore {
     fn open(&self, folder: Option<&Folder>, path: &Path) -> Result<Option<OpenFile>> {
         let (file, found) = match disk::open_regular_in(folder, path) {
             Ok(opened) => opened,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.unreadable(&error)),
         };
         #[cfg(unix)]

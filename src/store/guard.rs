@@ -78,8 +78,7 @@ impl StoreGuard<'_> {
         if needed > MAX_STORE_BYTES {
             return Err(self.too_large());
         }
-        let Some(folder) = folder else { return Ok(()) };
-        let tried = disk::try_replace(folder, &named.target, self.lock.term(), needed);
+        let tried = disk::try_replace(folder.as_ref(), &named.target, self.lock.term(), needed);
         tried.map_err(|error| self.store.unwritable(&error))
     }
 

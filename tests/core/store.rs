@@ -1,6 +1,7 @@
 //! An agent's store on disk: what is refused and left alone, what a write changes and keeps, and which user may write.
 
 mod kept;
+mod moved;
 mod refused;
 mod writers;
 
@@ -55,6 +56,11 @@ fn assert_refused(name: &str, world: &World, store: &FileStore, code: Code) {
 
 /// What the children of these tests do.
 pub(crate) const ROLES: &[Role] = &[
+    ("try a store and write it", |arguments| {
+        let store = World::of(arguments).sub().store();
+        say(&format!("{:?}", store.refuse_unwritable().map_err(|error| error.code)));
+        say(&format!("{:?}", write(&store, PROFILE, &credential("new", 0)).map_err(|error| error.code)));
+    }),
     ("be refused a store", |arguments| {
         let world = World::of(arguments);
         assert_refused("without the right to read", &world, &world.sub().store(), Code::StoreUnreadable);

@@ -11,6 +11,7 @@ use oauth_refresh_lock::store::{FileStore, Profile, STORE_FILE};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 fn temporary(world: &World) -> PathBuf {
     world.sub().path().with_file_name("auth-profiles.json.oauth-refresh-lock.tmp")
@@ -112,6 +113,33 @@ fn a_directory_that_takes_the_agents_place_while_a_writer_waits_is_the_one_that_
     writer.join().unwrap().unwrap();
     sub.assert_holds(&credential("new", 0));
     assert_eq!(text(&moved.join(STORE_FILE)), before);
+}
+
+/// By a signal, as on a network file system; or for want of descriptors, which there may be again when the provider has been asked.
+#[test]
+fn an_opening_that_is_interrupted_is_done_again_and_one_that_fails_is_told() {
+    let unwritable = format!("{:?}", Err::<(), _>(Code::StoreUnwritable));
+    let done = format!("{:?}", Ok::<(), Code>(()));
+    for (fault, [tried, written]) in [
+        ("open#1:4", [&done, &done]),
+        ("open#2:4", [&done, &done]),
+        ("create#1:4", [&done, &done]),
+        ("create#2:4", [&done, &done]),
+        ("hold#1-2:4", [&done, &done]),
+        ("hold#1:24", [&unwritable, &done]),
+        ("hold#2:24", [&done, &unwritable]),
+    ] {
+        let world = World::new();
+        world.sub().put(&credential("old", 0));
+        let mut through = Command::new("env");
+        through.arg(format!("OAUTH_REFRESH_LOCK_FAULT={fault}"));
+        let child = Child::spawn_through(through, "try a store and write it", &[world.root().to_str().unwrap()]);
+        child.expect(tried);
+        child.expect(written);
+        child.ends_well();
+        let is_written = *written == done;
+        world.sub().assert_holds(&credential(if is_written { "new" } else { "old" }, 0));
+    }
 }
 
 #[test]
