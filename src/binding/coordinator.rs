@@ -168,9 +168,8 @@ fn debts() -> MutexGuard<'static, (BTreeSet<PathBuf>, BTreeSet<PathBuf>)> {
 }
 
 /// Looks once in each process whether one that has died owes the coordinator an answer: other hosts wait for it.
-pub(super) fn look_for_debts(call: Refresh) {
+pub(super) fn look_for_debts(call: Arc<Refresh>) {
     if call.hosts.is_some() && debts().1.insert(call.lock_base.clone()) {
-        let call = Arc::new(call);
         task::after(0.0, move || {
             if call.is_owing() {
                 pay_debts(call);
