@@ -17,8 +17,9 @@ use zeroize::Zeroizing;
 /// A claim of this age, in milliseconds, is in doubt: its host may be lost. Longer than a provider call may take.
 pub const CLAIM_LIMIT_MS: f64 = 180_000.0;
 
-/// Under a claim of this age nothing is sent any more: the call takes up to two minutes, and has to end before the limit.
-pub const SEND_LIMIT_MS: f64 = 60_000.0;
+/// Under a claim of this age nothing is sent any more: an event loop may take half a minute to hear that it is to ask, the call takes
+/// up to two minutes, and it has to end before the limit.
+pub const SEND_LIMIT_MS: f64 = 30_000.0;
 
 /// The engine. Its functions may be called from any thread, and block it for a few seconds at most.
 pub trait Coordinator: Send + Sync {

@@ -177,12 +177,11 @@ fn debts() -> MutexGuard<'static, Debts> {
 }
 
 /// Looks once in each process whether one that has died owes the coordinator an answer: other hosts wait for it.
-pub(super) fn look_for_debts(call: Refresh) {
+pub(super) fn look_for_debts(call: Arc<Refresh>) {
     if call.hosts.is_none() {
         return;
     }
     let mut debts = debts();
-    let call = Arc::new(call);
     if let Some(paying) = debts.paying.get_mut(&call.lock_base) {
         *paying = call;
     } else if debts.seen.insert(call.lock_base.clone()) {

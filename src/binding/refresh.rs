@@ -259,7 +259,7 @@ pub fn start_refresh(
         let told = |path: &Path| tells_paths.then(|| text(path));
         let (lock_path, agent_dir) = (told(&call.lock_base), told(agent_dir));
         if let Some(Ok(Opened { call, .. })) = opened {
-            look_for_debts(call);
+            look_for_debts(Arc::new(call));
         }
         return Ok(Started { credential: Some(credential), lock_path, agent_dir, ..Started::default() });
     }
@@ -291,7 +291,12 @@ impl NativeRefresh {
             })?;
             let opened = opened.ok_or_else(|| Error::new(Code::Internal, "not opened"))?;
             let credential = opened.call.glance().and_then(|recent| recent.json.as_deref().cloned());
-            Ok(Reply { credential, ..opened.begin(&call) })
+            let is_served = credential.is_some();
+            let reply = Reply { credential, ..opened.begin(&call) };
+            if let Some(call) = call.get().filter(|_| is_served) {
+                look_for_debts(Arc::clone(call));
+            }
+            Ok(reply)
         })
     }
 
@@ -302,7 +307,10 @@ impl NativeRefresh {
         self.promise(env, move || {
             let peers = peers.map(Zeroizing::new);
             let peers = peers.and_then(|json| Fields::parse(&json)).and_then(Credential::from_profile);
-            Ok(call.look(peers.as_ref())?.map_or_else(Reply::default, served))
+            let Some(by) = call.look(peers.as_ref())? else { return Ok(Reply::default()) };
+            // Who has to take a turn tells the coordinator then.
+            look_for_debts(call);
+            Ok(served(by))
         })
     }
 

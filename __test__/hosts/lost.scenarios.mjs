@@ -1,0 +1,86 @@
+/** The host that refreshes is lost, with its disk: nobody will ever know how far it came. */
+import { expect, test } from "vitest";
+import { CLAIM_LIMIT_MS, Clock } from "./support/clock.mjs";
+import { onEngines } from "./support/engines.mjs";
+import { POINTS, reach } from "./support/points.mjs";
+import { expectFigures, useWorld } from "./support/world.mjs";
+
+onEngines("a host is lost", (engine) => {
+  const clock = new Clock();
+  const use = useWorld(engine, { faults: true, env: clock.env });
+
+  /** All that was claimed is older than that limit. */
+  async function pass(ms = CLAIM_LIMIT_MS + 1_000) {
+    await use.current.engine.age(ms);
+    clock.advance(ms);
+  }
+
+  for (const point of POINTS.filter(({ isClaimed }) => isClaimed)) {
+    for (const lostHost of ["wait", "probe"]) {
+      test(`${point.point}, lostHost: ${lostHost}`, async () => {
+        const world = use.current;
+        const grant = world.provider.login();
+        const [one, ...others] = await world.hosts(3, grant);
+        const { agent, release } = await reach(point, world, grant, one);
+        const isTold = point.at === "told";
+        const waiting = isTold ? [] : await world.calls(others, 3, { options: { lostHost } });
+        await Promise.all(waiting.map((call) => call.event("waiting")));
+        await agent.kill();
+        if (point.isSent) release();
+        one.remove();
+        const asked = grant.calls;
+        if (!isTold) await pass();
+        const answers = await world.answers(waiting);
+        answers.push(...(await world.ends(others, 1, { options: { lostHost } })));
+
+        const scenario = `host and disk lost, ${lostHost}: ${point.point}`;
+        const count = answers.length;
+        const isExchanged = point.isSent || point.isSaved;
+        if (isTold) return expectFigures({ scenario, engine }, grant, answers, { calls: 1, served: count });
+        if (lostHost === "wait") {
+          for (const { message } of answers) expect(message).toMatch(/was about to refresh .* has been silent since/);
+          const expected = { calls: asked, served: 0, troubles: { refresh_uncertain: count } };
+          return expectFigures({ scenario, engine }, grant, answers, expected);
+        }
+        const expected = isExchanged
+          ? { calls: 2, reused: 1, served: 0, troubles: { invalid_grant: 1, grant_dead: count - 1 } }
+          : { calls: 1, served: count };
+        return expectFigures({ scenario, engine }, grant, answers, expected);
+      });
+    }
+  }
+
+  test("it was not lost after all: what it knows is waited for", async () => {
+    const world = use.current;
+    const grant = world.provider.login();
+    const [one, other] = await world.hosts(2, grant);
+    const [, , , , , , telling] = POINTS;
+    const { agent } = await reach(telling, world, grant, one);
+    const waiting = await world.calls([other], 2);
+    await Promise.all(waiting.map((call) => call.event("waiting")));
+    // Its machine is off, and comes back with its disk.
+    await agent.kill();
+    await pass();
+    const given = await world.answers(waiting);
+    expect(given.map(({ error }) => error)).toEqual(["refresh_uncertain", "refresh_uncertain"]);
+    const answers = [...(await world.ends([one], 2)), ...(await world.ends([other], 2))];
+    expectFigures({ scenario: "a host comes back past the limit", engine }, grant, answers, { calls: 1, served: 4 });
+  });
+
+  test("another login ends the wait", async () => {
+    const world = use.current;
+    const grant = world.provider.login();
+    const [one, other] = await world.hosts(2, grant);
+    const { agent } = await reach(POINTS[2], world, grant, one);
+    const waiting = await world.calls([other], 2);
+    await Promise.all(waiting.map((call) => call.event("waiting")));
+    await agent.kill();
+    one.remove();
+    const login = world.provider.login();
+    other.put(login.newest);
+    await pass();
+    const answers = [...(await world.answers(waiting)), ...(await world.ends([other]))];
+    expectFigures({ scenario: "a host lost, another login", engine }, login, answers, { calls: 1, served: 3 });
+    expect(grant.calls).toBe(0);
+  });
+});
