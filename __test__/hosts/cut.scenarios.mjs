@@ -1,8 +1,8 @@
 /** A host that is cut off from the engine, at the worst of times. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { onEngines, rowOf } from "./support/engines.mjs";
-import { expectFigures, useWorld } from "./support/world.mjs";
+import { rowOf } from "./support/engines.mjs";
+import { expectFigures, onEngines, useWorld } from "./support/scenario.mjs";
 
 /** The engine counts as down after so long. */
 const adapter = { timeoutMs: 700 };

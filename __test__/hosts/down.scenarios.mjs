@@ -1,7 +1,7 @@
 /** The engine is away, comes back, or comes back as it was before. */
 import { expect, test } from "vitest";
-import { onEngines, rowOf } from "./support/engines.mjs";
-import { expectFigures, useWorld } from "./support/world.mjs";
+import { rowOf } from "./support/engines.mjs";
+import { expectFigures, onEngines, useWorld } from "./support/scenario.mjs";
 
 const adapter = { timeoutMs: 1_000 };
 const POINTS = ["claiming", "claimed", "called", "telling", "told"];

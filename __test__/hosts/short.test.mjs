@@ -1,7 +1,6 @@
 /** The short part of `npm run hosts`: ten processes on two hosts, on each engine that is installed. */
 import { expect, test } from "vitest";
-import { onEngines } from "./support/engines.mjs";
-import { expectFigures, useWorld } from "./support/world.mjs";
+import { expectFigures, onEngines, useWorld } from "./support/scenario.mjs";
 
 const EACH = 5;
 

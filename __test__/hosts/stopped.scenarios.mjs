@@ -1,9 +1,8 @@
 /** The process that refreshes stands still for longer than others take it for alive, and goes on. */
 import { expect, test } from "vitest";
 import { CLAIM_LIMIT_MS, Clock } from "./support/clock.mjs";
-import { onEngines } from "./support/engines.mjs";
 import { POINTS, reach } from "./support/points.mjs";
-import { expectFigures, useWorld } from "./support/world.mjs";
+import { expectFigures, onEngines, useWorld } from "./support/scenario.mjs";
 
 onEngines("a process stands still past the limit", (engine) => {
   const clock = new Clock();

@@ -1,7 +1,7 @@
 /** Everybody at once, on one grant that rotates with each call. */
 import { expect, test } from "vitest";
-import { onEngines } from "./support/engines.mjs";
-import { expectFigures, served, useWorld } from "./support/world.mjs";
+import { expectFigures, onEngines, useWorld } from "./support/scenario.mjs";
+import { served } from "./support/world.mjs";
 
 const HOSTS = 3;
 const EACH = 10;

@@ -160,7 +160,8 @@ class PostgresCoordinator {
       throw error;
     } finally {
       free(client, broken);
-      client.removeListener?.("error", ignore);
+      // One that is broken is being closed, by nobody who listens: its last words would end the process.
+      if (broken === undefined) client.removeListener?.("error", ignore);
     }
   }
 

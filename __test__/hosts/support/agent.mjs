@@ -4,11 +4,17 @@ import { makeCall } from "./calling.mjs";
 
 const tell = (told, more) => new Promise((resolve) => process.send({ told, ...more }, resolve));
 let last;
+let isDone = false;
 
+// Its parent is gone.
+process.on("disconnect", () => isDone || process.exit(1));
 subscribe("oauth-refresh-lock", ({ type }) => void tell("event", { type }));
 process.on("message", async ({ id, ask, point }) => {
   if (point) return last.goOn(point);
-  if (ask === undefined) return process.disconnect();
+  if (ask === undefined) {
+    isDone = true;
+    return process.disconnect();
+  }
   const { holds, became } = makeCall(ask, tell);
   last = holds;
   await tell("became", { id, became: await became });

@@ -10,6 +10,7 @@ const AGENT = join(import.meta.dirname, "agent.mjs");
 export class Agent {
   /** What it has told, in order. */
   tells = [];
+  isKilled = false;
   #child;
   #waits = new Set();
   #asked = 0;
@@ -42,7 +43,7 @@ export class Agent {
   }
 
   get isAlive() {
-    return this.end === undefined;
+    return this.end === undefined && !this.isKilled;
   }
 
   /** Resolves with the first thing told, from the `from`th on, of which this is true; fails if it ends before. */
@@ -80,13 +81,19 @@ export class Agent {
   }
 
   kill() {
+    this.isKilled = true;
     this.#child.kill("SIGKILL");
     return this.ended;
   }
 
+  /** Stands still some time soon. */
+  pause() {
+    this.#child.kill("SIGSTOP");
+  }
+
   /** Stands still, with every thread. */
   async stop() {
-    this.#child.kill("SIGSTOP");
+    this.pause();
     while (!/\) T/.test(readFileSync(`/proc/${this.pid}/stat`, "utf8"))) await sleep(1);
   }
 
@@ -104,12 +111,20 @@ export class Call {
     this.#agent = agent;
     this.#from = agent.tells.length;
     const isAnswer = (tell) => tell.told === "became" && tell.id === id;
+    this.isOver = false;
     /** What became of it; `{ died }` if its process did. Never rejects. */
     this.became = agent.heard(isAnswer, this.#from).then(
       ({ became }) => became,
-      () => ({ died: agent.end.signal ?? agent.end.code }),
+      () => ({ died: agent.end.signal ?? agent.end.code, message: agent.end.output }),
     );
+    void this.became.then(() => {
+      this.isOver = true;
+    });
     agent.send({ id, ask });
+  }
+
+  get agent() {
+    return this.#agent;
   }
 
   #heard(isIt) {

@@ -37,6 +37,7 @@ class Holds {
   }
 
   async reach(point) {
+    if (point === undefined) return;
     if (this.#block?.at === point) {
       await this.#tell("blocked", { at: point });
       for (const end = performance.now() + this.#block.ms; performance.now() < end; );
@@ -100,7 +101,8 @@ const asking =
   async (credential, { signal }) => {
     await holds.reach("called");
     const body = new URLSearchParams({ grant_type: "refresh_token", refresh_token: credential.refresh });
-    const response = await fetch(provider, { method: "POST", body, signal });
+    const headers = { "x-agent": String(process.pid) };
+    const response = await fetch(provider, { method: "POST", headers, body, signal });
     const answer = await response.json();
     await holds.reach("answered");
     if (!response.ok) throw Object.assign(new Error(answer.error), { error: answer.error, status: response.status });

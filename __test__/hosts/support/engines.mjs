@@ -1,22 +1,11 @@
 /** PostgreSQL and etcd as the scenarios need them: the same questions to both, past the product. */
 import { hkdfSync } from "node:crypto";
 import pg from "pg";
-import { describe } from "vitest";
 import postgres from "../../../lib/coordinators/postgres.js";
-import { missing, startEtcd, startPostgres } from "../../../scripts/hosts/engines.mjs";
+import { startEtcd, startPostgres } from "../../../scripts/hosts/engines.mjs";
 
-export const ENGINES = ["postgres", "etcd"];
 const TABLE = "oauth_refresh_lock";
 const PREFIX = "oauth-refresh-lock/";
-
-/** The same tests on every engine that is installed; says loudly which is not. */
-export function onEngines(title, body) {
-  for (const name of ENGINES) {
-    const why = missing(name);
-    if (why) console.warn(`\nNOT TESTED: "${title}" on ${name}: ${why}\n`);
-    describe.skipIf(why)(`${title}: ${name}`, () => body(name));
-  }
-}
 
 /** The name of a refresh token's row, as docs/formats.md has it. */
 export function rowOf(refresh) {

@@ -12,6 +12,13 @@ class Grant {
   /** How often a refresh token came that had been exchanged before. */
   reused = 0;
   isRevoked = false;
+  /** Who came with which refresh token, and what it was exchanged for. */
+  presented = [];
+  /** How long a call takes before and after its token is exchanged. */
+  beforeMs;
+  /** How long its access tokens live. */
+  seconds = 3_600;
+  afterMs = 0;
   #name;
   #rotates;
   #generation = 1;
@@ -57,7 +64,13 @@ class Grant {
     await gate.released;
   }
 
-  exchange(token) {
+  exchange(token, by) {
+    const gave = this.#exchange(token);
+    this.presented.push({ token, by, gave: gave?.refresh });
+    return gave;
+  }
+
+  #exchange(token) {
     if (token !== this.newest.refresh) {
       this.reused += 1;
       this.isRevoked = true;
@@ -83,11 +96,12 @@ export async function startProvider({ delayMs = 0 } = {}) {
     if (!grant) return answer(400, { error: "invalid_request" });
     grant.calls += 1;
     await grant.pass("before");
-    if (delayMs > 0) await sleep(delayMs);
-    const tokens = grant.exchange(token);
+    await sleep(grant.beforeMs ?? delayMs);
+    const tokens = grant.exchange(token, Number(request.headers["x-agent"]));
     await grant.pass("after");
+    await sleep(grant.afterMs);
     if (!tokens) return answer(400, { error: "invalid_grant" });
-    return answer(200, { access_token: tokens.access, refresh_token: tokens.refresh, expires_in: 3_600 });
+    return answer(200, { access_token: tokens.access, refresh_token: tokens.refresh, expires_in: grant.seconds });
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
   return {
