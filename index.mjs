@@ -6,6 +6,7 @@ export const {
   withOAuthProfileLock,
   refreshOAuthToken,
   keepOAuthFresh,
+  createOAuthClient,
   holdOAuthRefreshClaim,
   awaitOAuthRefreshClaim,
   inspectOAuthRefreshLocks,
