@@ -932,6 +932,8 @@ export type ErrorCode =
   | "superseded"
   /** A client has no login to use: none is stored, it was logged out, or its refresh function returned nothing. Log in. */
   | "no_login"
+  /** A server refused the access token of a client, and the request could not be sent again; another token has been asked for. */
+  | "access_refused"
   /** The last refresh brought no token; the provider is asked again after `retryAfterMs`, and this caller will not wait so long. */
   | "refresh_backoff"
   /** The provider refuses this refresh token for good. It is not asked again until another one is stored. */
