@@ -440,6 +440,27 @@ export interface OAuthClientOptions extends Omit<RefreshOptions, "signal" | "for
   fetch?: (input: never, init?: never) => Promise<unknown>;
   /** Called with the error of each refresh that fails while its callers have a token that is still good. */
   onError?: (error: unknown) => void;
+  /**
+   * Before each refresh, looks for a newer access token of the same account that another program on this machine has: Codex, opencode,
+   * or a file that you name. Callers get it in place of the refresh; nothing is stored, and no file of theirs is locked or written. See
+   * docs/client.md.
+   */
+  adoptFrom?: readonly ("codex" | "opencode" | NeighbourFile)[];
+}
+
+/** Another program's JSON file. */
+export interface NeighbourFile {
+  /** Absolute. */
+  path: string;
+  /** What it has: access tokens, which must be JWTs, with their expiry in milliseconds since the epoch if they don't say it. */
+  // biome-ignore lint/suspicious/noExplicitAny: it is whatever the other program writes, and a wrong guess is ignored
+  read(json: any): NeighbourToken | readonly NeighbourToken[];
+}
+
+export interface NeighbourToken {
+  access: string;
+  expires?: number;
+  accountId?: string;
 }
 
 /** Limits of one call of a client. */
@@ -458,7 +479,10 @@ export interface OAuthClient {
   token(options?: OAuthClientCall): Promise<string>;
   /** The same as a header. */
   headers(options?: OAuthClientCall): Promise<{ authorization: string }>;
-  /** The same with all that is stored beside it, the refresh token too. */
+  /**
+   * The same with all that is stored beside it, the refresh token too. With a token by {@link OAuthClientOptions.adoptFrom}, `access`
+   * and `expires` are the other program's: don't store it.
+   */
   credential(options?: OAuthClientCall): Promise<OAuthCredential>;
   /**
    * `fetch` with the login's token, in place of any other `Authorization` header. If the answer is 401, the token is replaced, unless

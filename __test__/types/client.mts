@@ -24,6 +24,11 @@ createOAuthClient({
   onError: (error) => void error,
 });
 
+const login = { provider: "acme", profileId: "acme:owner", refresh: () => null };
+createOAuthClient({ ...login, adoptFrom: ["codex", { path: "/f", read: (json) => ({ access: json.token }) }] });
+// @ts-expect-error: its file names no account
+createOAuthClient({ ...login, adoptFrom: ["claude-code"] });
+
 // @ts-expect-error: whose login?
 createOAuthClient({ refresh: () => null });
 // @ts-expect-error: it serves many callers, each with its own signal
