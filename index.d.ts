@@ -477,6 +477,86 @@ export function keepOAuthFresh(options: {
   onError?: (error: unknown, profile: { provider: string; profileId: string }) => void;
 }): void;
 
+/** What a client is made of: a login, how it is refreshed, and where it is stored. */
+export interface OAuthClientOptions extends Omit<RefreshOptions, "signal" | "forceRefresh" | "rejectedAccess"> {
+  provider: string;
+  profileId: string;
+  refresh: RefreshFunction | TokenEndpointRequest;
+  /** Sends the requests of {@link OAuthClient.fetch}. Default: the global `fetch`, as it is at each call. */
+  fetch?: (input: never, init?: never) => Promise<unknown>;
+  /** Called with the error of each refresh that fails while its callers have a token that is still good. */
+  onError?: (error: unknown) => void;
+  /**
+   * Before each refresh, looks for a newer access token of the same account that another program on this machine has: Codex, opencode,
+   * or a file that you name. Callers get it in place of the refresh; nothing is stored, and no file of theirs is locked or written. See
+   * docs/client.md.
+   */
+  adoptFrom?: readonly ("codex" | "opencode" | NeighbourFile)[];
+}
+
+/** Another program's JSON file. */
+export interface NeighbourFile {
+  /** Absolute. */
+  path: string;
+  /** What it has: access tokens, which must be JWTs, with their expiry in milliseconds since the epoch if they don't say it. */
+  // biome-ignore lint/suspicious/noExplicitAny: it is whatever the other program writes, and a wrong guess is ignored
+  read(json: any): NeighbourToken | readonly NeighbourToken[];
+}
+
+export interface NeighbourToken {
+  access: string;
+  expires?: number;
+  accountId?: string;
+}
+
+/** Limits of one call of a client. */
+export interface OAuthClientCall {
+  /** Ends this caller's wait, nothing else. */
+  signal?: AbortSignal;
+  /** Limit on this caller's wait, in milliseconds. Default: the client's. */
+  timeoutMs?: number;
+  /** The access token that a server refused, for a caller with an HTTP client of its own: see {@link RefreshOptions.rejectedAccess}. */
+  rejectedAccess?: string;
+}
+
+/** A login's client. Its functions need no `this`. */
+export interface OAuthClient {
+  /** An access token that is good for 10 s at least, unless its whole life is shorter or it can't be refreshed now. */
+  token(options?: OAuthClientCall): Promise<string>;
+  /** The same as a header. */
+  headers(options?: OAuthClientCall): Promise<{ authorization: string }>;
+  /**
+   * The same with all that is stored beside it, the refresh token too. With a token by {@link OAuthClientOptions.adoptFrom}, `access`
+   * and `expires` are the other program's: don't store it.
+   */
+  credential(options?: OAuthClientCall): Promise<OAuthCredential>;
+  /**
+   * `fetch` with the login's token, in place of any other `Authorization` header. If the answer is 401, the token is replaced, unless
+   * another caller has done so, and the request is sent once more; what then comes is returned. If no other token can be had, it
+   * rejects with the refresh's error. A token that was refused although it was new is not replaced again for that within a minute.
+   *
+   * The body must be sendable twice: a string, a Buffer, a typed array, an ArrayBuffer, URLSearchParams, FormData or a Blob. A
+   * stream or an async iterable is refused (`invalid_argument`) before anything is sent. The body of a `Request` is read into
+   * memory first.
+   *
+   * An abort of `init.signal` ends the wait for the token and the request, and rejects with its reason. Redirects are followed as
+   * `fetch` does it: another origin gets no token, and its 401 replaces none.
+   */
+  fetch: typeof fetch;
+}
+
+/**
+ * A client bound to one login: hands out its access token, refreshed through {@link withOAuthRefreshLock} when it is due.
+ *
+ * While the token is good, callers get it at once. If it is due (see {@link RefreshOptions.refreshMarginMs}), one refresh goes on
+ * behind all callers: it waits for no lock, and keeps its process alive only during a provider call of its own, as an exit then
+ * could lose the login. Its failures are told to `onError` and on the diagnostics channel.
+ *
+ * @throws `invalid_argument`; the functions of the client reject with `no_login` if there is no login to use, else as
+ *   {@link withOAuthRefreshLock} does
+ */
+export function createOAuthClient(options: OAuthClientOptions): OAuthClient;
+
 /**
  * The key's lock base path: `<stateDir>/locks/oauth-refresh/sha256-<64 hex>`. Creates nothing. Without a `stateDir` in options or
  * environment it checks, on this thread, which default exists.
@@ -920,6 +1000,10 @@ export type ErrorCode =
   | "sqlite_store"
   /** A login or logout replaced the profile while the call was under way; the result was not written. */
   | "superseded"
+  /** A client has no login to use: none is stored, it was logged out, or its refresh function returned nothing. Log in. */
+  | "no_login"
+  /** A server refused the access token of a client, and the request could not be sent again; another token has been asked for. */
+  | "access_refused"
   /** The last refresh brought no token; the provider is asked again after `retryAfterMs`, and this caller will not wait so long. */
   | "refresh_backoff"
   /** The provider refuses this refresh token for good. It is not asked again until another one is stored. */

@@ -2,6 +2,7 @@ const { withOAuthRefreshLock } = require("./lib/refresh.js");
 const { withOAuthProfileLock } = require("./lib/profile-lock.js");
 const { refreshOAuthToken } = require("./lib/token-endpoint.js");
 const { awaitOAuthRefreshClaim, holdOAuthRefreshClaim } = require("./lib/claim.js");
+const { createOAuthClient } = require("./lib/client.js");
 const { keepOAuthFresh } = require("./lib/keep-fresh.js");
 const coordinators = require("./lib/coordinators/index.js");
 const { OAUTH_PRESETS } = require("./lib/presets.js");
@@ -18,6 +19,7 @@ module.exports = onThisEngine({
   keepOAuthFresh,
   saveOAuthLogin,
   removeOAuthLogin,
+  createOAuthClient,
   holdOAuthRefreshClaim,
   awaitOAuthRefreshClaim,
   inspectOAuthRefreshLocks,

@@ -8,6 +8,7 @@ export const {
   keepOAuthFresh,
   saveOAuthLogin,
   removeOAuthLogin,
+  createOAuthClient,
   holdOAuthRefreshClaim,
   awaitOAuthRefreshClaim,
   inspectOAuthRefreshLocks,

@@ -35,6 +35,7 @@ test("the documents are there, and every code block says what it is", () => {
 const REFRESHES = {
   "README.md": ["openai-codex:default", "acme:owner", "openai-codex:default", "acme:owner"],
   "docs/claims.md": [null],
+  "docs/client.md": ["acme:owner"],
   "docs/many-hosts.md": ["acme:owner"],
   "docs/operations.md": [null],
   "docs/stores.md": ["acme:owner", null],

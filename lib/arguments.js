@@ -13,6 +13,8 @@ const OAUTH_REFRESH_LOCK_OPTIONS = Object.freeze({
 });
 /** A waiter outlasts the longest call, and the age from which a stuck owner may be replaced. */
 const DEFAULT_TIMEOUT_MS = 200_000;
+/** OpenClaw's margin: a token that expires within it counts as expired. */
+const REFRESH_MARGIN_MS = 300_000;
 /** The longest delay that Node's timers take. */
 const MAX_DELAY_MS = 2_147_483_647;
 /** For a container whose program can't be changed, and for the command line. */
@@ -337,6 +339,7 @@ module.exports = {
   REFRESH_OPTIONS,
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,
+  REFRESH_MARGIN_MS,
   absolutePath,
   abortSignal,
   callLimits,

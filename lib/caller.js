@@ -27,8 +27,9 @@ class Caller {
     this.#deadline = performance.now() + timeoutMs;
     this.#timer = setTimeout(onTimeout, timeoutMs, this);
     this.#signal = signal;
-    // One signal may end any number of callers; Node need not warn of a leak.
-    if (signal instanceof AbortSignal) setMaxListeners(0, signal);
+    // One signal may end any number of callers; Node need not warn of a leak. It takes a signal with 0 for none at all, where undici
+    // asks for the number.
+    if (signal instanceof AbortSignal) setMaxListeners(Number.POSITIVE_INFINITY, signal);
     if (signal?.aborted) this.#onAbort();
     else signal?.addEventListener("abort", this.#onAbort, { once: true });
   }

@@ -3,8 +3,6 @@ const { refreshIfFree } = require("./refresh.js");
 const { tokenEndpoint } = require("./token-endpoint.js");
 
 const OPTIONS = ["profiles", "refresh", "jitterMs", "signal", "onError"];
-/** OpenClaw's margin: a token that expires within it counts as expired. */
-const MARGIN_MS = 300_000;
 const DEFAULT_JITTER_MS = 60_000;
 /** How long to let a peer be that is refreshing, or a failure; doubled with each failure. */
 const FIRST_RETRY_MS = 5_000;
@@ -56,7 +54,7 @@ class Keeper {
     if (typeof refresh !== "function") tokenEndpoint("refresh", refresh);
     this.#profile = { provider, profileId, options };
     this.#refresh = refresh;
-    this.#marginMs = options.refreshMarginMs ?? MARGIN_MS;
+    this.#marginMs = options.refreshMarginMs ?? args.REFRESH_MARGIN_MS;
     this.#jitterMs = jitterMs;
     this.#onError = onError;
   }

@@ -25,6 +25,22 @@ export function packageDir(name, version) {
   return dirname(fetched(join(target, "packages", `${name}@${version}`), `${name}@${version}`, `${name}/package.json`));
 }
 
+/** The files of a package alone, for a module of it that needs no other package. */
+export function unpackedDir(name, version) {
+  const prefix = join(target, "packages", `${name.replaceAll("/", "+")}@${version}`);
+  const path = join(prefix, "package");
+  if (existsSync(path)) return path;
+  mkdirSync(prefix, { recursive: true });
+  const packed = spawnSync("npm", ["pack", `${name}@${version}`, "--json", "--pack-destination", prefix], {
+    encoding: "utf8",
+  });
+  if (packed.status !== 0) throw new Error(`npm could not fetch ${name}: ${packed.stderr}`);
+  const [{ filename }] = JSON.parse(packed.stdout);
+  const { status } = spawnSync("tar", ["-xzf", join(prefix, filename), "-C", prefix]);
+  if (status !== 0) throw new Error(`tar could not unpack ${filename}`);
+  return path;
+}
+
 /** Packages to be run together, by name and exact version; returns the directory they were installed below. */
 export function packagesDir(name, versions) {
   const specifiers = Object.entries(versions).map(([name, version]) => `${name}@${version}`);

@@ -1,0 +1,48 @@
+/** A real MCP server over streamable HTTP on loopback, which wants a bearer token that it is told to accept. */
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
+import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
+import { onTestFinished } from "vitest";
+
+/** @param {(access: string) => boolean | Promise<boolean>} isAccepted */
+export async function startMcpServer(isAccepted) {
+  const sessions = new Map();
+  const asked = [];
+  const refusal = { status: 401, challenge: 'Bearer error="invalid_token"' };
+
+  async function open() {
+    const server = new McpServer({ name: "tested", version: "1.0.0" });
+    server.registerTool("whoami", {}, ({ requestInfo }) => ({
+      content: [{ type: "text", text: requestInfo.headers.authorization }],
+    }));
+    const transport = new StreamableHTTPServerTransport({
+      sessionIdGenerator: randomUUID,
+      onsessioninitialized: (id) => void sessions.set(id, transport),
+    });
+    await server.connect(transport);
+    return transport;
+  }
+
+  const http = createServer(async (request, response) => {
+    const { method, url: path, headers } = request;
+    const [, access] = headers.authorization?.match(/^Bearer (.+)$/) ?? [];
+    asked.push({ method, path, access });
+    const isMine = path === "/mcp";
+    if (!isMine || access === undefined || !(await isAccepted(access))) {
+      response.writeHead(isMine ? refusal.status : 404, isMine ? { "www-authenticate": refusal.challenge } : {});
+      return response.end();
+    }
+    const transport = sessions.get(headers["mcp-session-id"]) ?? (await open());
+    return transport.handleRequest(request, response);
+  });
+  http.listen({ host: "127.0.0.1", port: 0, backlog: 512 });
+  await once(http, "listening");
+  onTestFinished(async () => {
+    for (const transport of sessions.values()) await transport.close();
+    http.close();
+    http.closeAllConnections();
+  });
+  return { url: new URL(`http://127.0.0.1:${http.address().port}/mcp`), asked, refusal };
+}

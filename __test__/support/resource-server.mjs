@@ -1,0 +1,45 @@
+/** A server that wants a bearer token, and keeps what it was asked. */
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { buffer } from "node:stream/consumers";
+import { onTestFinished } from "vitest";
+
+/**
+ * @param {(request: Asked, isAllowed: boolean) => object | undefined} [answers] `{ status, headers, body }` in place of 200 or 401
+ *
+ * @typedef {object} Asked
+ * @property {string} method
+ * @property {string} path
+ * @property {import("node:http").IncomingHttpHeaders} headers
+ * @property {string | undefined} access the token that it came with
+ * @property {Buffer} body
+ */
+export async function startResource(answers = () => undefined) {
+  /** @type {Asked[]} */
+  const asked = [];
+  const revoked = new Set();
+  const server = createServer(async (request, response) => {
+    const { method, url: path, headers } = request;
+    const [, access] = headers.authorization?.match(/^Bearer (.+)$/) ?? [];
+    const entry = { method, path, headers, access, body: await buffer(request) };
+    asked.push(entry);
+    const isAllowed = access !== undefined && !revoked.has(access);
+    const { status = isAllowed ? 200 : 401, headers: more, body } = answers(entry, isAllowed) ?? {};
+    response.writeHead(status, { "content-type": "text/plain", ...more });
+    response.end(body ?? `${status}`);
+  });
+  server.keepAliveTimeout = 600_000;
+  server.listen({ host: "127.0.0.1", port: 0, backlog: 1024 });
+  await once(server, "listening");
+  onTestFinished(async () => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    asked,
+    /** Refuses this token from now on. */
+    revoke: (access) => void revoked.add(access),
+    accept: (access) => void revoked.delete(access),
+  };
+}

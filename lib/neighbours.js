@@ -1,0 +1,113 @@
+const { readFile, stat } = require("node:fs/promises");
+const { homedir } = require("node:os");
+const { join } = require("node:path");
+const args = require("./arguments.js");
+
+/** What other programs keep in a file, and how it says which tokens it has. */
+const PROGRAMS = {
+  codex: {
+    path: () => join(process.env.CODEX_HOME || join(homedir(), ".codex"), "auth.json"),
+    read: ({ tokens }) => ({ access: tokens.access_token, accountId: tokens.account_id }),
+  },
+  opencode: {
+    path: () => join(process.env.XDG_DATA_HOME || join(homedir(), ".local", "share"), "opencode", "auth.json"),
+    read: (entries) => Object.values(entries).filter(({ type }) => type === "oauth"),
+  },
+};
+/** Another program's token is of use for at least so long. */
+const SHORTEST_LIFE_MS = 60_000;
+const MAX_BYTES = 1 << 20;
+/** Where a token of OpenAI's names the workspace: one user may have several. */
+const OPENAI = "https://api.openai.com/auth";
+
+/** A token of another program, in place of a refresh: nothing was asked. */
+class Found extends Error {
+  code = "neighbour_token";
+  refreshFailure = { class: "not_asked" };
+
+  constructor(credential) {
+    super("another program has a newer token of this account; it is used, and nothing is asked");
+    // Nothing that logs this error may show it.
+    Object.defineProperty(this, "credential", { value: credential, enumerable: false });
+  }
+}
+
+/** No other program has one. */
+class NoneFound extends Error {
+  code = "neighbour_token";
+  refreshFailure = { class: "not_asked" };
+}
+
+function checkedNeighbours(given) {
+  if (given === undefined) return undefined;
+  if (!Array.isArray(given)) throw args.invalid(`adoptFrom must be an array, not ${args.kind(given)}`);
+  return given.map((one) => {
+    if (Object.hasOwn(PROGRAMS, one)) return PROGRAMS[one];
+    if (typeof one === "string") {
+      throw args.invalid(
+        `adoptFrom knows ${Object.keys(PROGRAMS).join(" and ")}, and files as { path, read }; not ${JSON.stringify(one.slice(0, 40))}`,
+      );
+    }
+    const { path, read } = args.optionsObject(one, "adoptFrom", ["path", "read"]);
+    const absolute = args.absolutePath("adoptFrom.path", args.text("adoptFrom.path", path));
+    return { path: () => absolute, read: args.callback("adoptFrom.read", read) };
+  });
+}
+
+/**
+ * The newest token of the same account that one of these files has, if it is newer than the stored one. Only reads; whatever is
+ * wrong with a file is its owner's business.
+ *
+ * @returns {Promise<{ access: string, expires: number } | undefined>}
+ */
+async function newerToken(neighbours, stored, rejectedAccess) {
+  const offers = (await Promise.all(neighbours.map(offersOf))).flat();
+  const now = Date.now();
+  return offers
+    .filter(({ access }) => access !== stored.access && access !== rejectedAccess)
+    .map((offer) => isSameAccount(stored, offer) && { access: offer.access, expires: expiryOf(offer) })
+    .filter((found) => found && found.expires > Math.max(stored.expires, now + SHORTEST_LIFE_MS))
+    .sort((one, other) => other.expires - one.expires)[0];
+}
+
+async function offersOf({ path, read }) {
+  try {
+    const file = path();
+    const { size, uid, mode, ...found } = await stat(file).then((stat) => ({ ...stat, isFile: stat.isFile() }));
+    // What another user could have put there is not ours to send.
+    const isOurs = process.getuid === undefined || (uid === process.getuid() && (mode & 0o022) === 0);
+    if (!found.isFile || !isOurs || size > MAX_BYTES) return [];
+    const offers = [await read(JSON.parse(await readFile(file, "utf8")))].flat();
+    return offers.filter((offer) => claimsOf(offer?.access) !== undefined);
+  } catch {
+    return [];
+  }
+}
+
+/** Both tokens say so themselves: one issuer, one user, one audience, one workspace. An opaque token says nothing. */
+function isSameAccount(stored, offer) {
+  const [ours, theirs] = [claimsOf(stored.access), claimsOf(offer.access)];
+  const isNamed = ({ iss, sub } = {}) => typeof iss === "string" && typeof sub === "string" && iss !== "" && sub !== "";
+  if (!isNamed(ours) || !isNamed(theirs) || ours.iss !== theirs.iss || ours.sub !== theirs.sub) return false;
+  const account = (claims, { accountId }) => claims[OPENAI]?.chatgpt_account_id ?? accountId;
+  return JSON.stringify(ours.aud) === JSON.stringify(theirs.aud) && account(ours, stored) === account(theirs, offer);
+}
+
+function expiryOf({ access, expires }) {
+  const { exp } = claimsOf(access);
+  const known = [exp * 1000, expires].filter(Number.isFinite);
+  return known.length > 0 ? Math.min(...known) : 0;
+}
+
+/** What a JSON Web Token says; nothing if it is none. Its signature is its issuer's business: it goes back there. */
+function claimsOf(token) {
+  try {
+    const [, payload, signature] = token.split(".");
+    const claims = signature === undefined ? undefined : JSON.parse(Buffer.from(payload, "base64url").toString());
+    return typeof claims === "object" && claims !== null ? claims : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+module.exports = { Found, NoneFound, checkedNeighbours, newerToken };

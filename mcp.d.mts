@@ -1,0 +1,2 @@
+// For `import`: the same names, and no default export.
+export * from "./mcp.js";

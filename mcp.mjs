@@ -1,0 +1,4 @@
+// One instance for both module systems.
+import cjs from "./mcp.js";
+
+export const { mcpAuthProvider, mcpClientProvider } = cjs;
