@@ -9,6 +9,7 @@ const { removeOAuthLogin, saveOAuthLogin } = require("./lib/login.js");
 const { inspectOAuthRefreshLocks } = require("./lib/inspect.js");
 const policy = require("./lib/policy.js");
 const { OAUTH_REFRESH_CALL_TIMEOUT_MS, OAUTH_REFRESH_LOCK_OPTIONS } = require("./lib/arguments.js");
+const { isAvailable, loadIfRequired } = require("./lib/native.js");
 const { onThisEngine } = require("./lib/engine.js");
 
 module.exports = onThisEngine({
@@ -21,6 +22,7 @@ module.exports = onThisEngine({
   holdOAuthRefreshClaim,
   awaitOAuthRefreshClaim,
   inspectOAuthRefreshLocks,
+  isAvailable,
   postgresCoordinator: coordinators.postgresCoordinator,
   etcdCoordinator: coordinators.etcdCoordinator,
   kubernetesCoordinator: coordinators.kubernetesCoordinator,
@@ -34,3 +36,5 @@ module.exports = onThisEngine({
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,
 });
+
+loadIfRequired();

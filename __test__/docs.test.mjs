@@ -37,6 +37,7 @@ const REFRESHES = {
   "docs/claims.md": [null],
   "docs/many-hosts.md": ["acme:owner"],
   "docs/operations.md": [null],
+  "docs/platforms.md": [null],
   "docs/stores.md": ["acme:owner", null],
   "docs/token-endpoint.md": ["acme:team"],
 };
