@@ -852,6 +852,14 @@ export const OAUTH_REFRESH_LOCK_OPTIONS: Readonly<{
 }>;
 
 /**
+ * Whether this package can work here: its native addon loads, this Node is new enough, and the operator has not switched it off. Never
+ * throws. The environment variable `OAUTH_REFRESH_LOCK` is the operator's word, until the addon is loaded: `auto` (the default) loads
+ * it at the first call; `off` never does, so that every call that needs it throws `addon_unavailable`; `require` loads it when this
+ * package is imported, which throws if it can't be loaded.
+ */
+export function isAvailable(): boolean;
+
+/**
  * Looks at every key of a state directory: which process holds its lock, which step its refresh has reached, and what blocks it. It
  * creates and changes nothing, needs no right to write, and returns no secret; it reads the agents' stores to leave out failures of
  * tokens that were replaced. It never takes a lock that excludes an owner; where the kernel doesn't list locks (elsewhere than on
@@ -1030,7 +1038,7 @@ export type ErrorCode =
   | "coordinator_unavailable"
   /** The lock file or its directory can't be used. */
   | "lock_unavailable"
-  /** No native addon for this platform could be loaded, or Node is older than 20. */
+  /** No native addon for this platform could be loaded, Node is older than 20, or `OAUTH_REFRESH_LOCK=off` is set. */
   | "addon_unavailable"
   /** A defect of this package. */
   | "internal";

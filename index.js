@@ -10,6 +10,7 @@ const { removeOAuthLogin, saveOAuthLogin } = require("./lib/login.js");
 const { inspectOAuthRefreshLocks } = require("./lib/inspect.js");
 const policy = require("./lib/policy.js");
 const { OAUTH_REFRESH_CALL_TIMEOUT_MS, OAUTH_REFRESH_LOCK_OPTIONS } = require("./lib/arguments.js");
+const { isAvailable, loadIfRequired } = require("./lib/native.js");
 const { onThisEngine } = require("./lib/engine.js");
 
 module.exports = onThisEngine({
@@ -23,6 +24,7 @@ module.exports = onThisEngine({
   holdOAuthRefreshClaim,
   awaitOAuthRefreshClaim,
   inspectOAuthRefreshLocks,
+  isAvailable,
   postgresCoordinator: coordinators.postgresCoordinator,
   etcdCoordinator: coordinators.etcdCoordinator,
   kubernetesCoordinator: coordinators.kubernetesCoordinator,
@@ -36,3 +38,5 @@ module.exports = onThisEngine({
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,
 });
+
+loadIfRequired();

@@ -1,5 +1,9 @@
 // One instance for both module systems: the queue must be one per thread.
 import cjs from "./index.js";
+import addons from "./lib/addons.js";
+
+// In a bundle only this says where the bundle is.
+addons.bundledIn(import.meta.url);
 
 export const {
   withOAuthRefreshLock,
@@ -12,6 +16,7 @@ export const {
   holdOAuthRefreshClaim,
   awaitOAuthRefreshClaim,
   inspectOAuthRefreshLocks,
+  isAvailable,
   postgresCoordinator,
   etcdCoordinator,
   kubernetesCoordinator,

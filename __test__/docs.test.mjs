@@ -28,7 +28,9 @@ const of = (language) => blocks.filter((block) => block.language === language).m
 
 test("the documents are there, and every code block says what it is", () => {
   expect(DOCUMENTS).toEqual(expect.arrayContaining(["README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"]));
-  expect(new Set(blocks.map(({ language }) => language))).toEqual(new Set(["diff", "ini", "js", "sh", "text", "yaml"]));
+  expect(new Set(blocks.map(({ language }) => language))).toEqual(
+    new Set(["diff", "ini", "js", "json", "python", "sh", "text", "toml", "yaml"]),
+  );
 });
 
 /** The login that each example refreshes, in a document's order; `null`: none. */
@@ -38,6 +40,8 @@ const REFRESHES = {
   "docs/client.md": ["acme:owner"],
   "docs/many-hosts.md": ["acme:owner"],
   "docs/operations.md": [null],
+  "docs/platforms.md": [null],
+  "docs/recipes.md": ["acme:me"],
   "docs/stores.md": ["acme:owner", null],
   "docs/token-endpoint.md": ["acme:team"],
 };
@@ -140,7 +144,8 @@ test.each(examples)("the code in $document runs, and refreshes $login ($at)", as
   if (here !== code && here.includes("found.result")) expect(found.result.outcome).toBe("refreshed");
   if (coordinator) expect(coordinator.rows.size).toBe(1);
   if (endpoint.asked) {
-    const sent = { authorization: `Basic ${btoa("agents:secret")}`, resource: "https://api.acme.example/" };
+    const resource = code.includes("resource:") ? "https://api.acme.example/" : null;
+    const sent = { authorization: `Basic ${btoa("agents:secret")}`, resource };
     expect(endpoint).toMatchObject(sent);
   }
 });

@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import { homedir, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { runInNewContext } from "node:vm";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import * as imported from "../index.mjs";
 import { resolveOAuthRefreshLockPath } from "../index.mjs";
@@ -13,6 +14,7 @@ import { copyPackage } from "./support/package-copy.mjs";
 
 const ROOT = join(import.meta.dirname, "..");
 const required = createRequire(import.meta.url)("../index.js");
+const { TARGETS } = createRequire(import.meta.url)("../lib/native.js");
 
 /** Runs a program beside the installed package; it prints JSON. */
 function run(copy, type, program) {
@@ -69,7 +71,7 @@ test("installed, it is required by name, and loads its addon at the first call",
 test("a file that is no export can't be imported", () => {
   const program = `
     const codes = [];
-    for (const name of ["lib/queue.js", "index.js", "package.json"])
+    for (const name of ["lib/queue.js", "index.js", "cli/main.mjs"])
       await import("oauth-refresh-lock/" + name).then(() => codes.push("imported"), ({ code }) => codes.push(code));
     console.log(JSON.stringify(codes));
   `;
@@ -94,11 +96,12 @@ test("without an addon it is imported all the same, and every call says what is 
     ]) try { api[name](...given); } catch (error) { tell(name)(error); }
     const { code } = await api.withOAuthRefreshLock("", "x", fn).catch((error) => error);
     const reused = api.isRefreshTokenReusedError("refresh_token_reused");
-    console.log(JSON.stringify({ said, code, reused, timeout: api.OAUTH_REFRESH_CALL_TIMEOUT_MS }));
+    const isAvailable = api.isAvailable();
+    console.log(JSON.stringify({ said, code, reused, isAvailable, timeout: api.OAUTH_REFRESH_CALL_TIMEOUT_MS }));
   `;
   const { said, ...others } = run(copy, "module", program);
   // What needs no addon works.
-  expect(others).toEqual({ code: "invalid_argument", reused: true, timeout: 120_000 });
+  expect(others).toEqual({ code: "invalid_argument", reused: true, isAvailable: false, timeout: 120_000 });
   expect(Object.keys(said)).toHaveLength(5);
   for (const [name, { kind, code, message, path, cause }] of Object.entries(said)) {
     expect({ kind, code, cause }, name).toEqual({
@@ -111,6 +114,98 @@ test("without an addon it is imported all the same, and every call says what is 
     expect(message).toContain(target);
     expect(message).toContain(path);
     expect(message).toContain("npm run build");
+  }
+});
+
+test("the manifest can be imported and required, for tools that read it", () => {
+  const program = `
+    const { default: { name } } = await import("oauth-refresh-lock/package.json", { with: { type: "json" } });
+    const { createRequire } = await import("node:module");
+    console.log(JSON.stringify([name, createRequire(process.cwd() + "/x")("oauth-refresh-lock/package.json").name]));
+  `;
+  const copy = copyPackage();
+  const args = ["--no-warnings", "--input-type=module", "--eval", program];
+  const { stdout } = spawnSync(process.execPath, args, { cwd: dirname(dirname(copy)), encoding: "utf8" });
+  expect(JSON.parse(stdout)).toEqual(["oauth-refresh-lock", "oauth-refresh-lock"]);
+});
+
+/** The operator's word, in the environment. */
+describe("OAUTH_REFRESH_LOCK", () => {
+  const CALLS = `
+    const path = { stateDir: process.cwd() };
+    const login = { access: "a", refresh: "r", expires: 1 };
+    const calls = {
+      withOAuthRefreshLock: ["p", "p:x", () => null, path],
+      withOAuthProfileLock: ["p", "p:x", () => null, path],
+      refreshOAuthToken: [{ tokenEndpoint: "https://127.0.0.1:9/", clientId: "c", refreshToken: "r" }],
+      saveOAuthLogin: ["p", "p:x", login, path],
+      removeOAuthLogin: ["p", "p:x", path],
+      inspectOAuthRefreshLocks: [path],
+      resolveOAuthRefreshLockPath: ["p", "p:x"],
+      isSafeToCopyOAuthIdentity: [{}, {}],
+    };
+    const codes = {};
+    const told = ({ name, code, message }) => name + " " + code + (message.includes("OAUTH_REFRESH_LOCK") ? " by its name" : "");
+    for (const [name, given] of Object.entries(calls))
+      codes[name] = await (async () => api[name](...given))().then(() => "done", told);
+    console.log(JSON.stringify({ isAvailable: api.isAvailable(), codes, loaded: loaded.length }));
+  `;
+
+  /** A process where the operator has said that. */
+  function said(word, { addon = true, program = CALLS } = {}) {
+    const copy = copyPackage({ addon });
+    const code = `${LOADED} const api = await import("oauth-refresh-lock"); ${program}`;
+    const { stdout, stderr, status } = spawnSync(process.execPath, ["--input-type=module", "--eval", code], {
+      cwd: dirname(dirname(copy)),
+      encoding: "utf8",
+      env: { ...process.env, OAUTH_REFRESH_LOCK: word },
+    });
+    return status === 0 ? JSON.parse(stdout) : { stderr };
+  }
+
+  test.each(["off", " OFF "])("%j: nothing is loaded, and every call says so", (word) => {
+    const { isAvailable, codes, loaded } = said(word);
+    expect({ isAvailable, loaded }).toEqual({ isAvailable: false, loaded: 0 });
+    expect(Object.keys(codes)).toHaveLength(8);
+    for (const [name, told] of Object.entries(codes))
+      expect(told, name).toBe("OAuthRefreshLockError addon_unavailable by its name");
+  });
+
+  test.each(["auto", "", "require"])("%j: it works", (word) => {
+    const { isAvailable, codes, loaded } = said(word);
+    expect({ isAvailable, loaded }).toEqual({ isAvailable: true, loaded: 1 });
+    expect(codes).toMatchObject({ withOAuthProfileLock: "done", saveOAuthLogin: "done" });
+  });
+
+  test("require: without an addon a program that imports it does not start; with auto it does", () => {
+    expect(said("require", { addon: false }).stderr).toMatch(/addon_unavailable/);
+    expect(said("auto", { addon: false })).toMatchObject({ isAvailable: false });
+    expect(said("require", { program: "console.log(loaded.length)" })).toBe(1);
+  });
+
+  test("a word that it does not know is told, at the first call", () => {
+    const { isAvailable, codes } = said("none");
+    expect(isAvailable).toBe(false);
+    expect(codes.withOAuthProfileLock).toBe("OAuthRefreshLockError invalid_argument by its name");
+  });
+});
+
+test("headers may be an object of another realm", async () => {
+  const { refreshOAuthToken } = imported;
+  const ask = (headers) =>
+    refreshOAuthToken({ tokenEndpoint: "http://127.0.0.1:9/", refreshToken: "r", headers }).catch(({ code }) => code);
+  expect(await ask(runInNewContext(`({ "x-one": "1" })`))).toBe("provider_unreachable");
+  expect(await ask(new Map())).toBe("invalid_argument");
+  expect(await ask(runInNewContext("new Map()"))).toBe("invalid_argument");
+});
+
+test("every platform's addon has its places written out, where bundlers look for them", () => {
+  const written = (file) => readFileSync(join(ROOT, "lib", file), "utf8");
+  for (const target of TARGETS) {
+    expect(written("addons.js")).toContain(`"../oauth-refresh-lock.${target}.node"`);
+    expect(written("addons.js")).toContain(`"../../@oauth-refresh-lock/${target}/oauth-refresh-lock.${target}.node"`);
+    expect(written("addons-bun.js")).toContain(`require("../oauth-refresh-lock.${target}.node")`);
+    expect(written("addons-bun.js")).toContain(`require("@oauth-refresh-lock/${target}")`);
   }
 });
 
@@ -154,7 +249,8 @@ describe("an engine that is too old", () => {
       for (const [name, value] of Object.entries(api)) {
         if (typeof value !== "function") continue;
         try {
-          results[name] = await value("p", "p:x", () => {}, {}).catch((error) => ({ ...told(error), rejects: true }));
+          const result = value("p", "p:x", () => {}, {});
+          results[name] = typeof result === "boolean" ? result : await result.catch((error) => ({ ...told(error), rejects: true }));
         } catch (error) {
           results[name] = told(error);
         }
@@ -164,6 +260,9 @@ describe("an engine that is too old", () => {
     expect(stderr).toBe("");
     const results = JSON.parse(stdout);
     const functions = Object.entries(imported).flatMap(([name, value]) => (typeof value === "function" ? [name] : []));
+    expect(results.isAvailable).toBe(false);
+    delete results.isAvailable;
+    functions.splice(functions.indexOf("isAvailable"), 1);
     expect(Object.keys(results).sort()).toEqual(functions.sort());
     for (const { name, code, message } of Object.values(results)) {
       expect({ name, code }).toEqual({ name: "OAuthRefreshLockError", code: "addon_unavailable" });

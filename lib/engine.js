@@ -40,6 +40,7 @@ function onThisEngine(functions, version) {
   }
   const refused = (name, value) => {
     if (typeof value !== "function") return value;
+    if (name === "isAvailable") return () => false;
     return PROMISING.includes(name) ? async () => refuse() : refuse;
   };
   return Object.fromEntries(Object.entries(functions).map(([name, value]) => [name, refused(name, value)]));

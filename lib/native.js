@@ -1,5 +1,6 @@
 const { closeSync, openSync, readSync, readdirSync } = require("node:fs");
-const path = require("node:path");
+const { createRequire } = require("node:module");
+const addons = require("#addons");
 const { OAuthRefreshLockError } = require("./errors.js");
 
 /** The platforms that there is a package for, as napi spells them. `npm/` has one folder for each. */
@@ -20,30 +21,69 @@ const HEADER_BYTES = 4_096;
 /** The package that has a platform's addon. Scoped: no one else can publish one for a future platform. */
 const packageOf = (target) => `@oauth-refresh-lock/${target}`;
 
+/** The operator's word: `off`, `auto` (the default) or `require`. */
+const MODE = "OAUTH_REFRESH_LOCK";
+
 let loaded;
 
-/** The native addon, loaded at first use: importing this package never throws. */
+/** The native addon, loaded at first use: importing this package throws only if the operator asks for that. */
 function native() {
   loaded ??= load();
   return loaded;
 }
 
+/** Whether the addon loads. Never throws. */
+function isAvailable() {
+  try {
+    return Boolean(native());
+  } catch {
+    return false;
+  }
+}
+
+/** With `require`, a program that could not refresh later does not start. */
+function loadIfRequired() {
+  if (mode() === "require") native();
+}
+
+const mode = () => (process.env[MODE] ?? "").trim().toLowerCase() || "auto";
+
 /** One that was built here comes before the one that npm installed for this platform. */
 function load() {
+  refuseIfOff();
   const names = targets();
-  const built = (name) => path.join(__dirname, "..", `oauth-refresh-lock.${name}.node`);
-  const tried = names.flatMap((name) => [built(name), packageOf(name)]);
+  const tried = names.flatMap((name) => addons.places(name, packageOf(name)));
   const failures = [];
-  for (const file of tried) {
+  for (const { load } of tried) {
     try {
-      const addon = require(file);
-      addon.stayLoaded?.(require.resolve(file));
+      const addon = load();
+      addon.stayLoaded?.(fileOf(addon));
       return addon;
     } catch (error) {
       failures.push(error);
     }
   }
-  throw unavailable(names[0], tried, failures);
+  throw unavailable(
+    names[0],
+    tried.map(({ name }) => name),
+    failures,
+  );
+}
+
+function refuseIfOff() {
+  const said = mode();
+  if (said === "off") {
+    const message = `this package is switched off: the environment says ${MODE}=off; unset it, or have the program ask isAvailable() first`;
+    throw new OAuthRefreshLockError("addon_unavailable", message);
+  }
+  if (said !== "auto" && said !== "require")
+    throw new OAuthRefreshLockError("invalid_argument", `${MODE} must be "off", "auto" or "require"`);
+}
+
+/** The file that an addon was loaded from; bundlers rename it, and have other `require`s. */
+function fileOf(addon) {
+  const { cache } = createRequire(process.execPath);
+  return Object.values(cache).find(({ exports }) => exports === addon)?.filename;
 }
 
 function unavailable(name, tried, failures) {
@@ -53,7 +93,7 @@ function unavailable(name, tried, failures) {
   const found = broken < 0 ? "" : `; ${tried[broken]} exists but can't be loaded: ${firstLine(cause.message)}`;
   return new OAuthRefreshLockError(
     "addon_unavailable",
-    `no native addon for ${name}: tried ${list(tried)}${found}. ${advice(name, broken < 0 ? undefined : cause)}`,
+    `no native addon for ${name}: tried ${list([...new Set(tried)])}${found}. ${advice(name, broken < 0 ? undefined : cause)}`,
     { cause, path: tried[0] },
   );
 }
@@ -62,6 +102,9 @@ function unavailable(name, tried, failures) {
 function advice(name, broken) {
   if (broken?.code === "ERR_DLOPEN_DISABLED")
     return "Let Node load native addons: start it without `--no-addons` and, under its permission model, with `--allow-addons`";
+  if (addons.isBundled && !broken) {
+    return `Keep oauth-refresh-lock out of the bundle, or put ${packageOf(name)}'s file oauth-refresh-lock.${name}.node beside it`;
+  }
   const build =
     "build it from a clone of the repository with `npm run build`, which needs Rust (https://rustup.rs), and put the file at the " +
     "first of the paths that were tried";
@@ -123,4 +166,4 @@ function hasMuslLoader() {
   }
 }
 
-module.exports = { TARGETS, native, packageOf, target };
+module.exports = { TARGETS, isAvailable, loadIfRequired, native, packageOf, target };

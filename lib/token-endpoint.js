@@ -47,7 +47,9 @@ function texts(name, value) {
 function headers(name, value) {
   if (value === undefined) return undefined;
   const prototype = Object.getPrototypeOf(args.object(name, value));
-  if (prototype !== Object.prototype && prototype !== null) throw args.invalid(`${name} must be a plain object`);
+  // Another realm (`node:vm`, Jest) has an `Object.prototype` of its own, and nothing is above that.
+  if (prototype !== null && Object.getPrototypeOf(prototype) !== null)
+    throw args.invalid(`${name} must be a plain object`);
   return Object.entries(value).map(([header, content]) => [header, args.text(`${name}["${header}"]`, content)]);
 }
 

@@ -1,0 +1,100 @@
+/**
+ * What Codex talks to, on loopback: a token endpoint whose refresh tokens can be used once (a second use revokes the login), and the
+ * model's API, which takes the login's unexpired access tokens only and answers every turn with one word.
+ */
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { text } from "node:stream/consumers";
+import { setTimeout as pause } from "node:timers/promises";
+
+export const ANSWER = "Refreshed.";
+const LIFE_S = 3600;
+const ACCOUNT = {
+  email: "someone@acme.example",
+  "https://api.openai.com/auth": {
+    chatgpt_account_id: "account",
+    chatgpt_user_id: "user",
+    user_id: "user",
+    chatgpt_plan_type: "plus",
+  },
+};
+
+const base64 = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+/** Codex reads the expiry and the account from a JWT, and leaves its signature to the server. */
+const jwt = (exp) => `${base64({ alg: "none", typ: "JWT" })}.${base64({ ...ACCOUNT, exp, jti: randomUUID() })}.c2ln`;
+const now = () => Math.floor(Date.now() / 1000);
+
+const expired = jwt(now() - 60);
+/** The login that all processes begin with. */
+export const login = () => ({ access: expired, idToken: jwt(now() - 60), refresh: `refresh-${randomUUID()}` });
+
+/** The parameters of a token request: Codex sends JSON, RFC 6749 a form. */
+function parameters(body, type = "") {
+  return type.includes("json") ? JSON.parse(body) : Object.fromEntries(new URLSearchParams(body));
+}
+
+function turn(response) {
+  const id = `resp_${randomUUID()}`;
+  const content = [{ type: "output_text", text: ANSWER }];
+  const usage = { input_tokens: 1, input_tokens_details: null, output_tokens: 1, output_tokens_details: null };
+  const events = {
+    "response.created": { response: { id } },
+    "response.output_item.done": { output_index: 0, item: { type: "message", role: "assistant", id: "msg", content } },
+    "response.completed": { response: { id, usage: { ...usage, total_tokens: 2 } } },
+  };
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  for (const [type, data] of Object.entries(events))
+    response.write(`event: ${type}\ndata: ${JSON.stringify({ type, ...data })}\n\n`);
+  response.end();
+}
+
+/** @param {string} first the refresh token of the login @param {number} latencyMs how long the token endpoint takes */
+export async function startServices(first, latencyMs) {
+  const stats = { calls: 0, again: 0, isRevoked: false, turns: 0, refused: 0 };
+  const issued = new Set();
+  let live = first;
+
+  function answerToken({ refresh_token: sent }) {
+    stats.calls += 1;
+    if (sent !== live) {
+      stats.again += 1;
+      stats.isRevoked = true;
+    }
+    if (stats.isRevoked) return [401, { error: { code: "refresh_token_reused", message: "It has been used." } }];
+    live = `refresh-${randomUUID()}`;
+    const access = jwt(now() + LIFE_S);
+    issued.add(access);
+    return [200, { access_token: access, id_token: jwt(now() + LIFE_S), refresh_token: live, expires_in: LIFE_S }];
+  }
+
+  const server = createServer(async (request, response) => {
+    const body = await text(request);
+    const { pathname } = new URL(request.url, "http://localhost");
+    const reply = (status, value) => {
+      response.writeHead(status, { "content-type": "application/json" });
+      response.end(JSON.stringify(value));
+    };
+    if (pathname === "/oauth/token") {
+      const answer = answerToken(parameters(body, request.headers["content-type"]));
+      await pause(latencyMs);
+      return reply(...answer);
+    }
+    if (pathname !== "/v1/responses") return reply(404, {});
+    const access = request.headers.authorization?.replace(/^Bearer /, "");
+    // As usual with JWTs: a revoked login loses its refresh token, and keeps its access token until that expires.
+    if (!issued.has(access)) {
+      stats.refused += 1;
+      return reply(401, { error: { message: "unauthorized" } });
+    }
+    stats.turns += 1;
+    return turn(response);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const close = () => {
+    server.close();
+    server.closeAllConnections();
+  };
+  return { url: `http://127.0.0.1:${server.address().port}`, stats, close };
+}
