@@ -205,6 +205,7 @@ describe("a Request", () => {
 
   test("is sent twice, with its body, its headers and its method", async () => {
     expectWhole(await sentTwice((url) => [new Request(url, init)]));
+    expectWhole(await sentTwice((url) => [new Request(url, init), { body: null }]));
   });
 
   test("of undici's is sent, too", async () => {

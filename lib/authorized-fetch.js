@@ -65,7 +65,8 @@ async function replayable(input, init, isOwnFetch) {
   );
   const headers = new Headers(members.headers ?? (isRequest ? input.headers : undefined));
   refuseStream(members.body);
-  if (isRequest && members.body === undefined && input.body) members.body = await input.arrayBuffer();
+  // `null` beside a request is none.
+  if (isRequest && (members.body ?? undefined) === undefined && input.body) members.body = await input.arrayBuffer();
   const url = isRequest ? input.url : input;
   // A fetch knows its own kind of request; another's would be read as text.
   const isForeign = isRequest && !isOwnFetch && !(input instanceof Request);
