@@ -24,3 +24,18 @@ test("one that is whole goes back to the pool as it came", async () => {
   expect(await coordinator.load("row")).toBeNull();
   expect(client.listenerCount("error")).toBe(0);
 });
+
+test("a connection that breaks as the pool gives it ends no process", async () => {
+  const client = new EventEmitter();
+  client.query = async () => {
+    throw new Error("Connection terminated unexpectedly");
+  };
+  client.release = () => {};
+  const connect = (give) => {
+    give(undefined, client);
+    // In the same packet as the word that it is ready.
+    client.emit("error", new Error("terminating connection due to unexpected postmaster exit"));
+  };
+  const coordinator = postgres.postgresCoordinator({ query() {}, connect });
+  await expect(coordinator.load("row")).rejects.toThrow(/could not read/);
+});

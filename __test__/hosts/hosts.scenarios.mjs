@@ -12,6 +12,8 @@ import { expectFigures, onEngines, useWorld } from "./support/scenario.mjs";
 /** Longer than the core waits for an answer of the event loop. */
 const BLOCKED_MS = 11_000;
 const HOURS = 3_600_000;
+/** etcd does not tell how old an answer is: there its token has to outlive the difference. */
+const WRONG_BY_MS = { postgres: 4 * HOURS, etcd: HOURS / 3 };
 
 onEngines("on several hosts", (engine) => {
   const use = useWorld(engine);
@@ -61,9 +63,7 @@ onEngines("on several hosts", (engine) => {
       calls: 1,
       served: 1,
     });
-    for (const { error, access } of await world.answers(waiting)) {
-      expect({ error, access }).toEqual({ error: "no_credential", access: undefined });
-    }
+    expect(await world.answers(waiting)).toEqual([{ outcome: "none" }, { outcome: "none" }]);
     expect(other.bytes()).toBe(before);
   });
 
@@ -112,10 +112,10 @@ onEngines("on several hosts", (engine) => {
     });
   }
 
-  test("clocks that differ by eight hours", async () => {
+  test("clocks that differ", async () => {
     const world = use.current;
     const grant = world.provider.login();
-    const wrongBy = [0, 4 * HOURS, -4 * HOURS];
+    const wrongBy = [0, WRONG_BY_MS[engine], -WRONG_BY_MS[engine]];
     const hosts = await world.hosts(3, grant);
     const envs = wrongBy.map((ms) => ({ LD_PRELOAD: preload, WRONG_BY_MS: String(ms) }));
     const agents = await Promise.all(envs.map((env) => world.agent({ env })));
@@ -124,10 +124,15 @@ onEngines("on several hosts", (engine) => {
         host.put(grant.newest, { expires: Date.now() + wrongBy[index] - 1_000 });
       });
       const answers = await Promise.all(hosts.map((host, index) => agents[index].call(world.ask(host)).became));
-      expectFigures({ scenario: `clocks 8 h apart, round ${round}`, engine }, grant, answers, {
-        calls: round,
-        served: 3,
-      });
+      expectFigures(
+        { scenario: `clocks ${(2 * WRONG_BY_MS[engine]) / 60_000} min apart, round ${round}`, engine },
+        grant,
+        answers,
+        {
+          calls: round,
+          served: 3,
+        },
+      );
       if (engine !== "postgres") continue;
       // The engine tells how old an answer is: each host's expiry is by its own clock.
       answers.forEach(({ expires }, index) => {
@@ -141,8 +146,8 @@ onEngines("on several hosts", (engine) => {
     const world = use.current;
     const grant = world.provider.login();
     const [one, other] = await world.hosts(2, grant);
-    one.put(grant.newest, { expires: Date.now() - 5 * HOURS });
-    const slow = await world.agent({ env: { LD_PRELOAD: preload, WRONG_BY_MS: String(-4 * HOURS) } });
+    one.put(grant.newest, { expires: Date.now() - WRONG_BY_MS[engine] - HOURS });
+    const slow = await world.agent({ env: { LD_PRELOAD: preload, WRONG_BY_MS: String(-WRONG_BY_MS[engine]) } });
     const gate = grant.hold("before");
     const call = slow.call(world.ask(one));
     await gate.reached;

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { freePort, startEtcd } from "../../scripts/hosts/engines.mjs";
 import { expectFigures, onEngines, useWorld } from "./support/scenario.mjs";
 
-const adapter = { timeoutMs: 700 };
+const adapter = { timeoutMs: 200 };
 const unavailable = "coordinator_unavailable";
 
 onEngines("an engine that can't be used", (engine) => {
@@ -29,12 +29,12 @@ onEngines("an engine that can't be used", (engine) => {
 
     host.put(grant.newest, { expires: Date.now() + 60_000 });
     const within = { refreshMarginMs: 300_000, serveUnexpired: true };
-    const good = await world.ends([host], 2, { ...ask, options: within });
+    const good = await world.ends([host], 1, { ...ask, options: within });
     for (const answer of good) {
       expect(answer, JSON.stringify(good)).toMatchObject({ refreshError: unavailable });
       expect(answer.message, what).toMatch(message);
     }
-    expectFigures({ scenario: `${what}, a good token`, engine }, grant, good, { calls: 0, served: 2 });
+    expectFigures({ scenario: `${what}, a good token`, engine }, grant, good, { calls: 0, served: 1 });
     return { grant, host };
   }
 
@@ -45,7 +45,7 @@ onEngines("an engine that can't be used", (engine) => {
 
   test("it answers too slowly", async () => {
     const link = ({ down }) => Object.assign(down, { delayMs: 1_000 });
-    await expectUnavailable("an engine that answers slowly", /within 700 ms/, { link });
+    await expectUnavailable("an engine that answers slowly", /within 200 ms/, { link });
   });
 
   test("it answers nonsense", async () => {

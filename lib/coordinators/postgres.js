@@ -137,7 +137,7 @@ class PostgresCoordinator {
 
   async #connect(step, limit) {
     try {
-      const connecting = Promise.resolve(this.#pool.connect());
+      const connecting = take(this.#pool);
       // What has not been sent when the time is up is never sent.
       return await within(limit.left(), connecting, () => tooLate("gave no connection", limit), free);
     } catch (error) {
@@ -146,8 +146,6 @@ class PostgresCoordinator {
   }
 
   async #send(client, query, limit) {
-    // Without a listener, a connection that breaks here would end the process.
-    client.on?.("error", ignore);
     let broken;
     try {
       const answering = Promise.resolve(client.query(query));
@@ -160,8 +158,6 @@ class PostgresCoordinator {
       throw error;
     } finally {
       free(client, broken);
-      // One that is broken is being closed, by nobody who listens: its last words would end the process.
-      if (broken === undefined) client.removeListener?.("error", ignore);
     }
   }
 
@@ -222,8 +218,26 @@ function isRevision(rev) {
   return typeof rev === "string" && /^\d{1,19}$/.test(rev);
 }
 
+/**
+ * One of the pool's connections. Without a listener, one that breaks would end the process; and it may break in the same turn of the
+ * event loop, before a promise of it resolves.
+ */
+function take(pool) {
+  return new Promise((resolve, reject) => {
+    const listen = (client) => {
+      client.on?.("error", ignore);
+      resolve(client);
+    };
+    const promised = pool.connect((error, client) => (error ? reject(error) : listen(client)));
+    // A pool of another make.
+    if (promised !== undefined) Promise.resolve(promised).then(listen, reject);
+  });
+}
+
 function free(client, broken) {
   client.release(broken);
+  // One that is broken is being closed, by nobody who listens: its last words would end the process.
+  if (broken === undefined) client.removeListener?.("error", ignore);
 }
 
 function ignore() {}

@@ -8,7 +8,7 @@ export default defineConfig({
     include: ["__test__/hosts/*.test.mjs", "__test__/hosts/*.scenarios.mjs"],
     // Each file starts engines of its own, and dozens of processes.
     maxWorkers: 2,
-    testTimeout: 150_000,
+    testTimeout: 300_000,
     hookTimeout: 300_000,
   },
 });

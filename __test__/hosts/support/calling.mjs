@@ -130,6 +130,8 @@ async function call(ask, holds) {
   const all = { stateDir, agentDir, mainAgentDir: agentDir, coordinator: coordinatorOf(ask), ...options };
   try {
     const result = await withOAuthRefreshLock("acme", profileId, refresh, all);
+    // Logged out.
+    if (result === null) return { outcome: "none" };
     const { outcome, credential, adoptedFrom, notShared, refreshError } = result;
     const { code, message } = refreshError ?? {};
     return { outcome, ...pick(credential), adoptedFrom, notShared, refreshError: code, message };

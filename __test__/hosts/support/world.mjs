@@ -119,7 +119,7 @@ export class World {
   }
 
   /** So many calls on each host at once. */
-  async calls(hosts, each, more) {
+  async calls(hosts, each = 1, more = {}) {
     const wanted = hosts.length * each - this.#idle.length;
     this.#idle.push(...(await Promise.all(Array.from({ length: Math.max(0, wanted) }, () => this.agent()))));
     return Promise.all(
