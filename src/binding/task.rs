@@ -1,7 +1,7 @@
 //! Work off Node's thread, as a promise.
 
 use super::Reply;
-use super::threads::{MAX_THREADS, on_own_thread, on_shared_thread, runtime};
+use super::threads::{MAX_THREADS, is_shared_thread, on_own_thread, on_shared_thread, runtime};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::process::as_one_user;
@@ -245,10 +245,12 @@ fn serve_in_turn(thread: u64, mut lane: PathBuf) {
 
 /// A thread of a lane: works until nothing is left, or until some work has more to do that may block it.
 fn serve(lane: &Path) {
+    // If no thread could be had it may be Node's, which must not be blocked: a refresh function answers there.
+    let is_shared = is_shared_thread();
     loop {
         // Not held while it works.
         let Some(work) = lanes().take_work(lane) else { return };
-        REST.set(Rest::None);
+        REST.set(if is_shared { Rest::None } else { Rest::Elsewhere });
         let _ = catch_unwind(AssertUnwindSafe(|| as_one_user(work)));
         if let Rest::Work(rest) = REST.replace(Rest::Elsewhere) {
             leave(lane);

@@ -3,7 +3,7 @@
 use crate::process::as_one_user;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 /// So many threads at most are shared by all lanes.
 pub(super) const MAX_THREADS: usize = 512;
@@ -19,6 +19,11 @@ pub(super) fn on_shared_thread(serve: impl Fn() + Clone + Send + 'static) {
     if spawned.is_err() {
         again();
     }
+}
+
+/// Whether this is one of the shared threads.
+pub(super) fn is_shared_thread() -> bool {
+    Handle::try_current().is_ok()
 }
 
 /// Runs `work` on a thread of its own, or gives it back.
@@ -44,7 +49,8 @@ pub(super) fn runtime() -> Option<&'static Runtime> {
     if let Some(runtime) = RUNTIME.get() {
         return Some(runtime);
     }
-    let built = Builder::new_multi_thread().worker_threads(1).max_blocking_threads(MAX_THREADS).enable_all().build();
-    // A process that had no thread to spare may have one next time.
-    built.ok().map(|built| RUNTIME.get_or_init(|| built))
+    // It panics if it can't start a thread. A process that had none to spare may have one next time.
+    let start = || Builder::new_multi_thread().worker_threads(1).max_blocking_threads(MAX_THREADS).enable_all().build();
+    let built = catch_unwind(start).ok()?.ok()?;
+    Some(RUNTIME.get_or_init(|| built))
 }
