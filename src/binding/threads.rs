@@ -50,7 +50,7 @@ pub(super) fn runtime() -> Option<&'static Runtime> {
         return Some(runtime);
     }
     // It panics if it can't start a thread. A process that had none to spare may have one next time.
-    let build = || Builder::new_multi_thread().worker_threads(1).max_blocking_threads(MAX_THREADS).enable_all().build();
-    let built = catch_unwind(build).ok()?.ok()?;
+    let start = || Builder::new_multi_thread().worker_threads(1).max_blocking_threads(MAX_THREADS).enable_all().build();
+    let built = catch_unwind(start).ok()?.ok()?;
     Some(RUNTIME.get_or_init(|| built))
 }
