@@ -98,12 +98,17 @@ test("every platform has its package, in the same version", () => {
 test("a clone can't be published; what is packed can, and says what repository it is from", () => {
   for (const path of [[ROOT], ...TARGETS.map((name) => [ROOT, "npm", name])]) {
     const manifest = manifestIn(...path);
-    expect([path, manifest.private, manifest.repository]).toEqual([path, true, undefined]);
+    expect([path, manifest.private]).toEqual([path, true]);
   }
+  // Nobody's, and scripts/publish.mjs refuses it.
+  expect(manifestIn(ROOT).repository.url).toContain("/OWNER/");
   for (const name of [NAME, PLATFORM]) {
     const manifest = manifestIn(installed(name));
     expect([name, manifest.private, manifest.repository]).toEqual([name, undefined, REPOSITORY]);
   }
+  const { homepage, bugs } = manifestIn(installed(NAME));
+  const home = "https://github.com/acme/oauth-refresh-lock";
+  expect({ homepage, bugs }).toEqual({ homepage: `${home}#readme`, bugs: `${home}/issues` });
 });
 
 test("npm would publish it as it is packed", async () => {

@@ -68,6 +68,24 @@ test("installed, it is required by name, and loads its addon at the first call",
   expect(run(copyPackage(), "commonjs", program)).toEqual(EXPECTED_USE);
 });
 
+test("on Windows the addon is told its own file, so that it stays loaded", () => {
+  // A stand-in for what only Windows' addon has.
+  const program = `
+    const { dlopen } = process;
+    const told = [];
+    process.dlopen = (module, ...rest) => {
+      dlopen.call(process, module, ...rest);
+      module.exports.stayLoaded = (path) => told.push(path);
+      told.push(module.filename);
+    };
+    const { isAvailable } = require("oauth-refresh-lock");
+    console.log(JSON.stringify([isAvailable(), ...told]));
+  `;
+  const [isAvailable, file, told] = run(copyPackage(), "commonjs", program);
+  expect(isAvailable).toBe(true);
+  expect(told).toBe(file);
+});
+
 test("a file that is no export can't be imported", () => {
   const program = `
     const codes = [];

@@ -150,13 +150,13 @@ describe("publishing", async () => {
   const NAMES = [...TARGETS.map(packageOf), MAIN];
 
   /** Packages that have our names, and nothing in them but `content`. Returns their directory. */
-  async function packages({ version = "1.2.3", content = "as built", without = [] } = {}) {
+  async function packages({ version = "1.2.3", content = "as built", without = [], more = {} } = {}) {
     const directory = temporary();
     for (const [at, name] of NAMES.entries()) {
       if (without.includes(name)) continue;
       const staging = join(temporary(), "package");
       mkdirSync(staging);
-      writeFileSync(join(staging, "package.json"), JSON.stringify({ name, version, description: content }));
+      writeFileSync(join(staging, "package.json"), JSON.stringify({ name, version, description: content, ...more }));
       await execFile("tar", ["-czf", join(directory, `${at}.tgz`), "-C", join(staging, ".."), "package"]);
     }
     return directory;
@@ -230,6 +230,18 @@ describe("publishing", async () => {
     expect(said).toContain(`npm has other bytes as ${NAMES[0]}@1.2.3`);
     expect(namesOf(registry)).toEqual([NAMES[0]]);
   });
+
+  test.each(["homepage", "bugs", "repository"])(
+    "a package whose %s is a placeholder is not published",
+    async (field) => {
+      const registry = await registryWith();
+      const placeholder = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"))[field];
+      const { status, said } = await publish(registry, await packages({ more: { [field]: placeholder } }));
+      expect(status).toBe(1);
+      expect(said).toContain("placeholder for its repository: pack it again, with GITHUB_REPOSITORY=owner/name");
+      expect(registry.published).toEqual([]);
+    },
+  );
 
   test("a release that lacks a platform is not begun, nor is one by an npm that knows no trusted publishing", async () => {
     const registry = await registryWith();

@@ -1,7 +1,8 @@
 // Makes the packages that are published: this one, and one for each platform whose addon is there. Prints what it made.
 //   node scripts/pack.mjs --out DIR [--addons DIR] [--all]
 // `--addons` is where `oauth-refresh-lock.<target>.node` files lie (default: here); `--all` refuses if one is missing.
-// `GITHUB_REPOSITORY` (owner/name), if set, becomes the packages' `repository`: npm's provenance compares it with the workflow's.
+// `GITHUB_REPOSITORY` (owner/name), if set, becomes the packages' `repository`: npm's provenance compares it with the workflow's. Without
+// it this package keeps the placeholder, and scripts/publish.mjs refuses it.
 // The manifests here are `private`, so that `npm publish` in a clone can't publish a package without its addon.
 import { spawnSync } from "node:child_process";
 import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -62,7 +63,10 @@ function refuseOtherVersions() {
 function published({ private: _, ...manifest }) {
   const repository = process.env.GITHUB_REPOSITORY;
   if (!repository) return manifest;
-  return { ...manifest, repository: { type: "git", url: `git+https://github.com/${repository}.git` } };
+  const home = `https://github.com/${repository}`;
+  // The platforms' packages have one page, npm's own.
+  const pages = manifest.homepage ? { homepage: `${home}#readme`, bugs: `${home}/issues` } : {};
+  return { ...manifest, ...pages, repository: { type: "git", url: `git+${home}.git` } };
 }
 
 function writeManifest(directory, manifest) {

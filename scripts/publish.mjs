@@ -12,6 +12,8 @@ import { parseArgs } from "node:util";
 
 const { TARGETS, packageOf } = createRequire(import.meta.url)("../lib/native.js");
 const MAIN = "oauth-refresh-lock";
+/** Whose repository it is, in package.json, until it is packed. */
+const PLACEHOLDER = "/OWNER/";
 /** How long npm may take to show what it accepted. */
 const PATIENCE_MS = 10 * 60_000;
 /** The first npm that exchanges a workflow's identity for a token. */
@@ -34,7 +36,9 @@ function npm(args, stdio) {
 function packed(file) {
   const { stdout, status } = spawnSync("tar", ["-xzOf", file, "package/package.json"], { encoding: "utf8" });
   if (status !== 0) fail(`${file} is no package`);
-  const { name, version } = JSON.parse(stdout);
+  const { name, version, ...manifest } = JSON.parse(stdout);
+  if (["homepage", "bugs", "repository"].some((field) => JSON.stringify(manifest[field] ?? "").includes(PLACEHOLDER)))
+    fail(`${file} has a placeholder for its repository: pack it again, with GITHUB_REPOSITORY=owner/name`);
   const integrity = `sha512-${createHash("sha512").update(readFileSync(file)).digest("base64")}`;
   return { file, name, version, integrity };
 }

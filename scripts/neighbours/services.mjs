@@ -1,6 +1,6 @@
 /**
- * What Codex talks to, on loopback: a token endpoint whose refresh tokens can be used once (a second use revokes the login), and the
- * model's API, which takes the login's unexpired access tokens only and answers every turn with one word.
+ * What Codex and Claude Code talk to, on loopback: a token endpoint whose refresh tokens can be used once (a second use revokes the
+ * login), and the model's API, which takes the login's unexpired access tokens only and answers every turn with one word.
  */
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -20,6 +20,7 @@ const ACCOUNT = {
   },
 };
 
+const bearer = ({ headers }) => headers.authorization?.replace(/^Bearer /, "");
 const base64 = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 /** Codex reads the expiry and the account from a JWT, and leaves its signature to the server. */
 const jwt = (exp) => `${base64({ alg: "none", typ: "JWT" })}.${base64({ ...ACCOUNT, exp, jti: randomUUID() })}.c2ln`;
@@ -34,24 +35,46 @@ function parameters(body, type = "") {
   return type.includes("json") ? JSON.parse(body) : Object.fromEntries(new URLSearchParams(body));
 }
 
-function turn(response) {
-  const id = `resp_${randomUUID()}`;
-  const content = [{ type: "output_text", text: ANSWER }];
-  const usage = { input_tokens: 1, input_tokens_details: null, output_tokens: 1, output_tokens_details: null };
-  const events = {
-    "response.created": { response: { id } },
-    "response.output_item.done": { output_index: 0, item: { type: "message", role: "assistant", id: "msg", content } },
-    "response.completed": { response: { id, usage: { ...usage, total_tokens: 2 } } },
-  };
+/** Writes events as a stream. */
+function stream(response, events) {
   response.writeHead(200, { "content-type": "text/event-stream" });
   for (const [type, data] of Object.entries(events))
     response.write(`event: ${type}\ndata: ${JSON.stringify({ type, ...data })}\n\n`);
   response.end();
 }
 
+/** Codex's API. */
+function codexTurn(response) {
+  const id = `resp_${randomUUID()}`;
+  const content = [{ type: "output_text", text: ANSWER }];
+  const usage = { input_tokens: 1, input_tokens_details: null, output_tokens: 1, output_tokens_details: null };
+  return stream(response, {
+    "response.created": { response: { id } },
+    "response.output_item.done": { output_index: 0, item: { type: "message", role: "assistant", id: "msg", content } },
+    "response.completed": { response: { id, usage: { ...usage, total_tokens: 2 } } },
+  });
+}
+
+/** Claude Code's. */
+function claudeTurn(response) {
+  const usage = { input_tokens: 1, output_tokens: 1 };
+  const ends = { stop_reason: null, stop_sequence: null };
+  const message = { id: "msg", type: "message", role: "assistant", model: "loopback", content: [], ...ends, usage };
+  return stream(response, {
+    message_start: { message },
+    content_block_start: { index: 0, content_block: { type: "text", text: "" } },
+    content_block_delta: { index: 0, delta: { type: "text_delta", text: ANSWER } },
+    content_block_stop: { index: 0 },
+    message_delta: { delta: { ...ends, stop_reason: "end_turn" }, usage },
+    message_stop: {},
+  });
+}
+
+const TURNS = { "/v1/responses": codexTurn, "/v1/messages": claudeTurn };
+
 /** @param {string} first the refresh token of the login @param {number} latencyMs how long the token endpoint takes */
 export async function startServices(first, latencyMs) {
-  const stats = { calls: 0, again: 0, isRevoked: false, turns: 0, refused: 0 };
+  const stats = { calls: 0, again: 0, isRevoked: false, turns: 0, refused: 0, helped: 0 };
   const issued = new Set();
   let live = first;
 
@@ -80,10 +103,12 @@ export async function startServices(first, latencyMs) {
       await pause(latencyMs);
       return reply(...answer);
     }
-    if (pathname !== "/v1/responses") return reply(404, {});
-    const access = request.headers.authorization?.replace(/^Bearer /, "");
+    // What a helper for headers gave. This server speaks no MCP.
+    if (pathname === "/mcp" && issued.has(bearer(request))) stats.helped += 1;
+    const turn = TURNS[pathname];
+    if (!turn) return reply(404, {});
     // As usual with JWTs: a revoked login loses its refresh token, and keeps its access token until that expires.
-    if (!issued.has(access)) {
+    if (!issued.has(bearer(request))) {
       stats.refused += 1;
       return reply(401, { error: { message: "unauthorized" } });
     }
