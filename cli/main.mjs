@@ -86,7 +86,7 @@ onHosts("doctor", "what is in the way of refreshing, and what to do about it")
     if (!isWell) process.exitCode = FAILED;
   });
 
-command("storm", "a trial: many processes, one expired login, a provider of its own")
+command("storm", "a trial: many processes, one login, its own provider")
   .option("--processes <n>", "how many processes", integer(1, 200), 20)
   .option("--latency <ms>", "milliseconds that the provider takes", integer(0, 60_000), 200)
   .option("--no-lock", "the same without this package")
@@ -132,7 +132,7 @@ const withToken = (of) =>
 
 const lone = (name, description) => program.command(name).description(description).exitOverride();
 
-withToken(lone("token", "prints an access token, refreshed if need be; to a pipe only"))
+withToken(lone("token", "prints an access token, refreshed if need be, to a pipe"))
   .addOption(
     new Option("--format <format>", "what the reader expects")
       .choices(["raw", "json", "headers", "exec-credential"])
@@ -152,7 +152,7 @@ withToken(lone("run", "runs a program with an access token in its environment"))
     process.exitCode = await run({ provider, profileId }, command, options);
   });
 
-const login = lone("login", "stores, removes and lists logins, through the same locks as refreshes");
+const login = lone("login", "stores, removes and lists logins, by the same locks");
 const onLogin = (name, description) =>
   withStore(login.command(name).description(description).option("--json", "print JSON").exitOverride());
 
