@@ -1,4 +1,4 @@
-const { connections } = require("../failures.json");
+const { connections } = require("./failures.json");
 
 /** How far the errors within an error are followed. */
 const MAX_DEPTH = 8;

@@ -1,5 +1,5 @@
 const { STATUS_CODES } = require("node:http");
-const { answers, descriptions, places } = require("../failures.json");
+const { answers, descriptions, places } = require("./failures.json");
 const { soon } = require("./caller.js");
 
 /** How far an error's causes are followed. */

@@ -1,4 +1,4 @@
-const { phrases } = require("../failures.json");
+const { phrases } = require("./failures.json");
 const { attemptsOf, connectionOf } = require("./connection.js");
 const { bodiesOf, causes, evidenceOf } = require("./evidence.js");
 const { native } = require("./native.js");

@@ -2,7 +2,7 @@
 //!
 //! The one question is whether the refresh token may have been spent. In doubt it is [`FailureClass::Uncertain`], which
 //! costs little, as it is asked again; [`FailureClass::AnsweredDead`] costs a login, so nothing but the provider's own word
-//! counts for it. `failures.json` lists the words.
+//! counts for it. `lib/failures.json` lists the words.
 
 mod body;
 mod facts;

@@ -1,4 +1,4 @@
-//! The facts about failed calls, as `failures.json` holds them: which codes, sentences and statuses mean what, and where in
+//! The facts about failed calls, as `lib/failures.json` holds them: which codes, sentences and statuses mean what, and where in
 //! a body they stand. Each has its source there.
 
 use super::FailureClass;
@@ -95,7 +95,7 @@ impl Facts {
     /// The facts of the file.
     pub(super) fn all() -> &'static Self {
         static FACTS: LazyLock<Facts> =
-            LazyLock::new(|| serde_json::from_str(include_str!("../../failures.json")).unwrap_or_default());
+            LazyLock::new(|| serde_json::from_str(include_str!("../../lib/failures.json")).unwrap_or_default());
         &FACTS
     }
 
@@ -159,12 +159,12 @@ mod tests {
     use std::collections::HashSet;
 
     fn file() -> Value {
-        serde_json::from_str(include_str!("../../failures.json")).expect("JSON")
+        serde_json::from_str(include_str!("../../lib/failures.json")).expect("JSON")
     }
 
     #[test]
     fn the_file_is_understood() {
-        let facts: Facts = serde_json::from_str(include_str!("../../failures.json")).expect("facts");
+        let facts: Facts = serde_json::from_str(include_str!("../../lib/failures.json")).expect("facts");
         assert!(facts.answers.len() > 20 && facts.places().count() > 5);
         assert!(facts.says_reused(&Words::of("x Refresh_token_reused.")));
         assert!(!facts.says_reused(&Words::of("see docs/errors#refresh_token_reused")));
