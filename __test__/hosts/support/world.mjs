@@ -168,5 +168,6 @@ export function troubles(answers) {
     const name = error ?? (died && `died of ${died}`);
     if (name) counts[name] = (counts[name] ?? 0) + 1;
   }
-  return counts;
+  // In an order that does not depend on who came first.
+  return Object.fromEntries(Object.entries(counts).sort().reverse());
 }
