@@ -1,11 +1,14 @@
 /** What lies on disk is what docs/formats.md says. */
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, statSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { holdOAuthRefreshClaim, resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "../index.mjs";
 import { answering, rejection } from "./support/calls.mjs";
-import { createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/host.mjs";
+import { startEtcdStandIn } from "./support/etcd-stand-in.mjs";
+import { deferred } from "./support/events.mjs";
+import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
 import { at, gives, startServer } from "./support/token-server.mjs";
 
@@ -76,6 +79,25 @@ test("lock file, sidecar and journal have the fields that are documented", async
   expect([receipt.origin.store, JSON.parse(receipt.credential).type]).toEqual(["host:own", "oauth"]);
   await call(answering());
   expect(look().receipts).toEqual([]);
+
+  // And what hosts tell each other.
+  const { url: coordinator } = await startEtcdStandIn();
+  const [asked, given] = [deferred(), deferred()];
+  const shared = { coordinator, forceRefresh: true, serveUnexpired: false };
+  const ask = () => {
+    asked.resolve();
+    return given.promise;
+  };
+  const elsewhere = { stateDir: createHost().stateDir, store: memoryStore("own", store.held), ...shared };
+  const theirs = withOAuthRefreshLock(PROVIDER, PROFILE, ask, elsewhere);
+  await asked.promise;
+  const waiting = await rejection(call(answering(), { ...shared, timeoutMs: 1_000 }));
+  expect(waiting.message).toContain(`on host "${hostname()}" has been refreshing`);
+  expect(look().ownClaims).toEqual([expect.objectContaining({ sent: false })]);
+  given.resolve(answer());
+  await theirs;
+  expect(await call(answering(), shared)).toMatchObject({ outcome: "adopted" });
+  expect(look().answered).toEqual([expect.objectContaining({ isTold: true })]);
   expect([...found].sort()).toEqual(documented("Journal"));
 });
 

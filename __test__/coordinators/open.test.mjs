@@ -64,7 +64,7 @@ test("without the package pg it says what to install", () => {
   const dir = mkdtempSync(join(tmpdir(), "no-pg-"));
   onTestFinished(() => rmSync(dir, { recursive: true }));
   const root = join(import.meta.dirname, "..", "..");
-  cpSync(join(root, "lib"), join(dir, "lib"), { recursive: true });
+  for (const name of ["lib", "package.json"]) cpSync(join(root, name), join(dir, name), { recursive: true });
   const program = `
     try { require("./lib/coordinators/open.js").openCoordinator("postgres://app:sesame@host/db"); }
     catch ({ code, message }) { console.log(JSON.stringify({ code, message })); }`;

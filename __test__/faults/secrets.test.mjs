@@ -242,7 +242,7 @@ test("a run in which everything happens tells no token", async () => {
     surroundings: { workingDir: "/", osHome: "/" },
   };
   const asked = { serveUnexpired: true, ...request, rejectedAccess: host.old.access, ...host.options("one") };
-  const nativeCall = native().startRefresh(asked, undefined, undefined, false, true);
+  const nativeCall = native().startRefresh(asked, undefined, undefined, undefined, false, true);
   said.push(inspect(nativeCall, { showHidden: true, depth: null, getters: true }));
 
   const all = said.join("\n");
