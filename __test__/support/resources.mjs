@@ -50,6 +50,7 @@ export function takeStock(pid) {
     await expect.poll(newThreads, LEAVING).toSatisfy(...atMost(more.threads));
     const newDescriptors = () => added(descriptors, descriptorsOf(pid));
     await expect.poll(newDescriptors, LEAVING).toSatisfy(...atMost(more.descriptors));
-    expect([...threadsOf(pid).values()].filter(isRuntimes).length).toBeLessThanOrEqual(MAX_RUNTIME_THREADS);
+    const runtimes = () => [...threadsOf(pid).values()].filter(isRuntimes).length;
+    await expect.poll(runtimes, LEAVING).toBeLessThanOrEqual(MAX_RUNTIME_THREADS);
   };
 }

@@ -3,10 +3,14 @@
 use crate::process::as_one_user;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// So many threads at most are shared by all lanes.
 pub(super) const MAX_THREADS: usize = 512;
+
+/// A shared thread without work ends after so long: refreshes come in bursts, hours apart.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Runs it on one of the shared threads, or if none can be had on this one.
 pub(super) fn on_shared_thread(serve: impl Fn() + Clone + Send + 'static) {
@@ -50,7 +54,10 @@ pub(super) fn runtime() -> Option<&'static Runtime> {
         return Some(runtime);
     }
     // It panics if it can't start a thread. A process that had none to spare may have one next time.
-    let start = || Builder::new_multi_thread().worker_threads(1).max_blocking_threads(MAX_THREADS).enable_all().build();
+    let start = || {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(1).max_blocking_threads(MAX_THREADS).thread_keep_alive(IDLE).enable_all().build()
+    };
     let built = catch_unwind(start).ok()?.ok()?;
     Some(RUNTIME.get_or_init(|| built))
 }
