@@ -176,21 +176,26 @@ fn debts() -> MutexGuard<'static, Debts> {
     DEBTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Looks once in each process whether one that has died owes the coordinator an answer: other hosts wait for it.
-pub(super) fn look_for_debts(call: Arc<Refresh>) {
+/// Whether this process has not looked yet whether one that has died owes the coordinator an answer, or is telling it.
+pub(super) fn has_to_look_for_debts(call: &Refresh) -> bool {
+    let debts = debts();
+    call.hosts.is_some() && (!debts.seen.contains(&call.lock_base) || debts.paying.contains_key(&call.lock_base))
+}
+
+/// Looks for that once in each process, and tells the coordinator: other hosts wait for it. Blocks this thread; a process of a single
+/// call may end right after that.
+pub(super) fn look_for_debts(call: &Arc<Refresh>) {
     if call.hosts.is_none() {
         return;
     }
     let mut debts = debts();
     if let Some(paying) = debts.paying.get_mut(&call.lock_base) {
-        *paying = call;
+        *paying = Arc::clone(call);
     } else if debts.seen.insert(call.lock_base.clone()) {
         drop(debts);
-        task::after(0.0, move || {
-            if call.is_owing() {
-                pay_debts(call);
-            }
-        });
+        if call.is_owing() && matches!(call.settle_debts(), Ok(false)) {
+            pay_debts(Arc::clone(call));
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A refresh, for JavaScript: where things lie, and what is served without the lock; `run` has the rest.
 
-use super::coordinator::{NativeCoordinator, look_for_debts};
+use super::coordinator::{NativeCoordinator, has_to_look_for_debts, look_for_debts};
 use super::dialogue::Answers;
 use super::ending::{back_off, served, unexpired};
 use super::host_store::NativeHostStore;
@@ -254,13 +254,11 @@ pub fn start_refresh(
         Request::new(request, own.map(NativeHostStore::store), main.map(NativeHostStore::store), coordinator)?;
     let opened = request.open(file_system::is_known_local).transpose();
     if let (true, Some(Ok(Opened { call, agent_dir }))) = (glances, &opened)
+        && !has_to_look_for_debts(call)
         && let Some(credential) = call.glance().and_then(|recent| recent.json.as_deref().cloned())
     {
         let told = |path: &Path| tells_paths.then(|| text(path));
         let (lock_path, agent_dir) = (told(&call.lock_base), told(agent_dir));
-        if let Some(Ok(Opened { call, .. })) = opened {
-            look_for_debts(Arc::new(call));
-        }
         return Ok(Started { credential: Some(credential), lock_path, agent_dir, ..Started::default() });
     }
     let refresh = NativeRefresh {
@@ -294,7 +292,7 @@ impl NativeRefresh {
             let is_served = credential.is_some();
             let reply = Reply { credential, ..opened.begin(&call) };
             if let Some(call) = call.get().filter(|_| is_served) {
-                look_for_debts(Arc::clone(call));
+                look_for_debts(call);
             }
             Ok(reply)
         })
@@ -309,7 +307,7 @@ impl NativeRefresh {
             let peers = peers.and_then(|json| Fields::parse(&json)).and_then(Credential::from_profile);
             let Some(by) = call.look(peers.as_ref())? else { return Ok(Reply::default()) };
             // Who has to take a turn tells the coordinator then.
-            look_for_debts(call);
+            look_for_debts(&call);
             Ok(served(by))
         })
     }
