@@ -37,6 +37,9 @@ impl Refresh {
         }
         let mut journal = Journal::open(&lock).and_then(|journal| self.refuse_shared(journal));
         let mut recovered = journal.as_mut().map_or_else(|_| Vec::new(), |journal| self.finish(journal));
+        if let Ok(journal) = &mut journal {
+            self.tell_owed(journal);
+        }
         let (role, held, is_claimed) = match self.found()? {
             StoredState::Absent => {
                 journal.as_mut().map_or(Ok(()), |journal| self.forget_kept(journal))?;

@@ -191,6 +191,14 @@ impl Refresh {
         }
     }
 
+    /// Tells the coordinator what a dead owner was answered: whoever is served by that may end right after it. In vain while the engine
+    /// is down.
+    pub(in crate::refresh) fn tell_owed(&self, journal: &mut Journal) {
+        if let Some(hosts) = self.hosts.as_ref().filter(|_| journal.record().owed().next().is_some()) {
+            let _ = tell_answers(journal, hosts, None);
+        }
+    }
+
     /// Whether the coordinator has not heard of an answer yet.
     #[must_use]
     pub fn is_owing(&self) -> bool {
