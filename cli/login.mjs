@@ -18,7 +18,7 @@ export async function add({ provider, profileId }, { json, replace, ...options }
   const credential = await input();
   const { tokenEndpoint, clientId, clientSecretEnv, stateDir, agentDir } = options;
   // Without that no program could refresh it from here.
-  requestOf(provider, {}, { ...options, clientSecretEnv: undefined });
+  requestOf(provider, { ...options, clientSecretEnv: undefined });
   const refreshedBy = { tokenEndpoint, clientId, clientSecretEnv };
   const saved = await saveOAuthLogin(provider, profileId, credential, { stateDir, agentDir, replace, refreshedBy });
   if (json) sayJson({ provider, profileId, ...saved });

@@ -115,7 +115,7 @@ const withStore = (of) =>
 /** How a login is refreshed, for a provider that has no preset. */
 const withEndpoint = (of) =>
   of
-    .option("--token-endpoint <url>", "where the provider refreshes tokens; without it as at `login add`, or by preset")
+    .option("--token-endpoint <url>", "where the provider refreshes tokens; else by preset, or as at `login add`")
     .option("--client-id <id>", "the client that the login belongs to")
     .option("--client-secret-env <name>", "the environment variable that has the client's secret");
 

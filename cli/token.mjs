@@ -49,11 +49,14 @@ export async function run(login, [command, ...args], { env: name, ...options }) 
 
 async function credentialOf({ provider, profileId }, options) {
   const { stateDir, agentDir, minLife, timeout, coordinator } = options;
-  const ask = (credential, { signal }) => {
-    const request = requestOf(provider, credential, options);
+  const stored = (credential, { signal }) => {
+    const request = requestOf(provider, credential);
     return refreshOAuthToken({ ...request, refreshToken: credential.refresh }, { signal });
   };
-  const result = await withOAuthRefreshLock(provider, profileId, ask, {
+  const isKnown = options.tokenEndpoint !== undefined || Object.hasOwn(OAUTH_PRESETS, provider);
+  // A request, unlike a function, sends a tenant's token to that tenant's own endpoint, or nowhere.
+  const refresh = isKnown ? requestOf(provider, options) : stored;
+  const result = await withOAuthRefreshLock(provider, profileId, refresh, {
     stateDir,
     agentDir,
     coordinator,
@@ -67,15 +70,11 @@ async function credentialOf({ provider, profileId }, options) {
   );
 }
 
-/** How a login is refreshed: as it is said now, or was when it was stored, or as its provider is known to want it. */
-export function requestOf(
-  provider,
-  stored,
-  { tokenEndpoint = stored.tokenEndpoint, clientId = stored.clientId, clientSecretEnv = stored.clientSecretEnv },
-) {
+/** How a login is refreshed, by what was said of it: at its provider's known endpoint if no other is named. */
+export function requestOf(provider, { tokenEndpoint, clientId, clientSecretEnv }) {
+  const preset = Object.hasOwn(OAUTH_PRESETS, provider) ? OAUTH_PRESETS[provider] : undefined;
+  if (!tokenEndpoint && preset) return { ...preset, clientId: clientId ?? preset.clientId };
   if (!tokenEndpoint) {
-    const preset = OAUTH_PRESETS[provider];
-    if (preset) return { ...preset, clientId: clientId ?? preset.clientId };
     throw refusal(
       "no_token_endpoint",
       `How ${provider} refreshes a token is not known here: name --token-endpoint and --client-id, now or at \`login add\`.`,

@@ -79,6 +79,15 @@ test("a login that was added with its endpoint needs no options any more", async
   expect(readFileSync(host.storePath("main"), "utf8")).not.toContain("s3cret");
 });
 
+test("a tenant's refresh token goes to no other host", async () => {
+  const provider = await startProvider();
+  const host = createHost();
+  host.seed("main", expired({ refresh: "r0", enterpriseUrl: "tenant.example" }));
+  const { stdout, stderr, status } = await cli(["token", ...LOGIN, ...on(host), ...endpoint(provider)]);
+  expect({ stdout, status, calls: provider.calls }).toEqual({ stdout: "", status: 1, calls: 0 });
+  expect(stderr).toMatch(/tenant\.example/);
+});
+
 test("each format is what its reader expects", async () => {
   const host = createHost();
   const { access, expires } = usable({});
