@@ -102,7 +102,7 @@ async function rowOf({ load }, name) {
 /** What an engine says, without what it may repeat of an address: a password. */
 function words(error) {
   const text = String(error?.message || error?.code || "its function failed").replace(/\s+/g, " ");
-  return text.replaceAll(/\/\/[^@/\s]*@/g, "//").slice(0, MAX_WORDS);
+  return text.replaceAll(/\/\/\S*@/g, "//").slice(0, MAX_WORDS);
 }
 
 module.exports = { hostName, nativeCoordinator, rowOf };

@@ -79,6 +79,21 @@ test("what the coordinator has not been told is shown, and so is one that can't 
   expect({ status, problems }).toMatchObject({ status: 1, problems: [{ code: "coordinator_unavailable" }] });
 });
 
+test("an engine's own words are shown without a password, even one with an @ in it", async () => {
+  const { one } = await twoHosts();
+  const fails = () => Promise.reject(new Error("can't reach postgres://me:SECRET@SECRET/SECRET@db.example/x"));
+  const coordinator = { name: "mine", load: fails, compareAndSwap: fails };
+  const call = withOAuthRefreshLock(
+    PROVIDER,
+    PROFILE,
+    () => answer(),
+    one.as("main", { coordinator, timeoutMs: 1_000 }),
+  );
+  const error = await call.catch((error) => error);
+  expect(error).toMatchObject({ code: "coordinator_unavailable", message: expect.stringContaining("//db.example/x") });
+  expect(error.message).not.toContain("SECRET");
+});
+
 test("an address that is none is refused, and a password in it is not shown", async () => {
   const host = createHost();
   for (const url of ["redis://u:SECRET@h", "postgres://u:SECRET@", "etcd://u:SECRET@"]) {
