@@ -4,9 +4,11 @@
  * Times are milliseconds; instants are milliseconds since the epoch; paths are absolute.
  */
 
-/** A credential as OpenClaw's `auth-profiles.json` holds it. Fields not named here are kept as they are. */
-export interface OAuthCredential {
+/** The fields of a credential that this package knows; a type of your own that has more of them fits too. */
+export interface OAuthCredentialFields {
+  /** Other kinds of profile are left alone. */
   type: "oauth";
+  /** The provider's id, as the call has it. */
   provider: string;
   /** Access token. */
   access: string;
@@ -14,26 +16,38 @@ export interface OAuthCredential {
   refresh: string;
   /** When the access token expires, in milliseconds since the epoch. */
   expires: number;
+  /** The account's address: what the identity gate compares, with `accountId`. */
   email?: string;
+  /** The account's id at the provider. */
   accountId?: string;
+  /** The host of an enterprise's own instance. Its tokens are sent to no other host. */
   enterpriseUrl?: string;
+  /** Kept as it is, for the host. */
   projectId?: string;
+  /** The OAuth client that the login was made with. Kept as it is, for the host. */
   clientId?: string;
+  /** ID token (OpenID Connect). */
   idToken?: string;
+  /** Kept as it is, for the host. */
   displayName?: string;
+}
+
+/** A credential as OpenClaw's `auth-profiles.json` holds it. Fields not named here are kept as they are. */
+export interface OAuthCredential extends OAuthCredentialFields {
   [field: string]: unknown;
 }
 
 /** Our own shape of what a refresh function returns: new fields, merged over the old ones. Without `refresh` the old refresh token stays. */
 export interface RefreshedFields {
+  /** The new access token. */
   access: string;
   /**
    * Milliseconds since the epoch, in the future. Seconds since the epoch, a lifetime in seconds, a `Date` and these as text are
    * understood too. Without it, or if it is not an instant: the access token's own expiry if that is a JWT, else in half an hour.
    */
-  expires?: number | string | Date;
-  refresh?: string;
-  [field: string]: unknown;
+  expires?: number | string | Date | undefined;
+  /** The new refresh token. */
+  refresh?: string | undefined;
 }
 
 /**
@@ -75,7 +89,15 @@ export type ClientAnswer =
 export type RefreshFunction = (
   credential: OAuthCredential,
   context: { signal: AbortSignal },
-) => Promise<RefreshedFields | ClientAnswer | null | undefined> | RefreshedFields | ClientAnswer | null | undefined;
+) => Promise<Refreshed> | Refreshed;
+
+/** What a refresh function may return. */
+export type Refreshed =
+  | RefreshedFields
+  | (RefreshedFields & { [field: string]: unknown })
+  | ClientAnswer
+  | null
+  | undefined;
 
 /** Where a key's lock lies and how long a caller waits. */
 export interface LockOptions {
@@ -83,30 +105,37 @@ export interface LockOptions {
    * State directory, absolute. Default: `OPENCLAW_STATE_DIR`, else `<home>/.openclaw`, else an existing `<home>/.clawdbot`. If an
    * agent's directory outside it is given, the default must exist.
    */
-  stateDir?: string;
+  stateDir?: string | undefined;
   /** Lock base path, absolute, for a host that names its own. Default: {@link resolveOAuthRefreshLockPath}. */
-  lockPath?: string;
+  lockPath?: string | undefined;
   /** Ends the caller's wait, nothing else: a refresh that is under way goes on, and its result is saved. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Limit on the caller's whole wait, in milliseconds from the call: locks, disks, stores and the provider. Default 200,000. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
   /**
    * Absolute path of a directory whose mode is world-writable and can't be changed (a container's volume, a Windows drive under
    * WSL). You vouch that no other user can reach it. We then accept world-writable modes there and below; links and owners are
    * still checked. Applies to this process from now on. Default: `OAUTH_REFRESH_LOCK_TRUSTED_VOLUME`.
    */
-  trustedVolume?: string;
+  trustedVolume?: string | undefined;
 }
 
 /** What {@link CredentialStore.load} returns while another program, which does not know our lock, is refreshing the login. */
 export interface ClaimedCredential {
+  /** Says so. */
   claimed: true;
   /** The stored credential; callers get it meanwhile if it is still good. */
-  credential?: OAuthCredential | null | undefined;
+  credential?: OAuthCredentialFields | null | undefined;
 }
 
 /** What {@link CredentialStore.load} returns for a profile. */
-export type StoredProfile = OAuthCredential | { type: string } | ClaimedCredential | null | undefined;
+export type StoredProfile =
+  | OAuthCredential
+  | OAuthCredentialFields
+  | { type: string }
+  | ClaimedCredential
+  | null
+  | undefined;
 
 /**
  * A host's own store, in place of OpenClaw's `auth-profiles.json`; see docs/stores.md. Its functions are
@@ -140,8 +169,8 @@ export interface CredentialStore {
    */
   compareAndSwap(
     profileId: string,
-    expected: OAuthCredential | null,
-    next: OAuthCredential,
+    expected: OAuthCredentialFields | null,
+    next: OAuthCredentialFields,
   ): Promise<boolean> | boolean;
   /**
    * For a store that belongs to another program with a lock of its own: takes that lock, and returns a function that releases it.
@@ -155,7 +184,7 @@ export interface CredentialStore {
    * `false`: a power cut may undo a `compareAndSwap`. The journal then keeps the new credential until the next refresh, or until a
    * call finds a logout, and restores it if the store holds the spent one again. Default `true`.
    */
-  durable?: boolean;
+  durable?: boolean | undefined;
 }
 
 /** Where the credentials of a refresh are, which of them count as expired, and how long things may take. */
@@ -164,42 +193,42 @@ export interface RefreshOptions extends LockOptions {
    * Absolute path of the directory that contains the calling agent's `auth-profiles.json`. Default: the main agent's directory.
    * Outside OpenClaw give {@link LockOptions.stateDir} as well.
    */
-  agentDir?: string;
+  agentDir?: string | undefined;
   /** The main agent's directory, absolute. Default: `OPENCLAW_AGENT_DIR`, `PI_CODING_AGENT_DIR`, else `<stateDir>/agents/main/agent`. */
-  mainAgentDir?: string;
+  mainAgentDir?: string | undefined;
   /** The calling agent's store, in place of `agentDir`: the host keeps credentials itself. */
-  store?: CredentialStore;
+  store?: CredentialStore | undefined;
   /**
    * The main agent's store, in place of `mainAgentDir`. Default if `store` is given: `store` itself, unless `mainAgentDir` is
    * given.
    */
-  mainStore?: CredentialStore;
+  mainStore?: CredentialStore | undefined;
   /** Age at which the provider call is aborted, in milliseconds. Default and maximum: {@link OAUTH_REFRESH_CALL_TIMEOUT_MS}. */
-  callTimeoutMs?: number;
+  callTimeoutMs?: number | undefined;
   /**
    * A token that expires within this many milliseconds is refreshed. Default 300,000; at most a fifth of the token's life, where
    * that is known.
    */
-  refreshMarginMs?: number;
+  refreshMarginMs?: number | undefined;
   /** Replace the stored access token although it has not expired. Callers that ask for this at the same time share one refresh. */
-  forceRefresh?: boolean;
+  forceRefresh?: boolean | undefined;
   /**
    * The access token that the resource server refused: refresh only if it is still the stored one. With it, `forceRefresh`
    * adds nothing.
    */
-  rejectedAccess?: string;
+  rejectedAccess?: string | undefined;
   /**
    * If the stored access token is unexpired and was not rejected, resolves with it and sets {@link RefreshResult.refreshError}
    * when: refreshing fails; or the caller has waited 1 s for other callers; or this call's own refresh has taken another 10 s (it
    * goes on). Default `true`; `false` rejects with the error.
    */
-  serveUnexpired?: boolean;
+  serveUnexpired?: boolean | undefined;
   /**
    * What to do while it is not known whether the provider has used the refresh token (an owner died, an answer was lost):
    * `"probe"` (the default) asks again with the same refresh token, after the pause that all processes keep, until the provider
    * gives a token or refuses; `"fail"` rejects with `refresh_uncertain`.
    */
-  uncertain?: "probe" | "fail";
+  uncertain?: "probe" | "fail" | undefined;
   /**
    * Says how a call of the refresh function failed, for a provider or client whose errors this package does not know; see
    * docs/protocol.md. `undefined`: this package decides, as it does if the function throws or returns anything else. Return
@@ -213,29 +242,31 @@ export interface RefreshOptions extends LockOptions {
    * {@link kubernetesCoordinator} or your own; or the address of one, `"postgres://…"` (needs the package `pg`), `"etcd://host:2379"`,
    * `"etcds://…"` by TLS. Each host has a state directory of its own. See docs/many-hosts.md.
    */
-  coordinator?: Coordinator | string;
+  coordinator?: Coordinator | string | undefined;
   /**
    * What to do about a host that claimed the refresh token and has been silent for 180 s. `"wait"` (the default) rejects with
    * `refresh_uncertain` until that host is back or a new login is stored, as it may have the new token. `"probe"` asks the provider
    * again: if that host did have it, the provider may end the login.
    */
-  lostHost?: "wait" | "probe";
+  lostHost?: "wait" | "probe" | undefined;
   /**
    * What to do while the coordinator can't be reached. `"refuse"` (the default) does not ask the provider: a stored token that has
    * not expired is served, else `coordinator_unavailable` is raised when the caller's time is up. `"alone"` goes on as if there were
    * no other host: two hosts may then send one refresh token.
    */
-  coordinatorDown?: "refuse" | "alone";
+  coordinatorDown?: "refuse" | "alone" | undefined;
   /**
    * A secret that all hosts have, mixed into the keys of what they tell each other; the newest first if there are several. Without
    * it, whoever has both an old refresh token and the coordinator's rows can read what came after that token.
    */
-  coordinatorKey?: string | readonly string[];
+  coordinatorKey?: string | readonly string[] | undefined;
 }
 
 /** What happened to the main agent's store. */
 export interface MirrorResult {
+  /** Whether it took the credential. */
   written: boolean;
+  /** Why, or why not. */
   reason: MirrorReason | "store-error";
   /** With `store-error`: what went wrong. The credential is durable in the agent's own store. */
   error?: { code: ErrorCode; message: string };
@@ -249,6 +280,7 @@ export interface RefreshResult {
    * - `recovered`: the journal held a credential that a previous owner had received.
    */
   outcome: "fresh" | "adopted" | "refreshed" | "recovered";
+  /** The whole credential, usable now, as the agent's store has it (or will: `notSaved`). */
   credential: OAuthCredential;
   /** With `refreshed` by a sub-agent: whether the main agent's store took the credential, and why not. */
   mirror?: MirrorResult;
@@ -319,48 +351,51 @@ export interface TokenEndpointRequest {
    * Token endpoint for credentials whose `enterpriseUrl` names another host than `tokenEndpoint`'s; `{host}` is replaced by that
    * host.
    */
-  enterpriseTokenEndpoint?: string;
-  clientId?: string;
-  clientSecret?: string;
+  enterpriseTokenEndpoint?: string | undefined;
+  /** The client's id (RFC 6749 §2.2). */
+  clientId?: string | undefined;
+  /** The client's password, if it has one (RFC 6749 §2.3.1). */
+  clientSecret?: string | undefined;
   /** How the client says who it is (RFC 6749 §2.3.1). Default: `"basic"` with a secret, else `"none"`. */
-  clientAuth?: "none" | "basic" | "post";
+  clientAuth?: "none" | "basic" | "post" | undefined;
   /** How the request's body is written. Default: `"form"`. */
-  encoding?: "form" | "json";
+  encoding?: "form" | "json" | undefined;
   /** Default: `"refresh_token"`. `"github-copilot"` exchanges a GitHub token for a Copilot token. */
-  exchange?: "refresh_token" | "github-copilot";
-  scope?: string;
+  exchange?: "refresh_token" | "github-copilot" | undefined;
+  /** Asks for less than the login may do (RFC 6749 §6). Default: not sent. */
+  scope?: string | undefined;
   /** Resource indicators (RFC 8707). */
-  resource?: string | readonly string[];
+  resource?: string | readonly string[] | undefined;
   /** More headers, such as `User-Agent`. */
-  headers?: Readonly<Record<string, string>>;
+  headers?: Readonly<Record<string, string>> | undefined;
   /**
    * Where the answer names the account, as a path of member names: in the claims of `id_token`, of a JWT access token, or in the
    * answer itself. Fields that the credential lacks are filled in; an answer that contradicts it is refused. The claims `email`,
    * `iss` and `sub` need no path.
    */
-  identityClaims?: { accountId?: readonly string[]; email?: readonly string[] };
+  identityClaims?: { accountId?: readonly string[] | undefined; email?: readonly string[] | undefined } | undefined;
   /**
    * The member that the provider wraps its answer in: a name, or a path of at most 8 names. If it holds no token, the answer
    * itself is read.
    */
-  envelope?: string | readonly string[];
+  envelope?: string | readonly string[] | undefined;
   /** What `expires_in` counts, and the refresh token's lifetime: seconds, or milliseconds. Default: `"s"`. */
-  expiresInUnit?: "s" | "ms";
+  expiresInUnit?: "s" | "ms" | undefined;
   /** `"static"`: the provider keeps the refresh token as it is, so asking again never hurts. Default: `"rotates"`. */
-  replay?: "rotates" | "static";
+  replay?: "rotates" | "static" | undefined;
   /** How long connecting may take, in milliseconds. Default 10,000. */
-  connectTimeoutMs?: number;
+  connectTimeoutMs?: number | undefined;
   /**
    * How many keys of this client may be refreshed at a time, by all processes that share the lock directory. Each key is assigned
    * to one of the places by its hash, so two keys may wait for each other while another place is free. Default: no limit.
    */
-  maxParallel?: number;
+  maxParallel?: number | undefined;
   /**
    * What this provider's own error codes mean, whatever the status: `dead` codes end the login, `unspent` codes leave the refresh
    * token as it is. They are compared whole, in upper or lower case, with the members where providers put codes (`error`,
    * `error.code`, `error_code`, `errorCode`, `code`, `status`, `message`, …), and come before the codes that this package knows.
    */
-  classify?: { dead?: readonly string[]; unspent?: readonly string[] };
+  classify?: { dead?: readonly string[] | undefined; unspent?: readonly string[] | undefined } | undefined;
 }
 
 /** Requests for logins that OpenClaw's users share and for providers that wrap their answers; sources are in `presets.json`. Spread one to change it. */
@@ -381,15 +416,21 @@ export type ExchangedFields = {
   refresh?: string;
   /** When the new refresh token expires, in milliseconds since the epoch. */
   refreshExpires?: number;
+  /** ID token (OpenID Connect). */
   idToken?: string;
+  /** By {@link TokenEndpointRequest.identityClaims}. */
   accountId?: string;
+  /** By {@link TokenEndpointRequest.identityClaims}, or the claim `email`. */
   email?: string;
+  /** The claim `iss`. */
   issuer?: string;
+  /** The claim `sub`. */
   subject?: string;
 };
 
 /** A token endpoint, and what to send to it. */
 export interface TokenEndpointCall extends TokenEndpointRequest {
+  /** The refresh token to send. */
   refreshToken: string;
 }
 
@@ -402,19 +443,21 @@ export interface TokenEndpointCall extends TokenEndpointRequest {
  */
 export function refreshOAuthToken(
   request: TokenEndpointCall,
-  options?: { signal?: AbortSignal; timeoutMs?: number },
+  options?: { signal?: AbortSignal | undefined; timeoutMs?: number | undefined },
 ): Promise<ExchangedFields>;
 
 /** Where a login is stored, and what else is to be known of it. */
 export interface LoginOptions
   extends Pick<RefreshOptions, "stateDir" | "agentDir" | "mainAgentDir" | "store" | "trustedVolume"> {
   /** Replace even another account's login, or another kind of profile. Default `false`. */
-  replace?: boolean;
+  replace?: boolean | undefined;
   /**
    * How a program that has only this store, such as the command line, gets the next token; stored beside the tokens. Not needed for a
    * provider in {@link OAUTH_PRESETS}. The secret itself stays in the environment: `clientSecretEnv` is its variable's name.
    */
-  refreshedBy?: { tokenEndpoint?: string; clientId?: string; clientSecretEnv?: string };
+  refreshedBy?:
+    | { tokenEndpoint?: string | undefined; clientId?: string | undefined; clientSecretEnv?: string | undefined }
+    | undefined;
 }
 
 /**
@@ -429,9 +472,10 @@ export interface LoginOptions
 export function saveOAuthLogin(
   provider: string,
   profileId: string,
-  credential: OAuthCredential | RefreshedFields | ClientAnswer,
+  credential: OAuthCredential | OAuthCredentialFields | NonNullable<Refreshed>,
   options?: LoginOptions,
 ): Promise<{
+  /** Whether a login was there before. */
   outcome: "added" | "replaced";
   /** The store. */
   path: string;
@@ -448,15 +492,18 @@ export function removeOAuthLogin(
 ): Promise<{
   /** Whether there was one. */
   removed: boolean;
+  /** The store. */
   path: string;
 }>;
 
 /** One profile to keep fresh, with what its refresh needs. */
 export interface KeptProfile extends Omit<RefreshOptions, "signal" | "timeoutMs" | "serveUnexpired" | "forceRefresh"> {
+  /** The provider's id, such as `openai-codex`. */
   provider: string;
+  /** Names the login in the stores. */
   profileId: string;
   /** Default: the `refresh` of all profiles. */
-  refresh?: RefreshFunction | TokenEndpointRequest;
+  refresh?: RefreshFunction | TokenEndpointRequest | undefined;
 }
 
 /**
@@ -471,27 +518,30 @@ export interface KeptProfile extends Omit<RefreshOptions, "signal" | "timeoutMs"
  */
 export function keepOAuthFresh(options: {
   profiles: readonly KeptProfile[];
-  refresh?: RefreshFunction | TokenEndpointRequest;
-  jitterMs?: number;
-  signal?: AbortSignal;
-  onError?: (error: unknown, profile: { provider: string; profileId: string }) => void;
+  refresh?: RefreshFunction | TokenEndpointRequest | undefined;
+  jitterMs?: number | undefined;
+  signal?: AbortSignal | undefined;
+  onError?: ((error: unknown, profile: { provider: string; profileId: string }) => void) | undefined;
 }): void;
 
 /** What a client is made of: a login, how it is refreshed, and where it is stored. */
 export interface OAuthClientOptions extends Omit<RefreshOptions, "signal" | "forceRefresh" | "rejectedAccess"> {
+  /** The provider's id, such as `openai-codex`. */
   provider: string;
+  /** Names the login in the stores. */
   profileId: string;
+  /** Asks the provider: a function, or a token endpoint for us to ask. */
   refresh: RefreshFunction | TokenEndpointRequest;
   /** Sends the requests of {@link OAuthClient.fetch}. Default: the global `fetch`, as it is at each call. */
-  fetch?: (input: never, init?: never) => Promise<unknown>;
+  fetch?: ((input: never, init?: never) => Promise<unknown>) | undefined;
   /** Called with the error of each refresh that fails while its callers have a token that is still good. */
-  onError?: (error: unknown) => void;
+  onError?: ((error: unknown) => void) | undefined;
   /**
    * Before each refresh, looks for a newer access token of the same account that another program on this machine has: Codex, opencode,
    * or a file that you name. Callers get it in place of the refresh; nothing is stored, and no file of theirs is locked or written. See
    * docs/client.md.
    */
-  adoptFrom?: readonly ("codex" | "opencode" | NeighbourFile)[];
+  adoptFrom?: readonly ("codex" | "opencode" | NeighbourFile)[] | undefined;
 }
 
 /** Another program's JSON file. */
@@ -503,20 +553,24 @@ export interface NeighbourFile {
   read(json: any): NeighbourToken | readonly NeighbourToken[];
 }
 
+/** An access token of another program's. */
 export interface NeighbourToken {
+  /** A JWT. */
   access: string;
-  expires?: number;
-  accountId?: string;
+  /** Milliseconds since the epoch. Default: what the JWT says. */
+  expires?: number | undefined;
+  /** The account's id; a token of another account is not used. Default: what the JWT says. */
+  accountId?: string | undefined;
 }
 
 /** Limits of one call of a client. */
 export interface OAuthClientCall {
   /** Ends this caller's wait, nothing else. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Limit on this caller's wait, in milliseconds. Default: the client's. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
   /** The access token that a server refused, for a caller with an HTTP client of its own: see {@link RefreshOptions.rejectedAccess}. */
-  rejectedAccess?: string;
+  rejectedAccess?: string | undefined;
 }
 
 /** A login's client. Its functions need no `this`. */
@@ -569,14 +623,15 @@ export function createOAuthClient(options: OAuthClientOptions): OAuthClient;
 export function resolveOAuthRefreshLockPath(
   provider: string,
   profileId: string,
-  options?: { stateDir?: string },
+  options?: { stateDir?: string | undefined },
 ): string;
 
 /** Identity evidence in a credential. */
 export interface OAuthIdentity {
+  /** The account's id. */
   accountId?: unknown;
+  /** The account's address. */
   email?: unknown;
-  [field: string]: unknown;
 }
 
 /**
@@ -586,7 +641,10 @@ export interface OAuthIdentity {
  * Stricter than OpenClaw 2026.4.20, where an equal `accountId` is enough: members of one workspace share theirs. It refuses,
  * and OpenClaw does not, where `existing` carries both fields and `incoming` carries only one, or another `email`.
  */
-export function isSafeToCopyOAuthIdentity(existing: OAuthIdentity, incoming: OAuthIdentity): boolean;
+export function isSafeToCopyOAuthIdentity(
+  existing: OAuthIdentity | OAuthCredential,
+  incoming: OAuthIdentity | OAuthCredential,
+): boolean;
 
 /**
  * Why a refreshed credential was or was not written to the main agent's store. Only a refresh, which knows more than the two
@@ -616,8 +674,8 @@ export type MirrorReason =
  * same but for `tenant-mismatch` and `invalid-incoming-expiry`, which are ours.
  */
 export function shouldMirrorRefreshedOAuthCredential(
-  existing: Record<string, unknown> | null | undefined,
-  refreshed: OAuthCredential,
+  existing: object | null | undefined,
+  refreshed: OAuthCredential | OAuthCredentialFields,
 ): { mirror: boolean; reason: MirrorReason };
 
 /** Whether an error, its message, its body or its `cause` says that the refresh token was used before. OpenClaw's phrases. */
@@ -675,9 +733,9 @@ export function holdOAuthRefreshClaim(
     /** What the host calls this refresh token, such as its hash; no secret. */
     generation: string;
     /** As the host's stores have it, with `type: "oauth"`; 40 KiB at most. */
-    credential: OAuthCredential;
+    credential: OAuthCredential | OAuthCredentialFields;
     /** Whether its refresh token may be sent once more if this process dies: `probe` (default) or `fail`. */
-    uncertain?: "probe" | "fail";
+    uncertain?: "probe" | "fail" | undefined;
   },
 ): Promise<OAuthRefreshClaim>;
 
@@ -729,6 +787,7 @@ export interface Coordinator {
 export interface CoordinatorEntry {
   /** Another one after each write. */
   version: string;
+  /** As it was written. */
   value: string;
   /** How long ago the row was written, in milliseconds by the engine's clock; left out where the engine can't tell. */
   ageMs?: number;
@@ -736,7 +795,9 @@ export interface CoordinatorEntry {
 
 /** What {@link postgresCoordinator} needs of a pool: a `Pool` of the package `pg` has it. */
 export interface PostgresPool {
+  /** Runs one statement on whichever connection is free. */
   query(query: { text: string; values: unknown[] }): Promise<{ rows: unknown[] }>;
+  /** Lends one connection. */
   connect(): Promise<{
     query(query: { text: string; values: unknown[] }): Promise<{ rows: unknown[] }>;
     release(error?: Error | boolean): void;
@@ -745,9 +806,9 @@ export interface PostgresPool {
 
 export interface PostgresCoordinatorOptions {
   /** The table's exact name, or `schema.name`. Default `oauth_refresh_lock`. */
-  table?: string;
+  table?: string | undefined;
   /** After so long a request that has no answer fails, in milliseconds. Default 5,000. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
 }
 
 /**
@@ -770,17 +831,19 @@ export function postgresCoordinator(pool: PostgresPool, options?: PostgresCoordi
 
 export interface EtcdCoordinatorOptions {
   /** What the keys begin with. Default `oauth-refresh-lock/`. */
-  prefix?: string;
+  prefix?: string | undefined;
   /** A user that may read and write the prefix. */
-  username?: string;
-  password?: string;
+  username?: string | undefined;
+  /** That user's. */
+  password?: string | undefined;
   /** The certificates of the authorities that vouch for etcd, PEM. Default: those that Node trusts. */
-  ca?: string | Uint8Array;
+  ca?: string | Uint8Array | undefined;
   /** This client's certificate and its key, PEM. */
-  cert?: string | Uint8Array;
-  key?: string | Uint8Array;
+  cert?: string | Uint8Array | undefined;
+  /** The certificate's private key, PEM. */
+  key?: string | Uint8Array | undefined;
   /** After so long a request that has no answer fails, in milliseconds. Default 5,000. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
 }
 
 /**
@@ -794,17 +857,17 @@ export function etcdCoordinator(endpoints: string | string[], options?: EtcdCoor
 
 export interface KubernetesCoordinatorOptions {
   /** Default: the pod's own. Better one with nothing else in it, since rights can't be limited to Secrets by how their names begin. */
-  namespace?: string;
+  namespace?: string | undefined;
   /** What the Secrets' names begin with. Default `oauth-refresh-lock`. */
-  name?: string;
+  name?: string | undefined;
   /** The API server's address. Default: the pod's. */
-  server?: string;
+  server?: string | undefined;
   /** A bearer token, or what returns the current one. Default: that of the pod's service account, read each time. */
-  token?: string | (() => string | Promise<string>);
+  token?: string | (() => string | Promise<string>) | undefined;
   /** The certificate of the authority that vouches for the API server, PEM. Default: the service account's. */
-  ca?: string | Uint8Array;
+  ca?: string | Uint8Array | undefined;
   /** After so long a request that has no answer fails, in milliseconds. Default 5,000. */
-  timeoutMs?: number;
+  timeoutMs?: number | undefined;
 }
 
 /**
@@ -819,6 +882,7 @@ export function kubernetesCoordinator(options?: KubernetesCoordinatorOptions): C
 export interface CoordinatorReport {
   /** Whether every rule holds. */
   ok: boolean;
+  /** Rule by rule. */
   checks: {
     rule: string;
     ok: boolean;
@@ -839,7 +903,7 @@ export interface CoordinatorReport {
  */
 export function checkCoordinator(
   coordinator: Coordinator,
-  options?: { another?: Coordinator; rounds?: number; writers?: number },
+  options?: { another?: Coordinator | undefined; rounds?: number | undefined; writers?: number | undefined },
 ): Promise<CoordinatorReport>;
 
 /** A provider call older than this is aborted: 120,000 ms. */
@@ -871,9 +935,10 @@ export function isAvailable(): boolean;
  * @throws `invalid_argument`, `lock_unavailable`
  */
 export function inspectOAuthRefreshLocks(options?: {
-  stateDir?: string;
+  /** State directory, absolute. Default as in {@link LockOptions.stateDir}. */
+  stateDir?: string | undefined;
   /** To look into the rows of the logins that hosts share. */
-  coordinator?: Coordinator | string;
+  coordinator?: Coordinator | string | undefined;
 }): Promise<OAuthRefreshLockReport[]>;
 
 /** What a coordinator knows of a login, by its refresh token as it is stored here. */
@@ -890,6 +955,7 @@ export interface OAuthRefreshRow {
   state: "free" | "sent" | "lost" | "unsure" | "spent" | "dead" | "unknown";
   /** The host that claimed it last, and the process there. */
   host?: string;
+  /** That process. */
   pid?: number;
   /** How old that is, in milliseconds, if the coordinator's clock tells. */
   ageMs?: number;
@@ -897,11 +963,13 @@ export interface OAuthRefreshRow {
   attempts?: number;
   /** Whether one of those calls may have used it up. */
   inDoubt?: boolean;
+  /** Why it could not be asked. */
   problem?: { code: ErrorCode; message: string };
 }
 
 /** A key, as {@link inspectOAuthRefreshLocks} found it. */
 export interface OAuthRefreshLockReport {
+  /** The lock's base path; the files that belong to it begin with it. */
   lockPath: string;
   /** How often a peer has taken over from a stuck owner. */
   term: number;
@@ -1045,6 +1113,7 @@ export type ErrorCode =
 
 /** The holder of a lock, for people to read: no decision depends on it. */
 export interface LockHolder {
+  /** Its process. */
   pid: number;
   /** How long it has held the lock, in milliseconds by this host's clock. */
   heldMs: number;
@@ -1075,13 +1144,20 @@ export interface RefreshFailure {
   message?: string;
 }
 
-/** Every error that this package itself raises. No message or field holds a secret. */
-export interface OAuthRefreshLockError extends Error {
+/**
+ * Every error that this package itself raises. No message or field holds a secret.
+ */
+export class OAuthRefreshLockError extends Error {
+  private constructor();
+  /** Where two copies of this package may be loaded, tell its errors by this and `code`. */
+  name: "OAuthRefreshLockError";
+  /** What went wrong, for programs. Stable. */
   code: ErrorCode;
   /** The file or directory concerned; `host:` and the name of a {@link CredentialStore}. */
   path?: string;
   /** With `file_lock_timeout`: `<base>.lock`, as OpenClaw expects it; `<store>.lock` if a store's lock was waited for. */
   lockPath?: string;
+  /** With `file_lock_timeout`, where known. */
   holder?: LockHolder;
   /** With `refresh_backoff`, `refresh_uncertain` and `provider_refused`: how long every caller waits, in milliseconds. */
   retryAfterMs?: number;
@@ -1093,50 +1169,80 @@ export interface OAuthRefreshLockError extends Error {
   refreshFailure?: RefreshFailure;
 }
 
-/** A message on the `node:diagnostics_channel` named `oauth-refresh-lock`. */
-export interface OAuthRefreshLockEvent {
-  /**
-   * - `waiting`: the caller stands in line behind a peer in this process or another.
-   * - `acquired`: the key's lock is ours.
-   * - `dispatched`: the provider is about to be asked.
-   * - `refreshed`: the new credential is in the agent's own store.
-   * - `recovered`: the journal held a credential that a previous owner had received.
-   * - `mirrored`: the main store took the credential.
-   * - `refused`: the main store did not take the credential; `reason` says why.
-   * - `reclaimed`: we removed the lock file of an owner that is dead, past the age limit, or stuck; `pid` is its process.
-   * - `warned`: this file system's locks, or its syncs of directories, can't be relied on. Once per directory; also a Node warning.
-   * - `adopted`: a peer's credential was taken over.
-   * - `fresh`: the stored credential was usable.
-   * - `failed`: the call failed; `code` says how, where known.
-   */
-  type:
-    | "waiting"
-    | "acquired"
-    | "dispatched"
-    | "refreshed"
-    | "recovered"
-    | "mirrored"
-    | "refused"
-    | "reclaimed"
-    | "warned"
-    | "adopted"
-    | "fresh"
-    | "failed";
+/** What every event tells. */
+export interface OAuthRefreshLockEventSubject {
+  /** The provider's id, as the call has it. */
   provider: string;
+  /** Names the login, as the call has it. */
   profileId: string;
+  /** The key's lock base path. */
   lockPath: string;
   /** The calling agent's directory; `host:` and the name of its {@link CredentialStore}. */
   agentDir?: string;
   /** Milliseconds since the epoch, with fractions. */
   at: number;
-  /** With `mirrored` and `refused`: a {@link MirrorReason}, or `store-error`. */
-  reason?: string;
-  /** With `failed`: the error's `code`. With `warned`: `lock_granted_twice`, `lock_refused`, `file_system_not_local` or `directory_not_synced`. */
-  code?: string;
-  /** With `reclaimed`. */
-  pid?: number;
-  /** With `warned`. */
-  message?: string;
-  /** With `warned`: the directory; with `directory_not_synced` the first such one on that file system. */
-  path?: string;
 }
+
+/** A message on the `node:diagnostics_channel` named `oauth-refresh-lock`. `type` says what else it has. */
+export type OAuthRefreshLockEvent = OAuthRefreshLockEventSubject &
+  (
+    | {
+        /**
+         * - `waiting`: the caller stands in line behind a peer in this process or another.
+         * - `acquired`: the key's lock is ours.
+         * - `dispatched`: the provider is about to be asked.
+         * - `refreshed`: the new credential is in the agent's own store.
+         * - `recovered`: the journal held a credential that a previous owner had received.
+         */
+        type: "waiting" | "acquired" | "dispatched" | "refreshed" | "recovered";
+      }
+    | {
+        /** The stored credential was usable. */
+        type: "fresh";
+        /** If it is about to expire and was not refreshed: the `code` of {@link RefreshResult.refreshError}, where known. */
+        code?: string;
+      }
+    | {
+        /** A peer's credential was taken over. */
+        type: "adopted";
+        /** The host that asked the provider, if that is another one. */
+        host?: string;
+      }
+    | {
+        /** The main store took the credential. */
+        type: "mirrored";
+        /** Why it may. */
+        reason: MirrorReason;
+      }
+    | {
+        /** The main store did not take the credential. */
+        type: "refused";
+        /** Why not. */
+        reason: MirrorReason | "store-error";
+      }
+    | {
+        /** We removed the lock file of an owner that is dead, past the age limit, or stuck. */
+        type: "reclaimed";
+        /** That owner's process; `null` if its lock file does not say. */
+        pid: number | null;
+      }
+    | {
+        /** Something that people should know of a directory's file system. Once per directory; also a Node warning. */
+        type: "warned";
+        /**
+         * - `lock_granted_twice`, `lock_refused`, `file_system_not_local`: its locks can't be relied on.
+         * - `directory_not_synced`: its syncs of directories can't.
+         */
+        code: "lock_granted_twice" | "lock_refused" | "file_system_not_local" | "directory_not_synced";
+        /** For people. */
+        message: string;
+        /** The directory; with `directory_not_synced` the first such one on that file system. */
+        path: string;
+      }
+    | {
+        /** The call failed. */
+        type: "failed";
+        /** The error's `code`, where it has one: an {@link ErrorCode}, or the refresh function's own. */
+        code?: string;
+      }
+  );

@@ -11,6 +11,7 @@ const { inspectOAuthRefreshLocks } = require("./lib/inspect.js");
 const policy = require("./lib/policy.js");
 const { OAUTH_REFRESH_CALL_TIMEOUT_MS, OAUTH_REFRESH_LOCK_OPTIONS } = require("./lib/arguments.js");
 const { isAvailable, loadIfRequired } = require("./lib/native.js");
+const { OAuthRefreshLockError } = require("./lib/errors.js");
 const { onThisEngine } = require("./lib/engine.js");
 
 module.exports = onThisEngine({
@@ -34,6 +35,7 @@ module.exports = onThisEngine({
   shouldMirrorRefreshedOAuthCredential: policy.shouldMirrorRefreshedOAuthCredential,
   isRefreshTokenReusedError: policy.isRefreshTokenReusedError,
   classifyRefreshFailure: policy.classifyRefreshFailure,
+  OAuthRefreshLockError,
   OAUTH_PRESETS,
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,

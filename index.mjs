@@ -26,6 +26,7 @@ export const {
   shouldMirrorRefreshedOAuthCredential,
   isRefreshTokenReusedError,
   classifyRefreshFailure,
+  OAuthRefreshLockError,
   OAUTH_PRESETS,
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,

@@ -3,6 +3,7 @@ import type { OAuthClient } from "./index.js";
 
 /** `AuthProvider` of `@modelcontextprotocol/client` 2.x. */
 export interface McpAuthProvider {
+  /** An access token that is good. */
   token(): Promise<string>;
   /** Replaces the token that was given last; the transport then sends the request once more. */
   onUnauthorized(): Promise<void>;
@@ -10,17 +11,23 @@ export interface McpAuthProvider {
 
 /** `OAuthClientProvider` of `@modelcontextprotocol/sdk` 1.x, for a login that is stored. */
 export interface McpClientProvider {
+  /** Says to the SDK that nobody can be sent anywhere. */
   readonly redirectUrl: undefined;
+  /** The SDK asks for it; nothing is registered. */
   readonly clientMetadata: { redirect_uris: string[] };
+  /** None: the SDK has no client to refresh with. */
   clientInformation(): undefined;
   /** An access token that is good, and no refresh token: the SDK never asks the provider. */
   tokens(): Promise<{ access_token: string; token_type: string }>;
   /** The SDK calls this when a server has refused the token. Replaces it, once a minute at most, and rejects with `access_refused`. */
   discoveryState(): Promise<never>;
-  /** @throws `no_login`, as the following: logging in is the host's business */
+  /** @throws `no_login`: logging in is the host's business */
   saveTokens(): never;
+  /** @throws `no_login` */
   redirectToAuthorization(): never;
+  /** @throws `no_login` */
   saveCodeVerifier(): never;
+  /** @throws `no_login` */
   codeVerifier(): never;
 }
 

@@ -39,7 +39,7 @@ function onThisEngine(functions, version) {
     // Told at the first call.
   }
   const refused = (name, value) => {
-    if (typeof value !== "function") return value;
+    if (typeof value !== "function" || value.prototype instanceof Error) return value;
     if (name === "isAvailable") return () => false;
     return PROMISING.includes(name) ? async () => refuse() : refuse;
   };

@@ -13,12 +13,13 @@ import {
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,
   type OAuthCredential,
-  type OAuthRefreshLockError,
+  OAuthRefreshLockError,
   type OAuthRefreshLockEvent,
   type RefreshFunction,
   type RefreshOptions,
   type RefreshResult,
   resolveOAuthRefreshLockPath,
+  saveOAuthLogin,
   shouldMirrorRefreshedOAuthCredential,
   withOAuthProfileLock,
   withOAuthRefreshLock,
@@ -205,8 +206,9 @@ try {
     case "timed_out":
       break;
   }
-  // @ts-expect-error: an interface, not a class
-  if (caught instanceof OAuthRefreshLockError) throw caught;
+  if (caught instanceof OAuthRefreshLockError) exactly<ErrorCode>()(caught.code);
+  // @ts-expect-error: only this package raises them
+  new OAuthRefreshLockError("internal", "m");
 }
 
 // Events.
@@ -230,4 +232,81 @@ subscribe("oauth-refresh-lock", (message) => {
   exactly<number>()(event.at);
   exactly<string>()(event.lockPath);
   exactly<string | undefined>()(event.agentDir);
+  switch (event.type) {
+    case "adopted":
+      exactly<string | undefined>()(event.host);
+      break;
+    case "mirrored":
+      exactly<MirrorReason>()(event.reason);
+      break;
+    case "refused":
+      exactly<MirrorReason | "store-error">()(event.reason);
+      break;
+    case "reclaimed":
+      exactly<number | null>()(event.pid);
+      break;
+    case "warned":
+      exactly<string>()(event.path);
+      break;
+    case "failed":
+      exactly<string | undefined>()(event.code);
+      break;
+    case "dispatched":
+      // @ts-expect-error: nothing more is told of it
+      event.reason;
+      break;
+  }
+});
+
+// Types of a host's own, with fields that this package does not know; and options that may be undefined, where
+// `exactOptionalPropertyTypes` is set.
+
+interface Tokens {
+  access: string;
+  expires: number;
+  scopes: string[];
+}
+interface Answer {
+  access_token: string;
+  expires_in: number;
+  team: { id: string };
+}
+interface StoredLogin {
+  type: "oauth";
+  provider: string;
+  access: string;
+  refresh: string;
+  expires: number;
+  email?: string;
+  team?: string;
+}
+declare const tokens: Tokens;
+declare const answer: Answer;
+declare const login: StoredLogin;
+declare const logins: Map<string, StoredLogin>;
+await withOAuthRefreshLock("acme", "acme:default", () => tokens);
+await withOAuthRefreshLock("acme", "acme:default", async () => answer);
+await withOAuthRefreshLock("acme", "acme:default", () => null, {
+  stateDir: process.env.STATE,
+  signal: undefined as AbortSignal | undefined,
+  timeoutMs: undefined as number | undefined,
+  store: {
+    name: "logins",
+    load: (profileId) => logins.get(profileId),
+    compareAndSwap(profileId: string, expected: StoredLogin | null, next: StoredLogin) {
+      if (logins.get(profileId)?.access !== expected?.access) return false;
+      logins.set(profileId, next);
+      return true;
+    },
+  },
+});
+await saveOAuthLogin("acme", "acme:default", login, { stateDir: process.env.STATE, replace: undefined });
+await saveOAuthLogin("acme", "acme:default", { ...login, more: 1 });
+await saveOAuthLogin("acme", "acme:default", answer);
+exactly<boolean>()(isSafeToCopyOAuthIdentity(login, login));
+shouldMirrorRefreshedOAuthCredential(login, login);
+await withOAuthRefreshLock("acme", "acme:default", {
+  tokenEndpoint: "https://acme.test/token",
+  clientId: process.env.CLIENT_ID,
+  clientSecret: process.env.CLIENT_SECRET,
 });
