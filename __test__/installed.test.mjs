@@ -212,7 +212,7 @@ test("without its platform's package it is imported all the same, and says what 
   cpSync(installed(NAME), join(copy, "node_modules", NAME), { recursive: true });
   const program = `
     import { withOAuthProfileLock } from "oauth-refresh-lock";
-    const error = await withOAuthProfileLock("p", "x", () => {}).catch((error) => error);
+    const error = await withOAuthProfileLock("p", "p:x", () => {}, { stateDir: process.cwd() }).catch((error) => error);
     console.log(JSON.stringify({ code: error.code, message: error.message }));
   `;
   const { code, message } = JSON.parse(await run(process.execPath, ["--input-type=module", "--eval", program], copy));
@@ -227,12 +227,12 @@ function copyInstalled(name) {
   return copy;
 }
 
-/** What the first call throws. */
+/** What the first call rejects with. */
 async function failureIn(copy, { options = [], before = "" } = {}) {
   const program = `
     ${before}
-    const { resolveOAuthRefreshLockPath } = require("oauth-refresh-lock");
-    try { resolveOAuthRefreshLockPath("p", "x"); } catch ({ code, message }) { console.log(JSON.stringify({ code, message })); }
+    const { withOAuthProfileLock } = require("oauth-refresh-lock");
+    withOAuthProfileLock("p", "p:x", () => {}, { stateDir: process.cwd() }).catch(({ code, message }) => console.log(JSON.stringify({ code, message })));
   `;
   return JSON.parse(await run(process.execPath, [...options, "--eval", program], copy));
 }

@@ -31,10 +31,37 @@ test("import and require give the same things", () => {
   expect(Object.entries(imported).filter(([name, value]) => value !== required[name])).toEqual([]);
 });
 
+test.each(["index.d.ts", "mcp.d.ts"])("%s says of every member what it is", (file) => {
+  const lines = readFileSync(join(ROOT, file), "utf8").split("\n");
+  const ends = lines.flatMap((line, at) => (line.startsWith("}") ? [at] : []));
+  let members = 0;
+  const silent = lines.flatMap((line, at) => {
+    if (!/^export (?:interface|class) /.test(line)) return [];
+    const end = ends.find((one) => one > at);
+    return lines.slice(at + 1, end).filter((member, index) => {
+      // At the first level; what is nested is told with it.
+      if (!/^ {2}(?:readonly )?\w+\??[(:<]/.test(member)) return false;
+      members += 1;
+      return !lines[at + index].endsWith("*/") && !lines[at + index].trim().startsWith("// biome-ignore");
+    });
+  });
+  expect(silent).toEqual([]);
+  expect(members).toBeGreaterThan(5);
+});
+
+test("an error is of the exported class", async () => {
+  const { OAuthRefreshLockError, withOAuthProfileLock } = imported;
+  const error = await withOAuthProfileLock("", "p:x", () => {}).catch((thrown) => thrown);
+  expect(error).toBeInstanceOf(OAuthRefreshLockError);
+  expect(error.code).toBe("invalid_argument");
+});
+
 test("the exports are those that index.d.ts declares", () => {
-  const declared = [...readFileSync(join(ROOT, "index.d.ts"), "utf8").matchAll(/^export (?:function|const) (\w+)/gm)];
+  const declared = [
+    ...readFileSync(join(ROOT, "index.d.ts"), "utf8").matchAll(/^export (?:function|const|class) (\w+)/gm),
+  ];
   const names = declared.map(([, name]) => name).sort();
-  expect(names).toHaveLength(23);
+  expect(names).toHaveLength(24);
   expect(Object.keys(required).sort()).toEqual(names);
   expect(Object.keys(imported).sort()).toEqual(names);
 });
@@ -107,20 +134,27 @@ test("without an addon it is imported all the same, and every call says what is 
     const fn = () => { throw new Error("called"); };
     await api.withOAuthRefreshLock("p", "x", fn).catch(tell("withOAuthRefreshLock"));
     await api.withOAuthProfileLock("p", "x", fn).catch(tell("withOAuthProfileLock"));
-    for (const [name, ...given] of [
-      ["resolveOAuthRefreshLockPath", "p", "x"],
-      ["isSafeToCopyOAuthIdentity", {}, {}],
-      ["shouldMirrorRefreshedOAuthCredential", null, { type: "oauth" }],
-    ]) try { api[name](...given); } catch (error) { tell(name)(error); }
+    await api.inspectOAuthRefreshLocks({ stateDir: "/state" }).catch(tell("inspectOAuthRefreshLocks"));
+    const path = api.resolveOAuthRefreshLockPath("p", "x", { stateDir: "/state" });
+    const isSafe = api.isSafeToCopyOAuthIdentity({ email: "A@b" }, { email: "a@B" });
+    const { reason } = api.shouldMirrorRefreshedOAuthCredential(null, { type: "oauth" });
     const { code } = await api.withOAuthRefreshLock("", "x", fn).catch((error) => error);
     const reused = api.isRefreshTokenReusedError("refresh_token_reused");
     const isAvailable = api.isAvailable();
-    console.log(JSON.stringify({ said, code, reused, isAvailable, timeout: api.OAUTH_REFRESH_CALL_TIMEOUT_MS }));
+    console.log(JSON.stringify({ said, path, isSafe, reason, code, reused, isAvailable, timeout: api.OAUTH_REFRESH_CALL_TIMEOUT_MS }));
   `;
   const { said, ...others } = run(copy, "module", program);
   // What needs no addon works.
-  expect(others).toEqual({ code: "invalid_argument", reused: true, isAvailable: false, timeout: 120_000 });
-  expect(Object.keys(said)).toHaveLength(5);
+  expect(others).toEqual({
+    path: resolveOAuthRefreshLockPath("p", "x", { stateDir: "/state" }),
+    isSafe: true,
+    reason: "no-existing-credential",
+    code: "invalid_argument",
+    reused: true,
+    isAvailable: false,
+    timeout: 120_000,
+  });
+  expect(Object.keys(said)).toHaveLength(3);
   for (const [name, { kind, code, message, path, cause }] of Object.entries(said)) {
     expect({ kind, code, cause }, name).toEqual({
       kind: "OAuthRefreshLockError",
@@ -159,8 +193,6 @@ describe("OAUTH_REFRESH_LOCK", () => {
       saveOAuthLogin: ["p", "p:x", login, path],
       removeOAuthLogin: ["p", "p:x", path],
       inspectOAuthRefreshLocks: [path],
-      resolveOAuthRefreshLockPath: ["p", "p:x"],
-      isSafeToCopyOAuthIdentity: [{}, {}],
     };
     const codes = {};
     const told = ({ name, code, message }) => name + " " + code + (message.includes("OAUTH_REFRESH_LOCK") ? " by its name" : "");
@@ -184,7 +216,7 @@ describe("OAUTH_REFRESH_LOCK", () => {
   test.each(["off", " OFF "])("%j: nothing is loaded, and every call says so", (word) => {
     const { isAvailable, codes, loaded } = said(word);
     expect({ isAvailable, loaded }).toEqual({ isAvailable: false, loaded: 0 });
-    expect(Object.keys(codes)).toHaveLength(8);
+    expect(Object.keys(codes)).toHaveLength(6);
     for (const [name, told] of Object.entries(codes))
       expect(told, name).toBe("OAuthRefreshLockError addon_unavailable by its name");
   });
@@ -265,7 +297,7 @@ describe("an engine that is too old", () => {
       const told = ({ name, code, message }) => ({ name, code, message });
       const results = {};
       for (const [name, value] of Object.entries(api)) {
-        if (typeof value !== "function") continue;
+        if (typeof value !== "function" || name === "OAuthRefreshLockError") continue;
         try {
           const result = value("p", "p:x", () => {}, {});
           results[name] = typeof result === "boolean" ? result : await result.catch((error) => ({ ...told(error), rejects: true }));
@@ -280,7 +312,7 @@ describe("an engine that is too old", () => {
     const functions = Object.entries(imported).flatMap(([name, value]) => (typeof value === "function" ? [name] : []));
     expect(results.isAvailable).toBe(false);
     delete results.isAvailable;
-    functions.splice(functions.indexOf("isAvailable"), 1);
+    for (const name of ["isAvailable", "OAuthRefreshLockError"]) functions.splice(functions.indexOf(name), 1);
     expect(Object.keys(results).sort()).toEqual(functions.sort());
     for (const { name, code, message } of Object.values(results)) {
       expect({ name, code }).toEqual({ name: "OAuthRefreshLockError", code: "addon_unavailable" });

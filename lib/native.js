@@ -102,6 +102,7 @@ function unavailable(name, tried, failures) {
 function advice(name, broken) {
   if (broken?.code === "ERR_DLOPEN_DISABLED")
     return "Let Node load native addons: start it without `--no-addons` and, under its permission model, with `--allow-addons`";
+  if (broken?.message.includes("--allow-ffi")) return "Start Deno with `--allow-ffi`";
   if (addons.isBundled && !broken) {
     return `Keep oauth-refresh-lock out of the bundle, or put ${packageOf(name)}'s file oauth-refresh-lock.${name}.node beside it`;
   }

@@ -2,18 +2,28 @@ const { REFRESH_OPTIONS, absolutePath, invalid, optionsObject, surroundings, tex
 const { classify, isRefreshTokenReusedError } = require("./failure.js");
 const { native } = require("./native.js");
 
+/** Who answers what needs no lock: the core, or JavaScript where there is no addon. */
+function rules() {
+  try {
+    return native();
+  } catch (error) {
+    if (error.code !== "addon_unavailable") throw error;
+    return require("./without-addon.js");
+  }
+}
+
 function resolveOAuthRefreshLockPath(provider, profileId, options) {
   const stateDir = absolutePath("stateDir", optionsObject(options, "options", REFRESH_OPTIONS).stateDir);
-  return native().lockPath(text("provider", provider), text("profileId", profileId), stateDir, surroundings(stateDir));
+  return rules().lockPath(text("provider", provider), text("profileId", profileId), stateDir, surroundings(stateDir));
 }
 
 function isSafeToCopyOAuthIdentity(existing, incoming) {
-  return native().isSafeToCopy(json("existing", existing), json("incoming", incoming));
+  return rules().isSafeToCopy(json("existing", existing), json("incoming", incoming));
 }
 
 function shouldMirrorRefreshedOAuthCredential(existing, refreshed) {
   const main = existing == null ? undefined : json("existing", existing);
-  const decision = native().mirrorDecision(main, json("refreshed", refreshed));
+  const decision = rules().mirrorDecision(main, json("refreshed", refreshed));
   if (!decision) throw invalid('refreshed must be an OAuth credential (`type` must be "oauth")');
   return decision;
 }
