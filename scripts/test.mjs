@@ -1,5 +1,5 @@
-// Everything: the core by cargo, then what a Node user does, on this Node and on the other supported ones, then `npm run check`.
-// `npm test -- --here` leaves the other Nodes out.
+// Everything: the core by cargo, then what a Node user does, on this Node and on the other supported ones, in Bun and in Deno, then `npm run check`.
+// `npm test -- --here` leaves the others out.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { dirname, join } from "node:path";
@@ -74,5 +74,6 @@ if (!process.argv.includes("--here") && canFetchNode) {
   const env = { DEATHS: "100" };
   await Promise.all(nodes.map((major) => run(`Node ${major}`, { command: nodeBinary(major), args, env })));
   await run("newest", { command: nodeBinary(NEWEST_NODE), args: ["--test", "smoke/smoke.mjs"] });
+  await run("runtimes", { args: ["scripts/runtimes.mjs"] });
 }
 await run("check", { args: ["scripts/check.mjs"] });
