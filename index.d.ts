@@ -668,15 +668,15 @@ export type MirrorReason =
   | "logged-out";
 
 /**
- * Whether a refreshed credential may replace what the main store holds, and why.
- *
- * OpenClaw 2026.4.20 takes one object, `{ existing, refreshed }`, and returns `{ shouldMirror, reason }`. Its reasons are the
- * same but for `tenant-mismatch` and `invalid-incoming-expiry`, which are ours.
+ * Whether a refreshed credential may replace what the main store holds, and why. As in OpenClaw 2026.4.20, with two reasons more:
+ * `tenant-mismatch` and `invalid-incoming-expiry`.
  */
-export function shouldMirrorRefreshedOAuthCredential(
-  existing: object | null | undefined,
-  refreshed: OAuthCredential | OAuthCredentialFields,
-): { mirror: boolean; reason: MirrorReason };
+export function shouldMirrorRefreshedOAuthCredential(params: {
+  /** What the main store holds. */
+  existing: object | null | undefined;
+  /** What the provider gave. */
+  refreshed: OAuthCredential | OAuthCredentialFields;
+}): { shouldMirror: boolean; reason: MirrorReason };
 
 /** Whether an error, its message, its body or its `cause` says that the refresh token was used before. OpenClaw's phrases. */
 export function isRefreshTokenReusedError(error: unknown): boolean;

@@ -150,11 +150,15 @@ describe("an argument of the wrong kind is refused, and nothing is done", () => 
       ...[undefined, null, 1, "text", [], { self: 1n }].flatMap((value) => [
         () => isSafeToCopyOAuthIdentity(value, {}),
         () => isSafeToCopyOAuthIdentity({}, value),
-        () => shouldMirrorRefreshedOAuthCredential({}, value),
+        () => shouldMirrorRefreshedOAuthCredential({ existing: {}, refreshed: value }),
       ]),
-      ...[1, "text", []].map((value) => () => shouldMirrorRefreshedOAuthCredential(value, usable())),
-      () => shouldMirrorRefreshedOAuthCredential(null, { type: "api_key" }),
-      () => shouldMirrorRefreshedOAuthCredential(null, {}),
+      ...[1, "text", []].map(
+        (value) => () => shouldMirrorRefreshedOAuthCredential({ existing: value, refreshed: usable() }),
+      ),
+      () => shouldMirrorRefreshedOAuthCredential({ existing: null, refreshed: { type: "api_key" } }),
+      () => shouldMirrorRefreshedOAuthCredential({ existing: null, refreshed: {} }),
+      () => shouldMirrorRefreshedOAuthCredential(null),
+      () => shouldMirrorRefreshedOAuthCredential({ existing: null, refreshed: usable(), mirror: true }),
     ];
     for (const start of calls) await typedRejection((async () => start())(), "invalid_argument");
   });

@@ -66,7 +66,7 @@ describe("the decision", () => {
     ["it is of the older spelling", { ...older, type: undefined, mode: "oauth" }, login, "incoming-fresher"],
   ])("when %s", (_, existing, refreshed, reason) => {
     const mirror = reason === "incoming-fresher" || reason === "no-existing-credential";
-    expect(shouldMirrorRefreshedOAuthCredential(existing, refreshed)).toEqual({ mirror, reason });
+    expect(shouldMirrorRefreshedOAuthCredential({ existing, refreshed })).toEqual({ shouldMirror: mirror, reason });
   });
 
   // Each row would also be refused, or decided otherwise, by every row after it.
@@ -78,7 +78,9 @@ describe("the decision", () => {
     ["invalid-incoming-expiry", {}],
   ])("%s comes before what comes after it", (reason, fields) => {
     const existing = { ...login, expires: LAST_DATE, ...fields };
-    expect(shouldMirrorRefreshedOAuthCredential(existing, { ...login, expires: Number.NaN }).reason).toBe(reason);
+    expect(
+      shouldMirrorRefreshedOAuthCredential({ existing, refreshed: { ...login, expires: Number.NaN } }).reason,
+    ).toBe(reason);
   });
 });
 

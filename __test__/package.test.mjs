@@ -137,7 +137,7 @@ test("without an addon it is imported all the same, and every call says what is 
     await api.inspectOAuthRefreshLocks({ stateDir: "/state" }).catch(tell("inspectOAuthRefreshLocks"));
     const path = api.resolveOAuthRefreshLockPath("p", "x", { stateDir: "/state" });
     const isSafe = api.isSafeToCopyOAuthIdentity({ email: "A@b" }, { email: "a@B" });
-    const { reason } = api.shouldMirrorRefreshedOAuthCredential(null, { type: "oauth" });
+    const { reason } = api.shouldMirrorRefreshedOAuthCredential({ existing: null, refreshed: { type: "oauth" } });
     const { code } = await api.withOAuthRefreshLock("", "x", fn).catch((error) => error);
     const reused = api.isRefreshTokenReusedError("refresh_token_reused");
     const isAvailable = api.isAvailable();

@@ -21,11 +21,12 @@ function isSafeToCopyOAuthIdentity(existing, incoming) {
   return rules().isSafeToCopy(json("existing", existing), json("incoming", incoming));
 }
 
-function shouldMirrorRefreshedOAuthCredential(existing, refreshed) {
+function shouldMirrorRefreshedOAuthCredential(params) {
+  const { existing, refreshed } = optionsObject(params, "params", ["existing", "refreshed"]);
   const main = existing == null ? undefined : json("existing", existing);
   const decision = rules().mirrorDecision(main, json("refreshed", refreshed));
   if (!decision) throw invalid('refreshed must be an OAuth credential (`type` must be "oauth")');
-  return decision;
+  return { shouldMirror: decision.mirror, reason: decision.reason };
 }
 
 function json(name, value) {

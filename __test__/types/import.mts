@@ -148,13 +148,15 @@ exactly<boolean>()(isSafeToCopyOAuthIdentity(credential, credential));
 // @ts-expect-error: null is no identity
 isSafeToCopyOAuthIdentity(null, {});
 
-exactly<{ mirror: boolean; reason: MirrorReason }>()(shouldMirrorRefreshedOAuthCredential(null, credential));
-shouldMirrorRefreshedOAuthCredential(undefined, credential);
-shouldMirrorRefreshedOAuthCredential({ type: "api_key", key: "k" }, credential);
+exactly<{ shouldMirror: boolean; reason: MirrorReason }>()(
+  shouldMirrorRefreshedOAuthCredential({ existing: null, refreshed: credential }),
+);
+shouldMirrorRefreshedOAuthCredential({ existing: undefined, refreshed: credential });
+shouldMirrorRefreshedOAuthCredential({ existing: { type: "api_key", key: "k" }, refreshed: credential });
 // @ts-expect-error: an API key is no refreshed credential
-shouldMirrorRefreshedOAuthCredential(credential, { ...credential, type: "api_key" });
+shouldMirrorRefreshedOAuthCredential({ existing: credential, refreshed: { ...credential, type: "api_key" } });
 // @ts-expect-error: something was refreshed
-shouldMirrorRefreshedOAuthCredential(credential, null);
+shouldMirrorRefreshedOAuthCredential({ existing: credential, refreshed: null });
 
 exactly<boolean>()(isRefreshTokenReusedError(new Error("refresh_token_reused")));
 isRefreshTokenReusedError("refresh_token_reused");
@@ -304,7 +306,7 @@ await saveOAuthLogin("acme", "acme:default", login, { stateDir: process.env.STAT
 await saveOAuthLogin("acme", "acme:default", { ...login, more: 1 });
 await saveOAuthLogin("acme", "acme:default", answer);
 exactly<boolean>()(isSafeToCopyOAuthIdentity(login, login));
-shouldMirrorRefreshedOAuthCredential(login, login);
+shouldMirrorRefreshedOAuthCredential({ existing: login, refreshed: login });
 await withOAuthRefreshLock("acme", "acme:default", {
   tokenEndpoint: "https://acme.test/token",
   clientId: process.env.CLIENT_ID,

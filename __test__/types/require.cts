@@ -16,10 +16,10 @@ async function main(): Promise<void> {
   const access: string | undefined = result?.credential.access;
   const path: string = lock.resolveOAuthRefreshLockPath("acme", "acme:default");
   const length: number = await withOAuthProfileLock("acme", "acme:default", () => `${access}${path}`.length);
-  const decision: boolean = lock.shouldMirrorRefreshedOAuthCredential(
-    null,
-    result?.credential as OAuthCredential,
-  ).mirror;
+  const decision: boolean = lock.shouldMirrorRefreshedOAuthCredential({
+    existing: null,
+    refreshed: result?.credential as OAuthCredential,
+  }).shouldMirror;
   const limit: 120_000 = lock.OAUTH_REFRESH_CALL_TIMEOUT_MS;
   const code: lock.ErrorCode = "nested_call";
   console.log(
