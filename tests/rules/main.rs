@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "helpers are part of their tests")]
 #![allow(clippy::too_many_lines, reason = "a test tells one story")]
 
+mod corpora;
 #[cfg(unix)]
 mod hosts;
 #[cfg(unix)]
