@@ -15,8 +15,10 @@ use std::sync::LazyLock;
 
 const NOW_MS: f64 = 1_800_000_000_000.0;
 
+type Target = fn(&[u8]);
+
 /// Those that there are, by name.
-pub const ALL: [(&str, fn(&[u8])); 8] = [
+pub(super) const ALL: [(&str, Target); 8] = [
     ("document", document),
     ("journal", journal),
     ("holder", holder),
@@ -39,7 +41,7 @@ fn file_of(data: &[u8]) -> tempfile::NamedTempFile {
 }
 
 /// A store: what we write into it can be read, and every other profile stays as it is spelled.
-pub fn document(data: &[u8]) {
+pub(super) fn document(data: &[u8]) {
     const ID: &str = "acme:fuzzed";
     let Ok(before) = Document::parse(data.to_vec()) else { return };
     let spelled = |document: &Document, id: &str| document.profile(id).ok().flatten().map(|one| one.to_json());
@@ -53,7 +55,7 @@ pub fn document(data: &[u8]) {
 }
 
 /// A journal: how long what its first half holds is (2 bytes), that, and what its second half holds.
-pub fn journal(data: &[u8]) {
+pub(super) fn journal(data: &[u8]) {
     let Some((length, halves)) = data.split_first_chunk() else { return };
     let Some((first, second)) = halves.split_at_checked(u16::from_be_bytes(*length).into()) else { return };
     let half = |bytes: &[u8]| {
@@ -65,19 +67,19 @@ pub fn journal(data: &[u8]) {
 }
 
 /// A lock file.
-pub fn holder(data: &[u8]) {
+pub(super) fn holder(data: &[u8]) {
     let _ = Holder::read_from(file_of(data).as_file());
 }
 
 /// A token that may be a JWT.
-pub fn jwt(data: &[u8]) {
+pub(super) fn jwt(data: &[u8]) {
     let Ok(token) = std::str::from_utf8(data) else { return };
     assert!(jwt::expiry_ms(token).is_none() || jwt::claims(token).is_some());
     let _ = jwt::lifetime_ms(token);
 }
 
 /// What a refresh function gave, or a login on standard input: what is taken from it has a usable access token.
-pub fn login(data: &[u8]) {
+pub(super) fn login(data: &[u8]) {
     let Ok(json) = std::str::from_utf8(data) else { return };
     let _ = Credential::of_login(json, "acme", NOW_MS);
     let _ = holds_token(json);
@@ -87,7 +89,7 @@ pub fn login(data: &[u8]) {
 }
 
 /// A token endpoint's answer: `STATUS`, `Retry-After`, and the body, in lines.
-pub fn answer(data: &[u8]) {
+pub(super) fn answer(data: &[u8]) {
     static ENDPOINT: LazyLock<TokenEndpoint> = LazyLock::new(|| {
         TokenEndpoint::new(Spec {
             token_endpoint: "https://auth.acme.test/token".to_owned(),
@@ -123,7 +125,7 @@ pub fn answer(data: &[u8]) {
 }
 
 /// The body and the words of a client's error.
-pub fn failure(data: &[u8]) {
+pub(super) fn failure(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let body = Fields::parse(text);
     let bodies: Vec<_> = body.iter().map(Fields::values).collect();
@@ -136,7 +138,7 @@ pub fn failure(data: &[u8]) {
 }
 
 /// A coordinator's row: what is understood of it is written and read as the same.
-pub fn row(data: &[u8]) {
+pub(super) fn row(data: &[u8]) {
     let Ok(value) = std::str::from_utf8(data) else { return };
     let _ = Grant::of("r0").and_then(|grant| grant.open(value, &[]));
     if let Ok(row) = Row::parse(value) {
