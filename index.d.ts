@@ -61,9 +61,9 @@ export interface RefreshedFields {
  */
 export type ClientAnswer =
   | string
-  | { access_token?: string | null; refresh_token?: string | null }
-  | { accessToken?: string | (() => string); refreshToken?: string | (() => string) }
-  | { AccessToken?: string }
+  | { access_token?: string | null | undefined; refresh_token?: string | null | undefined }
+  | { accessToken?: string | (() => string) | undefined; refreshToken?: string | (() => string) | undefined }
+  | { AccessToken?: string | undefined }
   | { token?: unknown }
   | { tokens?: unknown }
   | { credentials?: unknown }

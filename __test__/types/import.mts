@@ -269,7 +269,8 @@ interface Tokens {
   scopes: string[];
 }
 interface Answer {
-  access_token: string;
+  access_token?: string | undefined;
+  refresh_token?: string | undefined;
   expires_in: number;
   team: { id: string };
 }
