@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
-import { resolveOAuthRefreshLockPath } from "../index.mjs";
+import { inspectOAuthRefreshLocks } from "../index.mjs";
 import { startProvider } from "./provider.mjs";
 import { STORE_FILE } from "./state.mjs";
 import { duration, paint, say, sayJson, table } from "./terminal.mjs";
@@ -19,8 +19,6 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /** @returns {Promise<boolean>} whether one call served everyone */
 export async function storm({ processes: count, latency, lock, json }) {
-  // Loads the addon: without it every agent would only end.
-  resolveOAuthRefreshLockPath(PROVIDER, PROFILE);
   const children = [];
   let stateDir;
   const clear = () => {
@@ -31,6 +29,8 @@ export async function storm({ processes: count, latency, lock, json }) {
   for (const [signal, listener] of interrupted) process.once(signal, listener);
   process.once("exit", clear);
   stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-storm-"));
+  // Fails without the addon, as every agent would.
+  await inspectOAuthRefreshLocks({ stateDir });
   const provider = await startProvider(latency);
   try {
     const agentDir = (name) => join(stateDir, "agents", name, "agent");
