@@ -1,6 +1,6 @@
 /**
  * What is under way when the power fails, and who calls next: `node act.mjs WHAT STATE_DIR …`. Each refresh token can be used once:
- * `refresh-1` gives `refresh-2`; who sends another than the live one ends the login, as providers with reuse detection do.
+ * `refresh-1` gives `refresh-2`. The provider ends the login when it gets any other, as providers with reuse detection do.
  */
 import { mkdirSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
