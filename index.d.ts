@@ -122,7 +122,7 @@ export interface LockOptions {
 
 /** What {@link CredentialStore.load} returns while another program, which does not know our lock, is refreshing the login. */
 export interface ClaimedCredential {
-  /** Says so. */
+  /** Tells it from a credential. */
   claimed: true;
   /** The stored credential; callers get it meanwhile if it is still good. */
   credential?: OAuthCredentialFields | null | undefined;
@@ -834,7 +834,7 @@ export interface EtcdCoordinatorOptions {
   prefix?: string | undefined;
   /** A user that may read and write the prefix. */
   username?: string | undefined;
-  /** That user's. */
+  /** That user's password. */
   password?: string | undefined;
   /** The certificates of the authorities that vouch for etcd, PEM. Default: those that Node trusts. */
   ca?: string | Uint8Array | undefined;
@@ -882,7 +882,7 @@ export function kubernetesCoordinator(options?: KubernetesCoordinatorOptions): C
 export interface CoordinatorReport {
   /** Whether every rule holds. */
   ok: boolean;
-  /** Rule by rule. */
+  /** One for each rule. */
   checks: {
     rule: string;
     ok: boolean;
@@ -955,7 +955,7 @@ export interface OAuthRefreshRow {
   state: "free" | "sent" | "lost" | "unsure" | "spent" | "dead" | "unknown";
   /** The host that claimed it last, and the process there. */
   host?: string;
-  /** That process. */
+  /** The id of that process. */
   pid?: number;
   /** How old that is, in milliseconds, if the coordinator's clock tells. */
   ageMs?: number;
@@ -1113,7 +1113,7 @@ export type ErrorCode =
 
 /** The holder of a lock, for people to read: no decision depends on it. */
 export interface LockHolder {
-  /** Its process. */
+  /** The id of the process that holds it. */
   pid: number;
   /** How long it has held the lock, in milliseconds by this host's clock. */
   heldMs: number;
@@ -1211,7 +1211,7 @@ export type OAuthRefreshLockEvent = OAuthRefreshLockEventSubject &
     | {
         /** The main store took the credential. */
         type: "mirrored";
-        /** Why it may. */
+        /** Why it was allowed to. */
         reason: MirrorReason;
       }
     | {

@@ -29,7 +29,7 @@ export async function storm({ processes: count, latency, lock, json }) {
   for (const [signal, listener] of interrupted) process.once(signal, listener);
   process.once("exit", clear);
   stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-storm-"));
-  // Fails without the addon, as every agent would.
+  // Without the addon this fails at once: every agent would.
   await inspectOAuthRefreshLocks({ stateDir });
   const provider = await startProvider(latency);
   try {

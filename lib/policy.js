@@ -2,7 +2,7 @@ const { REFRESH_OPTIONS, absolutePath, invalid, optionsObject, surroundings, tex
 const { classify, isRefreshTokenReusedError } = require("./failure.js");
 const { native } = require("./native.js");
 
-/** Who answers what needs no lock: the core, or JavaScript where there is no addon. */
+/** The rules that need no lock: the core's, or JavaScript's where there is no addon. */
 function rules() {
   try {
     return native();

@@ -37,10 +37,10 @@ function isKeptBy(sync, operation) {
 /** The first `count` operations, each with whether a power cut right after them can undo it. */
 export function upTo(operations, count) {
   const done = operations.slice(0, count);
-  const syncs = done.flatMap((operation, at) => (operation.kind === "sync" ? [{ ...operation, at }] : []));
+  const syncs = done.filter(({ kind }) => kind === "sync");
   return done.flatMap((operation, at) => {
     if (operation.kind === "sync" || operation.kind === "mark") return [];
-    return [{ operation, isDurable: syncs.some((sync) => sync.at > at && isKeptBy(sync, operation)) }];
+    return [{ operation, isDurable: syncs.some((sync) => at < sync.until && isKeptBy(sync, operation)) }];
   });
 }
 

@@ -3,73 +3,50 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 
-const CALLS = [
-  ...[
-    "open",
-    "openat",
-    "creat",
-    "close",
-    "write",
-    "pwrite64",
-    "writev",
-    "pwritev",
-    "pwritev2",
-    "ftruncate",
-    "truncate",
-    "fallocate",
-  ],
-  ...[
-    "fsync",
-    "fdatasync",
-    "sync_file_range",
-    "rename",
-    "renameat",
-    "renameat2",
-    "link",
-    "linkat",
-    "symlink",
-    "symlinkat",
-  ],
-  ...["unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "copy_file_range", "sendfile"],
-];
-/** Not modelled: whoever uses one of them has to teach it to this file. */
-const UNKNOWN = [
-  "writev",
-  "pwritev",
-  "pwritev2",
-  "truncate",
-  "link",
-  "linkat",
-  "symlink",
-  "symlinkat",
-  "copy_file_range",
-  "sendfile",
-  "sync_file_range",
-];
+const MODELLED =
+  "open openat creat write pwrite64 ftruncate fallocate fsync fdatasync rename renameat renameat2 unlink unlinkat mkdir mkdirat rmdir".split(
+    " ",
+  );
+/** A program that does one of these to our files is refused. */
+const NOT_MODELLED =
+  "writev pwritev pwritev2 truncate link linkat symlink symlinkat copy_file_range sendfile sync_file_range".split(" ");
 const FD = /^(?:\d+|AT_FDCWD)(?:<(.*)>)?$/s;
 
-/** Runs a Node program, and returns what it did; `marks` are the lines that it writes to its standard output. */
+/** Runs a Node program, and returns what it did. A `mark` is what it wrote to its standard output. */
 export function traced(args, { root, before, log }) {
-  const strace = ["-f", "-y", "-xx", "-s", "1000000", "-e", `trace=${CALLS.join(",")}`, "-o", log];
+  const strace = [
+    "-f",
+    "-y",
+    "-xx",
+    "-s",
+    "1000000",
+    "-e",
+    `trace=${[...MODELLED, ...NOT_MODELLED].join(",")}`,
+    "-o",
+    log,
+  ];
   const { status, stderr } = spawnSync("strace", [...strace, process.execPath, ...args], { encoding: "utf8" });
   if (status !== 0) throw new Error(`the program failed: ${stderr}`);
   return operationsOf(linesOf(readFileSync(log, "latin1")), root, before);
 }
 
-/** Whole calls, in the order of their ends. */
+/** Whole calls, in the order of their ends; `before` tells how many had ended when it began. */
 function* linesOf(text) {
   const begun = new Map();
+  let ended = 0;
   for (const line of text.split("\n")) {
     const [, thread, rest] = /^(\d+) +(.*)$/s.exec(line) ?? [];
     if (rest === undefined) continue;
     const unfinished = /^(.*) <unfinished \.\.\.>$/s.exec(rest);
-    if (unfinished) begun.set(thread, unfinished[1]);
+    if (unfinished) begun.set(thread, { text: unfinished[1], before: ended });
     else {
       const resumed = /^<\.\.\. \w+ resumed>(.*)$/s.exec(rest);
-      const whole = resumed ? begun.get(thread) + resumed[1] : rest;
+      const { text: start, before } = resumed ? begun.get(thread) : { text: "", before: ended };
+      const whole = resumed ? start + resumed[1] : rest;
       const [, call, args, result] = /^(\w+)\((.*)\) += (-?\d+)/s.exec(whole) ?? [];
-      if (call !== undefined && Number(result) >= 0)
-        yield { call, args: args.split(", ").map(decoded), result: Number(result) };
+      if (call === undefined || Number(result) < 0) continue;
+      yield { call, args: args.split(", ").map(decoded), result: Number(result), before };
+      ended += 1;
     }
   }
 }
@@ -84,7 +61,7 @@ function operationsOf(lines, root, before) {
   const names = new Map(before.names);
   const offsets = new Map();
   const sizes = new Map([...before.bytes].map(([node, bytes]) => [node, bytes.length]));
-  // Of files that have lost their names while they are open.
+  // By descriptor: a file may lose its name while it is open.
   const nodes = new Map();
   let created = 0;
   const isBelow = (path) => path === root || path?.startsWith(`${root}/`);
@@ -127,10 +104,13 @@ function operationsOf(lines, root, before) {
   };
   const numbered = (fd) => Number.parseInt(fd, 10);
 
-  for (const { call, args, result } of lines) {
+  // How many operations there were before each call.
+  const counts = [];
+  for (const { call, args, result, before: ended } of lines) {
+    counts.push(operations.length);
     const fd = args[0];
     const isOurs = args.some((arg) => arg.includes(root));
-    if (isOurs && UNKNOWN.includes(call)) throw new Error(`${call} is not modelled`);
+    if (isOurs && NOT_MODELLED.includes(call)) throw new Error(`${call} is not modelled`);
     switch (call) {
       case "open":
         opened(at(undefined, args[0]), args[1], result);
@@ -168,7 +148,9 @@ function operationsOf(lines, root, before) {
       case "fdatasync": {
         const path = pathOf(fd);
         const node = nodes.get(numbered(fd));
-        if (isBelow(path)) add(node === undefined ? { kind: "sync", dir: path } : { kind: "sync", node });
+        // What was written while it ran may not be kept by it.
+        const until = counts[ended];
+        if (isBelow(path)) add({ kind: "sync", until, ...(node === undefined ? { dir: path } : { node }) });
         break;
       }
       case "rename":
