@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const LOOPBACK = "127.0.0.1";
 
-/** One direction of a connection. What comes in goes out in its order, its end included. */
+/** One direction of a connection. What comes in goes out in its order, its end included unless the line is cut by then. */
 class Pipe {
   #to;
   #line;
@@ -16,8 +16,11 @@ class Pipe {
     this.#to = to;
     this.#line = line;
     from.on("data", (chunk) => this.#put(() => this.#send(chunk)));
-    // Whoever gives up closes: what it has sent before is under way all the same.
-    from.on("close", () => this.#put(() => to.end()));
+    // The end of a connection that closes behind a cut never arrives. etcd drops a request whose end comes with it: then what is
+    // under way would be dropped or done by chance.
+    from.on("close", () => {
+      if (!line.isHeld) this.#put(() => to.end());
+    });
     from.on("error", () => {});
   }
 
