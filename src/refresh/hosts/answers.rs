@@ -41,8 +41,8 @@ impl Refresh {
         let mut successor = self.open_one(hosts, grant, row, entry)?;
         let mut walked = HashSet::from([grant.row().to_owned()]);
         for _ in 0..MAX_WALK {
-            let next = successor.credential.refresh().and_then(Grant::of);
-            let Some(next) = next.filter(|_| !self.is_usable(&successor.credential)) else { break };
+            // Not only until one is unexpired: a provider may end an access token when it gives the next one.
+            let Some(next) = successor.credential.refresh().and_then(Grant::of) else { break };
             if next.row() == successor.last.row {
                 break;
             }
