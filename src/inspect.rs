@@ -23,7 +23,7 @@ use crate::refresh::relation::replacement;
 use crate::refresh::verdict::Verdict;
 use crate::refresh::{DEFAULT_REFRESH_MARGIN_MS, access_digest, margin_ms};
 use crate::state_dir::canonical;
-use crate::store::{STORE_FILE, is_hosted_path};
+use crate::store::{self, STORE_FILE, is_hosted_path};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ impl Survey {
         let sharing = verdicts[0].as_ref().ok().copied().flatten().map_or(Sharing::Private, |found| found.sharing);
         let mut unlisted = Vec::new();
         let keys = key::keys(&directories[0], sharing).map_err(|error| unlisted.push(error)).unwrap_or_default();
-        let agents = stores::in_state_dir(state_dir).map_err(|error| unlisted.push(error)).unwrap_or_default();
+        let agents = store::in_state_dir(state_dir).map_err(|error| unlisted.push(error)).unwrap_or_default();
         let paths = store_paths(agents, &keys, state_dir, main_agent_dir);
         let mut survey = Self {
             exists,

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod agents;
 pub mod document;
 mod file;
 mod guard;
 mod host;
 mod place;
 mod recent;
+pub use agents::in_state_dir;
 pub use file::{FileStore, Loaded, MAX_STORE_BYTES, STORE_FILE};
 pub use guard::StoreGuard;
 pub use host::{HostStore, Hosted, NoAnswer, is_path as is_hosted_path};

@@ -4,14 +4,13 @@ use crate::clock::Clock;
 use crate::credential::{Credential, mistake};
 use crate::digest::Digest;
 use crate::disk::{self, Identity};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Error};
 use crate::key;
 use crate::lock::sidecar::Foreign;
 use crate::state_dir::canonical;
-use crate::store::{FileStore, Loaded, Profile, STORE_FILE};
+use crate::store::{FileStore, Loaded, Profile};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -120,29 +119,6 @@ impl Login {
     pub fn key(&self) -> Digest {
         key::digest(&self.provider, &self.profile_id)
     }
-}
-
-/// The agents' stores under a state directory.
-pub fn in_state_dir(state_dir: &Path) -> Result<Vec<PathBuf>> {
-    let agents = state_dir.join("agents");
-    let unreadable = |error: &io::Error| Error::io(Code::StoreUnreadable, "list the agents", &agents, error);
-    let entries = match fs::read_dir(&agents) {
-        Ok(entries) => entries,
-        // The look for its locks reports a state directory that is not a directory.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(unreadable(&error)),
-    };
-    let mut stores = BTreeSet::new();
-    for entry in entries {
-        let agent = entry.map_err(|error| unreadable(&error))?.path();
-        // Finder and others leave files everywhere.
-        if agent.is_dir() {
-            stores.insert(agent.join("agent").join(STORE_FILE));
-        }
-    }
-    Ok(stores.into_iter().collect())
 }
 
 /// Looks at these stores, each once by whatever names it goes; at what a living writer may just be making, twice.

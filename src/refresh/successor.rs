@@ -10,12 +10,12 @@ use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::journal::ledger::Ledger;
 use crate::journal::record::{Outcome, Sealed};
 use crate::journal::siblings::Siblings;
-use crate::store::Profile;
+use crate::store::{self, Profile};
 use std::path::Path;
 
 impl Refresh {
     /// What may take the place of a credential that can't be sent any more: see [`replacement`]. Looks into every known store and
-    /// journal. Reads files and asks no host, as we hold the lock that all keys share: the caller's hosts were asked before.
+    /// journal, and last into the stores of the agents beside this one: an agent that only ever adopted is in no journal. Reads files and asks no host, as we hold the lock that all keys share: the caller's hosts were asked before.
     pub(super) fn newer(
         &self,
         candidate: &Candidate,
@@ -25,10 +25,12 @@ impl Refresh {
     ) -> Option<Credential> {
         let record = candidate.journal.record();
         let elsewhere = |path: &Path| self.store_of(path).credentials_in_file();
+        let beside = std::iter::once_with(|| store::in_state_dir(&self.state_dir).unwrap_or_default());
         // A store that can't be read holds nothing for us.
         let stored = [self.own.credentials_in_file(), self.main_store().credentials_in_file()]
             .into_iter()
             .chain(record.stores().chain(siblings.stores()).map(elsewhere))
+            .chain(beside.flatten().map(|path| elsewhere(&path)))
             .filter_map(Result::ok)
             .flatten();
         let main_credential = candidate.main_profile.as_ref().and_then(Profile::as_oauth);

@@ -115,6 +115,27 @@ fn a_login_meanwhile_costs_another_profile_of_the_grant_nothing() {
 }
 
 #[test]
+fn a_backup_over_the_main_store_is_healed_by_an_agent_that_only_adopted() {
+    let world = World::new();
+    let (main, sub) = (world.main(), world.sub());
+    for agent in [&main, &sub] {
+        agent.put(&credential("1", EXPIRED));
+    }
+    let call = world.call_of_main();
+    let flight = world.claim(&call);
+    world.settle(&call, flight, &answer("2")).unwrap();
+    served(world.decide(&world.call_of_sub()).unwrap());
+    main.put(&credential("1", EXPIRED));
+    assert_served_the_successor(world.decide(&call), &main, PROFILE);
+    // With its copy gone as well, there is none.
+    for agent in [&main, &sub] {
+        agent.put(&credential("1", EXPIRED));
+    }
+    let Err(error) = world.decide(&world.call_of_main()) else { panic!("a spent token leads to something") };
+    assert_eq!(error.code, Code::RefreshTokenSpent);
+}
+
+#[test]
 fn a_profile_that_is_renamed_meanwhile_keeps_its_grant() {
     let world = World::new();
     let main = world.main();
