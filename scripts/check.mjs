@@ -17,5 +17,6 @@ run("cargo", "fmt", "--check");
 run("cargo", "clippy", "--locked", "--all-targets", "--features", "faults", "--", "--deny", "warnings");
 run("cargo", "clippy", "--locked", "--features", "binding", "--", "--deny", "warnings");
 run("cargo", "clippy", "--locked", "--no-default-features", "--features", "binding", "--", "--deny", "warnings");
+run(process.execPath, "scripts/imports.mjs");
 run(bin("biome"), "ci", "--error-on-warnings");
 run(bin("tsc"), "--project", "__test__/types");
