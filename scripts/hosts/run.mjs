@@ -1,42 +1,24 @@
-/**
- * Hosts that share a grant, on real engines: `npm run hosts`. With names, those files of `__test__/hosts` alone; with
- * `--chaos ROUNDS [--seed N] [--engine NAME]`, rounds of whatever goes wrong by chance.
- */
+/** Hosts that share a grant, on real engines: `npm run hosts`. With names, those files of `__test__/hosts` alone. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import Table from "cli-table3";
 import { missing } from "./engines.mjs";
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 const ENGINES = ["postgres", "etcd"];
-const options = { chaos: { type: "string" }, seed: { type: "string" }, engine: { type: "string" } };
-const { values, positionals } = parseArgs({ options, allowPositionals: true });
-
-const names = values.engine ? [values.engine] : ENGINES;
-const absent = names.filter((name) => missing(name));
+const absent = ENGINES.filter((name) => missing(name));
 for (const name of absent) console.error(`NOT TESTED: ${missing(name)}`);
-if (absent.length === names.length) process.exit(1);
-
-if (values.chaos !== undefined) {
-  const { chaos } = await import("./chaos.mjs");
-  let isSound = true;
-  for (const engine of names.filter((name) => !missing(name))) {
-    const seed = values.seed === undefined ? undefined : Number(values.seed);
-    isSound = (await chaos({ engine, rounds: Number(values.chaos), seed })) && isSound;
-  }
-  process.exit(isSound ? 0 : 1);
-}
+if (absent.length === ENGINES.length) process.exit(1);
 
 const directory = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-hosts-"));
 const report = join(directory, "figures");
 const vitest = join(root, "node_modules", "vitest", "vitest.mjs");
 const config = join(root, "scripts", "hosts", "vitest.config.mjs");
-const child = spawn(process.execPath, [vitest, "run", "--config", config, ...positionals], {
+const child = spawn(process.execPath, [vitest, "run", "--config", config, ...process.argv.slice(2)], {
   cwd: root,
   stdio: "inherit",
   env: { ...process.env, HOSTS_REPORT: report },

@@ -16,10 +16,15 @@ export class Agent {
   #asked = 0;
   #output = "";
 
-  /** @param {{ package?: string, env?: NodeJS.ProcessEnv }} [options] */
-  constructor({ package: module, env } = {}) {
+  /** @param {{ package?: string, node?: string, env?: NodeJS.ProcessEnv }} [options] */
+  constructor({ package: module, node, env } = {}) {
     const all = { PATH: process.env.PATH, ...(module && { TEST_PACKAGE: module }), ...env };
-    this.#child = fork(AGENT, { env: all, execArgv: [], stdio: ["ignore", "pipe", "pipe", "ipc"] });
+    this.#child = fork(AGENT, {
+      env: all,
+      execPath: node ?? process.execPath,
+      execArgv: [],
+      stdio: ["ignore", "pipe", "pipe", "ipc"],
+    });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => {
         this.#output += text;

@@ -7,6 +7,11 @@
  * @property {object} [adapter] the adapter's options
  * @property {string} provider the token endpoint's address
  * @property {string} [profileId]
+ * @property {string} [agent] whose store; `main` by default
+ * @property {string} [sqlite] the database in which the stores are, instead of files
+ * @property {object} [save] store this login, and call nobody
+ * @property {object} [seed] the same, past the product, into the database
+ * @property {boolean} [remove] log out
  * @property {boolean} [atEndpoint] without a refresh function
  * @property {object} [options] more options
  * @property {string[]} [holdAt] stand still when one of these is reached for the first time: `claiming`, `claimed`, `called`,
@@ -19,7 +24,7 @@ import pg from "pg";
 
 const root = process.env.TEST_PACKAGE ?? join(import.meta.dirname, "..", "..", "..", "index.js");
 const require = createRequire(root);
-const { withOAuthRefreshLock } = require(dirname(root));
+const { removeOAuthLogin, saveOAuthLogin, withOAuthRefreshLock } = require(dirname(root));
 const { postgresCoordinator } = require("./lib/coordinators/postgres.js");
 const { etcdCoordinator } = require("./lib/coordinators/etcd.js");
 
@@ -123,12 +128,25 @@ export function makeCall(ask, tell) {
   return { holds, became: call(ask, holds) };
 }
 
+/** Where an agent's credentials are. */
+async function storesOf({ stateDir, agent = "main", sqlite }) {
+  const dirOf = (name) => join(stateDir, "agents", name, "agent");
+  if (!sqlite) return { stateDir, agentDir: dirOf(agent), mainAgentDir: dirOf("main") };
+  const { sqliteStore } = await import("../../../examples/sqlite-store.mjs");
+  return { stateDir, store: sqliteStore(sqlite, agent), mainStore: sqliteStore(sqlite, "main") };
+}
+
 async function call(ask, holds) {
-  const { stateDir, provider, profileId = "acme:main", atEndpoint, options } = ask;
-  const agentDir = join(stateDir, "agents", "main", "agent");
-  const refresh = atEndpoint ? { tokenEndpoint: provider, clientId: "agents" } : asking(provider, holds);
-  const all = { stateDir, agentDir, mainAgentDir: agentDir, coordinator: coordinatorOf(ask), ...options };
+  const { provider, profileId = "acme:main", atEndpoint, options, save, seed, remove } = ask;
+  const headers = { "x-agent": String(process.pid) };
+  const refresh = atEndpoint ? { tokenEndpoint: provider, clientId: "agents", headers } : asking(provider, holds);
   try {
+    const { mainStore, ...stores } = await storesOf(ask);
+    if (seed) return { outcome: stores.store.compareAndSwap(profileId, null, seed) ? "seeded" : "not seeded" };
+    if (save)
+      return { ...(await saveOAuthLogin("acme", profileId, save, { ...stores, replace: true })), outcome: "saved" };
+    if (remove) return { ...(await removeOAuthLogin("acme", profileId, stores)), outcome: "removed" };
+    const all = { ...stores, ...(mainStore && { mainStore }), coordinator: coordinatorOf(ask), ...options };
     const result = await withOAuthRefreshLock("acme", profileId, refresh, all);
     // Logged out.
     if (result === null) return { outcome: "none" };

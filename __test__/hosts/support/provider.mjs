@@ -12,7 +12,7 @@ class Grant {
   /** How often a refresh token came that had been exchanged before. */
   reused = 0;
   isRevoked = false;
-  /** Who came with which refresh token, and what it was exchanged for. */
+  /** Who came with which refresh token, what it was exchanged for, and when the answer had left (`closedAt`). */
   presented = [];
   /** How long a call takes before and after its token is exchanged. */
   beforeMs;
@@ -33,6 +33,11 @@ class Grant {
   get newest() {
     const refresh = this.#rotates ? `refresh-${this.#name}-${this.#generation}` : `refresh-${this.#name}-1`;
     return { access: `access-${this.#name}-${this.#generation}`, refresh };
+  }
+
+  /** Whether this access token was one of this login's. */
+  hasGiven(access) {
+    return access.startsWith(`access-${this.#name}-`);
   }
 
   get generation() {
@@ -65,9 +70,10 @@ class Grant {
   }
 
   exchange(token, by) {
-    const gave = this.#exchange(token);
-    this.presented.push({ token, by, gave: gave?.refresh });
-    return gave;
+    const tokens = this.#exchange(token);
+    const entry = { token, by, gave: tokens?.refresh };
+    this.presented.push(entry);
+    return { tokens, entry };
   }
 
   #exchange(token) {
@@ -90,14 +96,21 @@ export async function startProvider({ delayMs = 0 } = {}) {
       response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(value));
     };
     let body = "";
-    for await (const chunk of request) body += chunk;
+    try {
+      for await (const chunk of request) body += chunk;
+    } catch {
+      return; // The line was cut.
+    }
     const token = new URLSearchParams(body).get("refresh_token") ?? "";
     const grant = grants.get(/^refresh-(.+)-\d+$/.exec(token)?.[1]);
     if (!grant) return answer(400, { error: "invalid_request" });
     grant.calls += 1;
     await grant.pass("before");
     await sleep(grant.beforeMs ?? delayMs);
-    const tokens = grant.exchange(token, Number(request.headers["x-agent"]));
+    const { tokens, entry } = grant.exchange(token, Number(request.headers["x-agent"]));
+    response.once("close", () => {
+      entry.closedAt = performance.now();
+    });
     await grant.pass("after");
     await sleep(grant.afterMs);
     if (!tokens) return answer(400, { error: "invalid_grant" });

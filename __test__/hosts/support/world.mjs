@@ -74,11 +74,16 @@ export class World {
   #agents = new Set();
   #hosts = new Set();
 
-  constructor(engine, provider, { module, env }) {
+  /**
+   * @param [engine] what the hosts share, if they do
+   * @param {{ module?: string, env?: object, node?: string }} [options] what agents are run with
+   */
+  constructor(engine, provider, { module, env, node } = {}) {
     this.engine = engine;
     this.provider = provider;
     this.module = module;
     this.env = env;
+    this.node = node;
   }
 
   /** @param {{ linked?: boolean }} [options] whether the hosts' lines to the engine can be cut */
@@ -95,13 +100,13 @@ export class World {
   }
 
   ask(host, more) {
-    const engine = this.engine.address(host.link?.port);
+    const engine = this.engine?.address(host.link?.port);
     return { stateDir: host.stateDir, engine, provider: this.provider.url, ...more };
   }
 
   /** An agent that a test may kill. */
   async agent({ env } = {}) {
-    const agent = new Agent({ package: this.module, env: { ...this.env, ...env } });
+    const agent = new Agent({ package: this.module, node: this.node, env: { ...this.env, ...env } });
     this.#agents.add(agent);
     await agent.ready;
     return agent;
@@ -143,7 +148,7 @@ export class World {
     await Promise.all([...this.#agents].map((agent) => agent.kill()));
     for (const host of this.#hosts) host.remove();
     await this.provider.close();
-    await this.engine.remove();
+    await this.engine?.remove();
   }
 }
 
