@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::credential::{Credential, mistake};
 use crate::digest::Digest;
 use crate::disk::{self, Identity};
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::key;
 use crate::lock::sidecar::Foreign;
 use crate::state_dir::canonical;

@@ -174,10 +174,9 @@ impl Siblings {
         self.records().flat_map(Record::stores)
     }
 
-    /// The same, with the profile id that each may hold it under.
-    pub fn stores_and_profiles(&self) -> impl Iterator<Item = (&Path, &str)> {
-        let named = self.records().filter_map(|record| Some((record, record.profile()?)));
-        named.flat_map(|(record, profile)| record.stores().map(move |store| (store, profile)))
+    /// The profile ids that those may hold it under.
+    pub fn profiles(&self) -> impl Iterator<Item = &str> {
+        self.records().filter_map(|record| record.profile())
     }
 
     /// What stands in the way of sending this generation, for all that the other keys and one's `own` know.

@@ -84,7 +84,8 @@ impl Refresh {
         (leads_on && (self.has_host_stores() || is_there())).then(|| main_credential.clone())
     }
 
-    /// If the held credential is spent: what the caller's hosts hold of the profiles whose keys have spent a token. We ask them
+    /// If the held credential is spent: what the caller's hosts hold of the profiles whose keys have spent a token, in whichever of their
+    /// stores it was mirrored to. We ask them
     /// before we take the lock that all keys share.
     pub(super) fn hosted_under_other_names(&self, candidate: &Candidate) -> Result<Option<Vec<Credential>>> {
         if !self.has_host_stores() {
@@ -94,14 +95,10 @@ impl Refresh {
         if !siblings.lineage(&candidate.journal.record().ledger).is_spent(candidate.held.generation()) {
             return Ok(None);
         }
-        let hosted = siblings.stores_and_profiles().filter_map(|(path, profile)| {
-            match self.store_of(path) {
-                store if !store.is_hosted() => None,
-                // One that can't be read holds nothing for us.
-                store => store.read(profile).ok(),
-            }
-        });
-        Ok(Some(hosted.filter_map(Profile::oauth).collect()))
+        let stores = || std::iter::once(&self.own).chain(&self.main).filter(|store| store.is_hosted());
+        // One that can't be read holds nothing for us.
+        let read = |profile| stores().filter_map(move |store| store.read(profile).ok());
+        Ok(Some(siblings.profiles().flat_map(read).filter_map(Profile::oauth).collect()))
     }
 
     /// Puts a newer credential in the place of the one that can't be sent, and serves it or decides on it in turn.

@@ -130,21 +130,21 @@ fn a_login_in_main_meanwhile_wins() {
 // In a host's store
 
 /// A host's store in memory.
-struct Memory(Mutex<Map<String, Value>>);
+struct Memory(&'static str, Mutex<Map<String, Value>>);
 
 impl HostStore for Memory {
     fn name(&self) -> &'static str {
-        "memory"
+        self.0
     }
 
     fn load(&self, profile: &str) -> Result<Option<Fields>, NoAnswer> {
-        Ok(self.0.lock().unwrap().get(profile).and_then(|held| Fields::parse(&held.to_string())))
+        Ok(self.1.lock().unwrap().get(profile).and_then(|held| Fields::parse(&held.to_string())))
     }
 
     fn compare_and_swap(&self, profile: &str, expected: Option<&Fields>, next: &Fields) -> Result<bool, NoAnswer> {
         let is_expected = self.load(profile)?.as_ref() == expected;
         if is_expected {
-            self.0.lock().unwrap().insert(profile.to_owned(), serde_json::from_str(&next.to_json()).unwrap());
+            self.1.lock().unwrap().insert(profile.to_owned(), serde_json::from_str(&next.to_json()).unwrap());
         }
         Ok(is_expected)
     }
@@ -154,7 +154,7 @@ impl HostStore for Memory {
 fn a_successor_that_a_host_keeps_under_another_profile_id_is_found_there() {
     let world = World::new();
     let old = credential("1", EXPIRED);
-    let host = Arc::new(Memory(Mutex::new(map(&json!({ "one": old, "two": old, "three": old })))));
+    let host = Arc::new(Memory("memory", Mutex::new(map(&json!({ "one": old, "two": old, "three": old })))));
     let call = |profile| Refresh {
         own: Hosted::new(host.clone()).into(),
         ..world.call(PROVIDER, profile, &world.main(), None)
@@ -162,13 +162,30 @@ fn a_successor_that_a_host_keeps_under_another_profile_id_is_found_there() {
     let one = call("one");
     world.settle(&one, world.claim(&one), &answer("2")).unwrap();
     served(world.decide(&call("two")).unwrap());
-    assert_eq!(host.0.lock().unwrap()["two"]["refresh"], "SECRET-refresh-2");
+    assert_eq!(host.1.lock().unwrap()["two"]["refresh"], "SECRET-refresh-2");
     // And the successor's successor.
     world.clock.set(NOW + 2 * HOUR);
     let two = call("two");
     world.settle(&two, world.claim(&two), &with(answer("3"), &json!({ "expires": NOW + 3 * HOUR }))).unwrap();
     served(world.decide(&call("three")).unwrap());
-    assert_eq!(host.0.lock().unwrap()["three"]["refresh"], "SECRET-refresh-3");
+    assert_eq!(host.1.lock().unwrap()["three"]["refresh"], "SECRET-refresh-3");
+}
+
+#[test]
+fn a_successor_that_was_mirrored_to_a_hosts_main_store_under_another_profile_id_is_found_there() {
+    let world = World::new();
+    let old = credential("1", EXPIRED);
+    let both = |name| Arc::new(Memory(name, Mutex::new(map(&json!({ "one": old, "two": old })))));
+    let (main, sub) = (both("main"), both("sub"));
+    let call = |profile, own: &Arc<Memory>| Refresh {
+        own: Hosted::new(own.clone()).into(),
+        main: (!Arc::ptr_eq(own, &main)).then(|| Hosted::new(main.clone()).into()),
+        ..world.call(PROVIDER, profile, &world.main(), None)
+    };
+    let one = call("one", &sub);
+    world.settle(&one, world.claim(&one), &answer("2")).unwrap();
+    served(world.decide(&call("two", &main)).unwrap());
+    assert_eq!(main.1.lock().unwrap()["two"]["refresh"], "SECRET-refresh-2");
 }
 
 // Outcomes that nobody knows
