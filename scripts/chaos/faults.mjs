@@ -65,14 +65,12 @@ export function faultsAtLast({ machines, grants, plan, logins, killed, had }, be
   const isWaiting = plan.hosts > 1 && killed.size > 0 && has(plan, "logIn", "logOut");
   const isGood = ({ outcome, access, error, host }) => {
     if (isWaiting && error === "file_lock_timeout") return true;
-    // What another agent of the machine has is taken without a question to the others.
-    if (access)
-      return (
-        newest.includes(access) || hadAt(host, access) || (isLost && grants.some((grant) => grant.hasGiven(access)))
-      );
+    // What the machine has itself is taken without a question to the others.
+    const isLocal = hadAt(host, access) || outcome === "recovered";
+    if (access) return newest.includes(access) || isLocal || (isLost && grants.some((grant) => grant.hasGiven(access)));
     // A backup that took the place of the only store with the newest token.
     if (error === "refresh_token_spent" && has(plan, "restoreStore")) return !isThere(grants[0].newest.refresh);
-    return isLost ? DEAD.includes(error) : outcome === "none" && has(plan, "logOut");
+    return (isLost && DEAD.includes(error)) || (outcome === "none" && has(plan, "logOut"));
   };
   const faults = answers
     .filter((answer) => !isGood(answer))
