@@ -153,10 +153,7 @@ impl Survey {
         login: &Login,
     ) -> Option<SuccessorState> {
         let held = &login.credential;
-        let named: BTreeSet<_> = self.records().flat_map(Record::stores).map(canonical).collect();
-        let is_looked_into =
-            |other: &&StoreReport| other.is_main || other.path == store.path || named.contains(&canonical(&other.path));
-        let stored = self.stores.iter().filter(is_looked_into).flat_map(StoreReport::credentials).cloned();
+        let stored = self.stores.iter().flat_map(StoreReport::credentials).cloned();
         let received = self.records().flat_map(Record::receipts).filter_map(|receipt| receipt.credential.open());
         let mut of_main = self.stores.iter().filter(|other| other.is_main).flat_map(|main| &main.logins);
         let main_credential = of_main.find(|main| main.profile_id == login.profile_id).map(|main| &main.credential);

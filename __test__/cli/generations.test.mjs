@@ -41,16 +41,21 @@ test("a backup that was put back: nothing is left of what came after it, and ref
   expect(look(host).found).toEqual([]);
 });
 
-test("a backup that was put back, while another store has what came after it: the next call brings that", async () => {
-  const login = expired();
-  const host = createHost({ main: login, sub: login });
-  const backup = host.store("main");
-  await refresh(host, "sub");
-  host.seed("main", backup);
-  expect(look(host).found).toEqual(["warning spent_generation"]);
-  expect(await refresh(host, "main")).toMatchObject({ outcome: expect.not.stringMatching("refreshed") });
-  expect(look(host).found).toEqual([]);
-});
+test.each(["sub", "main"])(
+  "a backup that was put back, while another store has what came after it (%s refreshed): the next call brings that",
+  async (refreshing) => {
+    const login = expired();
+    const host = createHost({ main: login, sub: login });
+    const backup = host.store("main");
+    await refresh(host, refreshing);
+    // If that was main, this one adopts, and is in no journal.
+    await refresh(host, "sub");
+    host.seed("main", backup);
+    expect(look(host).found).toEqual(["warning spent_generation"]);
+    expect(await refresh(host, "main")).toMatchObject({ outcome: expect.not.stringMatching("refreshed") });
+    expect(look(host).found).toEqual([]);
+  },
+);
 
 test("the copy of an agent that has not called since is nothing to tell", async () => {
   const login = expired();

@@ -158,6 +158,9 @@ impl Refresh {
         }
         if let Some(obstacle) = self.obstacle(candidate.role, &candidate.held, verdict, failure.as_ref()) {
             drop(claims);
+            if is_spent && let Some(newer) = self.newer_beside(&candidate, siblings, &lineage) {
+                return self.replace(candidate, &newer, siblings).map(Judged::from);
+            }
             return self.stop_at(candidate, obstacle).map(Judged::from);
         }
         match &candidate.row {

@@ -4,7 +4,7 @@ use super::claim::Candidate;
 use super::decision::Try;
 use super::relation::{is_same_login, replacement};
 use super::{Refresh, Served, Uncertain, access_digest};
-use crate::credential::{self, Credential};
+use crate::credential::{self, Credential, Generation};
 use crate::error::Result;
 use crate::journal::MAX_CREDENTIAL_BYTES;
 use crate::journal::ledger::Ledger;
@@ -15,7 +15,7 @@ use std::path::Path;
 
 impl Refresh {
     /// What may take the place of a credential that can't be sent any more: see [`replacement`]. Looks into every known store and
-    /// journal, and last into the stores of the agents beside this one: an agent that only ever adopted is in no journal. Reads files and asks no host, as we hold the lock that all keys share: the caller's hosts were asked before.
+    /// journal. Reads files and asks no host, as we hold the lock that all keys share: the caller's hosts were asked before.
     pub(super) fn newer(
         &self,
         candidate: &Candidate,
@@ -25,23 +25,37 @@ impl Refresh {
     ) -> Option<Credential> {
         let record = candidate.journal.record();
         let elsewhere = |path: &Path| self.store_of(path).credentials_in_file();
-        let beside = std::iter::once_with(|| store::in_state_dir(&self.state_dir).unwrap_or_default());
         // A store that can't be read holds nothing for us.
         let stored = [self.own.credentials_in_file(), self.main_store().credentials_in_file()]
             .into_iter()
             .chain(record.stores().chain(siblings.stores()).map(elsewhere))
-            .chain(beside.flatten().map(|path| elsewhere(&path)))
             .filter_map(Result::ok)
             .flatten();
         let main_credential = candidate.main_profile.as_ref().and_then(Profile::as_oauth);
         let recovered = candidate.recovered.iter().map(|one| one.credential.clone());
         let hosted = candidate.others.iter().flatten().cloned();
         let known = recovered.chain(siblings.received()).chain(main_credential.cloned()).chain(hosted);
-        let is_dead = |generation| {
-            let failure = siblings.failure_of(generation, record, &*self.clock);
+        replacement(held, lineage, self.is_dead(candidate, siblings), known.chain(stored), main_credential)
+    }
+
+    /// What may take the place of a spent credential, from the stores of all agents: one that only ever adopted is in no journal. There
+    /// may be many, so nobody but this key may wait for us.
+    pub(super) fn newer_beside(
+        &self,
+        candidate: &Candidate,
+        siblings: &Siblings,
+        lineage: &Ledger,
+    ) -> Option<Credential> {
+        let paths = store::in_state_dir(&self.state_dir).unwrap_or_default().into_iter();
+        let stored = paths.filter_map(|path| self.store_of(&path).credentials_in_file().ok()).flatten();
+        replacement(&candidate.held, lineage, self.is_dead(candidate, siblings), stored, None)
+    }
+
+    fn is_dead<'a>(&'a self, candidate: &'a Candidate, siblings: &'a Siblings) -> impl Fn(Generation) -> bool + 'a {
+        |generation| {
+            let failure = siblings.failure_of(generation, candidate.journal.record(), &*self.clock);
             failure.is_some_and(|failure| failure.is_dead())
-        };
-        replacement(held, lineage, is_dead, known.chain(stored), main_credential)
+        }
     }
 
     /// The main store's credential, if it is to be refreshed instead of the agent's own, and adopted afterwards as if it had not

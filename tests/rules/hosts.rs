@@ -286,40 +286,6 @@ fn an_engine_that_was_set_back_to_a_backup_is_told_again_before_the_next_claim()
 }
 
 #[test]
-fn a_host_that_is_many_rotations_behind_walks_to_the_newest_without_a_call() {
-    let (a, engine) = (host("0"), Arc::new(Engine::default()));
-    let steps = 1_000;
-    for step in 0..steps {
-        let grant = Grant::of(&format!("SECRET-refresh-{step}")).unwrap();
-        // A token that is still good is no end: the provider may have ended it when it gave the next one.
-        let is_good = step % 100 == 50 || step + 1 == steps;
-        let next = oauth(&credential(&(step + 1).to_string(), if is_good { HOUR } else { EXPIRED }));
-        let given = Answer::new(&next, vec!["access".into(), "refresh".into(), "expires".into()], None, "b".into());
-        let mut row = Row::new(RowState::Spent, None);
-        row.answer = grant.seal(&given, &[]);
-        engine.put(grant.row(), &row.to_json());
-    }
-    assert_eq!(adopted(a.decide(&call(&a, &engine, "a")).unwrap()).0, format!("SECRET-refresh-{steps}"));
-    a.main().assert_holds(&credential(&steps.to_string(), HOUR));
-    assert!(engine.asked().0 <= steps + 1, "{:?}", engine.asked());
-}
-
-#[test]
-fn a_walk_that_ends_at_an_expired_token_goes_on_with_a_call() {
-    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
-    let of_a = call(&a, &engine, "a");
-    refreshed(a.settle(&of_a, a.claim(&of_a), &answer("2")).unwrap());
-    later(&[&a, &b], 2 * HOUR);
-    let of_b = call(&b, &engine, "b");
-    let claim = b.claim(&of_b);
-    assert_eq!(claim.credential().refresh(), Some("SECRET-refresh-2"));
-    assert_eq!(engine.states(), ["sent", "spent"]);
-    let next = with(answer("3"), &json!({ "expires": NOW + 4 * HOUR }));
-    refreshed(b.settle(&of_b, claim, &next).unwrap());
-    assert_eq!(adopted(a.decide(&call(&a, &engine, "a")).unwrap()).0, "SECRET-refresh-3");
-}
-
-#[test]
 fn a_provider_that_keeps_the_refresh_token_is_asked_once_for_each_access_token() {
     let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
     let kept = |access: &str, at: i64| json!({ "access": access, "expires": NOW + at });

@@ -8,6 +8,7 @@ mod corpora;
 mod hosts;
 #[cfg(unix)]
 mod hosts_edges;
+mod hosts_walk;
 mod identity_gate;
 mod lock_names;
 #[cfg(unix)]

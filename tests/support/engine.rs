@@ -20,6 +20,8 @@ struct State {
     /// What happens to the next steps, the first one first; none: they work.
     faults: Vec<Fault>,
     is_down: bool,
+    /// After so many loads it is down.
+    loads_left: Option<u32>,
     /// A step that is still on its way.
     late: Option<(String, Option<u64>, String)>,
     clock: Option<Arc<FakeClock>>,
@@ -66,6 +68,10 @@ impl Engine {
 
     pub fn set_down(&self, is_down: bool) {
         self.state().is_down = is_down;
+    }
+
+    pub fn go_down_after_loads(&self, loads: u32) {
+        self.state().loads_left = Some(loads);
     }
 
     pub fn inject(&self, faults: &[Fault]) {
@@ -141,6 +147,8 @@ impl Coordinator for Engine {
     fn load(&self, row: &str) -> Result<Option<Entry>, Unavailable> {
         let mut state = self.state();
         state.asked.0 += 1;
+        state.is_down |= state.loads_left == Some(0);
+        state.loads_left = state.loads_left.map(|left| left.saturating_sub(1));
         if state.is_down {
             return Err(gone());
         }

@@ -18,6 +18,7 @@ use std::collections::HashSet;
 const MAX_WALK: u32 = 100_000;
 
 /// What another host has received for a refresh token, or for the last of several in a row.
+#[derive(Clone)]
 pub(super) struct Successor {
     credential: Credential,
     /// Which of its fields are new.
@@ -36,29 +37,40 @@ impl Successor {
 }
 
 impl Refresh {
-    /// Opens what a row holds, and if that was spent as well what the next row holds, and so on.
+    /// Opens what a row holds, and if that was spent as well what the next row holds, and so on: the newest that can be served, or if
+    /// none can the newest. A token that has not expired is no end, as a provider may end it when it gives the next one. A row that
+    /// can't be read is one: what is known by then counts, and the spent token is not sent.
     pub(super) fn open(&self, hosts: &Hosts, grant: &Grant, row: &Row, entry: &Entry) -> Result<Successor, Trouble> {
         let mut successor = self.open_one(hosts, grant, row, entry)?;
+        let (mut steps, mut usable) = (Vec::new(), None);
         let mut walked = HashSet::from([grant.row().to_owned()]);
         for _ in 0..MAX_WALK {
-            // Not only until one is unexpired: a provider may end an access token when it gives the next one.
+            if self.is_usable(&successor.credential) {
+                usable = Some((successor.clone(), steps.len()));
+            }
             let Some(next) = successor.credential.refresh().and_then(Grant::of) else { break };
             if next.row() == successor.last.row {
                 break;
             }
             if !walked.insert(next.row().to_owned()) {
+                if usable.is_some() {
+                    break;
+                }
                 let why = "its rows lead from one to the next and back: the provider gives old tokens again";
                 return Err(Trouble::Row(Unavailable(why.to_owned())));
             }
-            match hosts.load(next.row())? {
-                Some((row, entry)) if row.state == RowState::Spent => {
-                    let further = self.open_one(hosts, &next, &row, &entry)?;
-                    successor = successor.followed_by(further);
-                }
-                _ => break,
-            }
+            let further = match hosts.load(next.row()) {
+                Ok(Some((row, entry))) if row.state == RowState::Spent => self.open_one(hosts, &next, &row, &entry),
+                Ok(_) | Err(Trouble::Engine(_) | Trouble::Row(_)) => break,
+                Err(error) => return Err(error),
+            };
+            let Ok(further) = further else { break };
+            steps.push((successor.credential.generation(), further.credential.generation()));
+            successor = successor.followed_by(further);
         }
-        Ok(successor)
+        let (successor, walked) = usable.unwrap_or((successor, steps.len()));
+        steps.truncate(walked);
+        Ok(Successor { steps, ..successor })
     }
 
     fn open_one(&self, hosts: &Hosts, grant: &Grant, row: &Row, entry: &Entry) -> Result<Successor, Trouble> {
@@ -76,8 +88,7 @@ impl Refresh {
             only_for: None,
             is_told: true,
         };
-        let steps = Vec::new();
-        Ok(Successor { credential, answered: answer.answered, steps, last, host: answer.host })
+        Ok(Successor { credential, answered: answer.answered, steps: Vec::new(), last, host: answer.host })
     }
 
     /// Takes a successor over as if the provider had given it to this host: into the journal, the stores, and to the caller. An expired
@@ -248,7 +259,6 @@ pub(super) fn tell_answers(journal: &mut Journal, hosts: &Hosts, next: Option<Ge
 
 impl Successor {
     fn followed_by(mut self, next: Self) -> Self {
-        self.steps.push((self.credential.generation(), next.credential.generation()));
         let more: Vec<_> = next.answered.into_iter().filter(|name| !self.answered.contains(name)).collect();
         self.answered.extend(more);
         let credential = self.credential.updated_by(&next.credential, &self.answered);
