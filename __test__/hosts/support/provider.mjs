@@ -12,7 +12,7 @@ class Grant {
   /** How often a refresh token came that had been exchanged before. */
   reused = 0;
   isRevoked = false;
-  /** Who came with which refresh token, what it was exchanged for, and when the answer had left (`closedAt`). */
+  /** Who came with which refresh token, what it was exchanged for, when the answer had left (`closedAt`), and whether its line was cut. */
   presented = [];
   /** How long a call takes before and after its token is exchanged. */
   beforeMs;
@@ -108,6 +108,8 @@ export async function startProvider({ delayMs = 0 } = {}) {
     await grant.pass("before");
     await sleep(grant.beforeMs ?? delayMs);
     const { tokens, entry } = grant.exchange(token, Number(request.headers["x-agent"]));
+    // Its answer may have nowhere to go by now.
+    entry.isCut = request.socket.destroyed;
     response.once("close", () => {
       entry.closedAt = performance.now();
     });
