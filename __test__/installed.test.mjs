@@ -140,6 +140,14 @@ test("a platform's package has the licences of what is linked into its addon", (
   expect(texts.join("")).toContain("Permission is hereby granted, free of charge");
 });
 
+test("a platform's package has a bill of what is linked into its addon", () => {
+  const bill = JSON.parse(readFileSync(installed(PLATFORM, "sbom.cdx.json"), "utf8"));
+  expect(bill).toMatchObject({ bomFormat: "CycloneDX", metadata: { component: { name: PLATFORM } } });
+  const [listed] = readFileSync(installed(PLATFORM, "THIRD-PARTY-LICENSES"), "utf8").split(/^-{80}\n/m);
+  const titles = [...listed.matchAll(/^(.+ \S+): /gm)].map(([, title]) => title);
+  expect(bill.components.map(({ name, version }) => `${name} ${version}`).sort()).toEqual(titles.sort());
+});
+
 test("the package has every file that the README links to, but for the sources", () => {
   const links = [...readFileSync(installed(NAME, "README.md"), "utf8").matchAll(/\]\((?!https?:|#)([^)#]+)/g)];
   const files = links.map(([, file]) => file).filter((file) => !/^(src|smoke|CONTRIBUTING)\b/.test(file));

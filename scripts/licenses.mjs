@@ -1,4 +1,5 @@
-// The licences of what is linked into an addon, for the package that carries it: crates, and Rust's standard library.
+// What is linked into an addon, for the package that carries it: crates, and Rust's standard library; with their licences, and as an
+// SBOM (a software bill of materials).
 import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -63,18 +64,44 @@ function textsOf(crate, crates) {
   return [`MIT License\n\nCopyright (c) ${names}\n\n${MIT_TERMS}`];
 }
 
+const standardLibrary = () => ({
+  name: "Rust's standard library",
+  version: output("rustc", ["--version"]).split(" ")[1],
+  license: "MIT OR Apache-2.0",
+  authors: ["The Rust Project Contributors"],
+});
+
+/** The SBOM of a platform's package, in CycloneDX's JSON. */
+export function sbom(triple, { name, version }) {
+  const component = (crate, more) => ({
+    type: "library",
+    name: crate.name,
+    version: crate.version,
+    // SPDX has no slash, with which old manifests say "or".
+    licenses: [{ expression: crate.license.replace(/ *\/ */g, " OR ") }],
+    ...more,
+  });
+  const crates = linkedCrates(triple).map((crate) =>
+    component(crate, { purl: `pkg:cargo/${crate.name}@${crate.version}` }),
+  );
+  const document = {
+    bomFormat: "CycloneDX",
+    specVersion: "1.6",
+    version: 1,
+    metadata: {
+      component: { type: "library", name, version, purl: `pkg:npm/${name.replace("@", "%40")}@${version}` },
+    },
+    components: [...crates.sort((one, other) => one.name.localeCompare(other.name)), component(standardLibrary())],
+  };
+  return `${JSON.stringify(document, null, 2)}\n`;
+}
+
 /** The text of THIRD-PARTY-LICENSES for a platform, by Rust's name for it. */
 export function thirdPartyLicenses(triple) {
-  const standard = {
-    name: "Rust's standard library",
-    version: output("rustc", ["--version"]).split(" ")[1],
-    license: "MIT OR Apache-2.0",
-    authors: ["The Rust Project Contributors"],
-  };
   /** By the text without its line breaks: who has it. */
   const texts = new Map();
   const crates = linkedCrates(triple);
-  const list = [...crates, standard].map((crate) => {
+  const list = [...crates, standardLibrary()].map((crate) => {
     const title = `${crate.name} ${crate.version}`;
     for (const text of textsOf(crate, crates)) {
       const key = text.replace(/\s+/g, " ").trim();

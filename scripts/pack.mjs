@@ -12,7 +12,7 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { addonKind } from "./addon-kind.mjs";
-import { thirdPartyLicenses } from "./licenses.mjs";
+import { sbom, thirdPartyLicenses } from "./licenses.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { TARGETS, packageOf } = createRequire(import.meta.url)("../lib/native.js");
@@ -107,8 +107,10 @@ function packPlatform(target, addon, directory) {
   copyFileSync(addon, join(directory, file));
   copyFileSync(join(root, "LICENSE"), join(directory, "LICENSE"));
   writeFileSync(join(directory, "THIRD-PARTY-LICENSES"), thirdPartyLicenses(TRIPLES[target]));
-  writeManifest(directory, manifestOf("npm", target));
-  pack(directory, [file, "README.md", "LICENSE", "THIRD-PARTY-LICENSES"]);
+  const manifest = manifestOf("npm", target);
+  writeFileSync(join(directory, "sbom.cdx.json"), sbom(TRIPLES[target], manifest));
+  writeManifest(directory, manifest);
+  pack(directory, [file, "README.md", "LICENSE", "THIRD-PARTY-LICENSES", "sbom.cdx.json"]);
 }
 
 refuseOtherVersions();
