@@ -10,12 +10,10 @@ const ERRORS = [
     /^(provider_unreachable|provider_answer_lost|UND_ERR_SOCKET|ECONNRESET|TypeError: fetch failed|TypeError: terminated)$/,
     "cutProvider",
   ],
-  [
-    /^(store_unwritable|store_busy|journal_unusable|lock_unavailable|receipt_unsaved|ERR_SQLITE_ERROR)$/,
-    "fillDisk",
-    "makeReadOnly",
-  ],
+  [/^(store_unwritable|store_busy|journal_unusable|lock_unavailable|receipt_unsaved)$/, "fillDisk", "makeReadOnly"],
   [/^(superseded|identity_mismatch)$/, "logIn", "logOut", "restoreStore"],
+  // The example's store waits for a second: a process that stands still may hold the database for longer.
+  [/^ERR_SQLITE_ERROR$/, "fillDisk", "makeReadOnly", "stop"],
   [/^coordinator_unavailable$/, "cutEngine", "restartEngine", "stop", "kill"],
 ];
 const DEAD = ["grant_dead", "invalid_grant", "provider_refused", "refresh_token_spent"];
@@ -68,8 +66,9 @@ export function faultsAtLast({ machines, grants, plan, logins, killed, had }, be
     // What the machine has itself is taken without a question to the others.
     const isLocal = hadAt(host, access) || outcome === "recovered";
     if (access) return newest.includes(access) || isLocal || (isLost && grants.some((grant) => grant.hasGiven(access)));
-    // A backup that took the place of the only store with the newest token.
-    if (error === "refresh_token_spent" && has(plan, "restoreStore")) return !isThere(grants[0].newest.refresh);
+    // A backup has taken the place of the only store with the newest token, or a logout has taken that away.
+    if (error === "refresh_token_spent" && has(plan, "restoreStore", "logOut"))
+      return !isThere(grants[0].newest.refresh);
     return (isLost && DEAD.includes(error)) || (outcome === "none" && has(plan, "logOut"));
   };
   const faults = answers
