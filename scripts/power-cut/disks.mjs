@@ -75,10 +75,14 @@ execFileSync("cargo", ["build", "--release", "--locked", "--manifest-path", mani
   stdio: "inherit",
 });
 
+/** No file system that the kernel takes. */
+class NotMounted extends Error {}
+
 const copy = (from, to) => execFileSync("cp", ["--sparse=always", from, to]);
 function mount(disk, { options }) {
   const all = ["loop", options].filter(Boolean).join(",");
-  execFileSync("mount", ["-o", all, disk, mounted], { stdio: ["ignore", "ignore", "pipe"] });
+  const { status, stderr } = spawnSync("mount", ["-o", all, disk, mounted], { encoding: "utf8" });
+  if (status !== 0) throw new NotMounted(stderr.trim());
 }
 const unmount = (directory) => execFileSync("umount", [directory]);
 
@@ -170,7 +174,12 @@ function after({ marks, writes }, base, scenario, fileSystem, foreign) {
   for (const live of lives) {
     copy(base, image);
     put(image, writes);
-    found.push(onDisk(fileSystem, () => goOn(root, scenario, { live, saw, kept: 0, foreign })));
+    try {
+      found.push(onDisk(fileSystem, () => goOn(root, scenario, { live, saw, kept: 0, foreign })));
+    } catch (error) {
+      if (!(error instanceof NotMounted)) throw error;
+      found.push({ result: { isDead: false }, fault: `it can't be mounted: ${error.message}` });
+    }
   }
   return found;
 }
