@@ -66,9 +66,11 @@ export function faultsAtLast({ machines, grants, plan, logins, killed, had }, be
     // What the machine has itself is taken without a question to the others.
     const isLocal = hadAt(host, access) || outcome === "recovered";
     if (access) return newest.includes(access) || isLocal || (isLost && grants.some((grant) => grant.hasGiven(access)));
-    // A backup has taken the place of the only store with the newest token, or a logout has taken that away.
-    if (error === "refresh_token_spent" && has(plan, "restoreStore", "logOut"))
-      return !isThere(grants[0].newest.refresh);
+    // A backup has taken the place of the only store with the newest token, or a logout or login has taken that away. Of a host's
+    // stores a caller knows two.
+    const isTakenAway = has(plan, "restoreStore", "logOut") || (plan.world === "sqlite" && has(plan, "logIn"));
+    if (error === "refresh_token_spent" && isTakenAway)
+      return plan.world === "sqlite" || !isThere(grants[0].newest.refresh);
     return (isLost && DEAD.includes(error)) || (outcome === "none" && has(plan, "logOut"));
   };
   const faults = answers
