@@ -4,7 +4,10 @@
  */
 import { mkdirSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { removeOAuthLogin, saveOAuthLogin, withOAuthRefreshLock } from "../../index.mjs";
+
+const { removeOAuthLogin, saveOAuthLogin, withOAuthRefreshLock } = await import(
+  process.env.POWER_CUT_PACKAGE ?? "../../index.mjs"
+);
 
 const [what, stateDir, ...more] = process.argv.slice(2);
 const KEY = ["acme", "acme:main"];
@@ -56,6 +59,16 @@ async function refresh(live, agent) {
   mark(`saw ${result?.credential.access.slice("access-".length) ?? "none"}`);
 }
 
+/** A call whose provider never answers. */
+async function hang(agent) {
+  const timer = setInterval(() => {}, HOUR_MS);
+  await call(agent, () => {
+    mark("hangs");
+    return new Promise(() => {});
+  });
+  clearInterval(timer);
+}
+
 /** Who calls after the power is back: each agent, and each once more. */
 async function next(live, ...agents) {
   const { told, refresh } = provider(Number(live));
@@ -81,6 +94,7 @@ const deeds = {
   store,
   next,
   refresh,
+  hang,
   async login() {
     await saveOAuthLogin(...KEY, { ...login(9, Date.now() + HOUR_MS), accountId: "one" }, { stateDir });
     mark("saw 9");

@@ -25,6 +25,7 @@ export const SCENARIOS = [
     agents: ["sub", "main"],
   },
   { name: "recovery", prepare: EXPIRED, cutOf: refresh(1), act: refresh(2), live: 2 },
+  { name: "takeover", prepare: EXPIRED, stuck: ["hang", "main"], act: refresh(1), live: 1 },
   { name: "login", prepare: EXPIRED, act: ["login"], live: 1, other: ["access-9"] },
   { name: "first login", prepare: [], act: ["login"], live: 1, other: ["access-9", null], isEmpty: true },
   { name: "logout", prepare: EXPIRED, act: ["logout"], live: 1, other: [null] },

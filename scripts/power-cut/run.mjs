@@ -1,13 +1,16 @@
 /**
- * Power cuts: `npm run power-cut [-- --states N] [--seed N] [--only NAME]`. Each operation of a refresh, an adoption, a recovery, a login
- * and a logout is followed by a cut; in each state that the disk may then be in, the next callers must find their way.
+ * Power cuts: `npm run power-cut [-- --states N] [--seed N] [--only NAME]`. Each operation of a refresh, an adoption, a recovery, a
+ * takeover, a login and a logout is followed by a cut; in each state that the disk may then be in, the next callers must find their way.
  */
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import Table from "cli-table3";
+import { faultyPackage } from "../../__test__/faults/support/package.mjs";
 import { Random } from "../../__test__/support/random.mjs";
 import { ACT, foreignIn, goOn, newest, run, SCENARIOS, seenBy } from "./check.mjs";
 import { after, fingerprint, restore, snapshot, upTo } from "./disk.mjs";
@@ -16,6 +19,8 @@ import { traced } from "./trace.mjs";
 const { values } = parseArgs({
   options: { states: { type: "string" }, seed: { type: "string" }, only: { type: "string" } },
 });
+/** From this age on, in milliseconds, an owner is taken for stuck, and a little more. */
+const STUCK_MS = 181_000;
 /** How many states are tried at each point, besides the one with all that is not synced and the one with none of it. */
 const STATES = Number(values.states ?? 12);
 const seed = Number(values.seed ?? Date.now() % 1_000_000);
@@ -43,7 +48,19 @@ function* choices(pending, random) {
   }
 }
 
-function powerCuts(scenario) {
+/** An owner that has stood still for so long that the next caller takes over. Needs a clock that can be put forward. */
+async function startStuck([what, ...more]) {
+  process.env.POWER_CUT_PACKAGE = pathToFileURL(faultyPackage()).href;
+  process.env.OAUTH_REFRESH_LOCK_CLOCK_AHEAD = join(home, "ahead");
+  writeFileSync(process.env.OAUTH_REFRESH_LOCK_CLOCK_AHEAD, "");
+  const owner = spawn(process.execPath, [ACT, what, root, ...more], { stdio: ["ignore", "pipe", "inherit"] });
+  await once(owner.stdout, "data");
+  owner.kill("SIGSTOP");
+  truncateSync(process.env.OAUTH_REFRESH_LOCK_CLOCK_AHEAD, STUCK_MS);
+  return owner;
+}
+
+async function powerCuts(scenario) {
   const { name, prepare, cutOf, act, live, isEmpty } = scenario;
   rmSync(root, { recursive: true, force: true });
   mkdirSync(root, { mode: 0o700 });
@@ -60,8 +77,11 @@ function powerCuts(scenario) {
     restore(after(before, durable), root);
     before = snapshot(root);
   } else restore(before, root);
+  const owner = scenario.stuck && (await startStuck(scenario.stuck));
+  if (owner) before = snapshot(root);
   const had = Math.max(0, ...[...before.bytes.values()].map(newest));
   const operations = trace(act, before);
+  owner?.kill("SIGKILL");
   const random = new Random(seed);
   const [seen, faults] = [new Set(), []];
   let lost = 0;
@@ -87,6 +107,7 @@ function powerCuts(scenario) {
       }
     }
   }
+  for (const name of ["POWER_CUT_PACKAGE", "OAUTH_REFRESH_LOCK_CLOCK_AHEAD"]) delete process.env[name];
   return { name, operations: operations.length, states: seen.size, lost, faults };
 }
 
@@ -114,7 +135,7 @@ const table = new Table({
 });
 let isSound = true;
 for (const scenario of chosen) {
-  const { name, operations, states, lost, faults } = powerCuts(scenario);
+  const { name, operations, states, lost, faults } = await powerCuts(scenario);
   table.push([name, operations, states, lost, faults.length]);
   console.log(
     `${name}: ${states} states after ${operations} operations, ${lost} lost in the call, ${faults.length} faults`,
