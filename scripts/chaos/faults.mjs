@@ -36,7 +36,9 @@ export function faultsOf(round, answers) {
 
 function sentTwice({ machines, killed }, { presented }) {
   const faults = [];
-  for (const [index, { token }] of presented.entries()) {
+  for (const [index, { token, by: sender }] of presented.entries()) {
+    // It was on its way when its process was killed, and the provider took its time.
+    if (killed.has(sender)) continue;
     const first = presented.findIndex((earlier) => earlier.token === token && earlier.gave);
     if (first < 0 || first >= index) continue;
     const { by, gave, isCut } = presented[first];
@@ -54,17 +56,16 @@ function sentTwice({ machines, killed }, { presented }) {
  *
  * @param before the logins before that: one call each is enough
  */
-export function faultsAtLast({ machines, grants, plan, logins, killed, had }, before, answers) {
+export function faultsAtLast({ machines, grants, plan, logins, killed }, before, answers) {
   const isLost = grants.some(({ isRevoked }) => isRevoked);
   const newest = [...before, ...grants.map((grant) => grant.newest)].map(({ access }) => access);
-  const hadAt = (host, access) => had.some((one) => one.host === host && one.access === access);
   const isThere = (token) => machines.some((machine) => isOnDisk(`"${token}"`, machine));
   // A machine whose owner was killed, and which has another login by now, tells nobody what became of the claim: the others wait.
   const isWaiting = plan.hosts > 1 && killed.size > 0 && has(plan, "logIn", "logOut");
-  const isGood = ({ outcome, access, error, host }) => {
+  const isGood = ({ outcome, access, error, adoptedFrom }) => {
     if (isWaiting && error === "file_lock_timeout") return true;
-    // What the machine has itself is taken without a question to the others.
-    const isLocal = hadAt(host, access) || outcome === "recovered";
+    // What a machine has itself, in a store or a journal, it takes without a question to the others.
+    const isLocal = access && plan.hosts > 1 && !adoptedFrom && grants.some((grant) => grant.hasGiven(access));
     if (access) return newest.includes(access) || isLocal || (isLost && grants.some((grant) => grant.hasGiven(access)));
     // A backup has taken the place of the only store with the newest token, or a logout or login has taken that away. Of a host's
     // stores a caller knows two.

@@ -95,8 +95,9 @@ const deeds = {
   next,
   refresh,
   hang,
-  async login() {
-    await saveOAuthLogin(...KEY, { ...login(9, Date.now() + HOUR_MS), accountId: "one" }, { stateDir });
+  async login(agent = "main") {
+    const options = { stateDir, agentDir: dirOf(agent) };
+    await saveOAuthLogin(...KEY, { ...login(9, Date.now() + HOUR_MS), accountId: "one" }, options);
     mark("saw 9");
   },
   async logout() {

@@ -95,14 +95,14 @@ function isJson(text) {
 }
 
 /** What is wrong with the files afterwards. */
-function faultOfFiles(root, foreign) {
+function faultOfFiles(root, agents, foreign) {
   for (const path of filesBelow(root).filter((path) => path.endsWith("auth-profiles.json"))) {
     const text = readFileSync(path, "latin1");
     if (!isJson(text)) return `${path} is torn`;
     if (foreign !== undefined && !text.includes(foreign)) return `${path} has lost what is not ours`;
   }
   // The next writer of a store removes what a dead one left. If nothing had to be written so far, a login is stored.
-  if (strays(root).length > 0) run(root, ["login"]);
+  if (strays(root).length > 0) for (const agent of agents) run(root, ["login", agent]);
   return strays(root).length > 0 ? `a token is left in ${strays(root)}` : undefined;
 }
 
@@ -115,5 +115,5 @@ export function foreignIn(text) {
 export function goOn(root, { agents = ["main"], other }, { live, saw, kept, foreign }) {
   const said = run(root, ["next", String(live), ...agents]);
   const result = JSON.parse(said.slice(said.indexOf("RESULT ") + "RESULT ".length));
-  return { result, fault: faultOf(result, { live, saw, kept, other }) ?? faultOfFiles(root, foreign) };
+  return { result, fault: faultOf(result, { live, saw, kept, other }) ?? faultOfFiles(root, agents, foreign) };
 }
