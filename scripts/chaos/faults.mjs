@@ -69,7 +69,7 @@ export function faultsAtLast({ machines, grants, plan, logins, killed }, before,
     if (access) return newest.includes(access) || isLocal || (isLost && grants.some((grant) => grant.hasGiven(access)));
     // A backup has taken the place of the only store with the newest token, or a logout or login has taken that away. Of a host's
     // stores a caller knows two.
-    const isTakenAway = has(plan, "restoreStore", "logOut") || (plan.world === "sqlite" && has(plan, "logIn"));
+    const isTakenAway = has(plan, "restoreStore", "logOut", "logIn");
     if (error === "refresh_token_spent" && isTakenAway)
       return plan.world === "sqlite" || !isThere(grants[0].newest.refresh);
     return (isLost && DEAD.includes(error)) || (outcome === "none" && has(plan, "logOut"));
@@ -77,8 +77,10 @@ export function faultsAtLast({ machines, grants, plan, logins, killed }, before,
   const faults = answers
     .filter((answer) => !isGood(answer))
     .map((answer) => `at last an agent has ${JSON.stringify(answer)}`);
+  // A token that is refused is sent once more, by the agent whose own it is.
   for (const [index, { calls }] of before.entries())
-    if (grants[index].calls > calls + 1) faults.push(`${grants[index].calls - calls} calls for one refused token`);
+    if (!grants[index].isRevoked && grants[index].calls > calls + 1)
+      faults.push(`${grants[index].calls - calls} calls for one refused token`);
   // With no other agent's copies of the old login about, the one login that came counts.
   const [login] = logins;
   if (plan.hosts === 1 && plan.agents.length === 1 && logins.length === 1 && login.became.outcome === "saved") {
