@@ -8,6 +8,10 @@ mod corpora;
 mod hosts;
 #[cfg(unix)]
 mod hosts_edges;
+#[cfg(unix)]
+mod hosts_engine;
+#[cfg(unix)]
+mod hosts_journal;
 mod hosts_walk;
 mod identity_gate;
 mod lock_names;

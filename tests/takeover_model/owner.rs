@@ -1,5 +1,6 @@
 //! A key's owners, one refresh token, and what each of them sends.
 
+mod process;
 pub mod promises;
 mod reading;
 mod takeover;
@@ -7,8 +8,8 @@ mod takeover;
 use crate::check::{Action, Mishaps};
 use crate::journal::{Doubt, Journal, State};
 use crate::tenure::{Begin, LAST, Stage, TERMS, Tenure, Terms};
+use process::{End, Process, Step};
 use stateright::{Model, Property};
-use std::hash::{Hash, Hasher};
 
 /// A rule, left out or turned round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,95 +33,6 @@ pub struct Owners<const N: usize> {
     pub mishaps: Mishaps,
     pub begin: Begin,
     pub broken: Option<Broken>,
-}
-
-/// How a caller's turn ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum End {
-    StartsOver,
-    Served,
-    /// Its answer was lost: it is told that the outcome is not known yet.
-    NotKnownYet,
-    /// It is told that the login is over although the provider has not said so.
-    ToldToLogIn,
-    GrantDead,
-    Died,
-}
-
-/// What a process does next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Step {
-    Acquire,
-    ReadJournal(usize),
-    /// What an owner that is gone has left; its term's lock is held meanwhile.
-    CopyJournal(usize),
-    EmptyJournal(usize),
-    ReadStore,
-    WriteClaimed,
-    WriteDispatched,
-    LookForHigherTerm,
-    Undo,
-    Send,
-    WriteRefused,
-    WriteUncertain,
-    WriteReceived,
-    Commit,
-    WriteCommitted,
-    Release(End),
-    Ended(End),
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Process {
-    /// For the reader of a history; processes are all alike.
-    id: usize,
-    step: Step,
-    tenure: Tenure,
-    doubt: Doubt,
-    /// What it is moving from an older journal into its own.
-    moved: Journal,
-    /// Whether it has read a received successor.
-    found: bool,
-    /// Whether it has read the older journals before it was to.
-    has_read: bool,
-    stopped: bool,
-}
-
-impl Process {
-    fn key(&self) -> (Step, Tenure, Doubt, Journal, bool, bool, bool) {
-        (self.step, self.tenure, self.doubt, self.moved, self.found, self.has_read, self.stopped)
-    }
-
-    fn can_go(&self) -> bool {
-        !self.stopped && !self.has_ended()
-    }
-
-    fn has_ended(&self) -> bool {
-        matches!(self.step, Step::Ended(_))
-    }
-
-    fn end(&mut self, terms: &mut Terms, end: End) {
-        self.tenure.release(terms);
-        if let Step::CopyJournal(from) | Step::EmptyJournal(from) = self.step {
-            terms.held[from] = false;
-        }
-        let step = if end == End::StartsOver { Step::Acquire } else { Step::Ended(end) };
-        let tenure = Tenure::NONE;
-        let moved = Journal::EMPTY;
-        *self = Self { step, tenure, moved, doubt: Doubt::None, found: false, has_read: false, ..*self };
-    }
-}
-
-impl PartialEq for Process {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Hash for Process {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.key().hash(hasher);
-    }
 }
 
 /// A state of the model.
