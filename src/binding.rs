@@ -17,6 +17,7 @@ mod paths;
 mod policy;
 mod questions;
 mod refresh;
+mod request;
 mod run;
 mod task;
 mod threads;

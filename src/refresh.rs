@@ -20,6 +20,7 @@ pub mod relation;
 mod retry;
 mod run;
 mod settle;
+mod stored;
 mod successor;
 mod turn;
 pub mod verdict;
@@ -37,17 +38,17 @@ pub use waits::{LookedAgain, Waits};
 
 use crate::clock::Clock;
 use crate::coordinator::Hosts;
+use crate::credential::Credential;
 use crate::credential::jwt;
-use crate::credential::{Credential, mistake};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::key::Key;
-use crate::store::{Profile, Store};
+use crate::store::Store;
 use known::Known;
 use relation::Relation;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use zeroize::Zeroizing;
 
 /// A token that expires within this many milliseconds counts as expired (OpenClaw's rule).
@@ -149,22 +150,6 @@ struct Answered {
     answered: Vec<String>,
 }
 
-/// What the stores hold of the profile that a call is about.
-enum StoredState {
-    Absent,
-    Held(StoreRole, Credential),
-    /// Another program is refreshing it. What is stored meanwhile.
-    Claimed(StoreRole, Option<Credential>),
-}
-
-/// Which store holds the credential that a call is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum StoreRole {
-    Own,
-    /// The agent's own store lacks the profile and inherits the main store's.
-    Main,
-}
-
 impl Refresh {
     /// What the defaults ask for.
     pub fn new(
@@ -213,75 +198,6 @@ impl Refresh {
         // Which token is to be replaced the first look tells.
         let is_rejected = self.is_rejected(held) || (self.force && self.rejected.get().is_none());
         held.is_unexpired(self.clock.now_ms()) && !is_rejected
-    }
-
-    /// The credential that this call is about, and which store holds it. An error while another program refreshes it.
-    fn held(&self) -> Result<Option<(StoreRole, Credential)>> {
-        match self.found()? {
-            StoredState::Absent => Ok(None),
-            StoredState::Held(role, held) => Ok(Some((role, held))),
-            StoredState::Claimed(role, _) => Err(self.store_at(role).is_claimed()),
-        }
-    }
-
-    fn found(&self) -> Result<StoredState> {
-        self.found_by(|store| store.read(self.key.profile_id()))
-    }
-
-    fn found_by(&self, read: impl Fn(&Store) -> Result<Profile>) -> Result<StoredState> {
-        let (role, profile) = match (read(&self.own)?, &self.main) {
-            (profile, Some(main)) if profile.is_absent() => (StoreRole::Main, read(main)?),
-            (profile, _) => (StoreRole::Own, profile),
-        };
-        let credential = match profile {
-            Profile::Oauth(credential) => credential,
-            Profile::Claimed(stored) => {
-                let stored = stored.filter(|stored| self.is_of_provider(stored));
-                self.note_read(stored.as_ref());
-                return Ok(StoredState::Claimed(role, stored));
-            }
-            Profile::Mistaken(why) => {
-                self.note_read(None);
-                return Err(self.mistaken(role, Code::StoreInvalid, why));
-            }
-            Profile::NoStore | Profile::Missing | Profile::NotOauth => {
-                self.note_read(None);
-                return Ok(StoredState::Absent);
-            }
-        };
-        if let Some(why) = mistake(credential.fields()) {
-            let code = credential.provider().map_or(Code::ProviderMismatch, |_| Code::StoreInvalid);
-            return Err(self.mistaken(role, code, why));
-        }
-        if self.is_of_provider(&credential) {
-            self.note_read(Some(&credential));
-            return Ok(StoredState::Held(role, credential));
-        }
-        let message = "the stored profile belongs to another provider than the call names; call with the provider that the store names";
-        Err(Error::at(Code::ProviderMismatch, self.store_at(role).path(), message))
-    }
-
-    fn note_read(&self, held: Option<&Credential>) {
-        *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = held.cloned();
-    }
-
-    /// The profile is there, but can't be used as a login.
-    fn mistaken(&self, role: StoreRole, code: Code, why: &str) -> Error {
-        let profile_id = self.key.profile_id().escape_debug();
-        Error::at(code, self.store_at(role).path(), format_args!("the profile \"{profile_id}\" {why}"))
-    }
-
-    fn store_at(&self, role: StoreRole) -> &Store {
-        match (role, &self.main) {
-            (StoreRole::Main, Some(main)) => main,
-            _ => &self.own,
-        }
-    }
-
-    /// The store that goes by this path in a journal.
-    fn store_of(&self, path: &Path) -> Store {
-        let given = std::iter::once(&self.own).chain(&self.main).find(|given| given.path() == path);
-        given.cloned().unwrap_or_else(|| Store::at(path, &self.state_dir, &self.clock))
     }
 
     /// Whether a host keeps one of the stores, and may take any time to answer.

@@ -1,7 +1,7 @@
 //! Logins and logouts, for JavaScript.
 
 use super::host_store::NativeHostStore;
-use super::refresh::{RefreshRequest, opened};
+use super::request::{RefreshRequest, opened};
 use super::{Reply, task};
 use crate::clock::{Clock, SystemClock};
 use crate::credential::Credential;

@@ -1,7 +1,8 @@
 //! Bringing a received credential into the stores, by compare-and-swap on the generation that it replaces.
 
+use super::Refresh;
 use super::relation::{Relation, is_for_one_client, may_succeed};
-use super::{Refresh, StoreRole};
+use super::stored::StoreRole;
 use crate::credential::Credential;
 use crate::error::{Code, Error, Result};
 use crate::journal::Journal;

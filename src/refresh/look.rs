@@ -1,6 +1,7 @@
 //! What a caller is served without the key's lock.
 
-use super::{Refresh, Served, StoreRole, StoredState, access_digest, margin_ms, may_take, superseded};
+use super::stored::{StoreRole, StoredState};
+use super::{Refresh, Served, access_digest, margin_ms, may_take, superseded};
 use crate::credential::Credential;
 use crate::error::Result;
 use crate::store::{ADOPTION_PATIENCE, Glance, Profile, Recent, Store};

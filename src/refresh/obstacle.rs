@@ -1,7 +1,8 @@
 //! What keeps a caller from asking the provider, in words.
 
+use super::stored::StoreRole;
 use super::verdict::Verdict;
-use super::{Refresh, StoreRole, Uncertain};
+use super::{Refresh, Uncertain};
 use crate::credential::Credential;
 use crate::error::{Code, Error};
 use crate::journal::record::{FailureRecord, Outcome};

@@ -1,6 +1,7 @@
 //! What a call meets while it waits: peers that refresh, and other programs that do.
 
-use super::{Decision, Refresh, Served, StoreRole};
+use super::stored::StoreRole;
+use super::{Decision, Refresh, Served};
 use crate::credential::Credential;
 use crate::error::Result;
 use crate::journal::Journal;
