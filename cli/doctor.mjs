@@ -20,7 +20,7 @@ export async function doctor({ stateDir, coordinator, json, fix }) {
   return errors.length === 0;
 }
 
-/** @param {import("./findings.mjs").Finding} finding */
+/** @param {import("./finding.mjs").Finding} finding */
 function repair(finding) {
   if (!finding.repair) return;
   try {
@@ -31,7 +31,7 @@ function repair(finding) {
   }
 }
 
-/** @param {import("./findings.mjs").Finding[]} found */
+/** @param {import("./finding.mjs").Finding[]} found */
 function tell(stateDir, found) {
   for (const { level, path, meaning, advice, fixed } of found) {
     const mark = fixed ? paint("green", "fixed") : paint(COLOURS[level], level);

@@ -1,15 +1,13 @@
 /** What `doctor` finds of logins that several hosts share. */
+import { error, warning } from "./finding.mjs";
 import { duration } from "./terminal.mjs";
-
-const warning = (code, path, meaning, advice) => ({ level: "warning", code, path, meaning, advice });
-const error = (code, path, meaning, advice) => ({ level: "error", code, path, meaning, advice });
 
 const process = ({ pid, host }) => `Process ${pid ?? "?"} on host ${host ?? "?"}`;
 
 /**
  * @param {import("./state.mjs").Key} key
  * @param {string} login
- * @returns {import("./findings.mjs").Finding[]}
+ * @returns {import("./finding.mjs").Finding[]}
  */
 export function hostFindings({ lockPath: path, lock, rows }, login) {
   return [...debts(path, login, lock), ...rows.flatMap((row) => rowFindings(path, login, row))];

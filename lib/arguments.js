@@ -1,6 +1,5 @@
-const os = require("node:os");
 const path = require("node:path");
-const { OAuthRefreshLockError, unwrap } = require("./errors.js");
+const { OAuthRefreshLockError } = require("./errors.js");
 const { native } = require("./native.js");
 const { refuseUnknown } = require("./unknown.js");
 
@@ -301,35 +300,6 @@ function refreshArguments(given, name = "options") {
   };
 }
 
-/**
- * What default paths are resolved in; nothing if the state directory and all `others` are given. Read at each call: a worker
- * thread has its own `process.env`. Parts that are not needed may be missing: the working directory, a home, an entry for the user.
- */
-function surroundings(stateDir, ...others) {
-  if (stateDir !== undefined && others.every((path) => path !== undefined)) return undefined;
-  const { env } = process;
-  const found = {
-    openclawStateDir: env.OPENCLAW_STATE_DIR,
-    openclawHome: env.OPENCLAW_HOME,
-    home: env.HOME,
-    userProfile: env.USERPROFILE,
-    openclawAgentDir: env.OPENCLAW_AGENT_DIR,
-    piCodingAgentDir: env.PI_CODING_AGENT_DIR,
-    osHome: orEmpty(os.homedir),
-    workingDir: orEmpty(process.cwd),
-  };
-  if (found.osHome === "" || found.workingDir === "") unwrap(native().refuseMissing(stateDir, found));
-  return found;
-}
-
-function orEmpty(look) {
-  try {
-    return look();
-  } catch {
-    return "";
-  }
-}
-
 function kind(value) {
   if (value === null) return "null";
   return Array.isArray(value) ? "an array" : typeof value;
@@ -358,7 +328,6 @@ module.exports = {
   oneOf,
   optionsObject,
   refreshArguments,
-  surroundings,
   text,
   trustVolume,
 };

@@ -2,6 +2,7 @@ const args = require("./arguments.js");
 const { rowOf } = require("./coordinator.js");
 const { unwrap } = require("./errors.js");
 const { native } = require("./native.js");
+const { surroundings } = require("./surroundings.js");
 
 /** Looks at every key of a state directory. Takes no exclusive lock, changes nothing, hands out no secret. */
 async function inspectOAuthRefreshLocks(options) {
@@ -9,7 +10,7 @@ async function inspectOAuthRefreshLocks(options) {
   const stateDir = args.absolutePath("stateDir", given.stateDir);
   const { coordinator } = args.coordinatorArguments(given);
   args.trustVolume();
-  const keys = unwrap(await native().inspectLocks(stateDir, args.surroundings(stateDir, undefined)));
+  const keys = unwrap(await native().inspectLocks(stateDir, surroundings(stateDir, undefined)));
   await Promise.all(keys.map((key) => lookAtRows(key, coordinator)));
   return keys;
 }
@@ -30,7 +31,7 @@ async function survey(stateDir, url) {
   const given = args.absolutePath("stateDir", stateDir);
   const { coordinator } = args.coordinatorArguments({ coordinator: url });
   args.trustVolume();
-  const seen = unwrap(await native().survey(given, args.surroundings(given, undefined)));
+  const seen = unwrap(await native().survey(given, surroundings(given, undefined)));
   const rows = [...new Set(seen.stores.flatMap(({ logins }) => logins.map(({ row }) => row)).filter(Boolean))];
   seen.rows = coordinator
     ? Object.fromEntries(await Promise.all(rows.map(async (name) => [name, await rowOf(coordinator, name)])))

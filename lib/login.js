@@ -2,6 +2,7 @@ const args = require("./arguments.js");
 const { unwrap } = require("./errors.js");
 const { HostStores } = require("./host-stores.js");
 const { native } = require("./native.js");
+const { surroundings } = require("./surroundings.js");
 
 const OPTIONS = ["stateDir", "agentDir", "mainAgentDir", "store", "trustedVolume", "replace", "refreshedBy"];
 const REFRESHED_BY = ["tokenEndpoint", "clientId", "clientSecretEnv"];
@@ -36,8 +37,8 @@ function prepared(provider, profileId, given) {
   } = args.refreshArguments(given);
   request.surroundings =
     stores.length > 0
-      ? args.surroundings(request.stateDir)
-      : args.surroundings(request.stateDir, request.agentDir, request.mainAgentDir);
+      ? surroundings(request.stateDir)
+      : surroundings(request.stateDir, request.agentDir, request.mainAgentDir);
   const [store] = new HostStores(stores).natives;
   return { request: Object.assign(request, { provider, profileId }), store };
 }

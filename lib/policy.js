@@ -1,6 +1,7 @@
-const { REFRESH_OPTIONS, absolutePath, invalid, optionsObject, surroundings, text } = require("./arguments.js");
+const { REFRESH_OPTIONS, absolutePath, invalid, optionsObject, text } = require("./arguments.js");
 const { classify, isRefreshTokenReusedError } = require("./failure.js");
 const { native } = require("./native.js");
+const { surroundings } = require("./surroundings.js");
 
 /** The rules that need no lock: the core's, or JavaScript's where there is no addon. */
 function rules() {

@@ -4,6 +4,7 @@ const { unwrap } = require("./errors.js");
 const { asHolder, enter, openInOrder, refuseNested } = require("./queue.js");
 const { acquire, lockTimeout, release, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
+const { surroundings } = require("./surroundings.js");
 
 /**
  * The locks that are held. A function may return a promise that nothing refers to and that never settles: nothing would
@@ -16,24 +17,24 @@ async function withOAuthProfileLock(provider, profileId, fn, options) {
   args.refuseSwapped("fn", fn, options);
   args.callback("fn", fn);
   const { stateDir, lockPath: given, ...limits } = args.lockArguments(options);
-  const surroundings = given === undefined ? args.surroundings(stateDir) : undefined;
-  const told = given ?? native().toldLockPath(provider, profileId, stateDir, surroundings) ?? undefined;
+  const found = given === undefined ? surroundings(stateDir) : undefined;
+  const told = given ?? native().toldLockPath(provider, profileId, stateDir, found) ?? undefined;
   const subject = { provider, profileId, lockPath: told };
   const caller = new Caller(limits, async (caller) => {
     const error = subject.lockPath === undefined ? unanswered() : await lockTimeout(subject.lockPath);
     // Its turn may have come while we asked whom it waits for.
     if (!caller.stays) caller.reject(error);
   });
-  if (!caller.gone) void begin(subject, fn, caller, surroundings);
+  if (!caller.gone) void begin(subject, fn, caller, found);
   return caller.promise;
 }
 
 /** Stands in line, once it is known which one that is. */
-async function begin(subject, fn, caller, surroundings) {
+async function begin(subject, fn, caller, found) {
   const { provider, profileId, lockPath } = subject;
   const { openLockPath, openLockPathNow } = native();
   try {
-    const place = [provider, profileId, lockPath, lockPath === undefined ? surroundings : undefined];
+    const place = [provider, profileId, lockPath, lockPath === undefined ? found : undefined];
     await openInOrder(
       lockPath,
       openLockPathNow(...place),

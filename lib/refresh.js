@@ -6,6 +6,7 @@ const { HostStores } = require("./host-stores.js");
 const { native } = require("./native.js");
 const { isHolder } = require("./queue.js");
 const { RefreshTurn } = require("./refresh-turn.js");
+const { surroundings } = require("./surroundings.js");
 const { tokenEndpoint } = require("./token-endpoint.js");
 
 function withOAuthRefreshLock(provider, profileId, refresh, options) {
@@ -25,9 +26,7 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   const { signal, timeoutMs, callTimeoutMs, stores, coordinator, classify: hostsClassify, ...request } = checked;
   const { stateDir } = request;
   request.surroundings =
-    stores.length > 0
-      ? args.surroundings(stateDir)
-      : args.surroundings(stateDir, request.agentDir, request.mainAgentDir);
+    stores.length > 0 ? surroundings(stateDir) : surroundings(stateDir, request.agentDir, request.mainAgentDir);
   Object.assign(request, { provider, profileId });
   const hosts = new HostStores(stores);
   const [own, main] = hosts.natives;
