@@ -18,6 +18,7 @@ const CONTRACT = [
     "after-the-answer",
     "bad-input",
     "bad-stores",
+    "environment",
     "events",
     "exits",
     "failures",

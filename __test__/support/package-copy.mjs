@@ -10,6 +10,13 @@ const { name, files } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf
 /** What an agent's process needs besides the package. */
 const TEST_FILES = ["__test__/support", "node_modules/oauth4webapi"];
 
+/** The beginning of a program that tells which addons it has loaded. */
+export const LOADED = `
+  const loaded = [];
+  const { dlopen } = process;
+  process.dlopen = (module, ...rest) => { loaded.push(module.filename); return dlopen.call(process, module, ...rest); };
+`;
+
 /**
  * Copies what is published, with the addon unless told otherwise, and with an agent's process if asked to. Returns the
  * directory; all may read it.
