@@ -12,6 +12,7 @@ mod hosts_edges;
 mod hosts_engine;
 #[cfg(unix)]
 mod hosts_journal;
+#[cfg(unix)]
 mod hosts_walk;
 mod identity_gate;
 mod lock_names;
