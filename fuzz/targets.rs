@@ -1,12 +1,14 @@
 //! What reads input that somebody else wrote, and what must hold whatever that is. Fuzzed by `cargo fuzz run NAME`; the tests replay
 //! `corpus/NAME`.
 
+use oauth_refresh_lock::clock::SystemClock;
 use oauth_refresh_lock::coordinator::{Grant, Row};
 use oauth_refresh_lock::credential::fields::Fields;
 use oauth_refresh_lock::credential::{Credential, RefreshedFields, holds_token, jwt};
 use oauth_refresh_lock::failure::{Evidence, OwnCodes, classify, codes};
 use oauth_refresh_lock::journal::{HALF_BYTES, Journal};
 use oauth_refresh_lock::lock::holder::Holder;
+use oauth_refresh_lock::lock::sidecar::Foreign;
 use oauth_refresh_lock::store::document::Document;
 use oauth_refresh_lock::token_endpoint::answer::Response;
 use oauth_refresh_lock::token_endpoint::{Encoding, Exchange, IdentityClaims, Spec, TimeUnit, TokenEndpoint};
@@ -18,10 +20,11 @@ const NOW_MS: f64 = 1_800_000_000_000.0;
 type Target = fn(&[u8]);
 
 /// Those that there are, by name.
-pub(super) const ALL: [(&str, Target); 8] = [
+pub(super) const ALL: [(&str, Target); 9] = [
     ("document", document),
     ("journal", journal),
     ("holder", holder),
+    ("sidecar", sidecar),
     ("jwt", jwt),
     ("login", login),
     ("answer", answer),
@@ -69,6 +72,22 @@ pub(super) fn journal(data: &[u8]) {
 /// A lock file.
 pub(super) fn holder(data: &[u8]) {
     let _ = Holder::read_from(file_of(data).as_file());
+}
+
+/// Another program's lock file: a process that it names can be waited for, and the line that ends it says nothing of that process.
+pub(super) fn sidecar(data: &[u8]) {
+    const LINE: &[u8] = b"\n\t\t\t\t\t\t\t\t\t \t  \t\n";
+    let read = |data: &[u8]| Foreign::at(file_of(data).path()).expect("a file");
+    let foreign = read(data);
+    assert!(foreign.created_at.is_none_or(|at| at.is_finite() && at >= 0.0));
+    assert!(foreign.pid.is_some() || !foreign.is_alive());
+    let holder = foreign.as_holder(&SystemClock);
+    assert_eq!(holder.as_ref().map(|holder| holder.pid), foreign.pid);
+    if let Some(holder) = holder {
+        assert!(holder.pid > 0);
+        assert_eq!(foreign.is_of(&holder), foreign.created_at.is_some());
+    }
+    assert_eq!(read(&[data, LINE].concat()), foreign);
 }
 
 /// A token that may be a JWT.

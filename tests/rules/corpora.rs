@@ -1,4 +1,4 @@
-//! What the fuzzers found worth keeping: `fuzz/corpus`.
+//! What the fuzzers found worth keeping, and what was written for them: `fuzz/corpus`.
 
 #[path = "../../fuzz/targets.rs"]
 mod targets;
