@@ -65,7 +65,7 @@ fn best_us(target: fn(&[u8]), input: &[u8]) -> f64 {
         }
         let start = now();
         target(input);
-        best = best.min(now() - start);
+        best = best.min(now().saturating_sub(start));
     }
     best.as_secs_f64() * 1e6
 }
