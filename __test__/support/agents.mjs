@@ -30,7 +30,9 @@ export class Agent {
     });
     this.exited = once(this.#child, "exit").then(([code, signal]) => ({ code, signal }));
     this.#child.on("message", (message) => this.#hear(message));
-    void this.exited.then(({ code, signal }) => {
+    // What it told last may be read after its exit is known.
+    const disconnected = once(this.#child, "disconnect");
+    void Promise.all([this.exited, disconnected]).then(([{ code, signal }]) => {
       const error = new Error(`the agent's process has ended: ${signal ?? code}`);
       this.#started.reject(error);
       for (const call of this.#calls.values()) for (const step of call.steps.values()) step.reject(error);

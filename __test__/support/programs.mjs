@@ -21,7 +21,8 @@ export function startProgram(name, work, { env = {}, stderr = "inherit" } = {}) 
   const exited = new Promise((resolve) => child.once("exit", (code, signal) => resolve({ code, signal })));
   const disconnected = new Promise((resolve) => child.once("disconnect", resolve));
   const outputClosed = new Promise((resolve) => child.stdout.once("close", resolve));
-  const ended = exited.then(({ code, signal }) => {
+  // What it told last may be read after its exit is known.
+  const ended = Promise.all([exited, disconnected]).then(([{ code, signal }]) => {
     throw new Error(`the process of ${name} has ended: ${signal ?? code}`);
   });
   // Whoever awaits what it tells hears of the end; nobody has to.
