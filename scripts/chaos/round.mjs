@@ -31,6 +31,16 @@ function cutAfter(link, way, bytes) {
   });
 }
 
+/** Does something on a machine's disk, unless that has no room or is read-only by now. */
+function unlessRefused(work) {
+  try {
+    return work();
+  } catch (error) {
+    if (!["ENOSPC", "EROFS"].includes(error.code)) throw error;
+    return undefined;
+  }
+}
+
 export class Round {
   calls = [];
   logins = [];
@@ -198,12 +208,12 @@ export class Round {
   }
 
   removeSidecars({ host }) {
-    this.machines[host].removeSidecars();
+    unlessRefused(() => this.machines[host].removeSidecars());
   }
 
   async fillDisk({ host, forMs }) {
     const machine = this.machines[host];
-    if (!machine.isMounted || !machine.fillDisk()) return;
+    if (!machine.isMounted || !unlessRefused(() => machine.fillDisk())) return;
     await sleep(forMs);
     machine.makeRoom();
   }
@@ -234,12 +244,7 @@ export class Round {
   }
 
   restoreStore({ host, agent }) {
-    try {
-      this.machines[host].restore(agent);
-    } catch (error) {
-      // It has no room, or may not write: no more than its owner.
-      if (!["ENOSPC", "EROFS"].includes(error.code)) throw error;
-    }
+    unlessRefused(() => this.machines[host].restore(agent));
   }
 
   async logIn({ host, profileId }) {
