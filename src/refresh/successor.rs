@@ -98,9 +98,8 @@ impl Refresh {
         (leads_on && (self.has_host_stores() || is_there())).then(|| main_credential.clone())
     }
 
-    /// If the held credential is spent: what the caller's hosts hold of the profiles whose keys have spent a token, in whichever of their
-    /// stores it was mirrored to. We ask them
-    /// before we take the lock that all keys share.
+    /// If the held credential is spent: what the caller's hosts hold of the profiles whose keys have spent a token, in whichever of
+    /// their stores it was mirrored to. We ask them before we take the lock that all keys share.
     pub(super) fn hosted_under_other_names(&self, candidate: &Candidate) -> Result<Option<Vec<Credential>>> {
         if !self.has_host_stores() {
             return Ok(None);
