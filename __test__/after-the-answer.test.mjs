@@ -118,15 +118,21 @@ describe("a spent token that comes back", () => {
     const { credential } = await call(host, "agent", refreshAtServer);
     host.seed("agent", first);
     host.seed("main", first);
-    // Both stores are of yesterday; only another agent's is of today.
-    host.seed("other", { ...credential });
     const refresh = unwanted();
+    // Both stores are of yesterday, and nobody has today's.
     await typedRejection(call(host, "agent", refresh), "refresh_token_spent");
-    host.seed("main", { ...credential });
-    expect(await call(host, "agent", refresh)).toMatchObject({
-      outcome: "adopted",
-      credential: { access: credential.access },
-    });
+    const takesItFrom = async (agent) => {
+      host.seed("agent", first);
+      host.seed("main", first);
+      host.seed(agent, { ...credential });
+      expect(await call(host, "agent", refresh)).toMatchObject({
+        outcome: "adopted",
+        credential: { access: credential.access },
+      });
+    };
+    // An agent that nothing is known of but its store.
+    await takesItFrom("other");
+    await takesItFrom("main");
     expect(refresh).not.toHaveBeenCalled();
     expect(credentialOf(host, "agent").refresh).toBe(credential.refresh);
   });
