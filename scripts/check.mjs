@@ -19,7 +19,8 @@ run("cargo", "clippy", "--locked", "--features", "binding", "--", "--deny", "war
 run("cargo", "clippy", "--locked", "--no-default-features", "--features", "binding", "--", "--deny", "warnings");
 if (spawnSync("cargo", ["deny", "--version"], { cwd: root }).status === 0) {
   run("cargo", "deny", "--locked", "check", "licenses", "bans", "sources");
-} else console.log("NOT CHECKED: licences and sources of crates: cargo install cargo-deny --locked");
+} else
+  console.log("NOT CHECKED: licences and sources of crates. That takes cargo-deny: cargo install cargo-deny --locked");
 run(process.execPath, "scripts/imports.mjs");
 run(bin("biome"), "ci", "--error-on-warnings");
 run(bin("tsc"), "--project", "__test__/types");
