@@ -1,4 +1,4 @@
-/** A host of the chaos: stores of several agents, with what is not ours in them, on a small disk of its own where root can mount one. */
+/** A host of the chaos: the stores of several agents, with foreign profiles in them; as root, on a small disk of its own. */
 import { spawnSync } from "node:child_process";
 import {
   closeSync,
@@ -21,11 +21,16 @@ const FOREIGN = `"other:key": { "type":"api_key",  "key": "k\\u0065pt", "quota":
 
 export const canMount = process.platform === "linux" && process.getuid() === 0;
 
+const mounted = new Set();
+const unmount = (directory) => spawnSync("umount", ["--lazy", directory], { stdio: "ignore" });
+process.once("exit", () => mounted.forEach(unmount));
+
 const mount = (...args) => spawnSync("mount", args, { stdio: "ignore" }).status === 0;
 
 export class Machine {
   #host;
-  #copies = [];
+  /** By agent: its store as it was at the beginning. */
+  #copies = new Map();
 
   /** @param {import("../../__test__/hosts/support/world.mjs").Host} host */
   constructor(host) {
@@ -42,6 +47,7 @@ export class Machine {
 
   useSmallDisk() {
     this.isMounted = canMount && mount("-t", "tmpfs", "-o", `size=${DISK_BYTES},mode=700`, "tmpfs", this.stateDir);
+    if (this.isMounted) mounted.add(this.stateDir);
   }
 
   storeFile(agent) {
@@ -55,14 +61,13 @@ export class Machine {
       const text = `{"version": 1.0, "profiles": {${FOREIGN}, ${names.map((name) => `"${name}": ${login}`).join(", ")}} }\n`;
       mkdirSync(dirname(this.storeFile(agent)), { recursive: true, mode: 0o700 });
       writeFileSync(this.storeFile(agent), text, { mode: 0o600 });
-      this.#copies.push([agent, text]);
+      this.#copies.set(agent, text);
     }
   }
 
   /** Brings back a store as it was at the beginning, as a backup's program does. */
   restore(agent) {
-    const [, text] = this.#copies.find(([name]) => name === agent);
-    writeFileSync(`${this.storeFile(agent)}.backup`, text, { mode: 0o600 });
+    writeFileSync(`${this.storeFile(agent)}.backup`, this.#copies.get(agent), { mode: 0o600 });
     renameSync(`${this.storeFile(agent)}.backup`, this.storeFile(agent));
   }
 
@@ -113,6 +118,7 @@ export class Machine {
   /** What is wrong with its stores. */
   faults(agents) {
     return agents.flatMap((agent) => {
+      if (!existsSync(this.storeFile(agent))) return [`the store of ${agent} is gone`];
       const text = readFileSync(this.storeFile(agent), "utf8");
       try {
         JSON.parse(text);
@@ -124,7 +130,7 @@ export class Machine {
   }
 
   remove() {
-    if (this.isMounted) spawnSync("umount", ["--lazy", this.stateDir], { stdio: "ignore" });
+    if (mounted.delete(this.stateDir)) unmount(this.stateDir);
     this.#host.remove();
   }
 }

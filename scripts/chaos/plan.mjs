@@ -19,7 +19,7 @@ export function planOf(world, seed) {
     hosts: isShared ? 3 : 1,
     agents: chance(60) ? ["main", "one", "two"] : ["main"],
     names: chance(30) ? ["acme:main", "acme:other-name"] : ["acme:main"],
-    /** How long access tokens live: for all of the round, or until the next ones of its calls. */
+    /** How long access tokens live: longer than the round, or so short that calls of one round refresh several times. */
     seconds: chance(30) ? 1 : 3_600,
     beforeMs: random.of([0, 20, 120]),
     afterMs: random.of([0, 20, 120]),
@@ -30,7 +30,7 @@ export function planOf(world, seed) {
   const at = (what, { from = 0, to = BEGIN_MS, ...more } = {}) =>
     plan.steps.push({ ms: from + random.below(to - from), what, pick: random.below(1 << 30), ...more });
   const times = (below, what, more) => {
-    for (let times = random.below(below); times > 0; times -= 1) at(what, more?.());
+    for (let left = random.below(below); left > 0; left -= 1) at(what, more?.());
   };
   const host = () => random.below(plan.hosts);
   const later = { from: 50, to: BEGIN_MS * 2 };
@@ -59,7 +59,7 @@ export function planOf(world, seed) {
     if (isShared && chance(50))
       at("cutEngine", { host: host(), how: random.of(["cut", "sever", "down"]), forMs: random.below(1_500) });
     if (isShared && chance(10)) at("restartEngine");
-    // An old copy of a store that is brought back after a login or logout is a login that nobody can tell from others.
+    // Nobody can tell an old copy of a store from a new login. So no round has both.
     if (chance(25) && world !== "sqlite")
       times(4, "restoreStore", () => ({ ...later, host: host(), agent: random.of(plan.agents) }));
     else if (chance(35)) {

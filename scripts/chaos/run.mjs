@@ -19,38 +19,26 @@ import { Round } from "./round.mjs";
 
 const WORLDS = ["files", "sqlite", "postgres", "etcd"];
 const COUNTS = [
-  ...[
-    "rounds",
-    "providerCalls",
-    "served",
-    "refused",
-    "died",
-    "lost",
-    "faulty",
-    "kill",
-    "stop",
-    "cutProvider",
-    "cutEngine",
-  ],
-  ...["restartEngine", "fillDisk", "makeReadOnly", "removeSidecars", "restoreStore", "logIn", "logOut"],
+  ..."rounds providerCalls served refused died lost faulty".split(" "),
+  ..."kill stop cutProvider cutEngine restartEngine".split(" "),
+  ..."fillDisk makeReadOnly removeSidecars restoreStore logIn logOut".split(" "),
 ];
 const CLOCK = join(import.meta.dirname, "..", "..", "__test__", "hosts", "support", "clock.c");
 
 const options = Object.fromEntries(["minutes", "rounds", "seed", "world"].map((name) => [name, { type: "string" }]));
 const { values } = parseArgs({ options });
+function refuse(why) {
+  console.error(why);
+  process.exit(1);
+}
 const number = (name, fallback) => {
   const value = Number(values[name] ?? fallback);
-  if (!(value >= 0)) throw new Error(`--${name} must be a number`);
-  return value;
+  return value >= 0 ? value : refuse(`--${name} must be a number`);
 };
 const first = number("seed", Date.now() % 1_000_000_000);
-const rounds = number(
-  "rounds",
-  values.minutes === undefined && values.rounds === undefined ? 100 : Number.MAX_SAFE_INTEGER,
-);
-const until = performance.now() + number("minutes", Number.MAX_SAFE_INTEGER) * 60_000;
-if (values.world !== undefined && !WORLDS.includes(values.world))
-  throw new Error(`--world must be one of ${WORLDS.join(", ")}`);
+const rounds = number("rounds", values.minutes === undefined ? 100 : Number.POSITIVE_INFINITY);
+const until = performance.now() + number("minutes", Number.POSITIVE_INFINITY) * 60_000;
+if (values.world !== undefined && !WORLDS.includes(values.world)) refuse(`--world must be one of ${WORLDS.join(", ")}`);
 
 const names = (values.world ? [values.world] : WORLDS).filter((name) => {
   const why = ["postgres", "etcd"].includes(name) ? missing(name) : undefined;
@@ -60,11 +48,12 @@ const names = (values.world ? [values.world] : WORLDS).filter((name) => {
 if (!canMount) console.error("NOT PART OF IT: disks that are full or read-only: they take root, and Linux");
 
 const directory = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-chaos-"));
+process.once("exit", () => rmSync(directory, { recursive: true }));
 const preload = spawnSync("cc", ["--version"]).status === 0 ? join(directory, "clock.so") : undefined;
 if (preload) execFileSync("cc", ["-shared", "-fPIC", "-O1", "-o", preload, CLOCK, "-ldl"]);
 else console.error("NOT PART OF IT: clocks that are wrong: they take a C compiler");
 
-// Engines end when this process exits; by a signal alone it would not.
+// Engines end, and disks are unmounted, when this process exits; by a signal alone it would not.
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(130));
 const provider = await startProvider();
 const worlds = {};
@@ -94,7 +83,6 @@ for (let round = 0; round < rounds && performance.now() < until; round += 1) {
 
 for (const world of Object.values(worlds)) await world.close();
 await provider.close().catch(() => {});
-rmSync(directory, { recursive: true });
 const table = new Table({ head: ["", ...names], style: { head: [], border: [], compact: true } });
 for (const count of COUNTS) table.push([count, ...names.map((name) => counts[name][count])]);
 console.log(`${table}\n${((performance.now() - began) / 60_000).toFixed(1)} minutes from seed ${first}`);
