@@ -48,12 +48,13 @@ const { values } = parseArgs({
 const STATES = Number(values.states ?? 40);
 const seed = Number(values.seed ?? Date.now() % 1_000_000);
 /** One that is stuck would keep the file system from being unmounted. */
-const scenarios = SCENARIOS.filter(({ name, stuck }) => !stuck && (values.only === undefined || name === values.only));
+const possible = SCENARIOS.filter(({ stuck }) => !stuck);
+const scenarios = possible.filter(({ name }) => values.only === undefined || name === values.only);
 const names = Object.keys(FILE_SYSTEMS).filter((name) => values.on === undefined || name === values.on);
 if (scenarios.length === 0 || names.length === 0 || !Number.isInteger(STATES) || !Number.isInteger(seed)) {
-  const quoted = (all) => all.map((name) => `"${name}"`).join(", ");
+  const quoted = (some) => some.map((name) => `"${name}"`).join(", ");
   console.error("--states and --seed are whole numbers");
-  console.error(`--only is one of ${quoted(SCENARIOS.map(({ name }) => name))}`);
+  console.error(`--only is one of ${quoted(possible.map(({ name }) => name))}`);
   console.error(`--on is one of ${quoted(Object.keys(FILE_SYSTEMS))}`);
   process.exit(1);
 }
@@ -94,7 +95,10 @@ const unmount = (directory) => execFileSync("umount", [directory]);
  */
 async function recorded(fileSystem, steps) {
   const child = spawn(join(target, "release", "block-log"), [logged, image, log], { stdio: "inherit" });
-  while (!existsSync(join(logged, "disk"))) await sleep(5);
+  while (!existsSync(join(logged, "disk"))) {
+    if (child.exitCode !== null) throw new Error("the disk that records could not be mounted");
+    await sleep(5);
+  }
   mount(join(logged, "disk"), fileSystem);
   mkdirSync(root, { recursive: true, mode: 0o700 });
   const marks = openSync(join(logged, "marks"), "a");
