@@ -5,6 +5,7 @@ const { refuseUnknown } = require("./unknown.js");
 
 /** A provider call older than this is aborted. */
 const OAUTH_REFRESH_CALL_TIMEOUT_MS = 120_000;
+const CALL_LIMIT = { fallback: OAUTH_REFRESH_CALL_TIMEOUT_MS, max: OAUTH_REFRESH_CALL_TIMEOUT_MS };
 /** OpenClaw's options for its lock. We wait in the kernel, so of these only `stale` concerns us. */
 const OAUTH_REFRESH_LOCK_OPTIONS = Object.freeze({
   retries: Object.freeze({ retries: 20, factor: 2, minTimeout: 100, maxTimeout: 10_000, randomize: true }),
@@ -270,10 +271,7 @@ function callLimits(given) {
   const options = optionsObject(given, "options", ["signal", "timeoutMs"]);
   return {
     signal: abortSignal(options.signal),
-    timeoutMs: delay("timeoutMs", options.timeoutMs, {
-      fallback: OAUTH_REFRESH_CALL_TIMEOUT_MS,
-      max: OAUTH_REFRESH_CALL_TIMEOUT_MS,
-    }),
+    timeoutMs: delay("timeoutMs", options.timeoutMs, CALL_LIMIT),
   };
 }
 
@@ -283,14 +281,23 @@ function refreshArguments(given, name = "options") {
   if (options.rejectedAccess !== undefined && text("rejectedAccess", options.rejectedAccess).trim() === "") {
     throw invalid("rejectedAccess must not be blank");
   }
+  const { stateDir, lockPath, signal, timeoutMs } = checkedLock(options);
+  const { agentDir, mainAgentDir, stores } = storeArguments(options);
+  const { coordinator, lostHost, coordinatorDown, coordinatorKeys } = coordinatorArguments(options);
+  // One literal, without spreads: they took a third of the time of a call that finds a usable credential.
   return {
-    ...checkedLock(options),
-    ...storeArguments(options),
-    ...coordinatorArguments(options),
-    callTimeoutMs: delay("callTimeoutMs", options.callTimeoutMs, {
-      fallback: OAUTH_REFRESH_CALL_TIMEOUT_MS,
-      max: OAUTH_REFRESH_CALL_TIMEOUT_MS,
-    }),
+    stateDir,
+    lockPath,
+    signal,
+    timeoutMs,
+    agentDir,
+    mainAgentDir,
+    stores,
+    coordinator,
+    lostHost,
+    coordinatorDown,
+    coordinatorKeys,
+    callTimeoutMs: delay("callTimeoutMs", options.callTimeoutMs, CALL_LIMIT),
     refreshMarginMs: delay("refreshMarginMs", options.refreshMarginMs, { min: 0, max: Number.MAX_SAFE_INTEGER }),
     forceRefresh: flag("forceRefresh", options.forceRefresh),
     serveUnexpired: flag("serveUnexpired", options.serveUnexpired, true),

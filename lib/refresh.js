@@ -22,12 +22,12 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   args.checkKey(provider, profileId);
   args.refuseSwapped("refresh", refresh, options, (request) => Object.hasOwn(request, "tokenEndpoint"));
   const endpoint = typeof refresh === "function" ? undefined : tokenEndpoint("refresh", refresh);
-  const checked = args.refreshArguments(options);
-  const { signal, timeoutMs, callTimeoutMs, stores, coordinator, classify: hostsClassify, ...request } = checked;
-  const { stateDir } = request;
+  const request = args.refreshArguments(options);
+  const { signal, timeoutMs, callTimeoutMs, stateDir, stores, coordinator } = request;
+  request.provider = provider;
+  request.profileId = profileId;
   request.surroundings =
     stores.length > 0 ? surroundings(stateDir) : surroundings(stateDir, request.agentDir, request.mainAgentDir);
-  Object.assign(request, { provider, profileId });
   const hosts = new HostStores(stores);
   const [own, main] = hosts.natives;
   if (coordinator) request.hostName = hostName();
@@ -46,7 +46,7 @@ async function startRefresh(provider, profileId, refresh, options, patient) {
   }
   const subject = { provider, profileId, lockPath: lockPath ?? undefined };
   const caller = new Caller({ signal, timeoutMs }, () => void turn.timedOut());
-  const how = endpoint ?? { refresh, classify: hostsClassify };
+  const how = endpoint ?? { refresh, classify: request.classify };
   const turn = new RefreshTurn(call, subject, caller, {
     ...how,
     callTimeoutMs,
