@@ -90,8 +90,8 @@ pub struct Refresh {
     pub hosts: Option<Hosts>,
     /// What it has met while it waited.
     pub waits: Waits,
-    /// Whether [`Refresh::glance`] has just found that the stores are not of OpenClaw's SQLite era.
-    pub is_of_file_era: AtomicBool,
+    /// Whether [`Refresh::glance`] has just found that the own store is not of OpenClaw's SQLite era.
+    pub is_own_of_file_era: AtomicBool,
     /// Whether it has just found that the own one has to be read.
     pub is_own_unknown: AtomicBool,
     /// Now.
@@ -175,7 +175,7 @@ impl Refresh {
             uncertain: Uncertain::default(),
             hosts: None,
             waits: Waits::default(),
-            is_of_file_era: AtomicBool::default(),
+            is_own_of_file_era: AtomicBool::default(),
             is_own_unknown: AtomicBool::default(),
             clock,
         }
@@ -183,9 +183,13 @@ impl Refresh {
 
     /// Refuses where the stores are of OpenClaw's SQLite era.
     pub fn refuse_sqlite_era(&self) -> Result<()> {
-        let with_states = |store: &Store, has_looked: bool| store.refuse_sqlite_era(!has_looked);
-        with_states(&self.own, false)?;
-        self.main.as_ref().map_or(Ok(()), |main| with_states(main, !self.own.is_hosted()))
+        self.own.refuse_sqlite_era(true)?;
+        self.refuse_mains_sqlite_era()
+    }
+
+    /// The rest of [`Self::refuse_sqlite_era`], once the own store was looked at.
+    fn refuse_mains_sqlite_era(&self) -> Result<()> {
+        self.main.as_ref().map_or(Ok(()), |main| main.refuse_sqlite_era(self.own.is_hosted()))
     }
 
     /// What to tell a caller that has waited in vain, if that is for a store's lock.

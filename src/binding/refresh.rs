@@ -1,6 +1,6 @@
 //! A refresh, for JavaScript: how it begins, and what is served without the lock; `run` has the rest.
 
-use super::coordinator::{NativeCoordinator, has_to_look_for_debts, look_for_debts};
+use super::coordinator::{NativeCoordinator, look_for_debts};
 use super::dialogue::Answers;
 use super::ending::{back_off, served, unexpired};
 use super::host_store::NativeHostStore;
@@ -34,11 +34,12 @@ pub struct NativeRefresh {
 impl Opened {
     /// Makes it the call that is asked from now on.
     fn begin(self, begun: &OnceLock<Arc<Refresh>>) -> Reply {
-        let Self { call, agent_dir } = self;
+        let agent_dir = text(&self.agent_dir);
+        let call = self.call();
         let reply = Reply::from(json!({
             "lockPath": text(&call.lock_base),
             "key": text(&real_lock(&call.lock_base)),
-            "agentDir": text(&agent_dir),
+            "agentDir": agent_dir,
             "mainStore": text(call.main_store().path()),
         }));
         let _ = begun.set(Arc::new(call));
@@ -77,12 +78,12 @@ pub fn start_refresh(
     let request =
         Request::new(request, own.map(NativeHostStore::store), main.map(NativeHostStore::store), coordinator)?;
     let opened = request.open(file_system::is_known_local).transpose();
-    if let (true, Some(Ok(Opened { call, agent_dir }))) = (glances, &opened)
-        && !has_to_look_for_debts(call)
-        && let Some(credential) = call.glance().and_then(|recent| recent.json.as_deref().cloned())
+    if let (true, Some(Ok(opened))) = (glances, &opened)
+        && !opened.may_owe()
+        && let Some(credential) = opened.glance()
     {
         let told = |path: &Path| tells_paths.then(|| text(path));
-        let (lock_path, agent_dir) = (told(&call.lock_base), told(agent_dir));
+        let (lock_path, agent_dir) = (told(opened.lock_base()), told(&opened.agent_dir));
         return Ok(Started { credential: Some(credential), lock_path, agent_dir, ..Started::default() });
     }
     let refresh = NativeRefresh {
@@ -112,7 +113,7 @@ impl NativeRefresh {
                 true
             })?;
             let opened = opened.ok_or_else(|| Error::new(Code::Internal, "not opened"))?;
-            let credential = opened.call.glance().and_then(|recent| recent.json.as_deref().cloned());
+            let credential = opened.glance();
             let is_served = credential.is_some();
             let reply = Reply { credential, ..opened.begin(&call) };
             if let Some(call) = call.get().filter(|_| is_served) {

@@ -1,5 +1,6 @@
 //! What JavaScript asks a refresh for, and where that lies: its paths, stores and coordinator.
 
+use super::coordinator::has_to_look_for_debts;
 use super::host_store::NativeHostStore;
 use super::lock::clock;
 use super::paths::{Surroundings, state_dir};
@@ -65,7 +66,7 @@ pub(super) struct Request {
 
 /// A request whose paths are known.
 pub(super) struct Opened {
-    pub(super) call: Refresh,
+    call: Refresh,
     /// The calling agent's directory, or what a host's store goes by.
     pub(super) agent_dir: PathBuf,
 }
@@ -168,8 +169,31 @@ impl Request {
         if !may_look_at(own.path()) || !may_look_at(main.path()) {
             return None;
         }
-        let main = (!is_same_dir(&agent_dir, &main_dir)).then(|| main.into());
-        Some((own.into(), main, agent_dir))
+        Some((own.into(), (agent_dir != main_dir).then(|| main.into()), agent_dir))
+    }
+}
+
+impl Opened {
+    /// JSON text of its credential, if that can be told to be usable: see [`Refresh::glance`].
+    pub(super) fn glance(&self) -> Option<String> {
+        self.call.glance()?.json.as_deref().cloned()
+    }
+
+    /// Whether its coordinator may have to be told something first.
+    pub(super) fn may_owe(&self) -> bool {
+        has_to_look_for_debts(&self.call)
+    }
+
+    pub(super) fn lock_base(&self) -> &Path {
+        &self.call.lock_base
+    }
+
+    /// The call, to be asked for more than a glance.
+    pub(super) fn call(self) -> Refresh {
+        let mut call = self.call;
+        // Two directories may be one by two names. A glance need not know.
+        call.main = call.main.filter(|main| call.own.is_hosted() || !is_in_same_dir(&call.own, main));
+        call
     }
 }
 
@@ -184,11 +208,12 @@ pub(super) fn opened(
             file_system::learn(path);
             true
         })?;
-        Ok(opened.ok_or_else(Error::defect)?.call)
+        Ok(opened.ok_or_else(Error::defect)?.call())
     })
 }
 
-/// Whether two directories are one, by whatever names.
-fn is_same_dir(one: &Path, other: &Path) -> bool {
-    one == other || crate::disk::is_same(one, other)
+/// Whether the directories of two stores' files are one.
+fn is_in_same_dir(one: &Store, other: &Store) -> bool {
+    let dirs = (one.path().parent(), other.path().parent());
+    matches!(dirs, (Some(one), Some(other)) if crate::disk::is_same(one, other))
 }

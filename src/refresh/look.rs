@@ -14,16 +14,20 @@ impl Refresh {
     /// since this process read it.
     #[must_use]
     pub fn glance(&self) -> Option<Arc<Recent>> {
-        if self.force || self.refuse_sqlite_era().is_err() {
+        if self.force || self.own.refuse_sqlite_era(true).is_err() {
             return None;
         }
-        self.is_of_file_era.store(true, Ordering::Relaxed);
+        self.is_own_of_file_era.store(true, Ordering::Relaxed);
         let profile_id = self.key.profile_id();
         let own = self.own.glance(profile_id);
         self.is_own_unknown.store(matches!(own, Glance::Unknown), Ordering::Relaxed);
+        let in_main = |main: &Store| match self.refuse_mains_sqlite_era() {
+            Ok(()) => main.glance(profile_id),
+            Err(_) => Glance::Unknown,
+        };
         let found = match (own, &self.main) {
-            (Glance::Unchanged(own), Some(main)) if own.profile.is_absent() => main.glance(profile_id),
-            (Glance::NoStore, Some(main)) => main.glance(profile_id),
+            (Glance::Unchanged(own), Some(main)) if own.profile.is_absent() => in_main(main),
+            (Glance::NoStore, Some(main)) => in_main(main),
             (own, _) => own,
         };
         let Glance::Unchanged(recent) = found else { return None };
@@ -39,9 +43,10 @@ impl Refresh {
     ///
     /// `None` means that the lock is needed.
     pub fn look(&self, peers: Option<&Credential>) -> Result<Option<Served>> {
-        if !self.is_of_file_era.swap(false, Ordering::Relaxed) {
-            self.refuse_sqlite_era()?;
+        if !self.is_own_of_file_era.swap(false, Ordering::Relaxed) {
+            self.own.refuse_sqlite_era(true)?;
         }
+        self.refuse_mains_sqlite_era()?;
         self.note_last_commit();
         // A hint: what this process has read will do, if the file shows no change. It may just have been looked at.
         let is_own_unknown = self.is_own_unknown.swap(false, Ordering::Relaxed);
