@@ -177,7 +177,7 @@ impl Record {
         self.answered.iter().filter(|answered| !answered.is_told)
     }
 
-    /// Absorbs what an earlier term's owners have claimed and were answered.
+    /// Absorbs what an earlier term's owners have claimed, were answered, and have seen.
     pub(super) fn absorb_hosts(&mut self, earlier: &Self) {
         for claim in &earlier.own_claims {
             match self.own_claims.iter_mut().find(|own| own.id == claim.id) {
@@ -189,6 +189,11 @@ impl Record {
         for answered in &earlier.answered {
             if !self.answered.iter().any(|own| own.row == answered.row) && !answered.is_told {
                 self.note_answered(answered.clone());
+            }
+        }
+        for seen in &earlier.seen {
+            if self.seen.len() < MAX_SEEN && !self.seen.iter().any(|own| own.row == seen.row) {
+                self.seen.insert(0, seen.clone());
             }
         }
     }

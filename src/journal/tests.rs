@@ -1,13 +1,14 @@
 #![allow(clippy::disallowed_methods, reason = "torn and foreign files are made by hand")]
 
 use super::*;
+use crate::clock::tests::Boot;
 use crate::clock::{Clock, SystemClock};
 use crate::credential::tests::credential;
 use crate::credential::{Credential, Generation};
 use crate::digest::Digest;
 use crate::journal::ledger::Ledger;
 use crate::journal::record::{
-    ClaimRecord, FailureRecord, Lifetime, LostCall, Origin, Outcome, PauseUntil, Progress, Receipt,
+    ClaimRecord, FailureRecord, Lifetime, LostCall, Origin, Outcome, PauseUntil, Progress, Receipt, Seen,
 };
 use crate::lock::Target;
 use serde_json::json;
@@ -255,4 +256,23 @@ fn a_record_that_does_not_fit_is_refused() {
     let large = Record { receipts: vec![receipt(&large)], ..Record::default() };
     assert_eq!(journal.write(large).map_err(|error| error.code), Err(Code::JournalUnusable));
     assert_eq!(journal.record().state, Progress::Idle);
+}
+
+#[test]
+fn who_takes_over_goes_on_counting_how_long_a_row_is_as_it_is() {
+    let at = |boot_ms| Boot("b", boot_ms);
+    let record = |version, boot_ms| {
+        let mut record = Record::default();
+        record.note_seen(Seen::now("row", version, &at(boot_ms)));
+        record
+    };
+    let earlier = record("1", 1_000.0);
+    let mut later = Record::default();
+    later.absorb(&earlier);
+    assert_eq!(later.seen_ms("row", "1", &at(182_000.0)), Some(181_000.0));
+    // The row has changed since.
+    let mut later = record("2", 2_000.0);
+    later.absorb(&earlier);
+    assert_eq!(later.seen_ms("row", "2", &at(3_000.0)), Some(1_000.0));
+    assert_eq!(later.seen_ms("row", "1", &at(3_000.0)), None);
 }
