@@ -21,11 +21,13 @@ onEngines("a host is lost", (engine) => {
       test(`${point.point}, lostHost: ${lostHost}`, async () => {
         const world = use.current;
         const grant = world.provider.login();
+        const row = rowOf(grant.newest.refresh);
         const [one, ...others] = await world.hosts(3, grant);
         const { agent, release } = await reach(point, world, grant, one);
         const isTold = point.at === "told";
         const waiting = isTold ? [] : await world.calls(others, 3, { options: { lostHost } });
         await Promise.all(waiting.map((call) => call.event("waiting")));
+        if (!isTold) await world.seen(others, row);
         await agent.kill();
         if (point.isSent) release();
         one.remove();
@@ -60,6 +62,7 @@ onEngines("a host is lost", (engine) => {
     const { agent } = await reach(telling, world, grant, one);
     const waiting = await world.calls([other], 2);
     await Promise.all(waiting.map((call) => call.event("waiting")));
+    await world.seen([other], row);
     // Its machine is off, and comes back with its disk.
     await agent.kill();
     await pass();

@@ -1,6 +1,7 @@
 /** The process that refreshes stands still for longer than others take it for alive, and goes on. */
 import { expect, test } from "vitest";
 import { CLAIM_LIMIT_MS, Clock } from "./support/clock.mjs";
+import { rowOf } from "./support/engines.mjs";
 import { POINTS, reach } from "./support/points.mjs";
 import { expectFigures, onEngines, useWorld } from "./support/scenario.mjs";
 
@@ -12,10 +13,12 @@ onEngines("a process stands still past the limit", (engine) => {
     test(point.point, async () => {
       const world = use.current;
       const grant = world.provider.login();
+      const row = rowOf(grant.newest.refresh);
       const [one, ...others] = await world.hosts(3, grant);
       const { agent, call, release } = await reach(point, world, grant, one);
       const waiting = point.at === "told" ? [] : await world.calls(others, 3);
       await Promise.all(waiting.map((each) => each.event("waiting")));
+      if (waiting.length > 0) await world.seen(others, row);
       await agent.stop();
       release();
       const asked = grant.calls;

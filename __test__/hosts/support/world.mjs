@@ -11,6 +11,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { Agent } from "./agents.mjs";
 import { startLink } from "./link.mjs";
 
@@ -132,6 +133,15 @@ export class World {
         .flat()
         .map((host) => this.call(host, more)),
     );
+  }
+
+  /**
+   * Resolves once each of these hosts has seen a row. etcd does not tell how old it is: it counts from then on. A caller that waits may
+   * be waiting for its host's lock alone.
+   */
+  async seen(hosts, row) {
+    if (this.engine.name !== "etcd") return;
+    while (!hosts.every((host) => isOnDisk(row, host))) await sleep(20);
   }
 
   /** What became of them. */
