@@ -14,8 +14,7 @@ function run(command, ...args) {
 const bin = (name) => join(root, "node_modules", ".bin", name);
 run(process.execPath, "scripts/setup.mjs");
 run("cargo", "fmt", "--check");
-run("cargo", "clippy", "--locked", "--all-targets", "--features", "faults", "--", "--deny", "warnings");
-run("cargo", "clippy", "--locked", "--features", "binding", "--", "--deny", "warnings");
+run("cargo", "clippy", "--locked", "--all-targets", "--features", "binding,faults", "--", "--deny", "warnings");
 run("cargo", "clippy", "--locked", "--no-default-features", "--features", "binding", "--", "--deny", "warnings");
 if (spawnSync("cargo", ["deny", "--version"], { cwd: root }).status === 0) {
   run("cargo", "deny", "--locked", "check", "licenses", "bans", "sources");

@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { FAULTS_TARGET } from "../__test__/faults/support/package.mjs";
+import { FAULTS_FEATURES, FAULTS_TARGET } from "../__test__/faults/support/package.mjs";
 import { canFetchNode, nodeBinary } from "./fetch.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -53,7 +53,7 @@ async function run(name, ...commands) {
 // Nothing here is built twice: what makes a second build quick would only take place on the disk.
 process.env.CARGO_INCREMENTAL ??= "0";
 // Builds come first: no test is to wait for a compiler. With the addon that has faults, the core's tests share what they link.
-const cargo = ["test", "--locked", "--features", "faults", "--target-dir", FAULTS_TARGET];
+const cargo = ["test", "--locked", "--features", FAULTS_FEATURES, "--target-dir", FAULTS_TARGET];
 await Promise.all([
   run("addon", { args: ["scripts/setup.mjs"] }),
   run("faults", { command: "cargo", args: [...cargo, "--no-run"] }, { args: ["__test__/faults/support/package.mjs"] }),
