@@ -1,19 +1,10 @@
-/** Logins in pi's credential store, beside pi's own refresh: both by the real package. */
-import { join } from "node:path";
-import { pathToFileURL } from "node:url";
+/** Logins in pi's credential store in memory, beside pi's own refresh: both by the real package. Its file: pi-file.test.mjs. */
 import { expect, onTestFinished, test, vi } from "vitest";
 import { piStore } from "../examples/pi-store.mjs";
 import { createOAuthClient } from "../index.mjs";
-import { unpackedDir } from "../scripts/fetch.mjs";
 import { held, rejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, usable } from "./support/host.mjs";
-
-const PI = unpackedDir("@earendil-works/pi-ai", "1.6.0");
-const load = (file) => import(pathToFileURL(join(PI, "dist", "auth", file)).href);
-const { InMemoryCredentialStore } = await load("credential-store.js");
-const { resolveProviderAuth } = await load("resolve.js");
-
-const piLogin = ({ provider: _, ...login }) => login;
+import { InMemoryCredentialStore, piLogin, tokenOfPi } from "./support/pi.mjs";
 
 /** Pi's store with a login, our client of it, and pi's way to a token; both ask this provider. */
 async function setUp(login, provider) {
@@ -22,11 +13,7 @@ async function setUp(login, provider) {
   if (login) await credentials.modify("acme", async () => piLogin(login));
   const options = { provider: "acme", profileId: "acme", stateDir: host.stateDir, store: piStore(credentials) };
   const client = createOAuthClient({ ...options, refresh: (current, context) => provider(current, context) });
-  const oauth = {
-    refresh: async (current, signal) => ({ ...current, ...(await provider(current, { signal })) }),
-    toAuth: async ({ access }) => ({ apiKey: access }),
-  };
-  const byPi = async () => (await resolveProviderAuth({ id: "acme", auth: { oauth } }, credentials, {})).auth.apiKey;
+  const byPi = tokenOfPi(credentials, (current, context) => provider(current, context));
   return { credentials, client, byPi, options };
 }
 

@@ -9,10 +9,14 @@ import { isDeepStrictEqual } from "node:util";
  * @returns {import("oauth-refresh-lock").CredentialStore}
  */
 export function piStore(credentials, name = "pi") {
-  /** By profile id: ends the `modify` that holds pi's lock, with what it is to write. */
+  /** By profile id: what is stored while we hold pi's lock, and what ends the `modify` that holds it, with what it is to write. */
   const held = new Map();
 
-  const load = async (profileId) => loginOf(profileId, await credentials.read(profileId));
+  // To read a file that another process has changed, pi takes its lock, which nobody gets while we hold it.
+  const load = async (profileId) => {
+    const { current } = held.get(profileId) ?? { current: await credentials.read(profileId) };
+    return loginOf(profileId, current);
+  };
 
   const compareAndSwap = async (profileId, expected, next) => {
     let isSwapped = false;
@@ -20,7 +24,7 @@ export function piStore(credentials, name = "pi") {
       isSwapped = isDeepStrictEqual(loginOf(profileId, current), expected);
       return isSwapped ? piLogin(next) : undefined;
     };
-    const end = held.get(profileId);
+    const { end } = held.get(profileId) ?? {};
     await (end ? end(swap) : credentials.modify(profileId, async (current) => swap(current)));
     return isSwapped;
   };
@@ -35,14 +39,15 @@ export function piStore(credentials, name = "pi") {
             write(swap?.(current));
             return whole;
           };
-          held.set(profileId, end);
+          held.set(profileId, { current, end });
           resolve(() => end());
         });
       const whole = credentials.modify(profileId, locked, { signal });
       whole.catch(reject);
     });
 
-  return { name, load, compareAndSwap, hold };
+  // Pi writes its file without waiting for the disk.
+  return { name, load, compareAndSwap, hold, durable: false };
 }
 
 /** Pi names no provider in a login, as it has one for each. */
