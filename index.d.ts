@@ -537,11 +537,11 @@ export interface OAuthClientOptions extends Omit<RefreshOptions, "signal" | "for
   /** Called with the error of each refresh that fails while its callers have a token that is still good. */
   onError?: ((error: unknown) => void) | undefined;
   /**
-   * Before each refresh, looks for a newer access token of the same account that another program on this machine has: Codex, opencode,
-   * or a file that you name. Callers get it in place of the refresh; nothing is stored, and no file of theirs is locked or written. See
-   * docs/client.md.
+   * Before each refresh, looks for a newer access token of the same account that another program on this machine has: Codex, Claude Code,
+   * opencode, or a file that you name. Callers get it in place of the refresh; nothing is stored, and no file of theirs is locked or
+   * written. See docs/client.md.
    */
-  adoptFrom?: readonly ("codex" | "opencode" | NeighbourFile)[] | undefined;
+  adoptFrom?: readonly ("codex" | "claude-code" | "opencode" | NeighbourFile)[] | undefined;
 }
 
 /** Another program's JSON file. */

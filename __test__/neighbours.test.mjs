@@ -31,7 +31,7 @@ function setUp({ stored = login(), refresh = answering(), adoptFrom = ["codex", 
   const host = createHost({ main: stored });
   const home = join(host.root, "home");
   vi.stubEnv("HOME", home);
-  for (const name of ["CODEX_HOME", "XDG_DATA_HOME"]) vi.stubEnv(name, undefined);
+  for (const name of ["CODEX_HOME", "CLAUDE_CONFIG_DIR", "XDG_DATA_HOME"]) vi.stubEnv(name, undefined);
   onTestFinished(() => vi.unstubAllEnvs());
   const another = () =>
     createOAuthClient({
@@ -202,6 +202,66 @@ describe("what is no newer token of the same account is ignored, and we refresh:
   });
 });
 
+describe("Claude Code's, whose tokens say nothing:", () => {
+  const ids = { accountId: "account-1", organizationUuid: "organization-1" };
+  const stored = expired({ access: "sk-ant-oat01-ours", ...ids });
+  const theirs = "sk-ant-oat01-theirs";
+  const text = (fields) =>
+    JSON.stringify({
+      claudeAiOauth: {
+        accessToken: theirs,
+        refreshToken: "theirs",
+        expiresAt: Date.now() + HOUR,
+        accountUuid: ids.accountId,
+        organizationUuid: ids.organizationUuid,
+        ...fields,
+      },
+    });
+  const claude = (more) => setUp({ stored, adoptFrom: ["claude-code"], ...more });
+
+  test.each([
+    [".claude/.credentials.json", undefined],
+    ["elsewhere/.credentials.json", "elsewhere"],
+  ])("of the same account and organization, from %s, which is only read", async (file, directory) => {
+    const { host, client, refresh, put } = claude();
+    if (directory) vi.stubEnv("CLAUDE_CONFIG_DIR", join(host.root, "home", directory));
+    const path = put(text(), file);
+    const before = [readFileSync(path, "utf8"), statSync(path).mtimeMs];
+    const given = await Promise.all(Array.from({ length: 20 }, () => client.token()));
+    expect(new Set(given)).toEqual(new Set([theirs]));
+    expect(refresh).not.toHaveBeenCalled();
+    expect(host.store("main")).toBe(storeText(stored));
+    expect([readFileSync(path, "utf8"), statSync(path).mtimeMs]).toEqual(before);
+  });
+
+  test.each([
+    ["another account's", text({ accountUuid: "account-2" })],
+    ["another organization's", text({ organizationUuid: "organization-2" })],
+    ["one of an older release, which names no account", text({ accountUuid: undefined, organizationUuid: undefined })],
+    ["one that has expired", text({ expiresAt: Date.now() - MINUTE })],
+    ["one without an expiry", text({ expiresAt: undefined })],
+    ["one of another kind", text({ accessToken: "opaque" })],
+    ["a file that is cut off", text().slice(0, -5)],
+    ["a file of other logins", JSON.stringify({ mcpOAuth: {} })],
+  ])("%s is ignored, and we refresh", async (_, text) => {
+    const { client, refresh, put } = claude();
+    put(text, ".claude/.credentials.json");
+    await client.token();
+    expect(refresh).toHaveBeenCalledTimes(1);
+  });
+
+  test.each([
+    ["an account", { organizationUuid: ids.organizationUuid }],
+    ["an organization", { accountId: ids.accountId }],
+    ["a token of Anthropic's", { ...ids, access: tokenFor(-HOUR) }],
+  ])("a login without %s uses none", async (_, fields) => {
+    const { client, refresh, put } = claude({ stored: expired({ access: "sk-ant-oat01-ours", ...fields }) });
+    put(text(), ".claude/.credentials.json");
+    await client.token();
+    expect(refresh).toHaveBeenCalledTimes(1);
+  });
+});
+
 test("a good token of our own is used, whatever others have", async () => {
   const stored = login({ access: tokenFor(HOUR), expires: Date.now() + HOUR });
   const { client, put } = setUp({ stored, refresh: unwanted() });
@@ -254,8 +314,8 @@ test("a host's classify is not asked about it, and can't end the login by it", a
 
 test.each([
   ["an array", "codex"],
-  ["codex and opencode", ["claude-code"]],
-  ["codex and opencode", ["toString"]],
+  ["codex, claude-code, opencode", ["claude"]],
+  ["codex, claude-code, opencode", ["toString"]],
   ["path", [{ path: "relative", read: () => [] }]],
   ["read", [{ path: "/file" }]],
 ])("what makes no sense is refused: %s", async (named, adoptFrom) => {

@@ -9,6 +9,16 @@ const PROGRAMS = {
     path: () => join(process.env.CODEX_HOME || join(homedir(), ".codex"), "auth.json"),
     read: ({ tokens }) => ({ access: tokens.access_token, accountId: tokens.account_id }),
   },
+  // Its file names the account and the organization of the token beside them since 2.1.
+  "claude-code": {
+    path: () => join(process.env.CLAUDE_CONFIG_DIR || join(homedir(), ".claude"), ".credentials.json"),
+    read: ({ claudeAiOauth: { accessToken, expiresAt, accountUuid, organizationUuid } }) => ({
+      access: accessToken,
+      expires: expiresAt,
+      accountId: accountUuid,
+      organizationUuid,
+    }),
+  },
   opencode: {
     path: () => join(process.env.XDG_DATA_HOME || join(homedir(), ".local", "share"), "opencode", "auth.json"),
     read: (entries) => Object.values(entries).filter(({ type }) => type === "oauth"),
@@ -19,6 +29,8 @@ const SHORTEST_LIFE_MS = 60_000;
 const MAX_BYTES = 1 << 20;
 /** Where a token of OpenAI's names the workspace: one user may have several. */
 const OPENAI = "https://api.openai.com/auth";
+/** How Anthropic's access tokens begin, which say nothing else. */
+const ANTHROPIC = "sk-ant-oat";
 
 /** A token of another program, in place of a refresh: nothing was asked. */
 class Found extends Error {
@@ -45,7 +57,7 @@ function checkedNeighbours(given) {
     if (Object.hasOwn(PROGRAMS, one)) return PROGRAMS[one];
     if (typeof one === "string") {
       throw args.invalid(
-        `adoptFrom knows ${Object.keys(PROGRAMS).join(" and ")}, and files as { path, read }; not ${JSON.stringify(one.slice(0, 40))}`,
+        `adoptFrom knows ${Object.keys(PROGRAMS).join(", ")}, and files as { path, read }; not ${JSON.stringify(one.slice(0, 40))}`,
       );
     }
     const { path, read } = args.optionsObject(one, "adoptFrom", ["path", "read"]);
@@ -78,14 +90,19 @@ async function offersOf({ path, read }) {
     const isOurs = process.getuid === undefined || (uid === process.getuid() && (mode & 0o022) === 0);
     if (!found.isFile || !isOurs || size > MAX_BYTES) return [];
     const offers = [await read(JSON.parse(await readFile(file, "utf8")))].flat();
-    return offers.filter((offer) => claimsOf(offer?.access) !== undefined);
+    return offers.filter((offer) => isAnthropic(offer?.access) || claimsOf(offer?.access) !== undefined);
   } catch {
     return [];
   }
 }
 
-/** Both tokens say so themselves: one issuer, one user, one audience, one workspace. An opaque token says nothing. */
+/** Both tokens say so themselves: one issuer, one user, one audience, one workspace. Of Anthropic's, which don't, what is beside them. */
 function isSameAccount(stored, offer) {
+  if (isAnthropic(stored.access) && isAnthropic(offer.access)) {
+    const isSame = (field) =>
+      typeof stored[field] === "string" && stored[field] !== "" && stored[field] === offer[field];
+    return isSame("accountId") && isSame("organizationUuid");
+  }
   const [ours, theirs] = [claimsOf(stored.access), claimsOf(offer.access)];
   const isNamed = ({ iss, sub } = {}) => typeof iss === "string" && typeof sub === "string" && iss !== "" && sub !== "";
   if (!isNamed(ours) || !isNamed(theirs) || ours.iss !== theirs.iss || ours.sub !== theirs.sub) return false;
@@ -94,10 +111,12 @@ function isSameAccount(stored, offer) {
 }
 
 function expiryOf({ access, expires }) {
-  const { exp } = claimsOf(access);
+  const { exp } = claimsOf(access) ?? {};
   const known = [exp * 1000, expires].filter(Number.isFinite);
   return known.length > 0 ? Math.min(...known) : 0;
 }
+
+const isAnthropic = (access) => typeof access === "string" && access.startsWith(ANTHROPIC);
 
 /** What a JSON Web Token says; nothing if it is none. Its signature is its issuer's business: it goes back there. */
 function claimsOf(token) {

@@ -25,9 +25,12 @@ createOAuthClient({
 });
 
 const login = { provider: "acme", profileId: "acme:owner", refresh: () => null };
-createOAuthClient({ ...login, adoptFrom: ["codex", { path: "/f", read: (json) => ({ access: json.token }) }] });
-// @ts-expect-error: its file names no account
-createOAuthClient({ ...login, adoptFrom: ["claude-code"] });
+createOAuthClient({
+  ...login,
+  adoptFrom: ["codex", "claude-code", "opencode", { path: "/f", read: (json) => ({ access: json.token }) }],
+});
+// @ts-expect-error: no such program
+createOAuthClient({ ...login, adoptFrom: ["claude"] });
 
 // @ts-expect-error: whose login?
 createOAuthClient({ refresh: () => null });
