@@ -3,6 +3,7 @@ const { unwrap } = require("./errors.js");
 const { HostStores } = require("./host-stores.js");
 const { native } = require("./native.js");
 const { surroundings } = require("./surroundings.js");
+const { tokenEndpoint } = require("./token-endpoint.js");
 
 const OPTIONS = ["stateDir", "agentDir", "mainAgentDir", "store", "trustedVolume", "replace", "refreshedBy"];
 const REFRESHED_BY = ["tokenEndpoint", "clientId", "clientSecretEnv"];
@@ -57,6 +58,10 @@ function textOf(credential) {
 /** What is stored beside the tokens, so that whoever asks for one knows how to get the next. */
 function fieldsOf(refreshedBy) {
   const given = args.optionsObject(refreshedBy, "refreshedBy", REFRESHED_BY);
+  const { tokenEndpoint: url, clientId } = given;
+  // One that nobody can ask is told now, and not when the token has expired.
+  if (url !== undefined)
+    tokenEndpoint("refreshedBy", { tokenEndpoint: args.id("refreshedBy.tokenEndpoint", url), clientId });
   const fields = Object.entries(given).filter(([, value]) => value !== undefined);
   return fields.map(([name, value]) => ({ name, value: args.id(`refreshedBy.${name}`, value) }));
 }

@@ -211,3 +211,7 @@ test("a torn store is told, and left as it is", async () => {
   }
   expect(host.store("main")).toBe(torn);
 });
+  for (const url of ["token", "ftp://127.0.0.1/token", "http://auth.acme.example/token"]) {
+    const added = await cli(["login", "add", ...LOGIN, ...on(host), ...endpoint({ url })], { input: '{"access":"a"}' });
+    expect(added).toMatchObject({ status: 1, stderr: expect.stringMatching(/tokenEndpoint must be/) });
+  }
