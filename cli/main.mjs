@@ -138,6 +138,7 @@ withToken(lone("token", "prints an access token, refreshed if need be, to a pipe
       .choices(["raw", "json", "headers", "exec-credential"])
       .default("raw"),
   )
+  .addOption(new Option("--json", "as --format json, and an error as JSON too").implies({ format: "json" }))
   .option("--force-tty", "print it on a terminal too")
   .action(async (provider, profileId, options) => {
     const { token } = await load.token();
@@ -190,7 +191,9 @@ process.stdout.on("error", (error) => {
   process.exit();
 });
 
-const isJson = process.argv.includes("--json");
+// What comes after `--` is another program's.
+const end = process.argv.indexOf("--");
+const isJson = process.argv.slice(0, end === -1 ? undefined : end).includes("--json");
 
 try {
   engine.refuseOldEngine();

@@ -120,6 +120,16 @@ test("a token that lives too short for its reader is refreshed", async () => {
   expect((await ask("--min-life", "1200")).stdout).toBe("SECRET-a1\n");
 });
 
+test("with --json an error says its code; a program's own --json is not ours", async () => {
+  const host = createHost();
+  host.seed("main", usable({ access: "SECRET-access" }));
+  const token = (...args) => cli(["token", PROVIDER, ...args, ...on(host), "--json"]);
+  expect(JSON.parse((await token(PROFILE)).stdout)).toMatchObject({ accessToken: "SECRET-access" });
+  expect(JSON.parse((await token("acme:nobody")).stdout).error).toMatchObject({ code: "no_login" });
+  const run = await cli(["run", PROVIDER, "acme:nobody", ...on(host), "--", "program", "--json"]);
+  expect(run).toMatchObject({ stdout: "", status: 1 });
+});
+
 test("a token is printed on no terminal, unless that is wanted", async () => {
   const host = createHost();
   host.seed("main", usable({ access: "SECRET-access" }));
