@@ -56,18 +56,34 @@ async function credentialOf({ provider, profileId }, options) {
   const isKnown = options.tokenEndpoint !== undefined || Object.hasOwn(OAUTH_PRESETS, provider);
   // A request, unlike a function, sends a tenant's token to that tenant's own endpoint, or nowhere.
   const refresh = isKnown ? requestOf(provider, options) : stored;
-  const result = await withOAuthRefreshLock(provider, profileId, refresh, {
-    stateDir,
-    agentDir,
-    coordinator,
-    timeoutMs: timeout === undefined ? undefined : timeout * 1000,
-    refreshMarginMs: minLife === undefined ? undefined : minLife * 1000,
-  });
-  if (result) return result.credential;
-  throw refusal(
-    "no_login",
-    `There is no login ${profileId} of ${provider}. Store one with \`login add\`, or name another agent's with --agent-dir.`,
-  );
+  const ask = (more) =>
+    withOAuthRefreshLock(provider, profileId, refresh, {
+      stateDir,
+      agentDir,
+      coordinator,
+      timeoutMs: timeout === undefined ? undefined : timeout * 1000,
+      refreshMarginMs: minLife === undefined ? undefined : minLife * 1000,
+      ...more,
+    });
+  const result = await ask();
+  if (!result) {
+    throw refusal(
+      "no_login",
+      `There is no login ${profileId} of ${provider}. Store one with \`login add\`, or name another agent's with --agent-dir.`,
+    );
+  }
+  return minLife === undefined || result.refreshError ? result.credential : longLived(result, minLife, ask);
+}
+
+/** The refresh margin is a fifth of a token's life at most; this is what the reader needs. */
+async function longLived({ outcome, credential }, minLife, ask) {
+  const left = ({ expires }) => Math.floor((expires - Date.now()) / 1000);
+  if (left(credential) >= minLife) return credential;
+  // While there is no other, the one that is still good is served.
+  const replaced = () => ask({ rejectedAccess: credential.access }).catch(() => undefined);
+  const next = outcome === "refreshed" ? { credential } : await replaced();
+  if (!next || left(next.credential) >= minLife) return (next ?? { credential }).credential;
+  throw refusal("short_life", `A new token lives for ${left(next.credential)} s: ask for less by --min-life.`);
 }
 
 /** How a login is refreshed, by what was said of it: at its provider's known endpoint if no other is named. */

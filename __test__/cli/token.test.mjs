@@ -118,6 +118,25 @@ test("a token that lives too short for its reader is refreshed", async () => {
   await ask();
   expect(provider.calls).toBe(0);
   expect((await ask("--min-life", "1200")).stdout).toBe("SECRET-a1\n");
+  // A fifth of an hour is all that a margin counts.
+  const login = JSON.parse(host.store("main")).profiles[PROFILE];
+  host.seed("main", { ...login, expires: Date.now() + 1_200_000 });
+  const given = await Promise.all(Array.from({ length: 5 }, () => ask("--min-life", "1800")));
+  expect(given.map(({ stdout }) => stdout)).toEqual(Array(5).fill("SECRET-a2\n"));
+  expect(provider).toMatchObject({ calls: 2, reused: 0 });
+});
+
+test("a reader that needs longer than tokens live is told, and one that can be served while refreshing fails is served", async () => {
+  const provider = await startProvider();
+  const host = createHost();
+  host.seed("main", expired({ refresh: "r0" }));
+  const ask = (...more) => cli(["token", ...LOGIN, ...on(host), ...endpoint(provider), ...more]);
+  const long = await ask("--min-life", "7200", "--json");
+  expect(long).toMatchObject({ status: 1, stderr: expect.stringMatching(/^error: A new token lives for 3[56]\d\d s/) });
+  expect(JSON.parse(long.stdout).error.code).toBe("short_life");
+  expect(provider.calls).toBe(1);
+  host.seed("main", usable({ access: "SECRET-good", refresh: "other" }));
+  expect(await ask("--min-life", "7200")).toEqual({ stdout: "SECRET-good\n", stderr: "", status: 0 });
 });
 
 test("with --json an error says its code; a program's own --json is not ours", async () => {
@@ -192,6 +211,10 @@ test("a login of a provider that nobody can ask is refused before it is stored",
   const host = createHost();
   const { status, stderr } = await cli(["login", "add", ...LOGIN, ...on(host)], { input: '{"access":"a"}' });
   expect({ status, stderr }).toEqual({ status: 1, stderr: expect.stringMatching(/--token-endpoint and --client-id/) });
+  for (const url of ["token", "ftp://127.0.0.1/token", "http://auth.acme.example/token"]) {
+    const added = await cli(["login", "add", ...LOGIN, ...on(host), ...endpoint({ url })], { input: '{"access":"a"}' });
+    expect(added).toMatchObject({ status: 1, stderr: expect.stringMatching(/tokenEndpoint must be/) });
+  }
   expect(existsSync(host.storePath("main"))).toBe(false);
 });
 
@@ -221,7 +244,3 @@ test("a torn store is told, and left as it is", async () => {
   }
   expect(host.store("main")).toBe(torn);
 });
-  for (const url of ["token", "ftp://127.0.0.1/token", "http://auth.acme.example/token"]) {
-    const added = await cli(["login", "add", ...LOGIN, ...on(host), ...endpoint({ url })], { input: '{"access":"a"}' });
-    expect(added).toMatchObject({ status: 1, stderr: expect.stringMatching(/tokenEndpoint must be/) });
-  }
