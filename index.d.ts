@@ -61,16 +61,27 @@ export interface RefreshedFields {
  */
 export type ClientAnswer =
   | string
-  | { access_token?: string | null | undefined; refresh_token?: string | null | undefined }
-  | { accessToken?: string | (() => string) | undefined; refreshToken?: string | (() => string) | undefined }
-  | { AccessToken?: string | undefined }
-  | { token?: unknown }
-  | { tokens?: unknown }
-  | { credentials?: unknown }
-  | { session?: unknown }
-  | { data?: unknown }
-  | { body?: unknown }
-  | { text(): Promise<string> };
+  | {
+      /** As RFC 6749 §5.1 has it. */
+      access_token?: string | null | undefined;
+      /** As RFC 6749 §5.1 has it. */
+      refresh_token?: string | null | undefined;
+    }
+  | {
+      /** The new access token, or what returns it. */
+      accessToken?: string | (() => string) | undefined;
+      /** The new refresh token, or what returns it. */
+      refreshToken?: string | (() => string) | undefined;
+    }
+  | {
+      /** The new access token. */
+      AccessToken?: string | undefined;
+    }
+  | Partial<Record<"token" | "tokens" | "credentials" | "session" | "data" | "body", unknown>>
+  | {
+      /** Reads a response's body. */
+      text(): Promise<string>;
+    };
 
 /**
  * Requests one new token from the provider. Nothing else that can fail belongs in it: we classify the error that it throws, and the
@@ -132,7 +143,10 @@ export interface ClaimedCredential {
 export type StoredProfile =
   | OAuthCredential
   | OAuthCredentialFields
-  | { type: string }
+  | {
+      /** Anything but `"oauth"`. */
+      type: string;
+    }
   | ClaimedCredential
   | null
   | undefined;
@@ -262,6 +276,14 @@ export interface RefreshOptions extends LockOptions {
   coordinatorKey?: string | readonly string[] | undefined;
 }
 
+/** An error that is told beside a result. */
+export interface OAuthRefreshProblem {
+  /** What went wrong, for programs. */
+  code: ErrorCode;
+  /** For people. It holds no secret. */
+  message: string;
+}
+
 /** What happened to the main agent's store. */
 export interface MirrorResult {
   /** Whether it took the credential. */
@@ -269,9 +291,10 @@ export interface MirrorResult {
   /** Why, or why not. */
   reason: MirrorReason | "store-error";
   /** With `store-error`: what went wrong. The credential is durable in the agent's own store. */
-  error?: { code: ErrorCode; message: string };
+  error?: OAuthRefreshProblem;
 }
 
+/** What {@link withOAuthRefreshLock} gives. */
 export interface RefreshResult {
   /**
    * - `fresh`: the stored credential was usable.
@@ -285,11 +308,14 @@ export interface RefreshResult {
   /** With `refreshed` by a sub-agent: whether the main agent's store took the credential, and why not. */
   mirror?: MirrorResult;
   /** Why the credential could not be saved in the agent's own store yet. It is durable in the journal or in the main store. */
-  notSaved?: { code: ErrorCode; message: string };
+  notSaved?: OAuthRefreshProblem;
   /** With `adopted`: the host that asked the provider, if that is another one. */
-  adoptedFrom?: { host: string };
+  adoptedFrom?: {
+    /** Its name. */
+    host: string;
+  };
   /** Why the coordinator has not been told of the new credential yet. Other hosts wait for it; this process goes on trying. */
-  notShared?: { code: ErrorCode; message: string };
+  notShared?: OAuthRefreshProblem;
   /**
    * With `fresh`: why the credential, which is about to expire, was not refreshed. An error of this package, or the refresh
    * function's own. See {@link RefreshOptions.serveUnexpired}.
@@ -373,7 +399,14 @@ export interface TokenEndpointRequest {
    * answer itself. Fields that the credential lacks are filled in; an answer that contradicts it is refused. The claims `email`,
    * `iss` and `sub` need no path.
    */
-  identityClaims?: { accountId?: readonly string[] | undefined; email?: readonly string[] | undefined } | undefined;
+  identityClaims?:
+    | {
+        /** Where the account's id is. */
+        accountId?: readonly string[] | undefined;
+        /** Where its address is. */
+        email?: readonly string[] | undefined;
+      }
+    | undefined;
   /**
    * The member that the provider wraps its answer in: a name, or a path of at most 8 names. If it holds no token, the answer
    * itself is read.
@@ -395,7 +428,14 @@ export interface TokenEndpointRequest {
    * token as it is. They are compared whole, in upper or lower case, with the members where providers put codes (`error`,
    * `error.code`, `error_code`, `errorCode`, `code`, `status`, `message`, …), and come before the codes that this package knows.
    */
-  classify?: { dead?: readonly string[] | undefined; unspent?: readonly string[] | undefined } | undefined;
+  classify?:
+    | {
+        /** End the login. */
+        dead?: readonly string[] | undefined;
+        /** Leave the refresh token as it is. */
+        unspent?: readonly string[] | undefined;
+      }
+    | undefined;
 }
 
 /** Requests for logins that OpenClaw's users share and for providers that wrap their answers; sources are in `presets.json`. Spread one to change it. */
@@ -437,13 +477,16 @@ export interface TokenEndpointCall extends TokenEndpointRequest {
 /**
  * Asks a token endpoint once, with no lock and no store: for a refresh function of your own.
  *
- * @param options.signal aborts the call; if the request was sent, whether the refresh token is spent is then unknown
- * @param options.timeoutMs default and maximum: {@link OAUTH_REFRESH_CALL_TIMEOUT_MS}
  * @throws errors with `refreshFailure`
  */
 export function refreshOAuthToken(
   request: TokenEndpointCall,
-  options?: { signal?: AbortSignal | undefined; timeoutMs?: number | undefined },
+  options?: {
+    /** Aborts the call; if the request was sent, whether the refresh token is spent is then unknown. */
+    signal?: AbortSignal | undefined;
+    /** Default and maximum: {@link OAUTH_REFRESH_CALL_TIMEOUT_MS}. */
+    timeoutMs?: number | undefined;
+  },
 ): Promise<ExchangedFields>;
 
 /** Where a login is stored, and what else is to be known of it. */
@@ -456,7 +499,14 @@ export interface LoginOptions
    * provider in {@link OAUTH_PRESETS}. The secret itself stays in the environment: `clientSecretEnv` is its variable's name.
    */
   refreshedBy?:
-    | { tokenEndpoint?: string | undefined; clientId?: string | undefined; clientSecretEnv?: string | undefined }
+    | {
+        /** As {@link TokenEndpointRequest.tokenEndpoint}. */
+        tokenEndpoint?: string | undefined;
+        /** As {@link TokenEndpointRequest.clientId}. */
+        clientId?: string | undefined;
+        /** The environment variable that has the client's secret. */
+        clientSecretEnv?: string | undefined;
+      }
     | undefined;
 }
 
@@ -511,16 +561,17 @@ export interface KeptProfile extends Omit<RefreshOptions, "signal" | "timeoutMs"
  * of processes may do so side by side: one refreshes. After a failure it tries again.
  *
  * It never waits for a lock, and keeps its process alive only during a provider call of its own.
- *
- * @param options.jitterMs each refresh begins up to this much before the margin, at random. Default 60,000.
- * @param options.signal ends it
- * @param options.onError called with each failure; a lock that another process holds is reported only after half a minute, and once
  */
 export function keepOAuthFresh(options: {
+  /** Which logins. */
   profiles: readonly KeptProfile[];
+  /** Asks the provider, for all profiles that have no `refresh` of their own. */
   refresh?: RefreshFunction | TokenEndpointRequest | undefined;
+  /** Each refresh begins up to this much before the margin, at random, in milliseconds. Default 60,000. */
   jitterMs?: number | undefined;
+  /** Ends it. */
   signal?: AbortSignal | undefined;
+  /** Called with each failure; a lock that another process holds is reported only after half a minute, and once. */
   onError?: ((error: unknown, profile: { provider: string; profileId: string }) => void) | undefined;
 }): void;
 
@@ -578,7 +629,10 @@ export interface OAuthClient {
   /** An access token that is good for 10 s at least, unless its whole life is shorter or it can't be refreshed now. */
   token(options?: OAuthClientCall): Promise<string>;
   /** The same as a header. */
-  headers(options?: OAuthClientCall): Promise<{ authorization: string }>;
+  headers(options?: OAuthClientCall): Promise<{
+    /** `Bearer` and the token. */
+    authorization: string;
+  }>;
   /**
    * The same with all that is stored beside it, the refresh token too. With a token by {@link OAuthClientOptions.adoptFrom}, `access`
    * and `expires` are the other program's: don't store it.
@@ -617,13 +671,14 @@ export function createOAuthClient(options: OAuthClientOptions): OAuthClient;
  *
  * As in OpenClaw 2026.4.20. From 2026.6.11 on OpenClaw names its own `lock-<32 hex>` and takes the environment as the third
  * argument; there call OpenClaw's function, and pass what it returns as `lockPath`.
- *
- * @param options.stateDir absolute; default as in {@link LockOptions.stateDir}
  */
 export function resolveOAuthRefreshLockPath(
   provider: string,
   profileId: string,
-  options?: { stateDir?: string | undefined },
+  options?: {
+    /** Absolute. Default as in {@link LockOptions.stateDir}. */
+    stateDir?: string | undefined;
+  },
 ): string;
 
 /** Identity evidence in a credential. */
@@ -676,7 +731,12 @@ export function shouldMirrorRefreshedOAuthCredential(params: {
   existing: object | null | undefined;
   /** What the provider gave. */
   refreshed: OAuthCredential | OAuthCredentialFields;
-}): { shouldMirror: boolean; reason: MirrorReason };
+}): {
+  /** Whether it may. */
+  shouldMirror: boolean;
+  /** Why, or why not. */
+  reason: MirrorReason;
+};
 
 /** Whether an error, its message, its body or its `cause` says that the refresh token was used before. OpenClaw's phrases. */
 export function isRefreshTokenReusedError(error: unknown): boolean;
@@ -707,9 +767,12 @@ export interface OAuthRefreshClaim {
 
 /** What became of a claim. `unknown`: it is not on record, because it was settled before the question, or never made. */
 export type AwaitedClaim =
-  | { state: "settled" }
-  | { state: "unknown" }
+  | {
+      /** Its owner has settled it, or it is not on record. */
+      state: "settled" | "unknown";
+    }
   | ({
+      /** Its owner is dead, and the claim is yours. */
       state: "ownerDead";
       /** As it was before the claim. */
       credential: OAuthCredential;
@@ -796,14 +859,20 @@ export interface CoordinatorEntry {
 /** What {@link postgresCoordinator} needs of a pool: a `Pool` of the package `pg` has it. */
 export interface PostgresPool {
   /** Runs one statement on whichever connection is free. */
-  query(query: { text: string; values: unknown[] }): Promise<{ rows: unknown[] }>;
-  /** Lends one connection. */
-  connect(): Promise<{
-    query(query: { text: string; values: unknown[] }): Promise<{ rows: unknown[] }>;
-    release(error?: Error | boolean): void;
+  query(query: { text: string; values: unknown[] }): Promise<{
+    /** What it found. */
+    rows: unknown[];
   }>;
+  /** Lends one connection. */
+  connect(): Promise<
+    Pick<PostgresPool, "query"> & {
+      /** Gives it back; with an error, or `true`, to be closed. */
+      release(error?: Error | boolean): void;
+    }
+  >;
 }
 
+/** How a PostgreSQL is used. */
 export interface PostgresCoordinatorOptions {
   /** The table's exact name, or `schema.name`. Default `oauth_refresh_lock`. */
   table?: string | undefined;
@@ -829,6 +898,7 @@ export interface PostgresCoordinatorOptions {
  */
 export function postgresCoordinator(pool: PostgresPool, options?: PostgresCoordinatorOptions): Coordinator;
 
+/** How an etcd is used. */
 export interface EtcdCoordinatorOptions {
   /** What the keys begin with. Default `oauth-refresh-lock/`. */
   prefix?: string | undefined;
@@ -855,6 +925,7 @@ export interface EtcdCoordinatorOptions {
  */
 export function etcdCoordinator(endpoints: string | string[], options?: EtcdCoordinatorOptions): Coordinator;
 
+/** How a Kubernetes API is used. */
 export interface KubernetesCoordinatorOptions {
   /** Default: the pod's own. Better one with nothing else in it, since rights can't be limited to Secrets by how their names begin. */
   namespace?: string | undefined;
@@ -884,7 +955,9 @@ export interface CoordinatorReport {
   ok: boolean;
   /** One for each rule. */
   checks: {
+    /** For people. */
     rule: string;
+    /** Whether it holds. */
     ok: boolean;
     /** What is wrong; or what is worth knowing although nothing is. */
     detail?: string;
@@ -896,14 +969,18 @@ export interface CoordinatorReport {
  * versions, values that come back as they were, and more. It can't try what happens when the engine loses its power. It writes some
  * dozens of rows under keys of its own, and leaves them there.
  *
- * @param options.another the same engine, as another process has it; with it more can be tried
- * @param options.rounds how often each race is run. Default 10
- * @param options.writers how many take part. Default 8
  * @throws `invalid_argument`
  */
 export function checkCoordinator(
   coordinator: Coordinator,
-  options?: { another?: Coordinator | undefined; rounds?: number | undefined; writers?: number | undefined },
+  options?: {
+    /** The same engine, as another process has it; with it more can be tried. */
+    another?: Coordinator | undefined;
+    /** How often each race is run. Default 10. */
+    rounds?: number | undefined;
+    /** How many take part. Default 8. */
+    writers?: number | undefined;
+  },
 ): Promise<CoordinatorReport>;
 
 /** A provider call older than this is aborted: 120,000 ms. */
@@ -911,7 +988,9 @@ export const OAUTH_REFRESH_CALL_TIMEOUT_MS: 120_000;
 
 /** OpenClaw's lock options. We use only `stale`: we wait in the kernel and do not retry. */
 export const OAUTH_REFRESH_LOCK_OPTIONS: Readonly<{
+  /** Not used here. */
   retries: Readonly<{ retries: 20; factor: 2; minTimeout: 100; maxTimeout: 10_000; randomize: true }>;
+  /** From which age on a stuck refresh is taken over, in milliseconds. */
   stale: 180_000;
 }>;
 
@@ -964,7 +1043,7 @@ export interface OAuthRefreshRow {
   /** Whether one of those calls may have used it up. */
   inDoubt?: boolean;
   /** Why it could not be asked. */
-  problem?: { code: ErrorCode; message: string };
+  problem?: OAuthRefreshProblem;
 }
 
 /** A key, as {@link inspectOAuthRefreshLocks} found it. */
@@ -975,6 +1054,7 @@ export interface OAuthRefreshLockReport {
   term: number;
   /** The process that holds the lock now. */
   holder: {
+    /** The process's id. */
     pid: number;
     /** Its command, if it is a process of our PID namespace. */
     command: string | null;
@@ -997,20 +1077,28 @@ export interface OAuthRefreshLockReport {
   waiters: number | null;
   /** How far the last refresh has come. */
   state: "idle" | "dispatched" | "received" | "committed";
-  /** The process that last set out to ask the provider, and when, in milliseconds since the epoch. */
-  lastClaim: { pid: number; at: number } | null;
+  /** The process that last set out to ask the provider. */
+  lastClaim: {
+    /** The process's id. */
+    pid: number;
+    /** When, in milliseconds since the epoch. */
+    at: number;
+  } | null;
   /**
    * For each refresh token, the last failed call that still restricts the next caller, also a call that ended with its owner's
    * death. Refresh tokens that no known store holds are left out, unless some store can't be read (a host's, for example). Only
    * `answered_dead` needs a new login.
    */
   failures: {
+    /** As {@link RefreshFailure.class}. */
     outcome: "answered_unspent" | "uncertain" | "answered_dead";
     /** How often in a row the provider was asked and no token came. */
     attempts: number;
+    /** The process that asked. */
     pid: number;
     /** The host that asked, if that is another one. */
     host?: string | null;
+    /** When it asked, in milliseconds since the epoch. */
     at: number;
     /** How long every caller still waits before the provider is asked again. */
     retryAfterMs: number | null;
@@ -1022,18 +1110,27 @@ export interface OAuthRefreshLockReport {
    * the main store's copy, has superseded does not count. Empty while the lock is held.
    */
   waitingFor: string[];
-  /**
-   * What the journal knows of a coordinator, if it knows anything: how many new tokens that has not been told of, and, if it was given
-   * one, the rows of the stored logins.
-   */
-  shared?: { owed: number; rows?: OAuthRefreshRow[] } | null;
+  /** What the journal knows of a coordinator, if it knows anything. */
+  shared?: {
+    /** How many new tokens that has not been told of. */
+    owed: number;
+    /** If a coordinator was given: the rows of the stored logins. */
+    rows?: OAuthRefreshRow[];
+  } | null;
   /**
    * Another program's lock file that blocks this key; its process may be alive or dead. `null` for the holder's own lock file and
    * for one that a dead process of ours left.
    */
-  foreign: { pid: number | null; createdAt: number | null; alive: boolean } | null;
+  foreign: {
+    /** Its process, if the file says. */
+    pid: number | null;
+    /** When it took the lock, in milliseconds since the epoch, if the file says. */
+    createdAt: number | null;
+    /** Whether that process lives. */
+    alive: boolean;
+  } | null;
   /** Why the lock file or the journal can't be used or read. */
-  problem: { code: ErrorCode; message: string } | null;
+  problem: OAuthRefreshProblem | null;
   /** Files that a dead process left; the next owner removes them. */
   debris: string[];
 }

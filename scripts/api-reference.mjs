@@ -27,6 +27,13 @@ const OPTIONS = {
   interfacePropertiesFormat: "table",
   typeAliasPropertiesFormat: "table",
   typeDeclarationFormat: "table",
+  // What an editor shows of a member is what stands here.
+  validation: { notDocumented: true },
+  requiredToBeDocumented: ["Class", "Function", "Interface", "Property", "Method", "TypeAlias", "Variable"],
+  // OpenClaw's, for proper-lockfile.
+  intentionallyNotDocumented: ["retries", "factor", "minTimeout", "maxTimeout", "randomize"].map(
+    (name) => `OAUTH_REFRESH_LOCK_OPTIONS.__type.retries.__type.${name}`,
+  ),
   treatWarningsAsErrors: true,
 };
 
