@@ -15,7 +15,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { addonKind } from "../scripts/addon-kind.mjs";
 import { startRegistry } from "./support/registry.mjs";
 
@@ -64,7 +64,7 @@ function pack(args, root = ROOT) {
   mkdirSync(out);
   const command = [join(root, "scripts", "pack.mjs"), "--out", out, ...args];
   const { status, stdout, stderr } = spawnSync(process.execPath, command, { encoding: "utf8" });
-  return { status, said: stdout + stderr, made: readdirSync(out).sort() };
+  return { status, said: stdout + stderr, made: readdirSync(out).sort(), out };
 }
 
 /** A clone in which some files have another text. */
@@ -83,13 +83,18 @@ function cloneWith(changes) {
   return clone;
 }
 
-test("with every platform's addon there are nine packages, and each platform's has its addon", () => {
+test("with every platform's addon there are nine packages, each platform's has its addon, and npm publishes none without a repository", () => {
+  vi.stubEnv("GITHUB_REPOSITORY", "");
+  onTestFinished(() => vi.unstubAllEnvs());
   const addons = Object.fromEntries(TARGETS.map((target) => [target, header(target)]));
-  const { status, said, made } = pack(["--all", "--addons", directoryOf(addons)]);
+  const { status, said, made, out } = pack(["--all", "--addons", directoryOf(addons)]);
   expect({ status, said }).toMatchObject({ status: 0 });
   const expected = [NAME, ...TARGETS.map((target) => `${NAME}-${target}`)].map((name) => `${name}-${version}.tgz`);
   expect(made).toEqual(expected.sort());
   expect(said.trim().split("\n").at(-1)).toBe(`${NAME}-${version}.tgz`);
+  const nowhere = ["--registry", "http://127.0.0.1:9/", "--//127.0.0.1:9/:_authToken=none", "--fetch-retries=0"];
+  const { stderr } = spawnSync("npm", ["publish", join(out, made[0]), ...nowhere], { encoding: "utf8" });
+  expect(stderr).toContain("EPRIVATE");
 });
 
 test("an addon's platform is told by its header", () => {

@@ -2,7 +2,7 @@
 //   node scripts/pack.mjs --out DIR [--addons DIR] [--all]
 // `--addons` is where `oauth-refresh-lock.<target>.node` files lie (default: here); `--all` refuses if one is missing.
 // `GITHUB_REPOSITORY` (owner/name), if set, becomes the packages' `repository`: npm's provenance compares it with the workflow's. Without
-// it this package keeps the placeholder, and scripts/publish.mjs refuses it.
+// it this package keeps the placeholder, and all stay `private`, so that neither npm nor scripts/publish.mjs publishes them.
 // The manifests here are `private`, so that `npm publish` in a clone can't publish a package without its addon.
 import { spawnSync } from "node:child_process";
 import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -60,9 +60,9 @@ function refuseOtherVersions() {
 }
 
 /** The manifest as it is published. */
-function published({ private: _, ...manifest }) {
+function published({ private: isPrivate, ...manifest }) {
   const repository = process.env.GITHUB_REPOSITORY;
-  if (!repository) return manifest;
+  if (!repository) return { ...manifest, private: isPrivate };
   const home = `https://github.com/${repository}`;
   // The platforms' packages have one page, npm's own.
   const pages = manifest.homepage ? { homepage: `${home}#readme`, bugs: `${home}/issues` } : {};
