@@ -5,6 +5,8 @@ import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFile
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { expect, onTestFinished, test } from "vitest";
 import { createHost } from "./support/host.mjs";
 
@@ -98,6 +100,7 @@ test("every block of the recipes is known here", () => {
     Codex: 1,
     "Claude Code": 1,
     MCP: 1,
+    "MCP server": 1,
     "pm2, cluster": 2,
     "Docker Compose": 2,
     "How these were tried": 0,
@@ -150,6 +153,27 @@ test("MCP: the helper gives headers", async () => {
   const headers = said.map(({ stdout }) => JSON.parse(stdout));
   expect(headers).toEqual(Array(MANY).fill({ Authorization: "Bearer SECRET-a1" }));
   expect(acme).toMatchObject(ONE_CALL);
+});
+
+test("MCP server: one call by all that are started", async () => {
+  const acme = await startAcme();
+  const { host, here } = await createUser(acme);
+  mkdirSync(join(host.root, "node_modules"));
+  symlinkSync(ROOT, join(host.root, "node_modules", "oauth-refresh-lock"));
+  const sdk = "@modelcontextprotocol";
+  symlinkSync(join(ROOT, "node_modules", sdk), join(host.root, "node_modules", sdk));
+  writeFileSync(join(host.root, "server.mjs"), here(recipes["MCP server"][0]));
+  const env = { HOME: process.env.HOME, OPENCLAW_STATE_DIR: host.stateDir };
+  const said = await times(MANY, async () => {
+    const client = new Client({ name: "agent", version: "1.0.0" });
+    onTestFinished(() => client.close());
+    await client.connect(
+      new StdioClientTransport({ command: process.execPath, args: ["server.mjs"], cwd: host.root, env }),
+    );
+    return (await client.callTool({ name: "me", arguments: {} })).content[0].text;
+  });
+  expect(said).toEqual(Array(MANY).fill("Hello."));
+  expect(acme).toMatchObject({ ...ONE_CALL, served: SERVED });
 });
 
 test.each([
