@@ -328,6 +328,8 @@ describe("a thrown value that is no Error arrives in one", () => {
     const foreign = runInNewContext(`new TypeError("from elsewhere")`);
     expect(foreign).not.toBeInstanceOf(Error);
     expect(await rejection(refreshAs(host, "main", () => Promise.reject(foreign)))).toBe(foreign);
+    const other = createHost({ main: expired({ expires: Date.now() + 60_000 }) });
+    expect((await refreshAs(other, "main", () => Promise.reject(foreign))).refreshError).toBe(foreign);
   });
 });
 

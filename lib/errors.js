@@ -1,3 +1,5 @@
+const { types } = require("node:util");
+
 /** Every error that this package itself raises. `code` is stable; see `ErrorCode` in index.d.ts. */
 class OAuthRefreshLockError extends Error {
   /**
@@ -32,4 +34,7 @@ function unwrap({ error, kind, value, credential }) {
   return credential == null ? answer : { ...answer, credential: JSON.parse(credential), spelled: credential };
 }
 
-module.exports = { OAuthRefreshLockError, fromNative, unwrap };
+/** Of this realm or another (`node:vm`, Jest). */
+const isError = (value) => types.isNativeError(value) || value instanceof Error;
+
+module.exports = { OAuthRefreshLockError, fromNative, isError, unwrap };

@@ -1,5 +1,4 @@
-const { types } = require("node:util");
-const { OAuthRefreshLockError } = require("./errors.js");
+const { OAuthRefreshLockError, isError } = require("./errors.js");
 const { lookAt } = require("./failure.js");
 const { toJson } = require("./result.js");
 
@@ -33,7 +32,7 @@ async function callProvider(refresh, credential, { limitMs, caller, onOverdue })
   try {
     return await toJson(await refresh(credential, { signal: controller.signal }));
   } catch (error) {
-    if (types.isNativeError(error) || error instanceof Error) throw error;
+    if (isError(error)) throw error;
     const message = "the refresh function threw something that is not an Error";
     throw new OAuthRefreshLockError("refresh_threw_non_error", message, { cause: error });
   } finally {

@@ -1,5 +1,5 @@
 const { soon } = require("./caller.js");
-const { OAuthRefreshLockError, fromNative, unwrap } = require("./errors.js");
+const { OAuthRefreshLockError, fromNative, isError, unwrap } = require("./errors.js");
 const { hasSubscribers, publish } = require("./events.js");
 const { explained, tell, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
@@ -340,7 +340,7 @@ class RefreshTurn {
     if (notSaved) result.notSaved = notSaved;
     if (notShared) result.notShared = notShared;
     if (adoptedFrom) result.adoptedFrom = adoptedFrom;
-    if (refreshError) result.refreshError = refreshError instanceof Error ? refreshError : fromNative(refreshError);
+    if (refreshError) result.refreshError = isError(refreshError) ? refreshError : fromNative(refreshError);
     this.#caller.resolve(result);
     // No peer may take a token for fresh that could not be refreshed.
     return refreshError ? undefined : { subject: this.#subject, spelled, sharedLoads: new Map() };

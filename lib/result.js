@@ -1,5 +1,5 @@
 const { types } = require("node:util");
-const { OAuthRefreshLockError } = require("./errors.js");
+const { OAuthRefreshLockError, isError } = require("./errors.js");
 const { classify } = require("./failure.js");
 const { native } = require("./native.js");
 
@@ -30,7 +30,7 @@ const ASKED = ["accessToken", "refreshToken", "idToken", "accessTokenExpiresAt",
  */
 async function toJson(result) {
   if (result == null) return undefined;
-  if (types.isNativeError(result) || result instanceof Error) throw result;
+  if (isError(result)) throw result;
   const given = carried(result);
   const answer = typeof given === "string" ? formed(given) : await received(given);
   const json = textOf(answer);
