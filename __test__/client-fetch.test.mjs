@@ -3,7 +3,7 @@ import * as undici from "undici";
 import { describe, expect, test, vi } from "vitest";
 import { answering, held, rejection, typedRejection } from "./support/calls.mjs";
 import { setUp } from "./support/client-fetch.mjs";
-import { answer, expired, MINUTE } from "./support/host.mjs";
+import { answer, expired, MINUTE, PROFILE } from "./support/host.mjs";
 import { startResource } from "./support/resource-server.mjs";
 import { toldIn } from "./support/secrets.mjs";
 import { at, gives, startServer } from "./support/token-server.mjs";
@@ -34,6 +34,29 @@ describe("a request", () => {
     ]);
     expect(refresh).toHaveBeenCalledTimes(1);
   });
+
+  test.each([
+    ["sooner", (expires) => expires - MINUTE],
+    ["at the same time", (expires) => expires],
+  ])(
+    "whose token was refused gets another that expires %s, of a provider that keeps its refresh token",
+    async (_, end) => {
+      const refresh = vi.fn(async ({ expires }) => ({
+        access: `next-${refresh.mock.calls.length}`,
+        expires: end(expires),
+      }));
+      const { client, login, host, resource } = await setUp({ refresh });
+      for (const refused of [login.access, "next-1"]) {
+        resource.revoke(refused);
+        expect((await client.fetch(resource.url)).status).toBe(200);
+      }
+      expect(resource.asked.at(-1).access).toBe("next-2");
+      expect(JSON.parse(host.store("main")).profiles[PROFILE]).toMatchObject({
+        access: "next-2",
+        refresh: login.refresh,
+      });
+    },
+  );
 
   test.each([400, 403, 404, 500, 503])("that is answered by %s is not sent again", async (status) => {
     const { client, resource, refresh } = await setUp({ answers: () => ({ status }) });

@@ -82,12 +82,19 @@ pub(super) struct Recovered {
 }
 
 impl Refresh {
-    /// Brings a receipt into the stores. `record` is what the journal holds or, if its disk failed, should hold.
-    pub(super) fn place(&self, record: &Record, receipt: &Receipt, received: &Credential) -> Placed {
+    /// Brings a receipt into the stores. `record` is what the journal holds or, if its disk failed, should hold. `sent`: what this call
+    /// itself has sent.
+    pub(super) fn place(
+        &self,
+        record: &Record,
+        receipt: &Receipt,
+        received: &Credential,
+        sent: Option<&Credential>,
+    ) -> Placed {
         let (store, main_store) = (self.store_of(&receipt.origin.store), self.main_store());
         // Also one that held it already: an owner before us may have died before it synced.
         let mut unsynced = Vec::new();
-        let own = self.swap(&store, received, receipt, &record.ledger, &mut unsynced);
+        let own = self.swap(&store, received, receipt, (sent, &record.ledger), &mut unsynced);
         let is_in_own = matches!(own, Ok(Swap::Done(_)));
         let main = (main_store.path() != store.path())
             .then(|| self.mirror(received, receipt, record, is_in_own, &mut unsynced));
@@ -124,7 +131,7 @@ impl Refresh {
             if receipt.superseded && !self.is_awaited(receipt, &credential, &record.ledger) {
                 return Some(Recovered { credential, not_saved: None });
             }
-            let Placed { own, main, commit } = self.place(&record, receipt, &credential);
+            let Placed { own, main, commit } = self.place(&record, receipt, &credential, None);
             let unsynced = commit.run(journal).err();
             let not_saved = not_saved(own, main, &self.store_of(&receipt.origin.store)).or(unsynced);
             Some(Recovered { credential, not_saved })
@@ -142,7 +149,7 @@ impl Refresh {
         let kept = record.kept().filter_map(|receipt| Some((receipt, receipt.credential.open()?)));
         let (receipt, credential) = kept.filter(|(_, credential)| succeeds(credential)).last()?;
         let generation = credential.generation();
-        let Placed { own, main, commit } = self.place(&record, receipt, &credential);
+        let Placed { own, main, commit } = self.place(&record, receipt, &credential, None);
         let unsynced = commit.run(journal).err();
         let is_logged_out = match (&own, &main) {
             (Ok(Swap::Done(_)), _) => false,
@@ -184,14 +191,16 @@ impl Refresh {
         store: &Store,
         received: &Credential,
         receipt: &Receipt,
-        ledger: &Ledger,
+        (sent, ledger): (Option<&Credential>, &Ledger),
         unsynced: &mut Vec<Unsynced>,
     ) -> Result<Swap> {
-        // The ledger knows nothing of a profile that had no token to spend.
+        // The ledger knows nothing of a profile that had no token to spend, and of a refresh token that stays the same not which access
+        // token beside it is the newer.
         let was_blank = |now: &Credential| now.generation().is_none() && receipt.origin.generation == now.generation();
+        let is_as_sent = |now: &Credential| was_blank(now) || sent.is_some_and(|sent| is_same(sent, now));
         let swap_login = |now: Credential| match Relation::of(&now, received, ledger) {
             _ if is_same(received, &now) => (None, Ok(Swap::Done(now))),
-            relation if relation == Relation::Successor || (was_blank(&now) && may_succeed(&now, received)) => {
+            relation if relation == Relation::Successor || (is_as_sent(&now) && may_succeed(&now, received)) => {
                 let new = renewed(&now, received, receipt);
                 (Some(new.clone()), Ok(Swap::Done(new)))
             }

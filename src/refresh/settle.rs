@@ -80,7 +80,7 @@ impl Refresh {
             record.note_lifetime(access, expires - self.clock.now_ms());
         }
         let journaled = sent.journal.write(record.clone());
-        let Placed { own, main, mut commit } = self.place(&record, &receipt, &refreshed);
+        let Placed { own, main, mut commit } = self.place(&record, &receipt, &refreshed, Some(&sent.credential));
         // Durable here first. Other hosts wait for it, and the journal's next record says whether they have been told.
         let not_shared = self.hosts.as_ref().and_then(|_| self.tell_answer(commit.record(&record), sent.row.as_ref()));
         let committed = commit.run(&mut sent.journal);

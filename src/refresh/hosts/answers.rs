@@ -124,7 +124,7 @@ impl Refresh {
         }
         let Candidate { lock, mut journal, instead_of_own, .. } = candidate;
         journal.write(record.clone())?;
-        let Placed { own, main: _, commit } = self.place(&record, &receipt, &received);
+        let Placed { own, main: _, commit } = self.place(&record, &receipt, &received, None);
         let unsynced = commit.run(&mut journal).err();
         let (credential, not_saved) = match own {
             Ok(Swap::Done(credential)) => (credential, unsynced),
