@@ -1,4 +1,4 @@
-/** The floor: the same system calls from a small Rust program (examples/floor.rs). */
+/** The floor: the same system calls from a small Rust program (floor.rs). */
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
