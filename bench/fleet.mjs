@@ -29,12 +29,11 @@ export async function storm({ processes, flow, url, state, grants, provider, wan
   const calls = processes.map((one, at) => one.call(import.meta.url, "go", { ...args, start, agentDirs: share(at) }));
   const reports = await Promise.all(calls);
   const agents = reports.flatMap(({ agents }) => agents);
-  const { calls: made, spent, latest } = await provider.stats();
+  const { calls: made, latest } = await provider.stats();
   const isWrong = ({ profile, access }) => access !== latest[profile];
   return {
     last: Math.max(...agents.map(({ ended }) => ended)) - Math.min(...agents.map(({ begun }) => begun)),
     calls: made,
-    spent,
     failed: agents.filter(({ code }) => code !== undefined).length,
     wrong: agents.filter((agent) => agent.code === undefined && isWrong(agent)).length,
     delayP99: Math.max(...reports.map(({ delayP99 }) => delayP99)),

@@ -1,6 +1,5 @@
-/** An OAuth token endpoint in a process of its own, whose refresh tokens are good for one use. It counts. */
-import { once } from "node:events";
-import { createServer } from "node:http";
+/** The provider, in a process of its own. It counts. */
+import { Grant, startProvider } from "../cli/provider.mjs";
 import { sleep } from "./clock.mjs";
 import { withProcesses } from "./processes.mjs";
 
@@ -11,74 +10,54 @@ import { withProcesses } from "./processes.mjs";
  * @property {number} [unavailable] so many calls are answered with 503
  * @property {boolean} [refuses] every call is refused for good
  *
- * @typedef {{ access: string, refresh: string }} Grant
- * @typedef {{ calls: number, spent: number, latest: string[] }} Stats `spent`: calls with a spent token; `latest`: the access
- *   tokens that are the newest of their login
+ * @typedef {{ calls: number, latest: string[] }} Stats `latest`: the access tokens that are the newest of their login
  */
 
-/** Long enough for a token. */
-const token = (kind, number) => `${kind}-${String(number).padStart(64, "0")}`;
-
 let rules = { count: 0, latencyMs: 0 };
-let issued = 0;
 let calls = 0;
-let spent = 0;
-/** Which login a refresh token is of, while it is good. */
-let good = new Map();
-let latest = [];
+let logins = 0;
+/** By what the refresh tokens of a login begin with. */
+let grants = new Map();
 
-function issue(login) {
-  issued += 1;
-  const grant = { access: token("access", issued), refresh: token("refresh", issued) };
-  good.set(grant.refresh, login);
-  latest[login] = grant.access;
-  return grant;
+function logIn() {
+  const login = ++logins;
+  // Long enough for a token.
+  const token = (kind, count) => `${kind}-${login}-${String(count).padStart(64, "0")}`;
+  const grant = new Grant((count) => ({ access: token("access", count), refresh: token("refresh", count) }));
+  grant.isRevoked = rules.refuses ?? false;
+  grants.set(`refresh-${login}`, grant);
+  return grant.newest;
 }
 
-function answer(body) {
+function answer(refreshToken) {
   calls += 1;
   if (calls <= (rules.unavailable ?? 0)) return [503, { error: "temporarily_unavailable" }];
-  if (rules.refuses) return [400, { error: "invalid_grant", error_description: "revoked" }];
-  const refresh = new URLSearchParams(body).get("refresh_token") ?? "";
-  const login = good.get(refresh);
-  if (login === undefined) {
-    spent += 1;
-    return [400, { error: "invalid_grant", error_description: "refresh_token_reused" }];
-  }
-  good.delete(refresh);
-  const grant = issue(login);
-  return [200, { access_token: grant.access, refresh_token: grant.refresh, expires_in: 3600, token_type: "Bearer" }];
+  return grants.get(refreshToken.slice(0, refreshToken.lastIndexOf("-"))).exchange(refreshToken);
 }
 
 export const work = {
   /** @returns {Promise<string>} its URL */
   async listen() {
-    const server = createServer(async (request, response) => {
-      let body = "";
-      for await (const chunk of request.setEncoding("utf8")) body += chunk;
+    const { url } = await startProvider(async (sent) => {
       const { latencyMs } = rules;
-      const [status, json] = answer(body);
+      const answered = answer(sent.get("refresh_token"));
       if (latencyMs > 0) await sleep(latencyMs);
-      response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(json));
+      return answered;
     });
-    server.keepAliveTimeout = 600_000;
-    server.listen({ host: "127.0.0.1", port: 0, backlog: 1024 });
-    await once(server, "listening");
-    return `http://127.0.0.1:${server.address().port}/token`;
+    return url;
   },
 
-  /** Begins anew. */
+  /** Begins anew. @returns the tokens of each login */
   async logIn(next) {
     rules = next;
     calls = 0;
-    spent = 0;
-    good = new Map();
-    latest = [];
-    return Array.from({ length: next.count }, (_, login) => issue(login));
+    grants = new Map();
+    return Array.from({ length: next.count }, logIn);
   },
 
+  /** @returns {Promise<Stats>} */
   async stats() {
-    return { calls, spent, latest };
+    return { calls, latest: [...grants.values()].map(({ newest }) => newest.access) };
   },
 };
 

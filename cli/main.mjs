@@ -90,6 +90,7 @@ command("storm", "a trial: many processes, one login, its own provider")
   .option("--processes <n>", "how many processes", integer(1, 200), 20)
   .option("--latency <ms>", "milliseconds that the provider takes", integer(0, 60_000), 200)
   .option("--no-lock", "the same without this package")
+  .option("--provider <module>", "another provider, that a module starts: `npm run storm` in a clone")
   .action(async (options) => {
     const { storm } = await load.storm();
     const isWell = await storm(options);

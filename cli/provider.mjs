@@ -1,44 +1,76 @@
 /**
- * A token endpoint on loopback, for demonstrations: refresh tokens can be used once, and a second use revokes the login
- * (RFC 9700 §4.14.2).
+ * Token endpoints on loopback, for demonstrations, benchmarks and tests: a refresh token can be used once, and a second use revokes its
+ * login (RFC 9700 §4.14.2).
  */
-import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
-import { setTimeout as pause } from "node:timers/promises";
+import { text } from "node:stream/consumers";
 
-const token = () => randomBytes(24).toString("base64url");
+/** A login, and what became of it. */
+export class Grant {
+  /** Counted by whoever answers for it. */
+  calls = 0;
+  /** How often a refresh token came that was not the newest. */
+  reused = 0;
+  isRevoked = false;
+  /** How often it was refreshed. */
+  count = 0;
+  /** How long its access tokens live. */
+  seconds = 3600;
+  #issue;
 
-/** @param {number} latencyMs how long an answer takes */
-export async function startProvider(latencyMs) {
-  const stats = { calls: 0, reused: 0, revoked: false, accessToken: undefined };
-  const first = token();
-  let live = first;
-  const server = createServer(async (request, response) => {
-    let body = "";
-    for await (const part of request) body += part;
-    stats.calls += 1;
-    const isLive = !stats.revoked && new URLSearchParams(body).get("refresh_token") === live;
-    if (isLive) {
-      live = token();
-      stats.accessToken = token();
-    } else {
-      stats.reused += 1;
-      stats.revoked = true;
+  /** @param {(count: number) => { access: string, refresh: string }} [issue] the tokens after so many refreshes */
+  constructor(issue = (count) => ({ access: `access-${count}`, refresh: `refresh-${count}` })) {
+    this.#issue = issue;
+    this.newest = issue(0);
+  }
+
+  /** @returns {[status: number, body: object]} */
+  exchange(refreshToken) {
+    if (refreshToken !== this.newest.refresh) {
+      this.reused += 1;
+      this.isRevoked = true;
     }
-    const answer = isLive
-      ? { access_token: stats.accessToken, refresh_token: live, token_type: "Bearer", expires_in: 3600 }
-      : { error: "invalid_grant", error_description: "refresh_token_reused" };
-    await pause(latencyMs);
-    response.writeHead(isLive ? 200 : 400, { "content-type": "application/json", "cache-control": "no-store" });
-    response.end(JSON.stringify(answer));
-  });
-  server.listen(0, "127.0.0.1");
+    if (this.isRevoked) return [400, { error: "invalid_grant", error_description: "refresh_token_reused" }];
+    this.count += 1;
+    this.newest = this.#issue(this.count);
+    const { access: access_token, refresh: refresh_token } = this.newest;
+    return [200, { access_token, refresh_token, token_type: "Bearer", expires_in: this.seconds }];
+  }
+}
+
+/** An HTTP server on loopback. @param {import("node:http").RequestListener} [listener] */
+export async function serve(listener) {
+  const server = createServer(listener);
+  // Clients keep connections; one that the server drops in between would look like a network failure.
+  server.keepAliveTimeout = 600_000;
+  server.listen({ host: "127.0.0.1", port: 0, backlog: 2048 });
   await once(server, "listening");
-  const { port } = server.address();
-  const close = () => {
+  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  async function close() {
     server.close();
     server.closeAllConnections();
-  };
-  return { url: `http://127.0.0.1:${port}/token`, refreshToken: first, stats, close };
+    await once(server, "close");
+  }
+  return { server, port, url: `http://127.0.0.1:${port}`, close };
+}
+
+/**
+ * A token endpoint.
+ *
+ * @param {(sent: URLSearchParams, request: import("node:http").IncomingMessage, response: import("node:http").ServerResponse) =>
+ *   Promise<[status: number, body: object] | undefined>} answer none if that has been given already, or never will be
+ */
+export async function startProvider(answer) {
+  const { port, url, close } = await serve(async (request, response) => {
+    const body = await text(request).catch(() => undefined);
+    // The line was cut.
+    if (body === undefined) return;
+    const answered = await answer(new URLSearchParams(body), request, response);
+    if (!answered) return;
+    const [status, value] = answered;
+    response.writeHead(status, { "content-type": "application/json", "cache-control": "no-store" });
+    response.end(JSON.stringify(value));
+  });
+  return { port, url: `${url}/token`, close };
 }

@@ -3,22 +3,47 @@ import { fork } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { performance } from "node:perf_hooks";
-import { fileURLToPath } from "node:url";
+import { join, resolve } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { inspectOAuthRefreshLocks } from "../index.mjs";
-import { startProvider } from "./provider.mjs";
+import { Grant, startProvider } from "./provider.mjs";
 import { STORE_FILE } from "./state.mjs";
-import { duration, paint, say, sayJson, table } from "./terminal.mjs";
+import { duration, paint, say, sayJson } from "./terminal.mjs";
+import { drawTimeline } from "./timeline.mjs";
 
 const AGENT = fileURLToPath(new URL("storm-agent.mjs", import.meta.url));
 const PROVIDER = "storm";
 const PROFILE = "storm:default";
-const BAR = 40;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
 
+/**
+ * The provider of a storm. Another module that exports the same can take its place: `--provider`.
+ *
+ * @param {number} latencyMs how long an answer takes
+ */
+export async function startStormProvider(latencyMs) {
+  const grant = new Grant();
+  const calls = [];
+  const { url, close } = await startProvider(async (sent) => {
+    const call = { start: Date.now(), end: Number.POSITIVE_INFINITY };
+    calls.push(call);
+    const answer = grant.exchange(sent.get("refresh_token"));
+    await pause(latencyMs);
+    call.end = Date.now();
+    return answer;
+  });
+  return {
+    url,
+    refreshToken: grant.newest.refresh,
+    stats: () => ({ calls, reused: grant.reused, revoked: grant.isRevoked }),
+    isNewest: (access) => access === grant.newest.access,
+    close,
+  };
+}
+
 /** @returns {Promise<boolean>} whether one call served everyone */
-export async function storm({ processes: count, latency, lock, json }) {
+export async function storm({ processes: count, latency, lock, json, provider: module }) {
   const children = [];
   let stateDir;
   const clear = () => {
@@ -31,56 +56,64 @@ export async function storm({ processes: count, latency, lock, json }) {
   stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-storm-"));
   // Without the addon this fails at once: every agent would.
   await inspectOAuthRefreshLocks({ stateDir });
-  const provider = await startProvider(latency);
+  const start = module ? (await import(pathToFileURL(resolve(module)).href)).startStormProvider : startStormProvider;
+  const provider = await start(latency);
   try {
-    const agentDir = (name) => join(stateDir, "agents", name, "agent");
     const names = Array.from({ length: count }, (_, at) => `agent-${at + 1}`);
-    for (const name of ["main", ...names]) write(agentDir(name), provider.refreshToken);
-    for (const name of names) children.push(start(name));
-    await Promise.all(children.map(({ ready }) => ready));
-    const begun = performance.now();
-    const options = { stateDir, mainAgentDir: agentDir("main") };
-    const agents = await Promise.all(
-      children.map(async ({ name, child, settled }) => {
-        child.send({
-          provider: PROVIDER,
-          profileId: PROFILE,
-          url: provider.url,
-          lock,
-          ...options,
-          agentDir: agentDir(name),
-        });
-        const { outcome, access, code } = await settled;
-        const isFresh = access !== undefined && access === provider.stats.accessToken;
-        return { name, outcome: isFresh || code ? outcome : "lost", code, ms: performance.now() - begun, isFresh };
-      }),
-    );
-    const { calls, reused, revoked } = provider.stats;
-    const fresh = agents.filter(({ isFresh }) => isFresh).length;
-    const last = Math.max(...agents.map(({ ms }) => ms));
-    const stored = names.filter((name) => storedAccess(agentDir(name)) === provider.stats.accessToken).length;
-    const report = {
-      processes: count,
-      lock,
-      latencyMs: latency,
-      calls,
-      reused,
-      revoked,
-      fresh,
-      stored,
-      lastMs: Math.round(last),
-    };
-    if (json) sayJson({ ...report, agents: agents.map(({ ms, ...agent }) => ({ ...agent, ms: Math.round(ms) })) });
-    else tell(report, agents);
-    return calls === 1 && fresh === count && stored === count;
+    const report = await play({ names, stateDir, lock, provider, children });
+    const { agents, ...rest } = report;
+    const summary = { processes: count, lock, latencyMs: latency, ...rest, calls: rest.calls.length };
+    if (json) sayJson({ ...summary, agents: agents.map(({ events: _, ...agent }) => agent) });
+    else tell(summary, report);
+    return isWell(summary);
   } finally {
     for (const { child } of children) child.kill("SIGKILL");
     await Promise.all(children.map(({ gone }) => gone));
-    provider.close();
+    await provider.close();
     clear();
     process.off("exit", clear);
     for (const [signal, listener] of interrupted) process.off(signal, listener);
   }
+}
+
+const isWell = ({ processes, calls, fresh, stored }) => calls === 1 && fresh === processes && stored === processes;
+
+/** Lets the agents go, and tells what became of them, in milliseconds from the start. */
+async function play({ names, stateDir, lock, provider, children }) {
+  const agentDir = (name) => join(stateDir, "agents", name, "agent");
+  for (const name of ["main", ...names]) write(agentDir(name), provider.refreshToken);
+  for (const name of names) children.push(start(name));
+  await Promise.all(children.map(({ ready }) => ready));
+  const begun = Date.now();
+  const work = {
+    provider: PROVIDER,
+    profileId: PROFILE,
+    url: provider.url,
+    lock,
+    stateDir,
+    mainAgentDir: agentDir("main"),
+  };
+  const settled = await Promise.all(
+    children.map(async ({ name, child, settled }) => {
+      child.send({ ...work, agentDir: agentDir(name) });
+      return { name, ...(await settled), ms: Date.now() - begun };
+    }),
+  );
+  const agents = settled.map(({ name, outcome, access, code, events, ms }) => {
+    const isFresh = access !== undefined && provider.isNewest(access);
+    const told = events.map(({ type, at }) => ({ type, atMs: at - begun }));
+    return { name, outcome: isFresh || code ? outcome : "lost", code, ms, isFresh, events: told };
+  });
+  const { calls, reused, revoked } = provider.stats();
+  return {
+    agents,
+    calls: calls.map(({ start, end }) => ({ startMs: start - begun, endMs: end - begun })),
+    reused,
+    revoked,
+    fresh: agents.filter(({ isFresh }) => isFresh).length,
+    stored: names.filter((name) => provider.isNewest(storedAccess(agentDir(name)))).length,
+    lastMs: Math.max(...agents.map(({ ms }) => ms)),
+  };
 }
 
 /** Leaves nothing behind, then ends as if the signal had not been listened to. */
@@ -113,25 +146,17 @@ function start(name) {
   return { name, child, gone, ready, settled };
 }
 
-function tell({ processes, lock, latencyMs, calls, reused, revoked, fresh, stored, lastMs }, agents) {
+function tell(summary, report) {
+  const { processes, lock, latencyMs, calls, reused, revoked, fresh, stored, lastMs } = summary;
   say(`${processes} processes, one expired login, a provider that takes ${latencyMs} ms`);
   if (!lock) say("and without this package");
   say("");
-  const scale = BAR / lastMs;
-  const rows = agents
-    .toSorted((one, other) => one.ms - other.ms)
-    .map(({ name, outcome, code, ms }) => [
-      name,
-      code ?? outcome,
-      `${Math.round(ms)} ms`,
-      "▇".repeat(Math.max(1, Math.round(ms * scale))),
-    ]);
-  say(table(["AGENT", "GOT", "AFTER", ""], rows, [10, 14, 8, BAR]));
+  say(drawTimeline(report, Math.min(80, process.stdout.columns || 80)));
   say("");
-  const isWell = calls === 1 && fresh === processes && stored === processes;
   const spent = reused > 0 ? ` (${reused} with a spent token)` : "";
   say(`${calls} call${calls === 1 ? "" : "s"} to the provider${spent}`);
   say(`${fresh} of ${processes} agents have its newest token, ${stored} have it in their store`);
   if (revoked) say(paint("red", "The provider took that for theft and revoked the login: log in again."));
-  say(`${paint(isWell ? "green" : "red", isWell ? "well" : "a storm")}: the last agent after ${duration(lastMs)}`);
+  const verdict = isWell(summary) ? paint("green", "well") : paint("red", "a storm");
+  say(`${verdict}: the last agent after ${duration(lastMs)}`);
 }

@@ -4,7 +4,7 @@ import Table from "cli-table3";
 /** Wide enough for every table here, and no wider than what people paste into issues. */
 const WIDTH = 80;
 
-const CODES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 };
+const CODES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 };
 
 /** Colours a text, if that is wanted: on a terminal, and without `NO_COLOR` (https://no-color.org). @param {keyof typeof CODES} style */
 export function paint(style, text, stream = process.stdout) {

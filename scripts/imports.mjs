@@ -8,7 +8,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 /** What is laid over OpenClaw's own files imports from those. */
 const OPENCLAWS = join("scripts", "openclaw");
 
-const rooms = ["__test__", "bench", "cli", "examples", "lib", "scripts", "smoke", "storm"];
+const rooms = ["__test__", "bench", "cli", "examples", "lib", "scripts", "smoke"];
 const files = rooms.flatMap((room) =>
   readdirSync(join(root, room), { recursive: true }).map((name) => join(room, name)),
 );

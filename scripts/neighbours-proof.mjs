@@ -158,9 +158,10 @@ async function round(prepare) {
     mkdirSync(join(home, "work"));
     prepare(home, services.url, first);
     const answered = await Promise.all(Array.from({ length: processes }, () => run(home, services.url)));
-    return { ...services.stats, answered: answered.filter(Boolean).length };
+    const { calls, reused, isRevoked } = services.grant;
+    return { calls, reused, isRevoked, ...services.stats, answered: answered.filter(Boolean).length };
   } finally {
-    services.close();
+    await services.close();
     rmSync(home, { recursive: true, force: true, maxRetries: 5 });
   }
 }
@@ -182,7 +183,7 @@ for (const [variant, prepare] of Object.entries(variants)) {
   for (let at = 0; at < rounds; at += 1) results.push(await round(prepare));
   const of = (column) => range(results.map((result) => result[column]));
   const revoked = results.filter(({ isRevoked }) => isRevoked).length;
-  const cells = [variant, of("calls"), of("again"), `${revoked} of ${rounds}`, `${of("answered")} of ${processes}`];
+  const cells = [variant, of("calls"), of("reused"), `${revoked} of ${rounds}`, `${of("answered")} of ${processes}`];
   console.log(`| ${cells.join(" | ")} |`);
   if (variant.includes("headersHelper")) console.log(`\nrequests to the MCP server with the token: ${of("helped")}`);
   const isRight = ({ calls, isRevoked, answered, helped }) =>

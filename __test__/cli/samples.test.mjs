@@ -21,7 +21,10 @@ function sample(command) {
 const shape = (text) =>
   text
     .replaceAll(/\d+ (?:ms|s|min|h|d)\b/g, "TIME")
-    .replaceAll(/▇+/g, "▇")
+    .replaceAll(/^provider +[1-9]+/gm, "provider 1")
+    .replaceAll(/[░█▓]+(?=[●◆])/g, "█")
+    // In the order in which they came.
+    .replace(/^░.*/m, (legend) => legend.split("  ").sort().join("  "))
     .replaceAll(/agent-\d+/g, "agent")
     .replaceAll(/ +/g, " ")
     .split("\n")

@@ -4,7 +4,7 @@
  *
  * @typedef {object} Ask
  * @property {number} id
- * @property {"refresh" | "alone" | "lock" | "path"} ask `alone`: refresh as without this package, without a lock
+ * @property {"refresh" | "lock" | "path"} ask
  * @property {string} provider
  * @property {string} profileId
  * @property {object} [options]
@@ -16,8 +16,6 @@
  * @property {boolean} [barrier] hold the calls back until the parent says "go"
  */
 import { subscribe } from "node:diagnostics_channel";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
 import { CHANNEL, deferred } from "./events.mjs";
 import { createRefresh, discover } from "./oauth/refresh.mjs";
@@ -71,14 +69,6 @@ const asks = {
         },
         { ...options, signal },
       );
-  },
-  async alone({ profileId, options: { agentDir }, server }) {
-    const ask = await refreshAt(server);
-    return async () => {
-      const { profiles } = JSON.parse(readFileSync(join(agentDir, "auth-profiles.json"), "utf8"));
-      tell({ event: { type: "dispatched", agentDir, at: Date.now() } });
-      return { outcome: "refreshed", credential: await ask(profiles[profileId]) };
-    };
   },
   async lock({ id, provider, profileId, options }) {
     const work = async () => {

@@ -55,11 +55,6 @@ export class Agent {
     return this.#ask("refresh", request);
   }
 
-  /** Refreshes there without this package. */
-  alone(request) {
-    return this.#ask("alone", request);
-  }
-
   /** Calls `withOAuthProfileLock` there, with a function that returns when told to. */
   lock(request) {
     return this.#ask("lock", request);

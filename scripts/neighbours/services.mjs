@@ -3,10 +3,9 @@
  * login), and the model's API, which takes the login's unexpired access tokens only and answers every turn with one word.
  */
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
-import { createServer } from "node:http";
 import { text } from "node:stream/consumers";
 import { setTimeout as pause } from "node:timers/promises";
+import { Grant, serve } from "../../cli/provider.mjs";
 
 export const ANSWER = "Refreshed.";
 const LIFE_S = 3600;
@@ -74,24 +73,22 @@ const TURNS = { "/v1/responses": codexTurn, "/v1/messages": claudeTurn };
 
 /** @param {string} first the refresh token of the login @param {number} latencyMs how long the token endpoint takes */
 export async function startServices(first, latencyMs) {
-  const stats = { calls: 0, again: 0, isRevoked: false, turns: 0, refused: 0, helped: 0 };
+  const grant = new Grant((count) => ({
+    access: jwt(now() + LIFE_S),
+    refresh: count === 0 ? first : `refresh-${randomUUID()}`,
+  }));
+  const stats = { turns: 0, refused: 0, helped: 0 };
   const issued = new Set();
-  let live = first;
 
   function answerToken({ refresh_token: sent }) {
-    stats.calls += 1;
-    if (sent !== live) {
-      stats.again += 1;
-      stats.isRevoked = true;
-    }
-    if (stats.isRevoked) return [401, { error: { code: "refresh_token_reused", message: "It has been used." } }];
-    live = `refresh-${randomUUID()}`;
-    const access = jwt(now() + LIFE_S);
-    issued.add(access);
-    return [200, { access_token: access, id_token: jwt(now() + LIFE_S), refresh_token: live, expires_in: LIFE_S }];
+    grant.calls += 1;
+    const [status, tokens] = grant.exchange(sent);
+    if (status !== 200) return [401, { error: { code: "refresh_token_reused", message: "It has been used." } }];
+    issued.add(tokens.access_token);
+    return [200, { ...tokens, id_token: jwt(now() + LIFE_S) }];
   }
 
-  const server = createServer(async (request, response) => {
+  const { url, close } = await serve(async (request, response) => {
     const body = await text(request);
     const { pathname } = new URL(request.url, "http://localhost");
     const reply = (status, value) => {
@@ -115,11 +112,5 @@ export async function startServices(first, latencyMs) {
     stats.turns += 1;
     return turn(response);
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const close = () => {
-    server.close();
-    server.closeAllConnections();
-  };
-  return { url: `http://127.0.0.1:${server.address().port}`, stats, close };
+  return { url, grant, stats, close };
 }

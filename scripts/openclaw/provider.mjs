@@ -1,13 +1,13 @@
-// An OAuth provider on loopback as strict ones are: a refresh token can be used once, and a second use ends the login.
-import { EventEmitter, once } from "node:events";
-import { createServer } from "node:http";
+// The provider of the releases, as strict ones are: a refresh token can be used once, and a second use ends the login.
+import { EventEmitter } from "node:events";
+import { Grant as PlainGrant, startProvider as startPlainProvider } from "../../cli/provider.mjs";
 
 const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
 
-/** A JWT as Codex has it; nobody checks its signature. */
-export function accessToken(id) {
+/** A JWT as Codex has it, whose signature nobody checks, and a refresh token. */
+function tokensOf(id) {
   const claims = { jti: id, "https://api.openai.com/auth": { chatgpt_account_id: "account" } };
-  return `${part({ alg: "none" })}.${part(claims)}.x`;
+  return { access: `${part({ alg: "none" })}.${part(claims)}.x`, refresh: `refresh.${id}` };
 }
 
 const REFUSED = { error: { message: "refresh token has already been used", code: "refresh_token_reused" } };
@@ -22,29 +22,24 @@ const REFUSED = { error: { message: "refresh token has already been used", code:
  */
 
 /** One login at a time, and what has become of it. */
-class Grant {
-  calls = 0;
-  reused = 0;
-  /** The access token that was given last. */
-  access;
+class Grant extends PlainGrant {
+  seconds = 43_200;
   #tag;
-  #live;
   #fault;
 
   constructor(tag, fault) {
+    super((count) => tokensOf(`${tag}.${count}`));
     this.#tag = tag;
     this.#fault = { ...fault };
-    this.#live = this.tokens(0).refresh;
-    this.access = this.tokens(0).access;
   }
 
   tokens(id) {
-    return { access: accessToken(`${this.#tag}.${id}`), refresh: `refresh.${this.#tag}.${id}` };
+    return tokensOf(`${this.#tag}.${id}`);
   }
 
   /** The access token of a refresh, if there was one. */
   get fresh() {
-    return this.access === this.tokens(0).access ? undefined : this.access;
+    return this.count > 0 ? this.newest.access : undefined;
   }
 
   /** Whether the name can't be looked up, this once. */
@@ -54,23 +49,15 @@ class Grant {
     return dns;
   }
 
-  /** The answer; none if none ever comes. */
-  exchange(refreshToken) {
-    const id = ++this.calls;
-    const { status, silent = false, spent = false, latency } = id === 1 ? this.#fault : {};
-    const isFaulty = status !== undefined || silent;
-    if (refreshToken !== this.#live) {
-      this.reused += 1;
-      this.#live = undefined;
-      return { status: 401, body: REFUSED };
-    }
-    const { access, refresh } = this.tokens(id);
-    if (!isFaulty || spent) this.#live = refresh;
-    if (silent) return undefined;
-    if (status !== undefined) return { status, body: { error: { message: "try again" } } };
-    this.access = access;
-    const body = { access_token: access, refresh_token: refresh, expires_in: 43_200, token_type: "Bearer" };
-    return { status: 200, body, latency };
+  /** The answer, none if none ever comes, and how long it takes. */
+  answer(refreshToken) {
+    this.calls += 1;
+    const { status, silent = false, spent = false, latency } = this.calls === 1 ? this.#fault : {};
+    const isGood = refreshToken === this.newest.refresh;
+    const isLost = isGood && (status !== undefined || silent);
+    const answer = isLost && !spent ? undefined : this.exchange(refreshToken);
+    if (isLost) return silent ? {} : { answer: [status, { error: { message: "try again" } }] };
+    return this.isRevoked ? { answer: [401, REFUSED] } : { answer, latency };
   }
 }
 
@@ -78,36 +65,25 @@ class Grant {
 export async function startProvider({ latency }) {
   const events = new EventEmitter();
   let grant;
-  const server = createServer(async (request, response) => {
-    const answer = ({ status, body }) => {
-      response.writeHead(status, { "content-type": "application/json" });
-      response.end(JSON.stringify(body));
-    };
+  const server = await startPlainProvider(async (sent, request) => {
     const agent = Number(request.headers["x-agent"]);
     if (request.method === "GET") {
       const fails = grant.lookUp();
       if (fails) events.emit("call", agent);
-      return answer({ status: 200, body: { fails } });
+      return [200, { fails }];
     }
-    let body = "";
-    for await (const chunk of request) body += chunk;
-    const given = grant.exchange(new URLSearchParams(body).get("refresh_token"));
+    const { answer, latency: own = latency } = grant.answer(sent.get("refresh_token"));
     events.emit("call", agent);
-    if (given) setTimeout(() => answer(given), given.latency ?? latency);
+    if (answer) await new Promise((resolve) => setTimeout(resolve, own));
+    return answer;
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
   return {
+    ...server,
     events,
-    url: `http://127.0.0.1:${server.address().port}/`,
     /** A new login, whose first call fares as `fault` says. */
     grant: (tag, fault) => {
       grant = new Grant(tag, fault);
       return grant;
-    },
-    close: () => {
-      server.closeAllConnections();
-      server.close();
     },
   };
 }

@@ -44,7 +44,7 @@ export class Stage {
     await this.#fleet?.kill();
     await this.#writer?.kill();
     await this.#operator?.kill();
-    this.#provider.close();
+    await this.#provider.close();
     rmSync(this.#home, { recursive: true, force: true, maxRetries: 10 });
   }
 
@@ -64,7 +64,7 @@ export class Stage {
     if (!login.copies.every((directory) => isIn(directory, grant.tokens(0).refresh)))
       throw new Error("an agent's store has no copy of the login");
     const early = await Promise.all(everyone.map((at) => ask(at)));
-    const wrong = early.find(({ apiKey }) => apiKey !== grant.access);
+    const wrong = early.find(({ apiKey }) => apiKey !== grant.newest.access);
     if (wrong) throw new Error(`not served before expiry: ${wrong.error ?? wrong.apiKey}`);
     if (!row.forced) await this.#logIn(login, -60_000);
     if (row.isOff) await this.#switch("off");
@@ -126,7 +126,7 @@ export class Stage {
     const ms = performance.now() - begun;
     if (error) throw new Error(`${order}: ${error}`);
     if (order === "repair") return { ms, isServed: login.isServed };
-    return { ms, isServed: (apiKey) => (grant ? apiKey === grant.access : apiKey == null) };
+    return { ms, isServed: (apiKey) => (grant ? apiKey === grant.newest.access : apiKey == null) };
   }
 
   /** How many are served when there is another login, and that has expired too: nothing of the one before is in the way. */

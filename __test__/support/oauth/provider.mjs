@@ -1,8 +1,8 @@
 /** A real OAuth 2.0 server on loopback, with single-use refresh tokens: a second use revokes the grant. It counts. */
 import { generateKeyPairSync, randomBytes } from "node:crypto";
-import { once, setMaxListeners } from "node:events";
-import { createServer } from "node:http";
+import { setMaxListeners } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
+import { serve } from "../../../cli/provider.mjs";
 import { loadOidcProvider } from "./oidc.mjs";
 import { createStorage } from "./storage.mjs";
 import { digest, now } from "./witness.mjs";
@@ -82,13 +82,7 @@ function configuration(storage, accessTokenSeconds) {
 export async function startProvider({ latencyMs = 0, accessTokenSeconds = 3600, onRefreshCall } = {}) {
   const { default: OidcProvider } = await loadOidcProvider();
   const storage = createStorage();
-  const server = createServer();
-  // Clients keep connections; one that the server drops in between would look like a network failure.
-  server.keepAliveTimeout = 600_000;
-  server.listen({ host: "127.0.0.1", port: 0, backlog: 2048 });
-  await once(server, "listening");
-  const { port } = server.address();
-  const issuer = `http://127.0.0.1:${port}`;
+  const { server, url: issuer, close } = await serve();
   const oidc = new OidcProvider(issuer, configuration(storage, accessTokenSeconds));
 
   const closing = new AbortController();
@@ -191,10 +185,7 @@ export async function startProvider({ latencyMs = 0, accessTokenSeconds = 3600, 
     /** Drops every connection and stops listening. */
     async close() {
       closing.abort();
-      const closed = once(server, "close");
-      server.close();
-      server.closeAllConnections();
-      await closed;
+      await close();
     },
   };
 }
