@@ -2,11 +2,11 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { dirname, join, relative } from "node:path";
 import { text } from "node:stream/consumers";
 import * as oauthRefreshLock from "oauth-refresh-lock";
 import { expect, onTestFinished, test } from "vitest";
+import { startProvider as startPlainProvider } from "../cli/provider.mjs";
 import { apiReference } from "../scripts/api-reference.mjs";
 import { nodeBinary } from "../scripts/fetch.mjs";
 import { RELEASES } from "../scripts/openclaw/releases.mjs";
@@ -73,19 +73,15 @@ const PRELUDE = `
 
 /** A token endpoint on loopback, which counts its calls. */
 async function startProvider() {
-  const provider = { asked: 0 };
-  const server = createServer(async (request, response) => {
-    provider.asked += 1;
-    provider.authorization = request.headers.authorization;
-    provider.resource = new URLSearchParams(await text(request)).get("resource");
-    response.setHeader("content-type", "application/json");
-    response.end(JSON.stringify({ access_token: "new", refresh_token: "next", expires_in: 3600 }));
+  const asked = { asked: 0 };
+  const { url, close } = await startPlainProvider(async (sent, { headers }) => {
+    asked.asked += 1;
+    asked.authorization = headers.authorization;
+    asked.resource = sent.get("resource");
+    return [200, { access_token: "new", refresh_token: "next", expires_in: 3600 }];
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  onTestFinished(() => void server.close());
-  provider.url = `http://127.0.0.1:${server.address().port}/token`;
-  return provider;
+  onTestFinished(close);
+  return Object.assign(asked, { url });
 }
 
 /** Every login in the files below a directory, by profile id; links are not followed. */

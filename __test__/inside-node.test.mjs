@@ -1,8 +1,8 @@
 /** What those who wait and hold cost the Node process that they are in, and what its event loop costs them. */
 import { once } from "node:events";
-import { createServer } from "node:http";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { serve } from "../cli/provider.mjs";
 import { withOAuthProfileLock, withOAuthRefreshLock } from "../index.mjs";
 import { holdLock, startAgent } from "./support/agents.mjs";
 import { listen, unwanted } from "./support/calls.mjs";
@@ -95,7 +95,7 @@ describe(`${WAITERS} callers that wait for another process`, () => {
 async function startTokenEndpoint() {
   const asked = deferred();
   let requests = 0;
-  const server = createServer((_request, response) => {
+  const { url: issuer, close } = await serve((_request, response) => {
     requests += 1;
     asked.resolve(async ({ access, refresh }) => {
       const tokens = { token_type: "bearer", access_token: access, refresh_token: refresh, expires_in: 3_600 };
@@ -103,9 +103,7 @@ async function startTokenEndpoint() {
       await once(response, "finish");
     });
   });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  onTestFinished(() => void server.close().closeAllConnections());
-  const issuer = `http://127.0.0.1:${server.address().port}`;
+  onTestFinished(close);
   return {
     client: { issuer, tokenEndpoint: `${issuer}/token`, clientId: "c" },
     /** Resolves to what answers the first request. */

@@ -1,6 +1,6 @@
 /** Owners that are stopped while they ask the provider, and answers that are none. */
-import { createServer } from "node:http";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { serve } from "../cli/provider.mjs";
 import { withOAuthRefreshLock } from "../index.mjs";
 import { startAgent } from "./support/agents.mjs";
 import { listen, rejection, unwanted } from "./support/calls.mjs";
@@ -57,10 +57,8 @@ describe("an answer that is no token response", () => {
     ["another content type", (response) => response.writeHead(200, { "content-type": "text/plain" }).end("{}")],
     ["no access token", (response) => response.writeHead(200, { "content-type": "application/json" }).end("{}")],
   ])("(%s) is the client's error, and nothing is stored", async (_what, respond) => {
-    const server = createServer((_request, response) => respond(response));
-    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-    onTestFinished(() => void server.close());
-    const issuer = `http://127.0.0.1:${server.address().port}`;
+    const { url: issuer, close } = await serve((_request, response) => respond(response));
+    onTestFinished(close);
     const host = createHost({ main: expired(), agent: expired() });
     const before = host.tree({ locks: false });
     const ask = createRefresh({ issuer, tokenEndpoint: `${issuer}/token`, clientId: "c" });
@@ -71,17 +69,13 @@ describe("an answer that is no token response", () => {
 
   test("(a redirect) takes the refresh token to no second host", async () => {
     let reached = 0;
-    const second = createServer((_request, response) => {
+    const second = await serve((_request, response) => {
       reached++;
       response.end();
     });
-    await new Promise((resolve) => second.listen(0, "127.0.0.1", resolve));
-    const first = createServer((_request, response) =>
-      response.writeHead(307, { location: `http://127.0.0.1:${second.address().port}/token` }).end(),
-    );
-    await new Promise((resolve) => first.listen(0, "127.0.0.1", resolve));
-    onTestFinished(() => void [first, second].map((server) => server.close()));
-    const issuer = `http://127.0.0.1:${first.address().port}`;
+    const location = `${second.url}/token`;
+    const { url: issuer, close } = await serve((_request, response) => response.writeHead(307, { location }).end());
+    onTestFinished(() => Promise.all([close(), second.close()]));
     const host = createHost({ main: expired() });
     const before = host.store("main");
     const ask = createRefresh({ issuer, tokenEndpoint: `${issuer}/token`, clientId: "c" });

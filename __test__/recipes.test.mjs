@@ -2,12 +2,12 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { expect, onTestFinished, test } from "vitest";
+import { Grant, startProvider } from "../cli/provider.mjs";
 import { createHost } from "./support/host.mjs";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -28,30 +28,19 @@ const [[login]] = [recipes.Recipes];
 
 /** A provider and an API on loopback. @param {boolean} rotates whether each refresh token is good for one use */
 async function startAcme(rotates = true) {
-  const acme = { calls: 0, reused: 0, served: [] };
-  let live = "r0";
-  const server = createServer(async (request, response) => {
-    const sent = new URLSearchParams(await text(request)).get("refresh_token");
+  const acme = new Grant((count) => ({ access: `SECRET-a${count}`, refresh: `r${rotates ? count : 0}` }));
+  acme.served = [];
+  const { url, close } = await startProvider(async (sent, request, response) => {
     if (request.url !== "/token") {
       acme.served.push(request.headers.authorization);
-      return response.end("Hello.");
+      return void response.end("Hello.");
     }
     acme.calls += 1;
-    response.setHeader("content-type", "application/json");
-    if (sent !== live) {
-      acme.reused += 1;
-      response.statusCode = 400;
-      return response.end(JSON.stringify({ error: "invalid_grant" }));
-    }
-    if (rotates) live = `r${acme.calls}`;
-    const next = rotates ? { refresh_token: live } : {};
-    return response.end(JSON.stringify({ access_token: `SECRET-a${acme.calls}`, expires_in: 3600, ...next }));
+    const [status, { refresh_token, ...answer }] = acme.exchange(sent.get("refresh_token"));
+    return [status, rotates ? { ...answer, refresh_token } : answer];
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  onTestFinished(() => void server.close());
-  acme.url = `http://127.0.0.1:${server.address().port}`;
-  return acme;
+  onTestFinished(close);
+  return Object.assign(acme, { url: new URL(url).origin });
 }
 
 /** A user with an expired login, stored as the recipes say, who has the command by its name. */

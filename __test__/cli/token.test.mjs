@@ -2,38 +2,26 @@
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { expect, onTestFinished, test } from "vitest";
+import { Grant, startProvider as startPlainProvider } from "../../cli/provider.mjs";
 import { createHost, expired, PROFILE, PROVIDER, storeText, usable } from "../support/host.mjs";
 
 const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.mjs");
 const LOGIN = [PROVIDER, PROFILE];
 
 /** A provider whose refresh tokens are good for one use, and which counts its calls. */
-async function startProvider(first = "r0") {
-  const provider = { calls: 0, reused: 0, sent: [] };
-  let live = first;
-  const server = createServer(async (request, response) => {
-    const sent = new URLSearchParams(await text(request));
-    provider.sent.push({ ...Object.fromEntries(sent), authorization: request.headers.authorization });
-    provider.calls += 1;
-    response.setHeader("content-type", "application/json");
-    if (sent.get("refresh_token") !== live) {
-      provider.reused += 1;
-      response.statusCode = 400;
-      return response.end(JSON.stringify({ error: "invalid_grant" }));
-    }
-    live = `r${provider.calls}`;
-    const token = { access_token: `SECRET-a${provider.calls}`, refresh_token: live, expires_in: 3600 };
-    return response.end(JSON.stringify(token));
+async function startProvider() {
+  const grant = new Grant((count) => ({ access: `SECRET-a${count}`, refresh: `r${count}` }));
+  const sent = [];
+  const { url, close } = await startPlainProvider(async (parameters, { headers }) => {
+    sent.push({ ...Object.fromEntries(parameters), authorization: headers.authorization });
+    grant.calls += 1;
+    return grant.exchange(parameters.get("refresh_token"));
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  onTestFinished(() => void server.close());
-  provider.url = `http://127.0.0.1:${server.address().port}/token`;
-  return provider;
+  onTestFinished(close);
+  return Object.assign(grant, { url, sent });
 }
 
 /** Not `spawnSync`: the provider is in this process. */

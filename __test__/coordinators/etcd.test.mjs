@@ -1,8 +1,7 @@
 /** On a real etcd: one member and three, with users, by TLS. */
-import { once } from "node:events";
-import { createServer } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, onTestFinished, test } from "vitest";
+import { serve } from "../../cli/provider.mjs";
 import { etcdCoordinator } from "../../index.mjs";
 import { freePort, startEtcd, startEtcdCluster } from "../../scripts/hosts/engines.mjs";
 import { createAuthority, createSelfSigned } from "../support/certificates.mjs";
@@ -190,19 +189,14 @@ describe("a server that answers wrongly", () => {
   /** Counts what it is sent. */
   async function fake(answer) {
     const asked = [];
-    const server = createServer(async (request, response) => {
+    const { url, close } = await serve(async (request, response) => {
       let text = "";
       for await (const chunk of request) text += chunk;
       asked.push({ path: request.url, text });
       await answer(request, response);
     });
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    onTestFinished(() => {
-      server.closeAllConnections();
-      server.close();
-    });
-    return { endpoint: `http://127.0.0.1:${server.address().port}`, asked };
+    onTestFinished(close);
+    return { endpoint: url, asked };
   }
   const json = (response, value, status = 200) => {
     response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(value));

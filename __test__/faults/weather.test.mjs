@@ -2,8 +2,8 @@
  * Gateways that fail for a while, fleets that meet them, and a provider that rotates at each use and revokes a login whose
  * spent token comes back.
  */
-import { createServer } from "node:http";
 import { beforeAll, describe, expect, test } from "vitest";
+import { Grant, startProvider } from "../../cli/provider.mjs";
 import { AGENTS, Host, PROFILE, PROVIDER } from "./support/host.mjs";
 import { faultyPackage } from "./support/package.mjs";
 import { AgentProcess } from "./support/processes.mjs";
@@ -19,41 +19,18 @@ beforeAll(() => {
 
 /** A provider behind a gateway that answers like this for so many seconds of the fleet's clock, from the first call on. */
 async function startGateway(weather, seconds) {
-  let [calls, failed, until, current, revoked] = [0, 0, undefined, undefined, false];
-  const server = createServer((request, response) => {
-    let body = "";
-    request.on("data", (part) => {
-      body += part;
-    });
-    request.on("end", () => {
-      calls += 1;
-      until ??= performance.now() + (seconds * 1000) / SCALE;
-      if (performance.now() < until) {
-        failed += 1;
-        if (weather === "reset") return request.socket.destroy();
-        response.writeHead(weather, { "content-type": "text/html" });
-        return response.end("<html>upstream</html>");
-      }
-      const presented = new URLSearchParams(body).get("refresh_token");
-      current ??= presented;
-      revoked ||= presented !== current;
-      response.writeHead(revoked ? 400 : 200, { "content-type": "application/json" });
-      if (revoked) return response.end(JSON.stringify({ error: "invalid_grant" }));
-      current = `refresh-${calls}`;
-      return response.end(
-        JSON.stringify({ access_token: `access-${calls}`, refresh_token: current, expires_in: 3600 }),
-      );
-    });
+  const grant = new Grant();
+  let [failed, until] = [0, undefined];
+  const { url, close } = await startProvider(async (sent, request, response) => {
+    grant.calls += 1;
+    until ??= performance.now() + (seconds * 1000) / SCALE;
+    if (performance.now() >= until) return grant.exchange(sent.get("refresh_token"));
+    failed += 1;
+    if (weather === "reset") request.socket.destroy();
+    else response.writeHead(weather, { "content-type": "text/html" }).end("<html>upstream</html>");
+    return undefined;
   });
-  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return {
-    url: `http://127.0.0.1:${server.address().port}/token`,
-    stats: () => ({ calls, failed, revoked }),
-    close() {
-      server.closeAllConnections();
-      return new Promise((resolve) => server.close(resolve));
-    },
-  };
+  return { url, close, grant, failed: () => failed };
 }
 
 /** How many calls the back-off allows in so many seconds: at 0 s, and 1, 2, 4, … s after the one before. */
@@ -80,14 +57,15 @@ async function weatherTest({ weather, seconds, processes, callers, how }) {
     const failures = settled.filter(({ error }) => error);
     // The provider is asked again for whoever has the patience.
     expect(failures).toEqual([]);
-    const { failed, revoked } = gateway.stats();
-    expect(revoked).toBe(false);
+    const { grant } = gateway;
+    const failed = gateway.failed();
+    expect(grant.isRevoked).toBe(false);
     expect(failed).toBeGreaterThan(0);
     expect(failed).toBeLessThanOrEqual(allowed(seconds));
     const after = await ask(fleet[0], "main");
     expect(after.error).toBeUndefined();
-    expect(gateway.stats().calls).toBe(failed + 1);
-    expect(after.result.credential.access).toBe(`access-${failed + 1}`);
+    expect(grant.calls).toBe(failed + 1);
+    expect(after.result.credential.access).toBe(grant.newest.access);
   } finally {
     await Promise.all(fleet.map((agent) => agent.kill()));
     await gateway.close();

@@ -1,8 +1,7 @@
 /** As much of etcd's JSON gateway as one process needs, for tests that have to run where etcd is not installed. */
-import { once } from "node:events";
-import { createServer } from "node:http";
 import { json } from "node:stream/consumers";
 import { onTestFinished } from "vitest";
+import { serve } from "../../cli/provider.mjs";
 
 /** Keys and values are kept as the gateway has them, in base64. */
 export async function startEtcdStandIn() {
@@ -19,17 +18,11 @@ export async function startEtcdStandIn() {
       return { header: { revision: `${revision}` }, succeeded };
     },
   };
-  const server = createServer(async (request, response) => {
+  const { port, close: stop } = await serve(async (request, response) => {
     const answer = answers[request.url];
     // A watch hears nothing.
     if (answer) response.end(JSON.stringify(answer(await json(request))));
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const stop = () => {
-    server.closeAllConnections();
-    server.close();
-  };
   onTestFinished(stop);
-  return { url: `etcd://127.0.0.1:${server.address().port}`, rows, stop };
+  return { url: `etcd://127.0.0.1:${port}`, rows, stop };
 }

@@ -1,10 +1,9 @@
 /** A real MCP server over streamable HTTP on loopback, which wants a bearer token that it is told to accept. */
 import { randomUUID } from "node:crypto";
-import { once } from "node:events";
-import { createServer } from "node:http";
 import { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { StreamableHTTPServerTransport } from "@modelcontextprotocol/sdk/server/streamableHttp.js";
 import { onTestFinished } from "vitest";
+import { serve } from "../../cli/provider.mjs";
 
 /** @param {(access: string) => boolean | Promise<boolean>} isAccepted */
 export async function startMcpServer(isAccepted) {
@@ -25,7 +24,7 @@ export async function startMcpServer(isAccepted) {
     return transport;
   }
 
-  const http = createServer(async (request, response) => {
+  const { url, close } = await serve(async (request, response) => {
     const { method, url: path, headers } = request;
     const [, access] = headers.authorization?.match(/^Bearer (.+)$/) ?? [];
     asked.push({ method, path, access });
@@ -37,12 +36,9 @@ export async function startMcpServer(isAccepted) {
     const transport = sessions.get(headers["mcp-session-id"]) ?? (await open());
     return transport.handleRequest(request, response);
   });
-  http.listen({ host: "127.0.0.1", port: 0, backlog: 512 });
-  await once(http, "listening");
   onTestFinished(async () => {
     for (const transport of sessions.values()) await transport.close();
-    http.close();
-    http.closeAllConnections();
+    await close();
   });
-  return { url: new URL(`http://127.0.0.1:${http.address().port}/mcp`), asked, refusal };
+  return { url: new URL("/mcp", url), asked, refusal };
 }

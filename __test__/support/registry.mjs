@@ -4,10 +4,9 @@
  */
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { join } from "node:path";
+import { serve } from "../../cli/provider.mjs";
 
 const OURS = /^(@oauth-refresh-lock\/|oauth-refresh-lock$)/;
 
@@ -46,7 +45,7 @@ export async function startRegistry({ directory, elsewhere, refuse = () => false
     return response.writeHead(201).end("{}");
   }
 
-  const server = createServer((request, response) => {
+  const server = await serve((request, response) => {
     response.setHeader("content-type", "application/json");
     const path = decodeURIComponent(request.url.slice(1));
     if (request.method === "PUT") return take(request, response, path);
@@ -56,9 +55,7 @@ export async function startRegistry({ directory, elsewhere, refuse = () => false
     if (!elsewhere || OURS.test(path)) return response.writeHead(404).end("{}");
     return response.writeHead(302, { location: new URL(request.url.slice(1), elsewhere).href }).end();
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const url = () => `http://127.0.0.1:${server.address().port}/`;
+  const url = () => `${server.url}/`;
 
   for (const file of directory ? readdirSync(directory) : []) {
     const path = join(directory, file);
@@ -66,5 +63,5 @@ export async function startRegistry({ directory, elsewhere, refuse = () => false
     const manifest = JSON.parse(stdout);
     add(manifest.name, manifest, readFileSync(path), "latest");
   }
-  return { url: url(), published, forget: (name) => documents.delete(name), close: () => server.close() };
+  return { url: url(), published, forget: (name) => documents.delete(name), close: server.close };
 }

@@ -1,8 +1,7 @@
 /** A server that wants a bearer token, and keeps what it was asked. */
-import { once } from "node:events";
-import { createServer } from "node:http";
 import { buffer } from "node:stream/consumers";
 import { onTestFinished } from "vitest";
+import { serve } from "../../cli/provider.mjs";
 
 /**
  * @param {(request: Asked, isAllowed: boolean) => object | undefined} [answers] `{ status, headers, body }` in place of 200 or 401
@@ -18,7 +17,7 @@ export async function startResource(answers = () => undefined) {
   /** @type {Asked[]} */
   const asked = [];
   const revoked = new Set();
-  const server = createServer(async (request, response) => {
+  const { url, close } = await serve(async (request, response) => {
     const { method, url: path, headers } = request;
     const [, access] = headers.authorization?.match(/^Bearer (.+)$/) ?? [];
     const entry = { method, path, headers, access, body: await buffer(request) };
@@ -28,15 +27,9 @@ export async function startResource(answers = () => undefined) {
     response.writeHead(status, { "content-type": "text/plain", ...more });
     response.end(body ?? `${status}`);
   });
-  server.keepAliveTimeout = 600_000;
-  server.listen({ host: "127.0.0.1", port: 0, backlog: 1024 });
-  await once(server, "listening");
-  onTestFinished(async () => {
-    server.close();
-    server.closeAllConnections();
-  });
+  onTestFinished(close);
   return {
-    url: `http://127.0.0.1:${server.address().port}`,
+    url,
     asked,
     /** Refuses this token from now on. */
     revoke: (access) => void revoked.add(access),
