@@ -1,23 +1,13 @@
 /** The floor: the same system calls from a small Rust program (floor.rs). */
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
-
-const root = fileURLToPath(new URL("..", import.meta.url));
+import { built } from "../scripts/cargo.mjs";
 
 /** Builds the program. @returns {string} its path */
 export function buildFloor() {
-  const args = ["build", "--release", "--locked", "--example", "floor", "--no-default-features"];
-  const { status, error, stdout } = spawnSync("cargo", [...args, "--message-format=json-render-diagnostics"], {
-    cwd: root,
-    stdio: ["ignore", "pipe", "inherit"],
-    encoding: "utf8",
-    maxBuffer: 1 << 28,
-  });
-  if (error || status !== 0) throw new Error(`the floor was not built: ${error?.message ?? status}`);
-  const messages = stdout.split("\n").filter((line) => line.startsWith("{"));
-  return messages.map((line) => JSON.parse(line)).findLast(({ executable }) => executable).executable;
+  const made = built("build", "--release", "--locked", "--example", "floor", "--no-default-features");
+  return made.findLast(({ executable }) => executable).executable;
 }
 
 export class Floor {

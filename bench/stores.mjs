@@ -1,5 +1,5 @@
 /** A state directory as OpenClaw lays it out: a main agent and others, all with the same logins. */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 export const PROVIDER = "bench";
@@ -42,10 +42,4 @@ export function writeStores({ mainAgentDir, agentDirs }, grants, expiresIn, coun
   const profiles = Object.fromEntries(grants.map(profile));
   const text = `${JSON.stringify({ version: 1, profiles }, null, 2)}\n`;
   for (const dir of [mainAgentDir, ...agentDirs]) writeFileSync(join(dir, STORE_FILE), text, { mode: 0o600 });
-}
-
-/** The access tokens that an agent's store holds, by profile. */
-export function storedTokens(agentDir) {
-  const { profiles } = JSON.parse(readFileSync(join(agentDir, STORE_FILE), "utf8"));
-  return new Map(Object.entries(profiles).map(([id, { access }]) => [id, access]));
 }

@@ -5,6 +5,7 @@ import { copyFileSync, existsSync, renameSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { built, libraryAmong } from "./cargo.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { target } = createRequire(import.meta.url)("../lib/native.js");
@@ -12,12 +13,6 @@ const { target } = createRequire(import.meta.url)("../lib/native.js");
 function fail(message) {
   console.error(message);
   process.exit(1);
-}
-
-function run(command, args, options) {
-  const { status, error, stdout } = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options });
-  if (error || status !== 0) fail(`\`${command} ${args.join(" ")}\` failed${error ? `: ${error.message}` : ""}`);
-  return stdout;
 }
 
 function newer(file, than) {
@@ -33,25 +28,14 @@ if (spawnSync("cargo", ["--version"]).error) {
 const installs = !process.argv.includes("--addon-only");
 if (installs && newer(join(root, "package-lock.json"), join(root, "node_modules", ".package-lock.json"))) {
   const npm = process.env.npm_execpath ? [process.execPath, [process.env.npm_execpath]] : ["npm", []];
-  run(npm[0], [...npm[1], "ci", "--no-audit", "--no-fund", "--loglevel=error"], { stdio: ["ignore", 2, 2] });
+  const args = [...npm[1], "ci", "--no-audit", "--no-fund", "--loglevel=error"];
+  const { status, error } = spawnSync(npm[0], args, { cwd: root, stdio: ["ignore", 2, 2] });
+  if (error || status !== 0) fail(`\`npm ci\` failed${error ? `: ${error.message}` : ""}`);
 }
 
-const messages = run(
-  "cargo",
-  // As a cdylib alone: beside an rlib, link-time optimisation leaves a fifth more in it.
-  [
-    ...["rustc", "--release", "--locked", "--lib", "--crate-type", "cdylib", "--features", "binding"],
-    "--message-format=json-render-diagnostics",
-  ],
-  { stdio: ["ignore", "pipe", "inherit"], encoding: "utf8", maxBuffer: 1 << 28 },
-);
-const library = messages
-  .split("\n")
-  .filter((line) => line.startsWith("{"))
-  .map((line) => JSON.parse(line))
-  .filter(({ reason, target }) => reason === "compiler-artifact" && target.kind.includes("cdylib"))
-  .flatMap(({ filenames }) => filenames)
-  .find((file) => /\.(so|dylib|dll)$/.test(file));
+// As a cdylib alone: beside an rlib, link-time optimisation leaves a fifth more in it.
+const build = ["rustc", "--release", "--locked", "--lib", "--crate-type", "cdylib", "--features", "binding"];
+const library = libraryAmong(built(...build));
 const addon = join(root, `oauth-refresh-lock.${target()}.node`);
 // By rename: a process that has the old addon open must not see its bytes change.
 copyFileSync(library, `${addon}.tmp`);

@@ -34,7 +34,7 @@ function findPostgres() {
 }
 
 /** What is installed: paths, or undefined. */
-export const installed = { postgres: findPostgres(), etcd: find("etcd"), pgbouncer: find("pgbouncer") };
+const installed = { postgres: findPostgres(), etcd: find("etcd"), pgbouncer: find("pgbouncer") };
 
 const HOW_TO_INSTALL = {
   postgres: "on Debian: apt-get install postgresql",

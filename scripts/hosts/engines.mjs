@@ -1,4 +1,4 @@
 /** The real engines that tests start. */
-export { freePort, installed, missing } from "./engine.mjs";
+export { freePort, missing } from "./engine.mjs";
 export { startEtcd, startEtcdCluster } from "./etcd.mjs";
 export { startPgBouncer, startPostgres } from "./postgres.mjs";

@@ -1,8 +1,8 @@
 /** The package with fault injection built in, at a place of its own: the ordinary build has none. */
-import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { built, libraryAmong } from "../../../scripts/cargo.mjs";
 
 const ROOT = join(import.meta.dirname, "..", "..", "..");
 /** A target directory of its own: other builds overwrite the library in the common one. */
@@ -11,34 +11,15 @@ export const FAULTS_TARGET = join(ROOT, "target", "faults");
 export const FAULTS_FEATURES = "binding,faults";
 const COPY = join(FAULTS_TARGET, "package");
 
-function build() {
-  const { status, error, stdout } = spawnSync(
-    "cargo",
-    [
-      // As the core's tests have it, be it for the smallest of them alone: by itself cargo would build the library once more.
-      ...["test", "--no-run", "--locked", "--test", "takeover_model", "--features", FAULTS_FEATURES],
-      ...["--target-dir", FAULTS_TARGET],
-      "--message-format=json-render-diagnostics",
-    ],
-    { cwd: ROOT, stdio: ["ignore", "pipe", "inherit"], encoding: "utf8", maxBuffer: 1 << 28 },
-  );
-  if (error || status !== 0) throw new Error("the addon with faults could not be built", { cause: error });
-  return stdout
-    .split("\n")
-    .filter((line) => line.startsWith("{"))
-    .map((line) => JSON.parse(line))
-    .filter(({ reason, target }) => reason === "compiler-artifact" && target.kind.includes("cdylib"))
-    .flatMap(({ filenames }) => filenames)
-    .find((file) => /\.(so|dylib|dll)$/.test(file));
-}
-
 /** Whether a copy has to be made: what is there is left alone, for tests that run beside this one load it. */
 const isStale = (from, to) =>
   !existsSync(to) || statSync(from).isDirectory() || !readFileSync(from).equals(readFileSync(to));
 
 /** Builds and copies the package. Returns the path of its module. */
 export function faultyPackage() {
-  const library = build();
+  // As the core's tests have it, be it for the smallest of them alone: by itself cargo would build the library once more.
+  const build = ["test", "--no-run", "--locked", "--test", "takeover_model", "--features", FAULTS_FEATURES];
+  const library = libraryAmong(built(...build, "--target-dir", FAULTS_TARGET));
   const bytes = readFileSync(library);
   for (const mark of ["napi_register_module_v1", "OAUTH_REFRESH_LOCK_CLOCK_AHEAD"]) {
     if (!bytes.includes(mark)) throw new Error(`${library} is another build's, without ${mark}; remove it`);
