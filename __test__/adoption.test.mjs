@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { holdLock, startAgent } from "./support/agents.mjs";
+import { askingElsewhere, holdLock, startAgent } from "./support/agents.mjs";
 import { answering, held, listen, refreshAs, rejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, HOUR, IMPATIENT, storeText, usable } from "./support/host.mjs";
 
@@ -109,9 +109,7 @@ describe("what a peer got while we waited for its lock is", () => {
     const [old, mains] = [expired(own), expired(peers)];
     const host = createHost({ main: mains, sub: old });
     const log = listen();
-    const peer = await startAgent();
-    const peersCall = peer.refresh({ options: host.as("main") });
-    await peersCall.called;
+    const [, peersCall] = await askingElsewhere({ options: host.as("main") });
     const result = refreshAs(host, "sub", refresh);
     await log.seen({ type: "waiting", agentDir: host.agentDir("sub") });
     expect(refresh).not.toHaveBeenCalled();
@@ -174,9 +172,7 @@ describe("what a peer got while we waited for its lock is", () => {
     const old = expired();
     const host = createHost({ main: expired(), sub: old });
     const log = listen();
-    const peer = await startAgent();
-    const peersCall = peer.refresh({ options: host.as("sub") });
-    await peersCall.called;
+    const [, peersCall] = await askingElsewhere({ options: host.as("sub") });
     const refresh = unwanted();
     const result = refreshAs(host, "sub", refresh);
     await log.seen({ type: "waiting" });

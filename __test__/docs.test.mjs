@@ -1,9 +1,7 @@
 /** What the documents say: their code runs, their commands exist, their links lead somewhere, no error code is missing. */
 import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
-import { text } from "node:stream/consumers";
 import * as oauthRefreshLock from "oauth-refresh-lock";
 import { expect, onTestFinished, test } from "vitest";
 import { startProvider as startPlainProvider } from "../cli/provider.mjs";
@@ -11,6 +9,7 @@ import { apiReference } from "../scripts/api-reference.mjs";
 import { nodeBinary } from "../scripts/fetch.mjs";
 import { RELEASES } from "../scripts/openclaw/releases.mjs";
 import { cli } from "./cli/cli.mjs";
+import { ended } from "./support/child.mjs";
 import { startEtcdStandIn } from "./support/etcd-stand-in.mjs";
 import { createHost, usable } from "./support/host.mjs";
 
@@ -129,9 +128,8 @@ test.each(examples)("the code in $document runs, and refreshes $login ($at)", as
       COORDINATOR: coordinator?.url,
     },
   });
-  const closed = once(child, "close");
-  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  expect({ stderr, status: (await closed)[0] }).toEqual({ stderr: "", status: 0 });
+  const { stdout, ...end } = await ended(child);
+  expect(end).toEqual({ stderr: "", status: 0 });
 
   const found = JSON.parse(stdout);
   expect(found.asked + endpoint.asked).toBe(login ? 1 : 0);

@@ -9,7 +9,7 @@ import {
   withOAuthRefreshLock,
 } from "oauth-refresh-lock";
 import { describe, expect, test } from "vitest";
-import { holdLock, startAgent } from "./support/agents.mjs";
+import { askingElsewhere, holdLock, startAgent } from "./support/agents.mjs";
 import { answering, listen, refreshAs, rejection, stopClock, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/host.mjs";
 import { toldBy } from "./support/secrets.mjs";
@@ -90,9 +90,7 @@ test("a state directory without locks has nothing to show, and nothing is made",
 
 test("a key shows its holder, its progress and its waiters, and tells no secret", async () => {
   const host = createHost({ main: expired() });
-  const owner = await startAgent();
-  const theirs = owner.refresh({ options: host.as("main") });
-  await theirs.called;
+  const [owner, theirs] = await askingElsewhere({ options: host.as("main") });
   const log = listen();
   const ours = withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), host.as("main"));
   await log.seen({ type: "waiting" });

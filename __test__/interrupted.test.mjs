@@ -2,7 +2,7 @@
 import { describe, expect, onTestFinished, test } from "vitest";
 import { serve } from "../cli/provider.mjs";
 import { withOAuthRefreshLock } from "../index.mjs";
-import { startAgent } from "./support/agents.mjs";
+import { askingElsewhere, startAgent } from "./support/agents.mjs";
 import { listen, rejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER } from "./support/host.mjs";
 import { createRefresh } from "./support/oauth/refresh.mjs";
@@ -15,17 +15,15 @@ const call = (host, agent, refresh, options) =>
 describe("an owner that is stopped", () => {
   test("while it asks is waited for, and its answer is the one", async () => {
     const host = createHost({ main: expired(), agent: expired() });
-    const owner = await startAgent();
-    const asked = owner.refresh({ options: host.as("main") });
-    await asked.called;
-    process.kill(owner.pid, "SIGSTOP");
+    const [owner, asked] = await askingElsewhere({ options: host.as("main") });
+    owner.pause();
     const log = listen();
     const refresh = unwanted();
     const waiting = call(host, "main", refresh);
     await log.seen({ type: "waiting" });
     const fields = answer();
     asked.answer(fields);
-    process.kill(owner.pid, "SIGCONT");
+    owner.goOn();
     expect(await waiting).toMatchObject({ outcome: "fresh", credential: fields });
     expect(refresh).not.toHaveBeenCalled();
   });
@@ -41,8 +39,8 @@ describe("an owner that is stopped", () => {
       const waiting = call(host, "main", refresh);
       const fields = answer();
       asked.answer(fields);
-      process.kill(owner.pid, "SIGSTOP");
-      process.kill(owner.pid, "SIGCONT");
+      owner.pause();
+      owner.goOn();
       expect((await waiting).credential).toMatchObject(fields);
       expect(refresh).not.toHaveBeenCalled();
       await asked.settled;

@@ -1,7 +1,7 @@
 /** `saveOAuthLogin` and `removeOAuthLogin` beside refreshes. */
 import { removeOAuthLogin, saveOAuthLogin, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, test } from "vitest";
-import { startAgent } from "./support/agents.mjs";
+import { askingElsewhere } from "./support/agents.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText, usable } from "./support/host.mjs";
 import { memoryStore } from "./support/host-stores.mjs";
@@ -38,9 +38,7 @@ test("logins that are stored while twenty agents refresh win, and nobody meets a
 test("a login that lands while another process asks the provider is what that process gets", async () => {
   const host = createHost();
   host.seed("main", expired());
-  const agent = await startAgent();
-  const call = agent.refresh({ options: host.as("main") });
-  await call.called;
+  const [, call] = await askingElsewhere({ options: host.as("main") });
   const login = usable();
   await saveOAuthLogin(PROVIDER, PROFILE, login, host.as("main"));
   call.answer(answer());

@@ -1,13 +1,12 @@
 /** The blocks of docs/recipes.md do what they say: many programs, one login, one call to the provider. */
 import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
 import { chmodSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { expect, onTestFinished, test } from "vitest";
 import { Grant, startProvider } from "../cli/provider.mjs";
+import { ended } from "./support/child.mjs";
 import { createHost } from "./support/host.mjs";
 
 const ROOT = join(import.meta.dirname, "..");
@@ -64,9 +63,7 @@ async function createUser(acme) {
         ACME_SECRET: "secret",
       },
     });
-    const closed = once(child, "close");
-    const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
-    const [status] = await closed;
+    const { stdout, stderr, status } = await ended(child);
     return { stdout, status, ...(status !== 0 && { stderr }) };
   };
   const shell = (code) => run("sh", "-c", here(code));

@@ -1,7 +1,7 @@
 import { rmSync, writeFileSync } from "node:fs";
 import { describe, expect, test, vi } from "vitest";
 import { resolveOAuthRefreshLockPath } from "../index.mjs";
-import { heldElsewhere, startAgent } from "./support/agents.mjs";
+import { askingElsewhere, heldElsewhere, startAgent } from "./support/agents.mjs";
 import {
   answering,
   BOTH_CALLS,
@@ -116,9 +116,7 @@ describe("a caller whose patience runs out while its refresh is under way", () =
   test("in another process leaves its result to us", async () => {
     const old = expired();
     const host = createHost({ main: old });
-    const agent = await startAgent();
-    const theirs = agent.refresh({ options: host.as("main") });
-    await theirs.called;
+    const [, theirs] = await askingElsewhere({ options: host.as("main") });
     theirs.abort("no more time");
     expect(await theirs.settled).toMatchObject([{ error: { code: "caller_aborted" } }]);
     const log = listen();
@@ -133,9 +131,7 @@ describe("a caller whose patience runs out while its refresh is under way", () =
 test("a caller that waits for an owner of a term that is over is told that its time is up, and of no provider's pause", async () => {
   const old = expired();
   const host = createHost({ main: old });
-  const agent = await startAgent();
-  const theirs = agent.refresh({ options: host.as("main") });
-  await theirs.called;
+  const [, theirs] = await askingElsewhere({ options: host.as("main") });
   // As if it had got the lock just when its predecessor was taken over from, and OpenClaw had deleted its lock file.
   rmSync(`${lockPathOn(host)}.lock`);
   writeFileSync(`${lockPathOn(host)}.t1.journal`, "", { mode: 0o600 });
@@ -254,28 +250,24 @@ describe("a caller that gives up", () => {
     const outcomes = await call.settled;
     expect(outcomes.map(({ error }) => error?.code)).toEqual(Array(3).fill("caller_aborted"));
     // The lock is still held, and no thread that waits for it keeps the process.
-    expect(await agent.leave()).toEqual({ code: 0, signal: null });
+    expect(await agent.finish()).toEqual({ code: 0, signal: null });
     await release();
   });
 
   test("lets its process end by itself while its refresh is under way", async () => {
     const host = createHost({ main: expired() });
-    const agent = await startAgent();
-    const call = agent.refresh({ options: host.as("main") });
-    await call.called;
+    const [agent, call] = await askingElsewhere({ options: host.as("main") });
     call.abort("enough");
     expect(await call.settled).toMatchObject([{ error: { code: "caller_aborted" } }]);
-    expect(await agent.leave()).toEqual({ code: 0, signal: null });
+    expect(await agent.finish()).toEqual({ code: 0, signal: null });
     await expectFree(host);
   });
 
   test("has its process end by itself also after all went well", async () => {
     const host = createHost({ main: expired() });
-    const agent = await startAgent();
-    const call = agent.refresh({ options: host.as("main"), callers: 3 });
-    await call.called;
+    const [agent, call] = await askingElsewhere({ options: host.as("main"), callers: 3 });
     call.answer(answer());
     expect(await call.settled).toHaveLength(3);
-    expect(await agent.leave()).toEqual({ code: 0, signal: null });
+    expect(await agent.finish()).toEqual({ code: 0, signal: null });
   });
 });

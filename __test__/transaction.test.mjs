@@ -1,6 +1,6 @@
 import { createServer } from "node:net";
 import { describe, expect, test, vi } from "vitest";
-import { startAgent } from "./support/agents.mjs";
+import { askingElsewhere, startAgent } from "./support/agents.mjs";
 import { answering, held, listen, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, HOUR, IMPATIENT, MINUTE, storeText, usable } from "./support/host.mjs";
@@ -215,9 +215,7 @@ describe("a call whose outcome nobody knows", () => {
   test("is left by an owner that dies while it asks, and the next goes on at once", async () => {
     const stored = await granted();
     const host = createHost({ main: stored, agent: stored });
-    const owner = await startAgent();
-    const asked = owner.refresh({ options: host.as("agent") });
-    await asked.called;
+    const [owner] = await askingElsewhere({ options: host.as("agent") });
     const log = listen();
     const next = call(host, "main", refreshAtServer);
     await log.seen({ type: "waiting" });

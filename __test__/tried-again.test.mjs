@@ -4,7 +4,7 @@
  */
 import { describe, expect, test, vi } from "vitest";
 import { classifyRefreshFailure } from "../index.mjs";
-import { startAgent } from "./support/agents.mjs";
+import { askingElsewhere } from "./support/agents.mjs";
 import { answering, refreshAs, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, IMPATIENT, MINUTE, storeText } from "./support/host.mjs";
 
@@ -36,9 +36,7 @@ describe("a refresh function that fails once", () => {
 
   test("is not called before the pause that another process has put on record is over", async () => {
     const host = createHost({ main: expired() });
-    const agent = await startAgent();
-    const asked = agent.refresh({ options: host.as("main", IMPATIENT), server: undefined });
-    await asked.called;
+    const [, asked] = await askingElsewhere({ options: host.as("main", IMPATIENT), server: undefined });
     // What a function returns that is no credential has an end that nobody knows: everyone keeps the same pause.
     asked.answer({ access: 7 });
     expect((await asked.settled)[0].error.code).toBe("invalid_refresh_result");

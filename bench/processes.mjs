@@ -1,30 +1,14 @@
 /** Processes of the benchmark, and what is asked of them. */
-import { fork } from "node:child_process";
-import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import { Child } from "../__test__/support/child.mjs";
 
 const AGENT = fileURLToPath(new URL("agent.mjs", import.meta.url));
 
-export class Process {
-  #child;
-  #calls = new Map();
+export class Process extends Child {
   #count = 0;
 
-  constructor({ node = process.execPath } = {}) {
-    this.#child = fork(AGENT, { execPath: node, execArgv: [], stdio: ["ignore", 2, 2, "ipc"] });
-    this.exited = once(this.#child, "exit");
-    this.#child.on("message", ({ id, result, error }) => {
-      const call = this.#calls.get(id);
-      this.#calls.delete(id);
-      if (error) call?.reject(Object.assign(new Error(error.message), { code: error.code }));
-      else call?.resolve(result);
-    });
-    const gone = () => {
-      for (const { reject } of this.#calls.values()) reject(new Error("the process has ended"));
-      this.#calls.clear();
-    };
-    this.#child.once("error", gone);
-    this.#child.once("exit", gone);
+  constructor({ env = process.env, prints = 2, ...options } = {}) {
+    super(AGENT, { env, prints, ...options });
   }
 
   /**
@@ -33,17 +17,12 @@ export class Process {
    * @param {string} module the URL of a module that exports it in `work`
    * @param {object} [args] as JSON
    */
-  call(module, name, args = {}) {
-    const id = this.#count++;
-    const answered = new Promise((resolve, reject) => this.#calls.set(id, { resolve, reject }));
-    this.#child.send({ id, module, name, args }, (error) => error && this.#calls.get(id)?.reject(error));
-    return answered;
-  }
-
-  /** Kills it at once; `exited` tells when it is gone. */
-  kill() {
-    this.#child.kill("SIGKILL");
-    return this.exited;
+  async call(module, name, args = {}) {
+    const id = ++this.#count;
+    this.send({ id, module, name, args });
+    const { result, error } = await this.heard("answered", id);
+    if (error) throw Object.assign(new Error(error.message), { code: error.code });
+    return result;
   }
 }
 

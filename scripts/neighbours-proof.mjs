@@ -2,13 +2,12 @@
 // recipe of docs/recipes.md; Codex also by its own auth.json. The provider and the model are on loopback; nothing else is reached.
 // 0.4 GB are installed below target/ at the first run. Linux on x64. Ends with 1 if, with this package, a round goes wrong.
 import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { ended } from "../__test__/support/child.mjs";
 import { packagesDir } from "./fetch.mjs";
 import { ANSWER, login, startServices } from "./neighbours/services.mjs";
 
@@ -143,9 +142,7 @@ async function run(home, url) {
       ...env,
     },
   });
-  const closed = once(child, "close");
-  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  const [status] = await closed;
+  const { stdout, stderr, status } = await ended(child);
   if (values.verbose) process.stderr.write(`${stdout}${stderr}\n`);
   return status === 0 && stdout.trim() === ANSWER;
 }

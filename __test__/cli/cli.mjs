@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from "node:child_process";
 import { join } from "node:path";
 
-const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.mjs");
+export const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.mjs");
 const ENV = { PATH: process.env.PATH, HOME: "/nonexistent" };
 
 export function cli(args, env = {}, uid = undefined) {
@@ -14,6 +14,9 @@ export function cli(args, env = {}, uid = undefined) {
   });
   return { stdout, stderr, status };
 }
+
+/** The option that names a host's state directory. */
+export const on = (host) => ["--state-dir", host.stateDir];
 
 /** What it prints as JSON. */
 export function cliJson(args, env, uid) {

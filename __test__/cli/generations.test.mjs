@@ -1,15 +1,12 @@
 /** What `doctor` and `status` say of refresh tokens: of those that stores hold now, and of no others. */
 import { rmSync } from "node:fs";
-import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "oauth-refresh-lock";
+import { withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, test } from "vitest";
-import { startAgent } from "../support/agents.mjs";
-import { rejection } from "../support/calls.mjs";
+import { askingElsewhere } from "../support/agents.mjs";
+import { lockPathOn, rejection } from "../support/calls.mjs";
 import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER, usable } from "../support/host.mjs";
 import { memoryStore } from "../support/host-stores.mjs";
-import { cliJson } from "./cli.mjs";
-
-const on = (host) => ["--state-dir", host.stateDir];
-const lockPath = (host) => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: host.stateDir });
+import { cliJson, on } from "./cli.mjs";
 
 /** What the doctor finds, and how the last refresh ended. */
 function look(host) {
@@ -113,18 +110,16 @@ test("the next refresh is when a call would refresh: the margin is a fifth of th
 
 test("a call that was cut off is told when its owner is gone, and is no error however often it is repeated", async () => {
   const host = createHost({ main: expired() });
-  const owner = await startAgent();
-  const theirs = owner.refresh({ options: host.as("main") });
-  await theirs.called;
+  const [owner] = await askingElsewhere({ options: host.as("main") });
   expect(look(host)).toEqual({ found: [], last: "asking now" });
   await owner.kill();
   // Its lock file is no lock of OpenClaw's, and told once.
   expect(look(host)).toEqual({ found: ["warning refresh_uncertain", "warning debris"], last: "cut off" });
   expect(cliJson(["status", ...on(host)]).keys[0].lock).toMatchObject({
     foreign: null,
-    debris: [`${lockPath(host)}.lock`],
+    debris: [`${lockPathOn(host)}.lock`],
   });
-  rmSync(`${lockPath(host)}.lock`);
+  rmSync(`${lockPathOn(host)}.lock`);
   expect(look(host).found).toEqual(["warning refresh_uncertain"]);
   await fail(host, { code: "ECONNRESET" });
   expect(await fail(host, {}, { timeoutMs: 1_000 })).toMatchObject({ code: "refresh_uncertain" });
@@ -149,9 +144,7 @@ test("a superseded answer is not shown as waiting, and an answer on its way is n
   };
   await withOAuthRefreshLock(PROVIDER, PROFILE, blocked, { ...held.as("sub"), mainAgentDir: held.agentDir("main") });
   expect(look(held).found).toContain("error receipt_unsaved");
-  const owner = await startAgent();
-  const theirs = owner.refresh({ options: { ...held.as("main"), forceRefresh: true } });
-  await theirs.called;
+  const [owner] = await askingElsewhere({ options: { ...held.as("main"), forceRefresh: true } });
   expect(look(held).found).not.toContain("error receipt_unsaved");
   await owner.kill();
 });

@@ -5,17 +5,14 @@ import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
-import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
+import { withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, onTestFinished, test } from "vitest";
-import { startAgent } from "../support/agents.mjs";
-import { listen } from "../support/calls.mjs";
+import { askingElsewhere } from "../support/agents.mjs";
+import { listen, lockPathOn } from "../support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, STORE_FILE, storeText, usable } from "../support/host.mjs";
 import { memoryStore } from "../support/host-stores.mjs";
 import { copyPackage } from "../support/package-copy.mjs";
-import { cli, cliJson, startCli, widest } from "./cli.mjs";
-
-const on = (host) => ["--state-dir", host.stateDir];
-const lockPath = (host) => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: host.stateDir });
+import { cli, cliJson, on, startCli, widest } from "./cli.mjs";
 
 test("an empty state directory has nothing to show, and is left as it is", () => {
   const host = createHost();
@@ -59,7 +56,7 @@ test("a login is named, with the latest expiry of its agents and its next refres
     {
       provider: PROVIDER,
       profileId: PROFILE,
-      lockPath: lockPath(host),
+      lockPath: lockPathOn(host),
       agents: 2,
       hosts: [],
       expires: later.expires,
@@ -74,9 +71,7 @@ test("a login is named, with the latest expiry of its agents and its next refres
 
 test("a holder and its waiters are shown while it asks the provider, and what came of it afterwards", async () => {
   const host = createHost({ main: expired() });
-  const owner = await startAgent();
-  const theirs = owner.refresh({ options: host.as("main") });
-  await theirs.called;
+  const [owner, theirs] = await askingElsewhere({ options: host.as("main") });
   const log = listen();
   const ours = withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), host.as("main"));
   await log.seen({ type: "waiting" });
@@ -126,9 +121,7 @@ test("watch tells each change as a line of JSON, and ends well when it is interr
   const lines = createInterface({ input: watching.stdout })[Symbol.asyncIterator]();
   const next = async () => JSON.parse((await lines.next()).value);
   expect((await next()).keys).toMatchObject([{ profileId: PROFILE, lock: null }]);
-  const owner = await startAgent();
-  const theirs = owner.refresh({ options: host.as("main") });
-  await theirs.called;
+  const [owner, theirs] = await askingElsewhere({ options: host.as("main") });
   let seen = await next();
   while (seen.keys[0].lastRefresh !== "asking now") seen = await next();
   expect(seen).toMatchObject({ at: expect.any(Number), keys: [{ lock: { holder: { pid: owner.pid } } }] });
@@ -156,7 +149,7 @@ test("watch says nothing more while a pause of the provider's runs out", async (
 test("path prints where the lock lies", () => {
   const host = createHost();
   expect(cli(["path", PROVIDER, PROFILE, ...on(host)])).toEqual({
-    stdout: `${lockPath(host)}\n`,
+    stdout: `${lockPathOn(host)}\n`,
     stderr: "",
     status: 0,
   });
@@ -164,9 +157,9 @@ test("path prints where the lock lies", () => {
     status: 0,
     provider: PROVIDER,
     profileId: PROFILE,
-    lockPath: lockPath(host),
+    lockPath: lockPathOn(host),
   });
-  expect(cli(["path", PROVIDER, PROFILE], { OPENCLAW_STATE_DIR: host.stateDir }).stdout).toBe(`${lockPath(host)}\n`);
+  expect(cli(["path", PROVIDER, PROFILE], { OPENCLAW_STATE_DIR: host.stateDir }).stdout).toBe(`${lockPathOn(host)}\n`);
 });
 
 test.each([
@@ -253,7 +246,7 @@ test("agents' stores are found where the library has them, each once", async () 
 
 test("a lock that OpenClaw named is seen, with its owner", async () => {
   const host = createHost({ main: expired() });
-  const path = join(dirname(lockPath(host)), `lock-${"a".repeat(32)}`);
+  const path = join(dirname(lockPathOn(host)), `lock-${"a".repeat(32)}`);
   await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), { ...host.as("main"), lockPath: path });
   expect(cliJson(["status", ...on(host)]).keys).toMatchObject([{ profileId: PROFILE, lockPath: path, lock: {} }]);
 });

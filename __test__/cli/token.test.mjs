@@ -1,14 +1,12 @@
 /** `token`, `run` and `login`: what a shell, a helper script or another program uses. */
 import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { text } from "node:stream/consumers";
 import { expect, onTestFinished, test } from "vitest";
 import { Grant, startProvider as startPlainProvider } from "../../cli/provider.mjs";
+import { ended } from "../support/child.mjs";
 import { createHost, expired, PROFILE, PROVIDER, storeText, usable } from "../support/host.mjs";
+import { MAIN, on } from "./cli.mjs";
 
-const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.mjs");
 const LOGIN = [PROVIDER, PROFILE];
 
 /** A provider whose refresh tokens are good for one use, and which counts its calls. */
@@ -29,14 +27,11 @@ async function cli(args, { input = "", env } = {}) {
   const child = spawn(process.execPath, [MAIN, ...args], {
     env: { PATH: process.env.PATH, HOME: "/nonexistent", ...env },
   });
-  const closed = once(child, "close");
   child.stdin.on("error", () => {});
   child.stdin.end(input);
-  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  return { stdout, stderr, status: (await closed)[0] };
+  return ended(child);
 }
 
-const on = (host) => ["--state-dir", host.stateDir];
 const endpoint = ({ url }) => ["--token-endpoint", url, "--client-id", "agents"];
 
 test("thirty processes that want the token of one expired login make one call", async () => {

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { outcome, tokensOf } from "./support/aftermath.mjs";
 import { readJournal } from "./support/journal.mjs";
 import { outlive, terms } from "./support/outlive.mjs";
-import { createStuckLane, goOn, hasStopped, STUCK_MS } from "./support/stuck.mjs";
+import { createStuckLane, STUCK_MS } from "./support/stuck.mjs";
 import { world } from "./support/world.mjs";
 
 /** Long enough for a waiter to do what it should not. */
@@ -84,11 +84,11 @@ describe("an owner that is alive and gets nowhere", () => {
     }));
     const owners = new Set();
     const next = () =>
-      chain.filter(({ owner }) => !owners.has(owner)).map(({ owner }) => hasStopped(owner).then(() => owner));
+      chain.filter(({ owner }) => !owners.has(owner)).map(({ owner }) => owner.hasStopped().then(() => owner));
     for (const { name, owner } of chain) {
       owner.ask(world.ask(host, name));
       if (owners.size > 0) await owner.until(() => owner.first("waiting"));
-      else if (await hasStopped(owner)) owners.add(owner);
+      else if (await owner.hasStopped()) owners.add(owner);
     }
     while (owners.size < chain.length) {
       expect(terms(host)).toHaveLength(owners.size - 1);
@@ -117,7 +117,7 @@ describe("a waiter whose time is over", () => {
     const owner = lane.startOwner({ fault });
     const id = owner.ask(world.ask(host, "one"));
     void owner.finish();
-    expect(await hasStopped(owner)).toBe(true);
+    expect(await owner.hasStopped()).toBe(true);
     expect(readJournal(lockPath).state).toBe(state);
     const asked = lane.ask(host, { timeoutMs: SHORT_MS });
     expect(await asked.settledOrWaiting()).toBe(0);
@@ -129,7 +129,7 @@ describe("a waiter whose time is over", () => {
       expect(error.message).toMatch(new RegExp(`held by process ${owner.pid} for 1[2-7]\\d\\.\\d s: .*${state}`));
     }
     expect(terms(host)).toEqual([]);
-    goOn(owner);
+    owner.goOn();
     await owner.ended;
     expect(outcome(owner.first("settled", id))).toBe("refreshed");
     const next = await lane.call(host, "one");

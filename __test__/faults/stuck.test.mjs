@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { outcome, tokensOf } from "./support/aftermath.mjs";
 import { outlive } from "./support/outlive.mjs";
 import { sideBySide } from "./support/processes.mjs";
-import { createStuckLane, goOn, hasStopped, stop } from "./support/stuck.mjs";
+import { createStuckLane } from "./support/stuck.mjs";
 import { world } from "./support/world.mjs";
 
 const LANES = 2;
@@ -59,8 +59,8 @@ async function stopAtPoints(what, { second, at, from = 1, stride = 1, ...options
     const id = owner.ask(world.ask(host, caller));
     void owner.finish();
     const label = `${what}, stopped at point ${point}`;
-    if (await hasStopped(owner)) {
-      const wake = () => goOn(owner);
+    if (await owner.hasStopped()) {
+      const wake = () => owner.goOn();
       const { tokens, ...found } = await outlive(lane, { host, owner, id, caller, label, wake }, options);
       cases.push({ point, ...found });
       return tokens;
@@ -134,7 +134,7 @@ describe("stopped during the provider's call", () => {
       const id = owner.ask(world.ask(host, "one", undefined, { linger }));
       void owner.finish();
       await (held ? held.rotated : owner.heard(lingerAt));
-      await stop(owner);
+      await owner.stop();
       if (answer === "meanwhile") {
         held.release();
         await world.answered(host.old.refresh);
@@ -142,7 +142,7 @@ describe("stopped during the provider's call", () => {
       const wake = () => {
         writeFileSync(until, "");
         held?.release();
-        goOn(owner);
+        owner.goOn();
       };
       const stuck = { host, owner, id, caller: "one", label: `stopped ${moment}`, wake, sends };
       const { state, tokens } = await outlive(lane, stuck, job);

@@ -19,13 +19,13 @@ import { subscribe } from "node:diagnostics_channel";
 import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
 import { CHANNEL, deferred } from "./events.mjs";
 import { createRefresh, discover } from "./oauth/refresh.mjs";
+import { commands, tell } from "./told.mjs";
 
 /** What the parent says or has said, by request and word. */
 const words = new Map();
 /** Server connections, made before the barrier. */
 const servers = new Map();
 
-const tell = (message) => process.connected && process.send(message);
 function said(id, word) {
   const key = `${id}:${word}`;
   if (!words.has(key)) words.set(key, deferred());
@@ -41,7 +41,7 @@ function plain(error) {
 async function storesIn({ path, own, main, isStuck }, id) {
   const { sqliteStore } = await import("../../examples/sqlite-store.mjs");
   const compareAndSwap = () => {
-    tell({ id, told: "swapping" });
+    tell("swapping", { id });
     return new Promise(() => {});
   };
   const open = (agent) => ({ ...sqliteStore(path, agent), ...(isStuck && { compareAndSwap }) });
@@ -63,7 +63,7 @@ const asks = {
         provider,
         profileId,
         async (credential, context) => {
-          tell({ id, told: "called", credential });
+          tell("called", { id, credential });
           const { fields } = await said(id, "answer").promise;
           return ask ? ask(credential, context) : fields;
         },
@@ -72,7 +72,7 @@ const asks = {
   },
   async lock({ id, provider, profileId, options }) {
     const work = async () => {
-      tell({ id, told: "called" });
+      tell("called", { id });
       return (await said(id, "answer").promise).fields;
     };
     return (signal) => withOAuthProfileLock(provider, profileId, work, { ...options, signal });
@@ -90,7 +90,7 @@ async function serve(request) {
   });
   const call = await asks[ask](request);
   if (barrier) {
-    tell({ id, told: "ready" });
+    tell("ready", { id });
     await said(id, "go").promise;
   }
   const outcomes = await Promise.all(
@@ -101,13 +101,12 @@ async function serve(request) {
       ),
     ),
   );
-  tell({ id, told: "settled", outcomes });
+  tell("settled", { id, outcomes });
 }
 
-subscribe(CHANNEL, (event) => tell({ event }));
-process.on("message", (message) => {
-  if (message.ask) void serve(message);
-  else if (message.word === "leave") process.disconnect();
-  else said(message.id, message.word).resolve(message);
-});
-tell({ told: "started" });
+subscribe(CHANNEL, (event) => tell("event", { event }));
+tell("started");
+for await (const command of commands()) {
+  if (command.ask) void serve(command);
+  else said(command.id, command.word).resolve(command);
+}

@@ -1,53 +1,20 @@
 /** Agents in processes of their own. */
-import { fork } from "node:child_process";
-import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
-import { deferred, EventLog } from "./events.mjs";
+import { Child } from "./child.mjs";
+import { EventLog } from "./events.mjs";
 import { PROFILE, PROVIDER } from "./host.mjs";
 
 const AGENT = fileURLToPath(new URL("agent.mjs", import.meta.url));
 
 /** A process of agents; see agent.mjs. Its events are in `log`. */
-export class Agent {
+class Agent extends Child {
   log = new EventLog();
-  #child;
-  #calls = new Map();
-  #started = deferred();
+  #asked = 0;
 
-  /**
-   * @param {string} [options.node] the Node to run it with
-   * @param {string[]} [options.through] another program, which is given the command line of Node after its arguments
-   */
-  constructor({ env = {}, uid, script = AGENT, node = process.execPath, through = [] } = {}) {
-    const [execPath, ...execArgv] = [...through, node];
-    this.#child = fork(script, {
-      env: { PATH: process.env.PATH, ...env },
-      execPath,
-      execArgv,
-      stdio: ["ignore", "inherit", "inherit", "ipc"],
-      uid,
-    });
-    this.exited = once(this.#child, "exit").then(([code, signal]) => ({ code, signal }));
-    this.#child.on("message", (message) => this.#hear(message));
-    // What it told last may be read after its exit is known.
-    const disconnected = once(this.#child, "disconnect");
-    void Promise.all([this.exited, disconnected]).then(([{ code, signal }]) => {
-      const error = new Error(`the agent's process has ended: ${signal ?? code}`);
-      this.#started.reject(error);
-      for (const call of this.#calls.values()) for (const step of call.steps.values()) step.reject(error);
-    });
-    // Whoever awaits a step hears of the end; nobody has to.
-    this.#started.promise.catch(() => {});
-  }
-
-  get pid() {
-    return this.#child.pid;
-  }
-
-  /** Resolves once it takes requests. */
-  started() {
-    return this.#started.promise;
+  hear(tell) {
+    if (tell.event) this.log.add(tell.event);
+    else super.hear(tell);
   }
 
   /** Calls `withOAuthRefreshLock` there. */
@@ -66,59 +33,51 @@ export class Agent {
     return result;
   }
 
-  /** Lets it end by itself, and tells how it did. */
-  leave() {
-    this.#child.send({ word: "leave" });
-    return this.exited;
-  }
-
-  async kill() {
-    this.#child.kill("SIGKILL");
-    await this.exited;
-  }
-
   #ask(ask, request) {
-    const id = this.#calls.size;
-    const steps = new Map(["ready", "called", "swapping", "settled"].map((step) => [step, deferred()]));
-    for (const { promise } of steps.values()) promise.catch(() => {});
-    const calls = [];
-    this.#calls.set(id, { steps, calls });
-    this.#child.send({ id, ask, provider: PROVIDER, profileId: PROFILE, ...request });
-    const say = (word, more) => this.#child.send({ id, word, ...more });
-    return {
-      /** The credentials that the refresh function was called with so far. */
-      calls,
+    const id = ++this.#asked;
+    const { tells } = this;
+    this.send({ id, ask, provider: PROVIDER, profileId: PROFILE, ...request });
+    const step = async (told, what) => (await this.heard(told, id))[what];
+    const say = (word, more) => this.send({ id, word, ...more });
+    const call = {
       /** It stands at the barrier. */
-      ready: steps.get("ready").promise,
+      ready: step("ready"),
       /** The function was called; resolves to the credential it was given. */
-      called: steps.get("called").promise,
+      called: step("called", "credential"),
       /** A swap has begun that never ends. */
-      swapping: steps.get("swapping").promise,
+      swapping: step("swapping"),
       /** All callers have their outcome: `{ result }` or `{ error }`. */
-      settled: steps.get("settled").promise,
+      settled: step("settled", "outcomes"),
+    };
+    // Whoever awaits a step hears of the end; nobody has to.
+    for (const promise of Object.values(call)) promise.catch(() => {});
+    return {
+      ...call,
+      /** The credentials that the refresh function was called with so far. */
+      get calls() {
+        return tells.filter((tell) => tell.told === "called" && tell.id === id).map(({ credential }) => credential);
+      },
       go: () => say("go"),
       answer: (fields) => say("answer", { fields }),
       abort: (reason) => say("abort", { reason }),
     };
   }
-
-  #hear({ id, told, event, ...more }) {
-    if (event) this.log.add(event);
-    else if (told === "started") this.#started.resolve();
-    else {
-      const { steps, calls } = this.#calls.get(id);
-      if (told === "called") calls.push(more.credential);
-      steps.get(told).resolve(more.credential ?? more.outcomes);
-    }
-  }
 }
 
 /** An agent's process for the running test. */
-export async function startAgent(options) {
-  const agent = new Agent(options);
+export async function startAgent({ script = AGENT, ...options } = {}) {
+  const agent = new Agent(script, options);
   onTestFinished(() => agent.kill());
-  await agent.started();
+  await agent.heard("started");
   return agent;
+}
+
+/** Has a refresh under way in a new process: its function has been called, and waits for its answer. */
+export async function askingElsewhere(request) {
+  const agent = await startAgent();
+  const call = agent.refresh(request);
+  await call.called;
+  return [agent, call];
 }
 
 /** Holds the key's lock there. */

@@ -1,5 +1,5 @@
-// Agents of OpenClaw's own in one process: imports the installed release, says `ready`, and then does what it is told. The release
-// asks a fixed URL; that call goes to the provider on loopback instead.
+// Agents of OpenClaw's own in one process: imports the installed release, and then does what it is told. The release asks a fixed
+// URL; that call goes to the provider on loopback instead.
 import { readdirSync, readFileSync } from "node:fs";
 import * as module from "node:module";
 import { dirname, join } from "node:path";
@@ -30,7 +30,9 @@ if (hasNoAddon)
 
 const openclaw = await import(pathToFileURL(runtime));
 
-const orders = {
+export const work = {
+  /** The release has been imported. */
+  start() {},
   async ask({ profileId, agentDir, forceRefresh }) {
     const store = openclaw.ensureAuthProfileStore(agentDir, { profileId });
     const resolved = await openclaw.resolveApiKeyForProfile({ store, profileId, agentDir, forceRefresh });
@@ -103,15 +105,3 @@ async function fromSource(source) {
   }
   throw new Error(`no bundle has ${source}`);
 }
-
-process.once("disconnect", () => process.exit());
-process.on("message", async ({ ticket, order, ...how }) => {
-  let answer;
-  try {
-    answer = await orders[order](how);
-  } catch (error) {
-    answer = { error: String(error?.message ?? error).slice(0, 300) };
-  }
-  process.send({ ticket, ...answer });
-});
-process.send({ ready: true });

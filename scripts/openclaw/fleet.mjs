@@ -1,52 +1,22 @@
 // Processes of a release, each with one agent or more.
-import { fork } from "node:child_process";
-import { once } from "node:events";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { Process } from "../../bench/processes.mjs";
 
-const AGENT = join(dirname(fileURLToPath(import.meta.url)), "agent.mjs");
+const AGENT = new URL("agent.mjs", import.meta.url).href;
 
 /** One process, which does what it is told: `tell("ask", { agentDir })`. */
-class Worker {
-  #child;
-  #answers = new Map();
-  #tickets = 0;
-  isDead = false;
-
-  constructor(child) {
-    this.#child = child;
-    child.on("message", ({ ticket, ...answer }) => this.#answers.get(ticket)?.(answer));
-    child.on("exit", () => {
-      this.isDead = true;
-      for (const answer of this.#answers.values()) answer({ error: "its process was killed", isDead: true });
-    });
+class Worker extends Process {
+  get isDead() {
+    return this.end !== undefined;
   }
 
-  ready() {
-    return once(this.#child, "message");
-  }
-
-  tell(order, how) {
-    const ticket = ++this.#tickets;
-    const answered = new Promise((resolve) => this.#answers.set(ticket, resolve));
-    if (!this.isDead) this.#child.send({ ticket, order, ...how });
-    return answered;
-  }
-
-  /** Stops it where it is, as a debugger or a laptop's sleep does. */
-  freeze() {
-    this.#child.kill("SIGSTOP");
-  }
-
-  thaw() {
-    this.#child.kill("SIGCONT");
-  }
-
-  async kill() {
-    if (this.isDead) return;
-    const exited = once(this.#child, "exit");
-    this.#child.kill("SIGKILL");
-    await exited;
+  async tell(order, how) {
+    try {
+      return await this.call(AGENT, order, how);
+    } catch ({ message }) {
+      if (this.isDead) return { error: "its process was killed", isDead: true };
+      return { error: message.slice(0, 300) };
+    }
   }
 }
 
@@ -61,15 +31,13 @@ function start({ release, node, home, url }, { openclaw, hasNoAddon }, number) {
     number,
   };
   const env = {
-    PATH: process.env.PATH,
     HOME: home,
     OPENCLAW_STATE_DIR: join(home, "state"),
     NODE_COMPILE_CACHE: join(dirname(openclaw), ".compiled"),
     ...release.env,
     PROOF: JSON.stringify(proof),
   };
-  const stdio = ["ignore", "ignore", process.env.PROOF_LOUD ? 2 : "ignore", "ipc"];
-  return new Worker(fork(AGENT, { env, cwd: openclaw, execPath: node, execArgv: [], stdio }));
+  return new Worker({ env, cwd: openclaw, node, prints: process.env.PROOF_LOUD ? 2 : "ignore" });
 }
 
 /** Processes of releases, by their number. */
@@ -84,7 +52,7 @@ export class Fleet {
     fleet.#place = place;
     fleet.#members = members;
     fleet.workers = members.map((member, number) => start(place, member, number));
-    await Promise.all(fleet.workers.map((worker) => worker.ready()));
+    await Promise.all(fleet.workers.map((worker) => worker.call(AGENT, "start")));
     return fleet;
   }
 
@@ -92,7 +60,7 @@ export class Fleet {
   async revive() {
     const dead = this.workers.flatMap((worker, number) => (worker.isDead ? [number] : []));
     for (const number of dead) this.workers[number] = start(this.#place, this.#members[number], number);
-    await Promise.all(dead.map((number) => this.workers[number].ready()));
+    await Promise.all(dead.map((number) => this.workers[number].call(AGENT, "start")));
   }
 
   async kill() {

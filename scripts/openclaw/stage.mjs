@@ -75,8 +75,8 @@ export class Stage {
       if (row.fault.kills) workers[at].kill();
       if (row.fault.freezes) {
         frozen = at;
-        workers[at].freeze();
-        if (row.fault.freezes < Infinity) setTimeout(() => workers[at].thaw(), row.fault.freezes);
+        workers[at].pause();
+        if (row.fault.freezes < Infinity) setTimeout(() => workers[at].goOn(), row.fault.freezes);
       }
       if (row.meanwhile && !row.afterwards) meanwhile = this.#operate(row.meanwhile, login);
     });
@@ -84,7 +84,7 @@ export class Stage {
     const askFirst = async (at) => {
       const answer = await ask(at, { forceRefresh: row.forced });
       waiting -= 1;
-      if (waiting === 1 && frozen !== undefined) workers[frozen].thaw();
+      if (waiting === 1 && frozen !== undefined) workers[frozen].goOn();
       return { ...answer, isLate: at === frozen };
     };
     const { first, last } = await askAll(everyone, askFirst, row, events);

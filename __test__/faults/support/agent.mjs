@@ -1,6 +1,5 @@
 /**
- * A process that calls the package as its parent asks, and tells what happens to it. What it tells is written before it
- * goes on, so the parent has it even if it dies in the next instant.
+ * A process that calls the package as its parent asks, and tells what happens to it.
  *
  * @typedef {object} Ask
  * @property {string} provider
@@ -20,14 +19,12 @@
  */
 import { subscribe } from "node:diagnostics_channel";
 import { once } from "node:events";
-import { existsSync, writeSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { request } from "node:http";
-import { createInterface } from "node:readline";
 import { json } from "node:stream/consumers";
 import { setTimeout as delay } from "node:timers/promises";
+import { commands, tell as plainTell } from "../../support/told.mjs";
 import { describeError } from "./errors.mjs";
-
-const TELL_FD = 3;
 
 if (process.env.TEST_NO_TIMERS) {
   // Whoever waits for a timer waits for ever.
@@ -38,7 +35,7 @@ const { withOAuthProfileLock, withOAuthRefreshLock } = await import(process.env.
 let holdAt;
 let lingerOnceAcquired;
 function tell(told, more) {
-  writeSync(TELL_FD, `${JSON.stringify({ told, ...more })}\n`);
+  plainTell(told, more);
   if (told === holdAt) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
 }
 
@@ -90,8 +87,7 @@ subscribe("oauth-refresh-lock", (event) => {
   // When the decision has been asked for, and before the event loop can hear of it: we are among promises, which all go first.
   if (event.type === "acquired" && lingerOnceAcquired) process.nextTick(linger, "acquired", lingerOnceAcquired);
 });
-for await (const line of createInterface({ input: process.stdin })) {
-  const ask = JSON.parse(line);
+for await (const ask of commands()) {
   holdAt = ask.holdAt;
   lingerOnceAcquired = ask.linger?.at === "acquired" ? ask.linger : undefined;
   void obey(ask);

@@ -1,97 +1,31 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { Child } from "../../support/child.mjs";
 
 const AGENT = fileURLToPath(new URL("agent.mjs", import.meta.url));
 
 /** A process; see agent.mjs. */
-export class AgentProcess {
-  /** What it has told, in order. */
-  tells = [];
-  /** What it has printed. */
-  output = "";
-  #child;
-  #waits = new Set();
+export class AgentProcess extends Child {
   #asked = 0;
 
   /** @param {boolean} [options.lies] the kernel's locks exclude nobody */
   constructor({ package: module, fault, timers = true, clock, lies = false }) {
-    const env = { PATH: process.env.PATH, TEST_PACKAGE: module, ...clock?.env };
+    const env = { TEST_PACKAGE: module, ...clock?.env };
     if (fault) env.OAUTH_REFRESH_LOCK_FAULT = fault;
     if (lies) env.OAUTH_REFRESH_LOCK_LIES = "1";
     if (!timers) env.TEST_NO_TIMERS = "1";
-    this.#child = spawn(process.execPath, [AGENT], { env, stdio: ["pipe", "pipe", "pipe", "pipe"] });
-    // One that was killed reads no more.
-    this.#child.stdin.on("error", () => {});
-    for (const stream of [this.#child.stdout, this.#child.stderr]) {
-      stream.setEncoding("utf8").on("data", (text) => {
-        this.output += text;
-      });
-    }
-    const lines = createInterface({ input: this.#child.stdio[3] });
-    lines.on("line", (line) => {
-      this.tells.push(JSON.parse(line));
-      for (const check of this.#waits) check();
-    });
-    /** How it ended, once everything it told has been heard. */
-    this.ended = once(this.#child, "close").then(([code, signal]) => {
-      for (const check of this.#waits) check(`the process has ended: ${signal ?? code}\n${this.output}`);
-      return { code, signal };
-    });
-  }
-
-  get pid() {
-    return this.#child.pid;
-  }
-
-  /** The first thing told under this name. */
-  first(told, id) {
-    return this.tells.find((tell) => tell.told === told && (id === undefined || tell.id === id));
-  }
-
-  /** Resolves with it once it has been told. */
-  async heard(told, id) {
-    await this.until(() => this.first(told, id));
-    return this.first(told, id);
-  }
-
-  /** Resolves once what it has told makes this true; fails if it ends before. */
-  until(isTrue) {
-    return new Promise((resolve, reject) => {
-      const check = (ended) => {
-        const holds = isTrue();
-        if (!holds && !ended) return;
-        this.#waits.delete(check);
-        if (holds) resolve();
-        else reject(new Error(ended));
-      };
-      this.#waits.add(check);
-      check();
-    });
+    super(AGENT, { env });
   }
 
   /** Asks for a call and goes on. */
   ask(ask) {
     this.#asked += 1;
-    this.#child.stdin.write(`${JSON.stringify({ ...ask, id: this.#asked })}\n`);
+    this.send({ ...ask, id: this.#asked });
     return this.#asked;
   }
 
   /** Asks for a call and awaits what becomes of it: `{ result }` or `{ error }`. */
-  async call(ask) {
+  call(ask) {
     return this.heard("settled", this.ask(ask));
-  }
-
-  /** No more calls: it ends when those under way have. */
-  async finish() {
-    this.#child.stdin.end();
-    return this.ended;
-  }
-
-  kill() {
-    this.#child.kill("SIGKILL");
-    return this.ended;
   }
 }
 

@@ -1,8 +1,7 @@
 /** Owners that are alive and stuck, the many that wait for them, and the clock that tells for how long. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { createLane } from "./aftermath.mjs";
 import { AGENTS } from "./host.mjs";
 import { AgentProcess } from "./processes.mjs";
@@ -89,38 +88,6 @@ export async function createStuckLane() {
     },
   };
 }
-
-/** Resolves with `true` once every thread of the process has stopped, with `false` if it ends instead. */
-export async function hasStopped(agent) {
-  let ended = false;
-  void agent.ended.then(() => {
-    ended = true;
-  });
-  while (!ended) {
-    const states = threadStates(agent.pid);
-    if (states.length > 0 && states.every((state) => state === "T")) return true;
-    await delay(1);
-  }
-  return false;
-}
-
-function threadStates(pid) {
-  const tasks = join("/proc", String(pid), "task");
-  try {
-    // A thread's name stands in parentheses, and may hold anything.
-    return readdirSync(tasks).map((task) => /\) (\S)[^)]*$/.exec(readFileSync(join(tasks, task, "stat"), "utf8"))?.[1]);
-  } catch {
-    // It has ended, or one of its threads has.
-    return [];
-  }
-}
-
-export async function stop(agent) {
-  process.kill(agent.pid, "SIGSTOP");
-  if (!(await hasStopped(agent))) throw new Error(`the process has ended: ${agent.output}`);
-}
-
-export const goOn = (agent) => process.kill(agent.pid, "SIGCONT");
 
 /** Who signed this lock file last; `undefined` if nobody has. */
 export function holderOf(lockFile) {

@@ -44,14 +44,14 @@ class Holds {
   async reach(point) {
     if (point === undefined) return;
     if (this.#block?.at === point) {
-      await this.#tell("blocked", { at: point });
+      this.#tell("blocked", { at: point });
       for (const end = performance.now() + this.#block.ms; performance.now() < end; );
       this.#block = undefined;
     }
     if (!this.#at.delete(point)) return;
     await new Promise((resolve) => {
       this.#goOn.set(point, resolve);
-      void this.#tell("held", { at: point });
+      this.#tell("held", { at: point });
     });
   }
 
@@ -82,7 +82,7 @@ function createCoordinator({ postgres, etcd }, adapter) {
 /** The same, which stands still before and after a row is claimed, and before and after it is told of the answer. */
 function heldCoordinator(plain) {
   const tellFailure = (error) => {
-    void current.tell("event", { type: "engine failed" });
+    current.tell("event", { type: "engine failed" });
     throw error;
   };
   return {
@@ -119,7 +119,7 @@ const asking =
  * Makes a call.
  *
  * @param {Ask} ask
- * @param {(told: string, more?: object) => Promise<void>} tell
+ * @param {(told: string, more?: object) => void} tell
  * @returns its holds, and a promise of what becomes of it
  */
 export function makeCall(ask, tell) {

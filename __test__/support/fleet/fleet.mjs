@@ -1,53 +1,27 @@
 /** Processes of ours and of OpenClaw's, and one lock for all. */
-import { fork, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { deferred } from "../events.mjs";
+import { Child } from "../child.mjs";
 import { owner, SIDECARS, sped, startTime } from "../openclaw-lock.mjs";
 import { judge } from "./witness.mjs";
 
 const PEER = fileURLToPath(new URL("peer.mjs", import.meta.url));
 
-class Peer {
-  #child;
-  #exited;
-  #told;
-
-  constructor(execPath) {
-    this.#child = fork(PEER, { execPath, execArgv: [], stdio: ["ignore", "inherit", "inherit", "ipc"] });
-    this.#child.on("message", ({ told, ...more }) => this.#told[told].resolve(more));
-    this.#exited = once(this.#child, "exit");
-    this.started = this.#listen().started;
-  }
-
-  /** What it will tell, by word; it tells each once. */
-  #listen() {
-    this.#told = { started: deferred(), taken: deferred(), reclaiming: deferred(), done: deferred() };
-    const words = Object.entries(this.#told);
-    void this.#exited.then(([code, signal]) => {
-      const error = new Error(`a process of the fleet has ended: ${signal ?? code}`);
-      for (const [, { reject }] of words) reject(error);
-    });
-    // Whoever awaits a word hears of the end; nobody has to.
-    for (const [, { promise }] of words) promise.catch(() => {});
-    return Object.fromEntries(words.map(([word, { promise }]) => [word, promise]));
-  }
-
+class Peer extends Child {
   /**
    * Begins to play. `taken` resolves once it found the lock taken, `done` when it is through; `reclaiming` if it pauses, once
    * it is about to reclaim the lock, and then it waits for `goOn`.
    */
   play(play) {
-    const told = this.#listen();
-    this.#child.send({ play });
-    return { ...told, goOn: () => this.#child.send({ goOn: true }) };
-  }
-
-  async end() {
-    this.#child.kill("SIGKILL");
-    await this.#exited;
+    this.tells = [];
+    this.send({ play });
+    const words = ["taken", "reclaiming", "done"].map((word) => [word, this.heard(word)]);
+    // Whoever awaits a word hears of the end; nobody has to.
+    for (const [, promise] of words) promise.catch(() => {});
+    return { ...Object.fromEntries(words), goOn: () => this.send({ goOn: true }) };
   }
 }
 
@@ -67,11 +41,11 @@ export async function startIdle() {
 
 /** So many processes of ours on this Node and of theirs on that one; they serve for any number of plays. */
 export async function startFleet({ ours, theirs, theirNode }) {
-  const start = (count, execPath) => Array.from({ length: count }, () => new Peer(execPath));
+  const start = (count, node) => Array.from({ length: count }, () => new Peer(PEER, { node, prints: "inherit" }));
   const fleet = { ours: start(ours, process.execPath), theirs: start(theirs, theirNode) };
   const all = Object.values(fleet).flat();
-  await Promise.all(all.map(({ started }) => started));
-  return { ...fleet, end: () => Promise.all(all.map((peer) => peer.end())) };
+  await Promise.all(all.map((peer) => peer.heard("started")));
+  return { ...fleet, end: () => Promise.all(all.map((peer) => peer.kill())) };
 }
 
 /** A lock in an empty directory, and where to write down what happens to it. */

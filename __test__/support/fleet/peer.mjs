@@ -18,12 +18,13 @@ import { subscribe } from "node:diagnostics_channel";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CHANNEL, deferred } from "../events.mjs";
 import { acquire } from "../openclaw-lock.mjs";
+import { commands, tell } from "../told.mjs";
 import { loadFsSafe } from "./fs-safe.mjs";
 import { Witness } from "./witness.mjs";
 
 let taken = 0;
 function onTaken() {
-  if (taken++ === 0) process.send({ told: "taken" });
+  if (taken++ === 0) tell("taken");
 }
 
 async function ours({ lockPath, timeoutMs }) {
@@ -34,7 +35,7 @@ async function ours({ lockPath, timeoutMs }) {
 let goOn = deferred();
 async function pause() {
   goOn = deferred();
-  process.send({ told: "reclaiming" });
+  tell("reclaiming");
   await goOn.promise;
 }
 
@@ -68,13 +69,13 @@ async function play(part) {
 }
 
 subscribe(CHANNEL, ({ type }) => type === "waiting" && onTaken());
-process.on("message", async (message) => {
-  if (message.goOn) {
-    goOn.resolve();
-    return;
+tell("started");
+for await (const { goOn: goesOn, play: part } of commands()) {
+  if (goesOn) goOn.resolve();
+  else {
+    taken = 0;
+    void play(part)
+      .catch(({ code, message }) => ({ error: { code, message } }))
+      .then((done) => tell("done", done));
   }
-  taken = 0;
-  const done = await play(message.play).catch(({ code, message }) => ({ error: { code, message } }));
-  process.send({ told: "done", ...done });
-});
-process.send({ told: "started" });
+}

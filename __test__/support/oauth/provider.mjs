@@ -72,6 +72,17 @@ function configuration(storage, accessTokenSeconds) {
   };
 }
 
+/** What a server has counted after one refresh: the token that was given is in force. */
+export const ONE_REFRESH = {
+  refreshCalls: 1,
+  refreshed: 1,
+  reuseErrors: 0,
+  otherErrors: 0,
+  grantsRevoked: 0,
+  accessTokens: 1,
+  liveAccessTokens: 1,
+};
+
 /**
  * @param {number} [options.latencyMs] how long the answer to a refresh takes. The token is spent when the request
  *   arrives, only the answer is late: whoever is gone by then has lost it, as with a real server.

@@ -20,16 +20,12 @@ export function createStorage() {
 
   const adapter = (model) => {
     const entries = table(model);
-    const findBy = async (field, value) => [...entries.values()].find((payload) => payload[field] === value);
-
     return {
       async upsert(id, payload) {
         entries.set(id, payload);
         if (model === "RefreshToken") grantOf.set(id, payload.grantId);
       },
       find: async (id) => entries.get(id),
-      findByUid: (uid) => findBy("uid", uid),
-      findByUserCode: (code) => findBy("userCode", code),
       async consume(id) {
         const payload = entries.get(id);
         if (payload) payload.consumed = Math.floor(Date.now() / 1000);
