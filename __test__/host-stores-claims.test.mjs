@@ -4,14 +4,11 @@
 
 import { readFileSync, statSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { inspectOAuthRefreshLocks, withOAuthRefreshLock } from "../index.mjs";
+import { inspectOAuthRefreshLocks } from "../index.mjs";
 import { answering, expectFree, held, listen, lockPathOn, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
-import { answer, createHost, expired, MINUTE, PROFILE, PROVIDER, usable } from "./support/host.mjs";
-import { memoryStore } from "./support/host-stores.mjs";
-
-const call = (host, refresh, options) =>
-  withOAuthRefreshLock(PROVIDER, PROFILE, refresh, { stateDir: host.stateDir, ...options });
+import { answer, createHost, expired, MINUTE, PROFILE, usable } from "./support/host.mjs";
+import { call, memoryStore } from "./support/host-stores.mjs";
 
 /** A store that another program has claimed, with what it holds meanwhile; so often looked at, it holds this. */
 function claimedStore(name, { credential, looks = Number.POSITIVE_INFINITY, after }) {

@@ -4,14 +4,11 @@ import { describe, expect, test } from "vitest";
 import { inspectOAuthRefreshLocks, withOAuthRefreshLock } from "../index.mjs";
 import { answering, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
-import { memoryStore } from "./support/host-stores.mjs";
+import { call, memoryStore } from "./support/host-stores.mjs";
 import { toldIn } from "./support/secrets.mjs";
 
 /** How often a swap is tried. */
 const SWAPS = 16;
-
-const call = (host, refresh, options) =>
-  withOAuthRefreshLock(PROVIDER, PROFILE, refresh, { stateDir: host.stateDir, ...options });
 
 /** How many received credentials wait in journals. */
 async function waiting(host) {

@@ -3,12 +3,12 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as nextLoop } from "node:timers/promises";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import { keepOAuthFresh, withOAuthRefreshLock } from "../index.mjs";
+import { keepOAuthFresh } from "../index.mjs";
 import { answering, held, listen, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { fileStore, readLogin, writeLogin } from "./support/file-login.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
-import { heldStore } from "./support/host-stores.mjs";
+import { call, heldStore } from "./support/host-stores.mjs";
 import { startProgram } from "./support/programs.mjs";
 import { token } from "./support/secrets.mjs";
 import { json, startServer, tokens } from "./support/token-server.mjs";
@@ -25,9 +25,6 @@ async function later(turns) {
 function thrown(error) {
   throw error;
 }
-
-const call = (host, refresh, options) =>
-  withOAuthRefreshLock(PROVIDER, PROFILE, refresh, { stateDir: host.stateDir, ...options });
 
 /** A provider that takes each refresh token once, and ends the login when one comes again. `hindered` delays its answers. */
 async function startStrict(hindered = async () => {}) {

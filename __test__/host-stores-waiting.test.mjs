@@ -8,16 +8,13 @@ import { withOAuthRefreshLock } from "../index.mjs";
 import { answering, held, listen, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
-import { heldStore, memoryStore } from "./support/host-stores.mjs";
+import { call, heldStore, memoryStore } from "./support/host-stores.mjs";
 import { startProgram } from "./support/programs.mjs";
 
 /** More than there are threads that all calls share. */
 const MANY = 24;
 /** How often a store is read for a refresh. */
 const LOADS = 6;
-
-const call = (host, refresh, options) =>
-  withOAuthRefreshLock(PROVIDER, PROFILE, refresh, { stateDir: host.stateDir, ...options });
 
 /** A store whose `load` never returns from its `nth` call on, until the test is over; `silent` tells that it came to that. */
 function silentStore(name, credential, nth = 1) {

@@ -3,14 +3,11 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { keepOAuthFresh, withOAuthRefreshLock } from "../index.mjs";
 import { answering, held, listen, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText, usable } from "./support/host.mjs";
-import { before, memoryStore } from "./support/host-stores.mjs";
+import { before, call, memoryStore } from "./support/host-stores.mjs";
 import { at, gives, startServer } from "./support/token-server.mjs";
 
 const CALLERS = 20;
 const LOGINS = 64;
-
-const call = (host, refresh, options) =>
-  withOAuthRefreshLock(PROVIDER, PROFILE, refresh, { stateDir: host.stateDir, ...options });
 
 describe("a host's own stores", () => {
   test(`${CALLERS} agents with one login make one call, and every store ends up with its result`, async () => {

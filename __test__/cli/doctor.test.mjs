@@ -12,14 +12,12 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
+import { withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, test } from "vitest";
+import { lockPathOn } from "../support/calls.mjs";
 import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER, usable } from "../support/host.mjs";
 import { memoryStore } from "../support/host-stores.mjs";
-import { cli, cliJson, widest } from "./cli.mjs";
-
-const on = (host) => ["--state-dir", host.stateDir];
-const lockPath = (host) => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir: host.stateDir });
+import { cli, cliJson, on, widest } from "./cli.mjs";
 
 /** What is found, without words. */
 function found(host, ...options) {
@@ -59,8 +57,8 @@ test("modes that let others look are repaired by --fix, and nothing else is touc
   const loose = [
     [host.agentDir("main"), 0o755],
     [host.storePath("main"), 0o644],
-    [dirname(lockPath(host)), 0o750],
-    [lockPath(host), 0o640],
+    [dirname(lockPathOn(host)), 0o750],
+    [lockPathOn(host), 0o640],
   ];
   for (const [path, mode] of loose) chmodSync(path, mode);
   const before = host.tree();
@@ -108,7 +106,7 @@ test("another kind of file in the place of a store", () => {
 
 test("another kind of file in the place of the lock directory", () => {
   const host = createHost();
-  const directory = dirname(lockPath(host));
+  const directory = dirname(lockPathOn(host));
   mkdirSync(dirname(directory), { mode: 0o700 });
   writeFileSync(directory, "");
   expect(found(host)).toEqual(only("error", "lock_unavailable", directory));
@@ -149,7 +147,7 @@ test("a credential that waits for a host's store, by name, and what to do if the
   const { notSaved } = await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), options);
   expect(notSaved.code).toBe("store_unwritable");
   const { findings } = cliJson(["doctor", ...on(host)]);
-  expect(findings).toMatchObject([{ level: "error", code: "receipt_unsaved", path: lockPath(host) }]);
+  expect(findings).toMatchObject([{ level: "error", code: "receipt_unsaved", path: lockPathOn(host) }]);
   expect(findings[0].meaning).toContain(`${PROFILE} wait`);
   expect(findings[0].meaning).toContain("host:gone");
   expect(findings[0].advice).toContain("an empty store");
@@ -195,9 +193,9 @@ test("clocks: a store from the future, and an expiry that is none", () => {
 test("clocks: lock files and journals from the future are told once", async () => {
   const host = createHost({ main: expired() });
   await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), host.as("main"));
-  utimesSync(lockPath(host), 0, Date.now() / 1000 + 7200);
-  utimesSync(`${lockPath(host)}.journal`, 0, Date.now() / 1000 + 9200);
-  expect(found(host)).toEqual(only("warning", "clock", `${lockPath(host)}.journal`));
+  utimesSync(lockPathOn(host), 0, Date.now() / 1000 + 7200);
+  utimesSync(`${lockPathOn(host)}.journal`, 0, Date.now() / 1000 + 9200);
+  expect(found(host)).toEqual(only("warning", "clock", `${lockPathOn(host)}.journal`));
 });
 
 test("a file that a death has left beside a store, closed to others by --fix", () => {
@@ -215,14 +213,14 @@ test("a file that a death has left beside a store, closed to others by --fix", (
 test("a grant that is dead", async () => {
   const host = createHost({ main: expired() });
   await fail(host, { error: "invalid_grant" });
-  expect(found(host)).toEqual(only("error", "grant_dead", lockPath(host)));
+  expect(found(host)).toEqual(only("error", "grant_dead", lockPathOn(host)));
 });
 
 test("a pause that the provider asked for", async () => {
   const host = createHost({ main: expired() });
   await fail(host, { status: 503, headers: { "retry-after": "600" } });
   const { findings } = found(host);
-  expect(findings).toContainEqual({ level: "warning", code: "refresh_backoff", path: lockPath(host) });
+  expect(findings).toContainEqual({ level: "warning", code: "refresh_backoff", path: lockPathOn(host) });
 });
 
 test("a credential that no store can take", async () => {
@@ -237,7 +235,7 @@ test("a credential that no store can take", async () => {
   }).catch((error) => error);
   const { findings } = cliJson(["doctor", ...on(host)]);
   expect(findings, String(result)).toContainEqual(
-    expect.objectContaining({ level: "error", code: "receipt_unsaved", path: lockPath(host) }),
+    expect.objectContaining({ level: "error", code: "receipt_unsaved", path: lockPathOn(host) }),
   );
   expect(findings.map(({ meaning }) => meaning).join()).toContain(host.storePath("sub"));
 });
@@ -247,13 +245,13 @@ test("OpenClaw's own lock: of a living process, and of a dead one", async () => 
   await withOAuthProfileLock(PROVIDER, PROFILE, () => {}, { stateDir: host.stateDir });
   const write = (pid) => {
     const lock = JSON.stringify({ pid, createdAt: new Date().toISOString() }, null, 2);
-    writeFileSync(`${lockPath(host)}.lock`, lock, { mode: 0o644 });
+    writeFileSync(`${lockPathOn(host)}.lock`, lock, { mode: 0o644 });
   };
   write(process.pid);
-  expect(found(host)).toEqual(only("warning", "foreign_lock", lockPath(host)));
+  expect(found(host)).toEqual(only("warning", "foreign_lock", lockPathOn(host)));
   // No process has this id.
   write(2 ** 22 + 1);
-  expect(found(host)).toEqual(only("warning", "debris", lockPath(host)));
+  expect(found(host)).toEqual(only("warning", "debris", lockPathOn(host)));
 });
 
 test.each([
@@ -266,14 +264,14 @@ test.each([
     PROFILE,
     () => {
       // Its record, as it would be after an hour; or as one from another PID namespace.
-      const { staleAfter: _, ...holder } = JSON.parse(readFileSync(lockPath(host), "utf8"));
+      const { staleAfter: _, ...holder } = JSON.parse(readFileSync(lockPathOn(host), "utf8"));
       const sign = (fields) => {
         const record = JSON.stringify({ ...holder, bootMs: holder.bootMs - 3_600_000, staleAfter, ...fields });
-        writeFileSync(lockPath(host), `${record.padEnd(255)}\n`);
+        writeFileSync(lockPathOn(host), `${record.padEnd(255)}\n`);
       };
       const stuck = () => cliJson(["doctor", ...on(host)]).findings.filter(({ code }) => code === "stuck");
       sign({});
-      expect(stuck()).toMatchObject([{ level: "warning", path: lockPath(host) }]);
+      expect(stuck()).toMatchObject([{ level: "warning", path: lockPathOn(host) }]);
       expect(stuck()[0].advice).toContain(advice);
       expect(stuck()[0].meaning).not.toContain("PID namespace");
       if (process.platform !== "linux") return;
@@ -288,13 +286,13 @@ test.each([
 test("a journal that can't be read", async () => {
   const host = createHost({ main: expired() });
   await withOAuthRefreshLock(PROVIDER, PROFILE, () => answer(), host.as("main"));
-  const journal = `${lockPath(host)}.journal`;
+  const journal = `${lockPathOn(host)}.journal`;
   rmSync(journal);
   mkdirSync(journal);
   const { status, findings } = found(host);
   expect({ status, findings }).toEqual({
     status: 1,
-    findings: [{ level: "error", code: expect.stringMatching(/^journal_/), path: lockPath(host) }],
+    findings: [{ level: "error", code: expect.stringMatching(/^journal_/), path: lockPathOn(host) }],
   });
 });
 

@@ -18,9 +18,8 @@ import { resolveOAuthRefreshLockPath, withOAuthRefreshLock } from "oauth-refresh
 import { describe, expect, onTestFinished, test } from "vitest";
 import { unwanted } from "../support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText, usable } from "../support/host.mjs";
-import { cli, cliJson } from "./cli.mjs";
+import { cli, cliJson, MAIN, on } from "./cli.mjs";
 
-const MAIN = join(import.meta.dirname, "..", "..", "cli", "main.mjs");
 const SOMEBODY = 54_321;
 const isRoot = process.getuid?.() === 0;
 const has = (...command) => spawnSync(command[0], [...command.slice(1), "true"]).status === 0;
@@ -28,7 +27,6 @@ const asSomebody = ["setpriv", "--clear-groups", "--reuid", `${SOMEBODY}`, "--re
 const alone = ["unshare", "--pid", "--fork", "--mount-proc", ...asSomebody];
 const apart = ["unshare", "--mount"];
 
-const on = (host) => ["--state-dir", host.stateDir];
 const findings = (host, env = {}) => cliJson(["doctor", ...on(host)], env).findings;
 const short = (found) => found.map(({ level, code, path }) => [level, code, path]);
 

@@ -19,6 +19,23 @@ async function startWithTable(options) {
 const listening = (postgres) =>
   Number(postgres.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"));
 
+/** Has a swap wait for a row that another transaction has locked, and breaks it there. */
+async function breakAStatement(postgres, coordinator, breakIt) {
+  const key = newKey();
+  const version = await coordinator.compareAndSwap(key, null, "1");
+  const client = await pool(postgres.url).connect();
+  await client.query("BEGIN");
+  await client.query("UPDATE oauth_refresh_lock SET value = value WHERE key = $1", [key]);
+  const failing = thrownBy(coordinator.compareAndSwap(key, version, "2"));
+  const stuck = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'WITH put%'";
+  await expect.poll(() => postgres.sql(`SELECT count(*) ${stuck}`)).toBe("1");
+  await breakIt(stuck);
+  expect((await failing).message).toMatch("whether it was written is unknown");
+  await client.query("ROLLBACK");
+  client.release();
+  return { key, version };
+}
+
 describeWith(["postgres"], "PostgreSQL", () => {
   let postgres;
   beforeAll(async () => {
@@ -142,20 +159,9 @@ describeWith(["postgres"], "PostgreSQL", () => {
   });
 
   test("a connection that breaks in the middle of a statement breaks nothing else", async () => {
-    const [holder, made] = [pool(postgres.url), pool(postgres.url, { max: 1 })];
-    const coordinator = postgresCoordinator(made);
-    const key = newKey();
-    const version = await coordinator.compareAndSwap(key, null, "1");
-    const client = await holder.connect();
-    await client.query("BEGIN");
-    await client.query("UPDATE oauth_refresh_lock SET value = value WHERE key = $1", [key]);
-    const failing = thrownBy(coordinator.compareAndSwap(key, version, "2"));
-    const stuck = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'WITH put%'";
-    await expect.poll(() => postgres.sql(`SELECT count(*) ${stuck}`)).toBe("1");
-    postgres.sql(`SELECT pg_terminate_backend(pid) ${stuck}`);
-    expect((await failing).message).toMatch("whether it was written is unknown");
-    await client.query("ROLLBACK");
-    client.release();
+    const coordinator = coordinatorOf({ max: 1 });
+    const terminate = (stuck) => postgres.sql(`SELECT pg_terminate_backend(pid) ${stuck}`);
+    const { key, version } = await breakAStatement(postgres, coordinator, terminate);
     expect(await coordinator.load(key)).toMatchObject({ version, value: "1" });
   });
 
@@ -298,20 +304,8 @@ describeWith(["postgres", "pgbouncer"], "PostgreSQL behind PgBouncer", () => {
 
   test("that is killed in the middle of a statement breaks nothing else", async () => {
     const bouncer = await own(startPgBouncer(postgres));
-    const [holder, made] = [pool(postgres.url), pool(bouncer.url)];
-    const coordinator = postgresCoordinator(made);
-    const key = newKey();
-    const version = await coordinator.compareAndSwap(key, null, "1");
-    const client = await holder.connect();
-    await client.query("BEGIN");
-    await client.query("UPDATE oauth_refresh_lock SET value = value WHERE key = $1", [key]);
-    const failing = thrownBy(coordinator.compareAndSwap(key, version, "2"));
-    const stuck = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'WITH put%'";
-    await expect.poll(() => postgres.sql(`SELECT count(*) ${stuck}`)).toBe("1");
-    await bouncer.kill();
-    expect((await failing).message).toMatch("whether it was written is unknown");
-    await client.query("ROLLBACK");
-    client.release();
+    const coordinator = postgresCoordinator(pool(bouncer.url));
+    const { key } = await breakAStatement(postgres, coordinator, () => bouncer.kill());
     await bouncer.start();
     expect((await coordinator.load(key)).value).toMatch(/[12]/);
   });

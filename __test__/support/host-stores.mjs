@@ -1,6 +1,12 @@
 /** Stores that a host keeps by itself: in memory, with whatever goes wrong in them. */
 import { isDeepStrictEqual } from "node:util";
 import { vi } from "vitest";
+import { withOAuthRefreshLock } from "../../index.mjs";
+import { PROFILE, PROVIDER } from "./host.mjs";
+
+/** A call whose stores are in its options. */
+export const call = (host, refresh, options) =>
+  withOAuthRefreshLock(PROVIDER, PROFILE, refresh, { stateDir: host.stateDir, ...options });
 
 /** A store that holds one credential, as `held`. `load` and `compareAndSwap` count their calls and can be replaced. */
 export function memoryStore(name, credential = null) {
