@@ -25,21 +25,27 @@ function startEnding(host, how, work) {
   return startProgram("ends", { how, ...call, ...work }, { stderr: "ignore" });
 }
 
+/** Has it end while a call of ours waits behind it. */
+async function endBefore(host, how, work) {
+  const ending = startEnding(host, how, work);
+  await ending.told({ type: work.at });
+  const log = listen();
+  const refresh = answering();
+  const next = work.ask === "lock" ? lockOn(host, () => "mine") : refreshAs(host, "main", refresh);
+  await log.seen({ type: "waiting" });
+  ending.say("now");
+  expect(await ending.exited).toEqual(ENDS[how]);
+  return { log, refresh, next };
+}
+
 describe.each(["its main thread", "a worker thread"])("a process that calls from %s and ends by", (from) => {
   const thread = from === "a worker thread";
 
-  describe.each(Object.entries(ENDS))("%s", (how, end) => {
+  describe.each(Object.keys(ENDS))("%s", (how) => {
     test("while it waits leaves the others in line", async () => {
       const host = createHost({ main: expired() });
       const { release } = await heldElsewhere(host);
-      const ending = startEnding(host, how, { at: "waiting", thread });
-      await ending.told({ type: "waiting" });
-      const log = listen();
-      const refresh = answering();
-      const next = refreshAs(host, "main", refresh);
-      await log.seen({ type: "waiting" });
-      ending.say("now");
-      expect(await ending.exited).toEqual(end);
+      const { log, refresh, next } = await endBefore(host, how, { at: "waiting", thread });
       expect(log.types()).toEqual(["waiting"]);
       await release();
       expect((await next).outcome).toBe("refreshed");
@@ -49,27 +55,14 @@ describe.each(["its main thread", "a worker thread"])("a process that calls from
     test("while it asks lets the next ask once more, with the same token", async () => {
       const old = expired();
       const host = createHost({ main: old });
-      const ending = startEnding(host, how, { at: "inside", thread });
-      await ending.told({ type: "inside" });
-      const log = listen();
-      const refresh = answering();
-      const next = refreshAs(host, "main", refresh);
-      await log.seen({ type: "waiting" });
-      ending.say("now");
-      expect(await ending.exited).toEqual(end);
+      const { refresh, next } = await endBefore(host, how, { at: "inside", thread });
       expect((await next).outcome).toBe("refreshed");
       expect(refresh.mock.calls.map(([{ refresh }]) => refresh)).toEqual([old.refresh]);
     });
 
     test("in withOAuthProfileLock frees the lock", async () => {
       const host = createHost();
-      const ending = startEnding(host, how, { at: "inside", ask: "lock", thread });
-      await ending.told({ type: "inside" });
-      const log = listen();
-      const next = lockOn(host, () => "mine");
-      await log.seen({ type: "waiting" });
-      ending.say("now");
-      expect(await ending.exited).toEqual(end);
+      const { next } = await endBefore(host, how, { at: "inside", ask: "lock", thread });
       expect(await next).toBe("mine");
     });
   });

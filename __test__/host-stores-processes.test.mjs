@@ -1,13 +1,12 @@
 /** Credentials in a database that processes share, and the deaths of processes and threads in the middle of it. */
-import { fork } from "node:child_process";
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, onTestFinished, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { canFetchNode } from "../scripts/fetch.mjs";
 import { startAgent } from "./support/agents.mjs";
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
+import { startProgram } from "./support/programs.mjs";
 import { nodeWithSqlite, seed, stored, swap } from "./support/sqlite.mjs";
 import { at, json, startServer, tokens } from "./support/token-server.mjs";
 
@@ -102,20 +101,16 @@ describe("a worker thread that is ended", () => {
   /** Runs host-store-worker.mjs; resolves to what its main thread got once it has ended by itself. */
   function run(life) {
     const [old, fields, host] = [expired(), answer(), createHost()];
-    const given = JSON.stringify({ key: [PROVIDER, PROFILE], stateDir: host.stateDir, old, fields, ...life });
-    const child = fork(join(import.meta.dirname, "support/host-store-worker.mjs"), [given]);
-    onTestFinished(() => void child.kill("SIGKILL"));
-    const ended = deferred();
-    const settled = deferred();
-    child.on("message", (message) => (message.hasEnded ? ended : settled).resolve(message));
-    const exited = once(child, "exit").then(([code, signal]) => ({ code, signal }));
+    const given = { key: [PROVIDER, PROFILE], stateDir: host.stateDir, old, fields, ...life };
+    const program = startProgram("host-store-worker", given);
     const end = () => {
-      child.send("end");
-      return ended.promise;
+      program.say("end");
+      return program.told({ type: "ended" });
     };
     const settle = async () => {
-      expect(await exited).toEqual({ code: 0, signal: null });
-      return settled.promise;
+      await program.told({ type: "settled" });
+      expect(await program.exited).toEqual({ code: 0, signal: null });
+      return program.log.matching({ type: "settled" })[0];
     };
     return { old, fields, end, settled: settle() };
   }
@@ -129,7 +124,7 @@ describe("a worker thread that is ended", () => {
   ])("%s leaves neither the lock nor a thread behind", async (_, hangs, outcome) => {
     const { old, fields, settled } = run({ hangs });
     const asked = outcome === "refreshed" ? 1 : 0;
-    expect(await settled).toEqual({ asked, result: { outcome, credential: { ...old, ...fields } } });
+    expect(await settled).toEqual({ type: "settled", asked, result: { outcome, credential: { ...old, ...fields } } });
   });
 
   test("while a token endpoint is asked costs nothing: the next call finds the answer", async () => {

@@ -45,9 +45,9 @@ if (isMainThread) {
     process.once("message", resolve);
   });
   await worker.terminate();
-  process.send({ hasEnded: true });
+  process.send({ type: "ended" });
   const result = await call(ask, store({}));
-  process.send({ asked, result });
+  process.send({ type: "settled", asked, result });
   process.disconnect();
 } else {
   const { parentPort } = await import("node:worker_threads");
