@@ -9,6 +9,7 @@ import { createRefresh, discover } from "./support/oauth/refresh.mjs";
 
 const CALLERS = 20;
 const ROUNDS = 20;
+const PROCESSES = 50;
 
 /** The main agent and so many others. */
 const fleetOf = (count) => ["main", ...Array.from({ length: count - 1 }, (_, number) => `agent-${number + 1}`)];
@@ -97,42 +98,33 @@ describe("against a real OAuth server, one expired login costs one call", () => 
     await rounds.verify(begun, outcomes);
   });
 
-  test.each([
-    { processes: 20, rounds: ROUNDS },
-    { processes: 50, rounds: ROUNDS },
-  ])(
-    `to $processes processes of ${CALLERS} callers, $rounds times over`,
-    { timeout: 300_000 },
-    async ({ processes, rounds: count }) => {
-      const names = fleetOf(processes);
-      const rounds = await startRounds(names);
-      const { issuer, clientId } = rounds.server;
-      const fleet = await Promise.all(names.map(() => startAgent()));
-      for (let round = 0; round < count; round++) {
-        const begun = await rounds.begin();
-        for (const { log } of fleet) log.forget();
-        const calls = fleet.map((agent, at) =>
-          agent.refresh({
-            options: rounds.host.as(names[at]),
-            callers: CALLERS,
-            server: { issuer, clientId },
-            barrier: true,
-          }),
-        );
-        await Promise.all(calls.map(({ ready }) => ready));
-        for (const call of calls) call.go();
-        // The server is asked once one process is inside and all others stand before the lock.
-        await Promise.all(
-          calls.map(({ called }, at) => Promise.race([called, fleet[at].log.seen({ type: "waiting" })])),
-        );
-        for (const call of calls) call.answer();
-        const outcomes = (await Promise.all(calls.map(({ settled }) => settled))).flat();
-        expect(outcomes).toHaveLength(processes * CALLERS);
-        await rounds.verify(begun, outcomes);
-        expect(calls.flatMap((call) => call.calls)).toEqual([begun.old]);
-      }
-      const ends = await Promise.all(fleet.map((agent) => agent.finish()));
-      expect(ends).toEqual(fleet.map(() => ({ code: 0, signal: null })));
-    },
-  );
+  test(`to ${PROCESSES} processes of ${CALLERS} callers, ${ROUNDS} times over`, { timeout: 300_000 }, async () => {
+    const names = fleetOf(PROCESSES);
+    const rounds = await startRounds(names);
+    const { issuer, clientId } = rounds.server;
+    const fleet = await Promise.all(names.map(() => startAgent()));
+    for (let round = 0; round < ROUNDS; round++) {
+      const begun = await rounds.begin();
+      for (const { log } of fleet) log.forget();
+      const calls = fleet.map((agent, at) =>
+        agent.refresh({
+          options: rounds.host.as(names[at]),
+          callers: CALLERS,
+          server: { issuer, clientId },
+          barrier: true,
+        }),
+      );
+      await Promise.all(calls.map(({ ready }) => ready));
+      for (const call of calls) call.go();
+      // The server is asked once one process is inside and all others stand before the lock.
+      await Promise.all(calls.map(({ called }, at) => Promise.race([called, fleet[at].log.seen({ type: "waiting" })])));
+      for (const call of calls) call.answer();
+      const outcomes = (await Promise.all(calls.map(({ settled }) => settled))).flat();
+      expect(outcomes).toHaveLength(PROCESSES * CALLERS);
+      await rounds.verify(begun, outcomes);
+      expect(calls.flatMap((call) => call.calls)).toEqual([begun.old]);
+    }
+    const ends = await Promise.all(fleet.map((agent) => agent.finish()));
+    expect(ends).toEqual(fleet.map(() => ({ code: 0, signal: null })));
+  });
 });
