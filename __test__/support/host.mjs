@@ -80,11 +80,11 @@ export function storeText(profile, profileId = PROFILE) {
 export const storeTextWithout = () => storeText({ type: "api_key", provider: "other", key: "kept" }, "other:default");
 
 export class Host {
-  constructor() {
-    this.root = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-test-"));
-    this.stateDir = join(this.root, "state");
-    mkdirSync(this.stateDir);
-    this.written = {};
+  /** @param {string} [stateDir] in a directory of its own by default */
+  constructor(stateDir) {
+    this.root = stateDir ?? mkdtempSync(join(tmpdir(), "oauth-refresh-lock-test-"));
+    this.stateDir = stateDir ?? join(this.root, "state");
+    mkdirSync(this.stateDir, { recursive: true });
   }
 
   remove() {

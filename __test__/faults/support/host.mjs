@@ -1,8 +1,8 @@
 /** A host in a temporary directory: the stores of a main agent and two others, and what is left of them afterwards. */
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { PROFILE, PROVIDER, STORE_FILE } from "../../support/host.mjs";
+import { Host as PlainHost, PROFILE, PROVIDER, STORE_FILE } from "../../support/host.mjs";
 
 export { PROFILE, PROVIDER, STORE_FILE };
 
@@ -17,7 +17,7 @@ const profileText = (credential) => `,\n    ${JSON.stringify(PROFILE)}: ${creden
 
 export const temporaryDir = () => mkdtempSync(join(tmpdir(), "oauth-refresh-lock-faults-"));
 
-export class Host {
+export class Host extends PlainHost {
   static #all = new Set();
 
   /** Takes away what tests that failed have left. */
@@ -26,8 +26,8 @@ export class Host {
   }
 
   /** @param {string[]} [options.without] agents whose stores lack the profile */
-  constructor(grant, { without = [], expiresInMs = EXPIRED_MS, stateDir = temporaryDir() } = {}) {
-    this.stateDir = stateDir;
+  constructor(grant, { without = [], expiresInMs = EXPIRED_MS, stateDir } = {}) {
+    super(stateDir);
     this.without = without;
     Host.#all.add(this);
     this.put(grant, expiresInMs);
@@ -39,32 +39,23 @@ export class Host {
     const expires = Date.now() + expiresInMs;
     const credential = { type: "oauth", provider: PROVIDER, access, refresh, expires, email: "owner@example.test" };
     for (const name of AGENTS) {
-      mkdirSync(this.agentDir(name), { recursive: true, mode: 0o700 });
       const profile = this.without.includes(name) ? "" : profileText(JSON.stringify(credential));
-      writeFileSync(this.storePath(name), `${before(name)}${profile}${after}`, { mode: 0o600 });
+      this.seed(name, `${before(name)}${profile}${after}`);
     }
   }
 
-  agentDir(name) {
-    return join(this.stateDir, "agents", name, "agent");
-  }
-
-  storePath(name) {
-    return join(this.agentDir(name), STORE_FILE);
-  }
-
   options(name, more) {
-    return { stateDir: this.stateDir, agentDir: this.agentDir(name), mainAgentDir: this.agentDir("main"), ...more };
+    return this.as(name, { mainAgentDir: this.agentDir("main"), ...more });
   }
 
   tokens(name) {
-    const profile = JSON.parse(readFileSync(this.storePath(name), "utf8")).profiles[PROFILE];
+    const profile = JSON.parse(this.store(name)).profiles[PROFILE];
     return profile && { access: profile.access, refresh: profile.refresh };
   }
 
   /** Each store's bytes. */
   bytes() {
-    return AGENTS.map((name) => readFileSync(this.storePath(name), "utf8"));
+    return AGENTS.map((name) => this.store(name));
   }
 
   /** The same; a torn store holds none. */
@@ -86,14 +77,14 @@ export class Host {
 
   /** Takes the profile out of an agent's store. */
   logOut(name) {
-    writeFileSync(this.storePath(name), `${before(name)}${after}`);
+    this.seed(name, `${before(name)}${after}`);
   }
 
   /** What is wrong with the stores: each must hold one of these credentials, and everything else as it was. */
   faults(allowed) {
     const faults = [];
     for (const name of AGENTS) {
-      const text = readFileSync(this.storePath(name), "utf8");
+      const text = this.store(name);
       const lacks = this.without.includes(name);
       if (lacks && text !== `${before(name)}${after}`) faults.push(`${name}: changed`);
       if (lacks) continue;
@@ -134,6 +125,6 @@ export class Host {
 
   remove() {
     Host.#all.delete(this);
-    rmSync(this.stateDir, { recursive: true, force: true });
+    super.remove();
   }
 }
