@@ -175,19 +175,9 @@ fn what_is_not_usable_or_not_fresher_is_not_adopted() {
 #[test]
 fn an_adopter_under_the_lock_lets_it_go_before_writing() {
     let world = World::new();
-    world.sub().put(&credential("1", EXPIRED));
-    world.main().put(&credential("2", HOUR));
-    let own_store = world.sub().store();
-    let writing = own_store.lock().unwrap();
-    let key_lock = world.lock();
-    std::thread::scope(|scope| {
-        let adopter = scope.spawn(|| world.call_of_sub().decide(key_lock).unwrap());
-        // Its own store is locked, so it can't have finished; yet its lock comes to us.
-        drop(locks::take(&world.lock_base()));
-        world.sub().assert_holds(&credential("1", EXPIRED));
-        drop(writing);
-        assert_eq!(adopted(Some(served(adopter.join().unwrap()))), credential("2", HOUR));
-    });
+    // Its own store is locked, so it can't have finished; yet its lock has come to us.
+    let served = adopt_while(&world, || world.sub().assert_holds(&credential("1", EXPIRED))).unwrap();
+    assert_eq!(adopted(served), credential("2", HOUR));
     world.sub().assert_holds(&credential("2", HOUR));
 }
 
