@@ -1,5 +1,5 @@
 /** A host in a temporary directory: the stores of a main agent and two others, and what is left of them afterwards. */
-import { mkdtempSync, readdirSync, readFileSync, } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Host as PlainHost, PROFILE, PROVIDER, STORE_FILE } from "../../support/host.mjs";
