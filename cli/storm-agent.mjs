@@ -1,4 +1,4 @@
-/** A process of `storm`: an agent that wants a usable token. */
+/** A process of `storm`: an agent that wants a usable token. It is published, and so uses nothing of the tests. */
 import { subscribe } from "node:diagnostics_channel";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,5 +1,6 @@
 /**
- * Programs of this directory in processes of their own. Each is started with what it is to do, and tells what happens.
+ * Programs of this directory in processes of their own. Each is started with what it is to do, and tells what happens. Unlike agents
+ * (child.mjs) they block on their standard input, or are there to show what keeps a process from ending.
  */
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
