@@ -10,8 +10,9 @@ const events = [];
 
 async function withLock({ provider, profileId, url, ...options }) {
   const request = { tokenEndpoint: url, clientId: "storm" };
-  const { stateDir, agentDir, mainAgentDir } = options;
-  const result = await withOAuthRefreshLock(provider, profileId, request, { stateDir, agentDir, mainAgentDir });
+  const { stateDir, agentDir, mainAgentDir, coordinator } = options;
+  const where = { stateDir, agentDir, mainAgentDir, coordinator };
+  const result = await withOAuthRefreshLock(provider, profileId, request, where);
   return { outcome: result.outcome, access: result.credential.access };
 }
 

@@ -18,7 +18,8 @@ const PROFILE = "storm:default";
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /**
- * The provider of a storm. Another module that exports the same can take its place: `--provider`.
+ * The provider of a storm. Another module that exports the same can take its place, `--provider`; it may also start what hosts share
+ * the login by, as `startStormCoordinator`.
  *
  * @param {number} latencyMs how long an answer takes
  */
@@ -43,33 +44,41 @@ export async function startStormProvider(latencyMs) {
 }
 
 /** @returns {Promise<boolean>} whether one call served everyone */
-export async function storm({ processes: count, latency, lock, json, provider: module }) {
+export async function storm({ processes: count, hosts, coordinator: url, latency, lock, json, provider: module }) {
   const children = [];
   let stateDir;
+  let coordinator;
   const clear = () => {
     for (const { child } of children) child.kill("SIGKILL");
     if (stateDir) rmSync(stateDir, { recursive: true, force: true, maxRetries: 10 });
   };
-  const interrupted = SIGNALS.map((signal) => [signal, () => interrupt(signal, clear)]);
+  const interrupted = SIGNALS.map((signal) => [signal, () => void interrupt(signal, clear, coordinator)]);
   for (const [signal, listener] of interrupted) process.once(signal, listener);
   process.once("exit", clear);
   stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-storm-"));
   // Without the addon this fails at once: every agent would.
   await inspectOAuthRefreshLocks({ stateDir });
-  const start = module ? (await import(pathToFileURL(resolve(module)).href)).startStormProvider : startStormProvider;
-  const provider = await start(latency);
+  const started = module ? await import(pathToFileURL(resolve(module)).href) : { startStormProvider };
+  if (hosts > 1 && lock) coordinator = url ? { url } : await started.startStormCoordinator?.();
+  const provider = await started.startStormProvider(latency);
   try {
-    const names = Array.from({ length: count }, (_, at) => `agent-${at + 1}`);
-    const report = await play({ names, stateDir, lock, provider, children });
-    const { agents, ...rest } = report;
-    const summary = { processes: count, lock, latencyMs: latency, ...rest, calls: rest.calls.length };
-    if (json) sayJson({ ...summary, agents: agents.map(({ events: _, ...agent }) => agent) });
+    const agents = Array.from({ length: count }, (_, at) => {
+      const host = hosts > 1 ? join(stateDir, `host-${(at % hosts) + 1}`) : stateDir;
+      return { name: `agent-${at + 1}`, host };
+    });
+    const report = await play({ agents, coordinator: coordinator?.url, lock, provider, children });
+    const { agents: settled, ...rest } = report;
+    const place =
+      hosts > 1 ? { hosts, coordinator: coordinator ? new URL(coordinator.url).protocol.slice(0, -1) : null } : {};
+    const summary = { processes: count, ...place, lock, latencyMs: latency, ...rest, calls: rest.calls.length };
+    if (json) sayJson({ ...summary, agents: settled.map(({ events: _, ...agent }) => agent) });
     else tell(summary, report);
     return isWell(summary);
   } finally {
     for (const { child } of children) child.kill("SIGKILL");
     await Promise.all(children.map(({ gone }) => gone));
     await provider.close();
+    await coordinator?.stop?.();
     clear();
     process.off("exit", clear);
     for (const [signal, listener] of interrupted) process.off(signal, listener);
@@ -79,23 +88,18 @@ export async function storm({ processes: count, latency, lock, json, provider: m
 const isWell = ({ processes, calls, fresh, stored }) => calls === 1 && fresh === processes && stored === processes;
 
 /** Lets the agents go, and tells what became of them, in milliseconds from the start. */
-async function play({ names, stateDir, lock, provider, children }) {
-  const agentDir = (name) => join(stateDir, "agents", name, "agent");
-  for (const name of ["main", ...names]) write(agentDir(name), provider.refreshToken);
-  for (const name of names) children.push(start(name));
+async function play({ agents: began, coordinator, lock, provider, children }) {
+  const agentDir = ({ host, name }) => join(host, "agents", name, "agent");
+  const mains = [...new Set(began.map(({ host }) => host))].map((host) => ({ host, name: "main" }));
+  for (const agent of [...mains, ...began]) write(agentDir(agent), provider.refreshToken);
+  for (const agent of began) children.push({ ...agent, ...start(agent.name) });
   await Promise.all(children.map(({ ready }) => ready));
   const begun = Date.now();
-  const work = {
-    provider: PROVIDER,
-    profileId: PROFILE,
-    url: provider.url,
-    lock,
-    stateDir,
-    mainAgentDir: agentDir("main"),
-  };
+  const work = { provider: PROVIDER, profileId: PROFILE, url: provider.url, lock, coordinator };
   const settled = await Promise.all(
-    children.map(async ({ name, child, settled }) => {
-      child.send({ ...work, agentDir: agentDir(name) });
+    children.map(async ({ name, host, child, settled }) => {
+      const mainAgentDir = agentDir({ host, name: "main" });
+      child.send({ ...work, stateDir: host, mainAgentDir, agentDir: agentDir({ host, name }) });
       return { name, ...(await settled), ms: Date.now() - begun };
     }),
   );
@@ -111,14 +115,15 @@ async function play({ names, stateDir, lock, provider, children }) {
     reused,
     revoked,
     fresh: agents.filter(({ isFresh }) => isFresh).length,
-    stored: names.filter((name) => provider.isNewest(storedAccess(agentDir(name)))).length,
+    stored: began.filter((agent) => provider.isNewest(storedAccess(agentDir(agent)))).length,
     lastMs: Math.max(...agents.map(({ ms }) => ms)),
   };
 }
 
 /** Leaves nothing behind, then ends as if the signal had not been listened to. */
-function interrupt(signal, clear) {
+async function interrupt(signal, clear, coordinator) {
   clear();
+  await coordinator?.stop?.();
   process.kill(process.pid, signal);
 }
 
@@ -143,12 +148,14 @@ function start(name) {
   const ready = message("ready");
   const settled = ready.then(() => message("served"));
   settled.catch(() => {});
-  return { name, child, gone, ready, settled };
+  return { child, gone, ready, settled };
 }
 
 function tell(summary, report) {
-  const { processes, lock, latencyMs, calls, reused, revoked, fresh, stored, lastMs } = summary;
+  const { processes, hosts, coordinator, lock, latencyMs, calls, reused, revoked, fresh, stored, lastMs } = summary;
   say(`${processes} processes, one expired login, a provider that takes ${latencyMs} ms`);
+  if (hosts)
+    say(`on ${hosts} hosts ${coordinator ? `that share it by ${coordinator}` : "that do not know of each other"}`);
   if (!lock) say("and without this package");
   say("");
   say(drawTimeline(report, Math.min(80, process.stdout.columns || 80)));

@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test, vi } from "vitest";
+import { missing } from "../../scripts/hosts/engines.mjs";
 import { createHost, expired, usable } from "../support/host.mjs";
 import { cli, cliJson, startCli, widest } from "./cli.mjs";
 
@@ -53,6 +54,17 @@ test("without us, everyone calls, and the login is revoked", () => {
   const report = cliJson(["storm", "--processes", "4", "--latency", "20", "--no-lock"]);
   expect(report).toMatchObject({ status: 1, lock: false, calls: 4, reused: 3, revoked: true, fresh: 1, stored: 1 });
   expect(report.agents.filter(({ code }) => code === "invalid_grant")).toHaveLength(3);
+});
+
+test("hosts that don't know of each other make a call each", () => {
+  const report = cliJson(["storm", "--processes", "4", "--hosts", "2", "--latency", "20"]);
+  expect(report).toMatchObject({ status: 1, hosts: 2, coordinator: null, calls: 2, reused: 1, revoked: true });
+});
+
+test.skipIf(missing("postgres") && missing("etcd"))("hosts that share the login make one", () => {
+  const module = join(import.meta.dirname, "..", "support", "oauth", "storm.mjs");
+  const report = cliJson(["storm", "--processes", "6", "--hosts", "3", "--latency", "20", "--provider", module]);
+  expect(report).toMatchObject({ status: 0, hosts: 3, calls: 1, reused: 0, revoked: false, fresh: 6, stored: 6 });
 });
 
 test("as text it fits 80 columns and says how it ended", () => {

@@ -1,4 +1,6 @@
-/** The provider of `npm run storm`: a real OAuth server. */
+/** The provider of `npm run storm`, a real OAuth server; and the engine that its hosts share a login by. */
+import coordinators from "../../../lib/coordinators/postgres.js";
+import { missing, startEtcd, startPostgres } from "../../../scripts/hosts/engines.mjs";
 import { startProvider } from "./provider.mjs";
 import { digest } from "./witness.mjs";
 
@@ -15,4 +17,14 @@ export async function startStormProvider(latencyMs) {
     isNewest: (access) => digest(access) === server.stats().accessDigests.at(-1),
     close: server.close,
   };
+}
+
+export async function startStormCoordinator() {
+  if (!missing("postgres")) {
+    const engine = await startPostgres();
+    engine.sql(coordinators.postgresSchema());
+    return engine;
+  }
+  if (missing("etcd")) throw new Error(`several hosts need an engine: ${missing("postgres")}, or ${missing("etcd")}`);
+  return startEtcd();
 }
