@@ -1,5 +1,5 @@
 const { withOAuthRefreshLock } = require("./lib/refresh.js");
-const { withOAuthProfileLock } = require("./lib/profile-lock.js");
+const { withProfileLock } = require("./lib/profile-lock.js");
 const { refreshOAuthToken } = require("./lib/token-endpoint.js");
 const { awaitOAuthRefreshClaim, holdOAuthRefreshClaim } = require("./lib/claim.js");
 const { createOAuthClient } = require("./lib/client.js");
@@ -16,7 +16,7 @@ const { onThisEngine } = require("./lib/engine.js");
 
 module.exports = onThisEngine({
   withOAuthRefreshLock,
-  withOAuthProfileLock,
+  withProfileLock,
   refreshOAuthToken,
   keepOAuthFresh,
   saveOAuthLogin,

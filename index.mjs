@@ -7,7 +7,7 @@ addons.bundledIn(import.meta.url);
 
 export const {
   withOAuthRefreshLock,
-  withOAuthProfileLock,
+  withProfileLock,
   refreshOAuthToken,
   keepOAuthFresh,
   saveOAuthLogin,
