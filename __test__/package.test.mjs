@@ -261,8 +261,8 @@ describe("an engine that is too old", () => {
       "refreshOAuthToken",
       "removeOAuthLogin",
       "saveOAuthLogin",
-      "withProfileLock",
       "withOAuthRefreshLock",
+      "withProfileLock",
     ]);
   });
 
