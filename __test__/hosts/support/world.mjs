@@ -1,14 +1,5 @@
 /** Hosts that share a grant by an engine. */
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -165,10 +156,17 @@ export class World {
 /** Whether a text is in a file of a host. */
 export function isOnDisk(text, { stateDir }) {
   if (!existsSync(stateDir)) return false;
-  return readdirSync(stateDir, { recursive: true }).some((name) => {
-    const path = join(stateDir, name);
-    return statSync(path).isFile() && readFileSync(path).includes(text);
-  });
+  return readdirSync(stateDir, { recursive: true }).some((name) => textOf(join(stateDir, name)).includes(text));
+}
+
+/** Of a file; agents remove some of theirs meanwhile. */
+function textOf(path) {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    if (["ENOENT", "EISDIR"].includes(error.code)) return "";
+    throw error;
+  }
 }
 
 /** How many calls of these were served with the newest token. */
