@@ -143,7 +143,45 @@ mod unix {
         for (name, durable) in [("replace a store", false), ("replace a store, durably", true)] {
             measure(name, SLOW_ROUNDS, &mut || replace(directory, &store, &text, durable))?;
         }
+        let journal = open(directory.join("journal"))?;
+        for (name, sync) in [("one after another", sync_in_turn as Sync), ("side by side", sync_side_by_side)] {
+            let name = format!("what a refresh syncs after its answer, {name}");
+            measure(&name, SLOW_ROUNDS, &mut || settle(directory, &journal, &text, sync))?;
+        }
         say(&Value::Object(found))
+    }
+
+    type Sync = fn(&[File]) -> io::Result<()>;
+
+    fn sync_in_turn(files: &[File]) -> io::Result<()> {
+        files.iter().try_for_each(File::sync_all)
+    }
+
+    fn sync_side_by_side(files: &[File]) -> io::Result<()> {
+        std::thread::scope(|scope| {
+            let all: Vec<_> = files.iter().map(|file| scope.spawn(|| file.sync_all())).collect();
+            all.into_iter().try_for_each(|one| one.join().map_err(|_| Error::other("a thread has failed"))?)
+        })
+    }
+
+    /// The receipt and two stores, their directories, and the journal again.
+    fn settle(directory: &Path, journal: &File, text: &str, sync: Sync) -> io::Result<()> {
+        let folders = ["own", "main"].map(|name| directory.join(name));
+        let record = || journal.write_all_at(&RECORD, 0).and_then(|()| journal.try_clone());
+        let mut files = vec![record()?];
+        for folder in &folders {
+            fs::create_dir_all(folder)?;
+            let mut file = File::create(folder.join("store.tmp"))?;
+            file.write_all(text.as_bytes())?;
+            files.push(file);
+        }
+        sync(&files)?;
+        for folder in &folders {
+            fs::rename(folder.join("store.tmp"), folder.join("store"))?;
+        }
+        let opened: io::Result<Vec<_>> = folders.iter().map(File::open).collect();
+        sync(&opened?)?;
+        record()?.sync_all()
     }
 
     fn replace(directory: &Path, store: &Path, text: &str, durable: bool) -> io::Result<()> {

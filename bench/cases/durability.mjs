@@ -11,6 +11,7 @@ const MEMORY = "/dev/shm";
 const OURS = "ours";
 const REFRESH = "one refresh of a sub-agent, with its mirror in main's store; the provider answers at once";
 const REPLACE = "one store replaced";
+const SYNCED = "what a refresh syncs after its answer";
 
 export const durability = {
   name: "durability",
@@ -34,6 +35,8 @@ export const durability = {
             const calls = await floor.run("calls", directory);
             table.add(REPLACE, `${FLOOR}, on disk, durable`, calls["replace a store, durably"]);
             table.add(REPLACE, `${FLOOR}, on disk, not durable`, calls["replace a store"]);
+            for (const how of ["one after another", "side by side"])
+              table.add(SYNCED, `${FLOOR}, ${how}`, calls[`${SYNCED}, ${how}`]);
           }
           for (const { who, place } of places) {
             if (!place) {
