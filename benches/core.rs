@@ -9,7 +9,7 @@ use oauth_refresh_lock::credential::identity;
 use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::key::{Key, lock_base};
 use oauth_refresh_lock::lock::{self, Target};
-use oauth_refresh_lock::refresh::{Decision, Refresh, Served};
+use oauth_refresh_lock::refresh::{Decision, Paths, Refresh, Served};
 use oauth_refresh_lock::store::FileStore;
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
@@ -56,14 +56,9 @@ impl World {
     }
 
     fn call(&self, profile: usize) -> Refresh {
-        Refresh::new(
-            Key::new(PROVIDER, &id(profile)).unwrap(),
-            self.lock_base(profile),
-            self.root.clone(),
-            self.store().into(),
-            None,
-            clock(),
-        )
+        let key = Key::new(PROVIDER, &id(profile)).unwrap();
+        let paths = Paths::of(&key, self.root.clone());
+        Refresh::new(key, paths, self.store().into(), None, clock())
     }
 }
 

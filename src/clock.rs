@@ -3,24 +3,63 @@
 //! Wall-clock time serves expiry and display. How long ago something was is measured on the boot's monotonic clock, which
 //! does not count suspended time: neither a laptop's sleep nor a clock that is set ages anything.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::{Add, Sub};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// An instant of the boot's monotonic clock, in milliseconds. It is no date: what counts is how much lies between two.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BootMs(pub f64);
+
+impl BootMs {
+    /// The later one.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self(self.0.max(other.0))
+    }
+
+    /// The earlier one.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self(self.0.min(other.0))
+    }
+}
+
+/// How many milliseconds lie between.
+impl Sub for BootMs {
+    type Output = f64;
+
+    fn sub(self, earlier: Self) -> f64 {
+        self.0 - earlier.0
+    }
+}
+
+/// So many milliseconds later.
+impl Add<f64> for BootMs {
+    type Output = Self;
+
+    fn add(self, ms: f64) -> Self {
+        Self(self.0 + ms)
+    }
+}
 
 /// Where "now" comes from.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// Milliseconds since the epoch, as `Date.now()` gives them.
     fn now_ms(&self) -> f64;
 
-    /// Milliseconds on the boot's monotonic clock, the same for every process of this boot.
-    fn boot_ms(&self) -> f64;
+    /// Now on the boot's monotonic clock, the same for every process of this boot.
+    fn boot_ms(&self) -> BootMs;
 
     /// Which boot that is; empty where it can't be told.
     fn boot_id(&self) -> String;
 
     /// Whether an instant of [`Self::boot_ms`], recorded with this boot's id, is of the present boot. Where boots can't be
     /// told apart, an instant in the future is of an earlier boot.
-    fn is_of_this_boot(&self, boot_id: &str, boot_ms: f64) -> bool {
+    fn is_of_this_boot(&self, boot_id: &str, boot_ms: BootMs) -> bool {
         self.boot_id() == boot_id && !(boot_id.is_empty() && boot_ms > self.boot_ms())
     }
 
@@ -40,8 +79,8 @@ impl Clock for SystemClock {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| (since.as_secs_f64() * 1000.0).floor())
     }
 
-    fn boot_ms(&self) -> f64 {
-        since_boot().as_secs_f64() * 1000.0 * scale() + ahead_ms().unwrap_or(0.0)
+    fn boot_ms(&self) -> BootMs {
+        BootMs(since_boot().as_secs_f64() * 1000.0 * scale() + ahead_ms().unwrap_or(0.0))
     }
 
     fn boot_id(&self) -> String {
@@ -132,8 +171,8 @@ pub(crate) mod tests {
             0.0
         }
 
-        fn boot_ms(&self) -> f64 {
-            self.1
+        fn boot_ms(&self) -> BootMs {
+            BootMs(self.1)
         }
 
         fn boot_id(&self) -> String {

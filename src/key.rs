@@ -33,6 +33,12 @@ impl Key {
         digest(&self.provider, &self.profile_id)
     }
 
+    /// Its lock base path in a state directory: see [`lock_base`].
+    #[must_use]
+    pub fn lock_base(&self, state_dir: &Path) -> PathBuf {
+        lock_base(state_dir, &self.provider, &self.profile_id)
+    }
+
     /// The provider's id, as in a credential's `provider`.
     #[must_use]
     pub fn provider(&self) -> &str {

@@ -150,16 +150,26 @@ struct Answered {
     answered: Vec<String>,
 }
 
+/// Where a refresh finds what processes share.
+pub struct Paths {
+    /// See [`Refresh::lock_base`].
+    pub lock_base: PathBuf,
+    /// See [`Refresh::state_dir`].
+    pub state_dir: PathBuf,
+}
+
+impl Paths {
+    /// Those of a key in a state directory, as OpenClaw has them.
+    #[must_use]
+    pub fn of(key: &Key, state_dir: PathBuf) -> Self {
+        Self { lock_base: key.lock_base(&state_dir), state_dir }
+    }
+}
+
 impl Refresh {
     /// What the defaults ask for.
-    pub fn new(
-        key: Key,
-        lock_base: PathBuf,
-        state_dir: PathBuf,
-        own: Store,
-        main: Option<Store>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub fn new(key: Key, paths: Paths, own: Store, main: Option<Store>, clock: Arc<dyn Clock>) -> Self {
+        let Paths { lock_base, state_dir } = paths;
         Self {
             key,
             lock_base,

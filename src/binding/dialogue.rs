@@ -3,7 +3,7 @@
 use super::ending::ended;
 use super::lock::shown;
 use super::{Reply, task};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{BootMs, Clock, SystemClock};
 use crate::credential::Credential;
 use crate::error::Error;
 use crate::refresh::{AskResult, CallFailure, Caller, Event, Program, Sent, Turn, Work};
@@ -50,7 +50,7 @@ pub enum Notification {
 }
 
 pub(super) type Message = FnArgs<(Notification, Reply)>;
-type Letter = (Notification, Reply, f64);
+type Letter = (Notification, Reply, BootMs);
 /// Weak: what keeps the event loop going is the timer of the caller.
 type Tell = ThreadsafeFunction<Letter, (), Message, Status, false, true>;
 

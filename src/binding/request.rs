@@ -7,9 +7,9 @@ use super::paths::{Surroundings, state_dir};
 use crate::clock::Clock;
 use crate::coordinator::{Coordinator, CoordinatorDown, Hosts, LostHost};
 use crate::error::{Error, Result};
-use crate::key::{self, Key};
+use crate::key::Key;
 use crate::lock::file_system;
-use crate::refresh::{Refresh, Uncertain};
+use crate::refresh::{Paths, Refresh, Uncertain};
 use crate::state_dir::{Environment, normalise};
 use crate::store::{FileStore, Hosted, Store};
 use napi_derive::napi;
@@ -101,7 +101,7 @@ impl Request {
         let is_told = self.given.state_dir.is_some() || self.environment.searched().is_none();
         let default = || {
             let state_dir = state_dir(self.given.state_dir.clone(), &self.environment);
-            key::lock_base(&state_dir, self.key.provider(), self.key.profile_id())
+            self.key.lock_base(&state_dir)
         };
         given.or_else(|| is_told.then(default))
     }
@@ -125,14 +125,14 @@ impl Request {
         }
         let state_dir = state_dir(given.state_dir.clone(), environment);
         let normal = |given: &String| normalise(Path::new(given));
-        let default_base = || key::lock_base(&state_dir, key.provider(), key.profile_id());
+        let default_base = || key.lock_base(&state_dir);
         let lock_base = given.lock_path.as_ref().map_or_else(default_base, normal);
         if !may_look_at(&state_dir.join("state")) || !may_look_at(&lock_base) {
             return Ok(None);
         }
         let clock = clock();
         let Some((own, main, agent_dir)) = self.stores(&state_dir, &clock, may_look_at) else { return Ok(None) };
-        let mut call = Refresh::new(key.clone(), lock_base, state_dir, own, main, clock);
+        let mut call = Refresh::new(key.clone(), Paths { lock_base, state_dir }, own, main, clock);
         call.margin_ms = given.refresh_margin_ms.unwrap_or(call.margin_ms);
         call.serve_unexpired = given.serve_unexpired;
         call.force = given.force_refresh;

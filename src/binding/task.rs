@@ -2,7 +2,7 @@
 
 use super::Reply;
 use super::threads::{MAX_THREADS, is_shared_thread, on_own_thread, on_shared_thread, runtime};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{BootMs, Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::process::as_one_user;
 use crate::refresh::Work;
@@ -121,8 +121,8 @@ struct Lanes {
     by_path: HashMap<PathBuf, Lane>,
     /// Which lanes are about to get a thread, in order.
     next: VecDeque<PathBuf>,
-    /// Since when the threads that serve lanes in turn have been at what they do now, in milliseconds of the boot's clock.
-    busy: HashMap<u64, f64>,
+    /// Since when the threads that serve lanes in turn have been at what they do now.
+    busy: HashMap<u64, BootMs>,
     /// How many such threads there were.
     threads: u64,
     is_watched: bool,
@@ -210,7 +210,7 @@ async fn watch() {
             lanes.is_watched = false;
             return;
         }
-        let since_ms = SystemClock.boot_ms() - SLOW.as_secs_f64() * 1000.0;
+        let since_ms = SystemClock.boot_ms() + -SLOW.as_secs_f64() * 1000.0;
         let slow = lanes.busy.values().filter(|began_ms| **began_ms <= since_ms).count();
         start_threads(lanes, slow);
     }

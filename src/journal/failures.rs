@@ -1,6 +1,6 @@
 //! How provider calls failed, where that binds the next caller.
 
-use crate::clock::Clock;
+use crate::clock::{BootMs, Clock};
 use crate::credential::Generation;
 use crate::failure;
 use crate::journal::record::{Progress, Record};
@@ -56,12 +56,12 @@ pub enum Outcome {
 /// A pause that every process keeps before a generation is sent again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PauseUntil {
-    /// When it ends, in milliseconds of [`crate::clock::Clock::boot_ms`].
-    pub until: f64,
+    /// When it ends.
+    pub until: BootMs,
     /// The boot that `until` counts from; in another, the pause is over.
     pub boot: String,
-    /// When it began, by the same clock: tells boots apart where `boot` can't.
-    pub since: f64,
+    /// When it began: tells boots apart where `boot` can't.
+    pub since: BootMs,
 }
 
 impl PauseUntil {

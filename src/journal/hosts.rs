@@ -1,6 +1,6 @@
 //! What a journal knows of the coordinator's rows: which of its claims are this host's, and what it has to be told.
 
-use crate::clock::Clock;
+use crate::clock::{BootMs, Clock};
 use crate::credential::Generation;
 use crate::journal::record::Record;
 use serde::{Deserialize, Serialize};
@@ -53,8 +53,8 @@ pub struct Seen {
     pub row: String,
     /// Its version.
     pub version: String,
-    /// In milliseconds of [`Clock::boot_ms`].
-    pub since: f64,
+    /// Since when.
+    pub since: BootMs,
     /// The boot that this counts from.
     pub boot: String,
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::tests::Boot;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{BootMs, Clock, SystemClock};
 use crate::credential::tests::credential;
 use crate::credential::{Credential, Generation};
 use crate::digest::Digest;
@@ -32,7 +32,7 @@ fn record(state: Progress, failure: Option<FailureRecord>) -> Record {
 }
 
 fn pause() -> PauseUntil {
-    PauseUntil { until: 1.5, boot: "b".into(), since: 0.5 }
+    PauseUntil { until: BootMs(1.5), boot: "b".into(), since: BootMs(0.5) }
 }
 
 fn origin(store: &str, main: &str) -> Origin {

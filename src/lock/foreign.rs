@@ -1,7 +1,7 @@
 //! Another process's sidecar: whose it is, and whether it may be reclaimed.
 
 use super::holder::Holder;
-use crate::clock::Clock;
+use crate::clock::{BootMs, Clock};
 use crate::digest::Digest;
 use crate::disk::exclusive;
 use crate::error::{Code, Error, Result};
@@ -51,7 +51,7 @@ pub struct Observer {
 #[derive(Debug)]
 pub(super) struct Seen {
     what: Digest,
-    boot_ms: f64,
+    boot_ms: BootMs,
     wall_ms: f64,
 }
 
@@ -105,7 +105,7 @@ impl Foreign {
         Some(Holder {
             pid: self.pid?,
             since,
-            boot_ms: clock.boot_ms() - (clock.now_ms() - since),
+            boot_ms: clock.boot_ms() + (since - clock.now_ms()),
             boot: clock.boot_id(),
             start_time: self.start_time,
             pid_namespace: None,

@@ -4,7 +4,7 @@
 //! in place and never truncated, since rewriting a truncated file costs a flush on ext4.
 
 use super::term;
-use crate::clock::Clock;
+use crate::clock::{BootMs, Clock};
 use crate::process::{self, Myself};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -23,8 +23,8 @@ pub struct Holder {
     pub pid: u32,
     /// When it took the lock, in milliseconds since the epoch by its host's clock. Its sidecar was made soon after.
     pub since: f64,
-    /// When it last said that it is not stuck, at first as it took the lock, in milliseconds of [`Clock::boot_ms`].
-    pub boot_ms: f64,
+    /// When it last said that it is not stuck, at first as it took the lock.
+    pub boot_ms: BootMs,
     /// The boot that `boot_ms` counts from.
     pub boot: String,
     /// When the process was started, as `/proc/<pid>/stat` has it.

@@ -2,6 +2,7 @@
 //! for as long as its caller is patient.
 
 use super::Turn;
+use crate::clock::BootMs;
 use crate::error::Error;
 use std::path::Path;
 
@@ -29,8 +30,8 @@ pub struct Patience {
 #[derive(Debug)]
 pub(super) struct Retry<F> {
     waits: bool,
-    /// Until when it goes on, in milliseconds of [`crate::clock::Clock::boot_ms`].
-    until_ms: f64,
+    /// Until when it goes on.
+    until_ms: BootMs,
     asking_ms: f64,
     failures: i32,
     last_failure: Option<F>,
@@ -55,13 +56,13 @@ pub struct PauseReason {
 }
 
 impl<F> Retry<F> {
-    pub(super) fn new(patience: Patience, now_ms: f64) -> Self {
+    pub(super) fn new(patience: Patience, now_ms: BootMs) -> Self {
         let Patience { waits, ms, asking_ms } = patience;
         Self { waits, until_ms: now_ms + ms, asking_ms, failures: 0, last_failure: None }
     }
 
     /// What follows `turn`. `random` is below 1.
-    pub(super) fn next(&mut self, turn: Turn<F>, base: &Path, now_ms: f64, random: f64) -> Next<F> {
+    pub(super) fn next(&mut self, turn: Turn<F>, base: &Path, now_ms: BootMs, random: f64) -> Next<F> {
         let (wait_ms, why) = match turn {
             Turn::Retry { failure, is_on_record } => {
                 if self.failures == 0 {
@@ -100,10 +101,10 @@ mod tests {
     use super::*;
     use crate::error::Code;
 
-    const NOW_MS: f64 = 1_000.0;
+    const NOW_MS: BootMs = BootMs(1_000.0);
     const PATIENT: Patience = Patience { waits: true, ms: 120_000.0, asking_ms: f64::INFINITY };
 
-    fn next(retry: &mut Retry<u32>, turn: Turn<u32>, now_ms: f64, random: f64) -> Next<u32> {
+    fn next(retry: &mut Retry<u32>, turn: Turn<u32>, now_ms: BootMs, random: f64) -> Next<u32> {
         retry.next(turn, Path::new("lock"), now_ms, random)
     }
 
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_caller_without_patience_hears_the_last_failure_else_why_it_would_wait() {
-        let late_ms = NOW_MS + PATIENT.ms - 10.0;
+        let late_ms = NOW_MS + (PATIENT.ms - 10.0);
         let mut retry = Retry::new(PATIENT, NOW_MS);
         pause(next(&mut retry, failed(1), NOW_MS, 0.0));
         pause(next(&mut retry, failed(2), NOW_MS, 0.0));

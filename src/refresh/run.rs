@@ -50,7 +50,7 @@ pub trait Program: Send + 'static {
     /// Does the work on a thread that may be blocked. Says whether there was one to be had.
     fn spawn(work: Work) -> bool;
 
-    /// Does the work likewise, after so many milliseconds of the clock's [`crate::clock::Clock::boot_ms`].
+    /// Does the work likewise, after so many milliseconds of the clock's [`crate::clock::BootMs`].
     fn after(ms: f64, work: Work);
 
     /// A random number, below 1.

@@ -23,8 +23,13 @@ impl World<'_> {
         let sent = self.provider.sent.get(token);
         let may_ask = self.may_repeat() || !sent.is_some_and(|sent| sent.lost);
         assert!(may_ask, "{token} is sent again after a death, although that is forbidden");
-        let not_before = sent.map_or(0.0, |sent| sent.not_before);
-        assert!(self.clock.boot_ms() >= not_before, "{token} is sent {} ms early", not_before - self.clock.boot_ms());
+        if let Some(not_before) = sent.and_then(|sent| sent.not_before) {
+            assert!(
+                self.clock.boot_ms() >= not_before,
+                "{token} is sent {} ms early",
+                not_before - self.clock.boot_ms()
+            );
+        }
     }
 
     pub(crate) fn served(&mut self, call: &Refresh, served: Served) {

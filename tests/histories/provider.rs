@@ -1,7 +1,7 @@
 //! The provider, which rotates at each use, and the clocks.
 
 use crate::{Reached, Tally};
-use oauth_refresh_lock::clock::Clock;
+use oauth_refresh_lock::clock::{BootMs, Clock};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -34,8 +34,8 @@ impl Clock for TestClock {
         f64::from_bits(self.wall.load(Ordering::Relaxed))
     }
 
-    fn boot_ms(&self) -> f64 {
-        f64::from_bits(self.boot.load(Ordering::Relaxed)) + self.started.elapsed().as_secs_f64() * 1000.0
+    fn boot_ms(&self) -> BootMs {
+        BootMs(f64::from_bits(self.boot.load(Ordering::Relaxed)) + self.started.elapsed().as_secs_f64() * 1000.0)
     }
 
     fn boot_id(&self) -> String {
@@ -63,7 +63,7 @@ pub(crate) struct Token {
     /// How often in a row its outcome, or the provider's wish that everyone wait, was put on record.
     failures: i32,
     /// Before this instant of the boot's clock nobody may ask again.
-    pub not_before: f64,
+    pub not_before: Option<BootMs>,
 }
 
 #[derive(Default)]
@@ -120,9 +120,10 @@ impl Provider {
     }
 
     /// A failure is on record: from now on everyone waits, each time twice as long.
-    pub(crate) fn failed(&mut self, token: &str, now: f64, wanted: Option<f64>) {
+    pub(crate) fn failed(&mut self, token: &str, now: BootMs, wanted: Option<f64>) {
         let sent = self.sent.entry(token.to_owned()).or_default();
         sent.failures += 1;
-        sent.not_before = now + wanted.unwrap_or((1_000.0 * 2f64.powi(sent.failures - 1)).min(60_000.0));
+        let pause_ms = wanted.unwrap_or((1_000.0 * 2f64.powi(sent.failures - 1)).min(60_000.0));
+        sent.not_before = Some(now + pause_ms);
     }
 }

@@ -5,8 +5,8 @@ use crate::history::{AGENTS, History, Holder, PROFILES, Step, Weather};
 use crate::provider::{Provider, TestClock};
 use crate::{Reached, Tally};
 use oauth_refresh_lock::clock::Clock;
-use oauth_refresh_lock::key::{self, Key};
-use oauth_refresh_lock::refresh::{Refresh, Uncertain};
+use oauth_refresh_lock::key::Key;
+use oauth_refresh_lock::refresh::{Paths, Refresh, Uncertain};
 use oauth_refresh_lock::store::FileStore;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -191,10 +191,11 @@ impl<'a> World<'a> {
 
     pub(crate) fn call(&self, (agent, profile): Holder) -> Refresh {
         let state_dir = self.state_dir.path();
+        let key = Key::new(PROVIDER, profile).expect("a key");
+        let paths = Paths::of(&key, state_dir.to_owned());
         let mut call = Refresh::new(
-            Key::new(PROVIDER, profile).expect("a key"),
-            key::lock_base(state_dir, PROVIDER, profile),
-            state_dir.to_owned(),
+            key,
+            paths,
             self.store(agent).into(),
             (agent != "main").then(|| self.store("main").into()),
             self.clock.clone(),

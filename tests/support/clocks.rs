@@ -1,6 +1,6 @@
 //! Clocks: the host's, and one in the test's hands.
 
-use oauth_refresh_lock::clock::{Clock, SystemClock};
+use oauth_refresh_lock::clock::{BootMs, Clock, SystemClock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub fn system() -> Arc<dyn Clock> {
 #[derive(Debug)]
 pub struct HandClock {
     now_ms: f64,
-    boot_ms: f64,
+    boot_ms: BootMs,
     ahead_us: AtomicU64,
 }
 
@@ -44,7 +44,7 @@ impl Clock for HandClock {
         self.now_ms + self.ahead().as_secs_f64() * 1000.0
     }
 
-    fn boot_ms(&self) -> f64 {
+    fn boot_ms(&self) -> BootMs {
         self.boot_ms + self.ahead().as_secs_f64() * 1000.0
     }
 

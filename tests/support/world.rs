@@ -3,7 +3,7 @@
 //! What [`Refresh`] is made of, and which functions a call passes, is known here only.
 
 use super::{clocks, files, locks};
-use oauth_refresh_lock::clock::Clock;
+use oauth_refresh_lock::clock::{BootMs, Clock};
 use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::credential::fields::Fields;
 use oauth_refresh_lock::error::Result;
@@ -12,7 +12,7 @@ use oauth_refresh_lock::journal::record::Record;
 use oauth_refresh_lock::key::{self, Key};
 use oauth_refresh_lock::lock::{self, Guard, Target, term};
 use oauth_refresh_lock::refresh::{
-    Backoff, CallFailure, Claimed, Decision, Failed, FailureClass, Refresh, Served, Settled,
+    Backoff, CallFailure, Claimed, Decision, Failed, FailureClass, Paths, Refresh, Served, Settled,
 };
 use oauth_refresh_lock::store::{FileStore, STORE_FILE};
 use serde_json::{Map, Value, json};
@@ -48,8 +48,8 @@ impl Clock for FakeClock {
         now
     }
 
-    fn boot_ms(&self) -> f64 {
-        self.now_ms()
+    fn boot_ms(&self) -> BootMs {
+        BootMs(self.now_ms())
     }
 
     fn boot_id(&self) -> String {
@@ -113,14 +113,9 @@ impl World {
 
     /// A call of any agent, for any profile.
     pub fn call(&self, provider: &str, profile: &str, own: &Agent, main: Option<&Agent>) -> Refresh {
-        Refresh::new(
-            Key::new(provider, profile).unwrap(),
-            key::lock_base(&self.state(), provider, profile),
-            self.state(),
-            own.store().into(),
-            main.map(|main| main.store().into()),
-            self.clock.clone(),
-        )
+        let key = Key::new(provider, profile).unwrap();
+        let paths = Paths::of(&key, self.state());
+        Refresh::new(key, paths, own.store().into(), main.map(|main| main.store().into()), self.clock.clone())
     }
 
     /// The key's lock file.

@@ -2,7 +2,7 @@
 //! the next term of its lock.
 
 use super::{CHANGED, Line, NEXT_NUMBER, lines, serve, spawn};
-use crate::clock::Clock;
+use crate::clock::{BootMs, Clock};
 use crate::disk;
 use crate::error::Result;
 use crate::lock::holder::Holder;
@@ -52,12 +52,12 @@ struct Watched {
 }
 
 /// Since when each holder has been seen, by lock file; or a file without a record.
-type SeenHolders = HashMap<PathBuf, (Option<Holder>, f64)>;
+type SeenHolders = HashMap<PathBuf, (Option<Holder>, BootMs)>;
 
 /// When to look at a line again, by its clock.
 struct Due {
     left_ms: f64,
-    at_ms: f64,
+    at_ms: BootMs,
     clock: Arc<dyn Clock>,
 }
 
@@ -131,7 +131,7 @@ impl Watched {
 }
 
 /// When a holder that stands still counts as stuck; `None` if never.
-fn due_ms(holder: Option<&Holder>, seen_ms: f64, limit_ms: f64, clock: &dyn Clock) -> Option<f64> {
+fn due_ms(holder: Option<&Holder>, seen_ms: BootMs, limit_ms: f64, clock: &dyn Clock) -> Option<BootMs> {
     // A holder that has not signed its new lock file yet will see, once it has, that a peer has taken over.
     let Some(holder) = holder else { return Some(seen_ms + limit_ms) };
     let age_ms = holder.stale_after?;
@@ -160,7 +160,7 @@ mod tests {
             (holder("elsewhere", 0.0, Some(180)), Some(1_030_000.0)),
             (None, Some(1_030_000.0)),
         ] {
-            assert_eq!(due_ms(holder.as_ref(), now.boot_ms(), 30_000.0, &now), due, "{holder:?}");
+            assert_eq!(due_ms(holder.as_ref(), now.boot_ms(), 30_000.0, &now), due.map(BootMs), "{holder:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A claim of ours in a row of the coordinator.
 
-use crate::clock::Clock;
+use crate::clock::{BootMs, Clock};
 use crate::coordinator::{Earlier, Grant, HostClaim, Hosts, Row, RowState, SEND_LIMIT_MS};
 use crate::credential::Generation;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// When something began, by two clocks: one that stands still while the machine sleeps, and one that people set.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Since {
-    boot_ms: f64,
+    boot_ms: BootMs,
     now_ms: f64,
 }
 

@@ -149,7 +149,7 @@ fn a_caller_that_comes_after_all_have_left_is_served() {
 /// Has the lock file say that its holder is stuck.
 fn say_that_it_is_stuck(base: &Path) {
     let mut holder = Holder::read(base).expect("a record");
-    holder.boot_ms -= 60_000.0;
+    holder.boot_ms = holder.boot_ms + -60_000.0;
     holder.stale_after = Some(1_800.0);
     holder.write(&fs::File::options().read(true).write(true).open(base).unwrap()).unwrap();
 }

@@ -4,7 +4,7 @@ use super::{EXPIRED, assert_lock_is_free, fresh, refreshed, settled};
 use crate::support::files::put;
 use crate::support::locks::Waiter;
 use crate::support::world::{HOUR, NOW, World, answer, claimed, credential, die_asking, served, shown, with};
-use oauth_refresh_lock::clock::Clock;
+use oauth_refresh_lock::clock::{BootMs, Clock};
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::journal::Journal;
 use oauth_refresh_lock::journal::record::{Outcome, PauseUntil, Progress};
@@ -78,8 +78,8 @@ impl Clock for Nameless {
         0.0
     }
 
-    fn boot_ms(&self) -> f64 {
-        self.0
+    fn boot_ms(&self) -> BootMs {
+        BootMs(self.0)
     }
 
     fn boot_id(&self) -> String {
@@ -89,7 +89,7 @@ impl Clock for Nameless {
 
 #[test]
 fn a_pause_ends_with_its_boot_also_where_boots_have_no_names() {
-    let pause = |since| PauseUntil { until: 5_000.0, boot: String::new(), since };
+    let pause = |since| PauseUntil { until: BootMs(5_000.0), boot: String::new(), since: BootMs(since) };
     assert_eq!(pause(1_000.0).left_ms(&Nameless(2_000.0)), Some(3_000.0));
     assert_eq!(pause(1_000.0).left_ms(&Nameless(5_000.0)), None);
     assert_eq!(pause(1_000.0).left_ms(&Nameless(500.0)), None);
