@@ -1,42 +1,38 @@
 const { withOAuthRefreshLock } = require("./lib/refresh.js");
-const { withProfileLock } = require("./lib/profile-lock.js");
 const { refreshOAuthToken } = require("./lib/token-endpoint.js");
-const { awaitOAuthRefreshClaim, holdOAuthRefreshClaim } = require("./lib/claim.js");
-const { createOAuthClient } = require("./lib/client.js");
-const { keepOAuthFresh } = require("./lib/keep-fresh.js");
-const coordinators = require("./lib/coordinators/index.js");
-const { OAUTH_PRESETS } = require("./lib/presets.js");
-const { removeOAuthLogin, saveOAuthLogin } = require("./lib/login.js");
-const { inspectOAuthRefreshLocks } = require("./lib/inspect.js");
 const policy = require("./lib/policy.js");
 const { OAUTH_REFRESH_CALL_TIMEOUT_MS, OAUTH_REFRESH_LOCK_OPTIONS } = require("./lib/arguments.js");
 const { isAvailable, loadIfRequired } = require("./lib/native.js");
 const { OAuthRefreshLockError } = require("./lib/errors.js");
 const { onThisEngine } = require("./lib/engine.js");
 
+// What a call for a token does not need is loaded when it is first called: a process may be started for a single token. What a failed
+// call needs is there from the beginning, as the package may be replaced while its processes run.
 module.exports = onThisEngine({
   withOAuthRefreshLock,
-  withProfileLock,
+  withProfileLock: (...given) => require("./lib/profile-lock.js").withProfileLock(...given),
   refreshOAuthToken,
-  keepOAuthFresh,
-  saveOAuthLogin,
-  removeOAuthLogin,
-  createOAuthClient,
-  holdOAuthRefreshClaim,
-  awaitOAuthRefreshClaim,
-  inspectOAuthRefreshLocks,
+  keepOAuthFresh: (options) => require("./lib/keep-fresh.js").keepOAuthFresh(options),
+  saveOAuthLogin: (...given) => require("./lib/login.js").saveOAuthLogin(...given),
+  removeOAuthLogin: (...given) => require("./lib/login.js").removeOAuthLogin(...given),
+  createOAuthClient: (options) => require("./lib/client.js").createOAuthClient(options),
+  holdOAuthRefreshClaim: (...given) => require("./lib/claim.js").holdOAuthRefreshClaim(...given),
+  awaitOAuthRefreshClaim: (...given) => require("./lib/claim.js").awaitOAuthRefreshClaim(...given),
+  inspectOAuthRefreshLocks: (options) => require("./lib/inspect.js").inspectOAuthRefreshLocks(options),
   isAvailable,
-  postgresCoordinator: coordinators.postgresCoordinator,
-  etcdCoordinator: coordinators.etcdCoordinator,
-  kubernetesCoordinator: coordinators.kubernetesCoordinator,
-  checkCoordinator: coordinators.checkCoordinator,
+  postgresCoordinator: (...given) => require("./lib/coordinators/postgres.js").postgresCoordinator(...given),
+  etcdCoordinator: (...given) => require("./lib/coordinators/etcd.js").etcdCoordinator(...given),
+  kubernetesCoordinator: (options) => require("./lib/coordinators/kubernetes.js").kubernetesCoordinator(options),
+  checkCoordinator: async (...given) => require("./lib/coordinators/check.js").checkCoordinator(...given),
   resolveOAuthRefreshLockPath: policy.resolveOAuthRefreshLockPath,
   isSafeToCopyOAuthIdentity: policy.isSafeToCopyOAuthIdentity,
   shouldMirrorRefreshedOAuthCredential: policy.shouldMirrorRefreshedOAuthCredential,
   isRefreshTokenReusedError: policy.isRefreshTokenReusedError,
   classifyRefreshFailure: policy.classifyRefreshFailure,
   OAuthRefreshLockError,
-  OAUTH_PRESETS,
+  get OAUTH_PRESETS() {
+    return require("./lib/presets.js").OAUTH_PRESETS;
+  },
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,
 });

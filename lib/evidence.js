@@ -1,4 +1,3 @@
-const { STATUS_CODES } = require("node:http");
 const { answers, descriptions, places } = require("./failures.json");
 const { soon } = require("./caller.js");
 
@@ -85,7 +84,7 @@ async function evidenceOf(error) {
   const told = messages.flatMap((message) =>
     [...message.matchAll(STATUS_IN_WORDS)]
       .map(([, named, bare]) => Number(named ?? bare))
-      .filter((status) => status >= FIRST_SERVER_ERROR || status in STATUS_CODES),
+      .filter((status) => status >= FIRST_SERVER_ERROR || status in require("node:http").STATUS_CODES),
   );
   const unread = chain.flatMap((one) => (isObject(one) ? [one, one.response] : [])).filter(isUnread);
   const said = chain.flatMap(bodiesOf).concat(await Promise.all(unread.map(textOf)));
