@@ -348,12 +348,14 @@ export function withOAuthRefreshLock(
  * No process takes over from `fn`, however long it runs; `signal` and `timeoutMs` end the wait only. A wait that times out
  * rejects with `code: "file_lock_timeout"` and `lockPath: "<base>.lock"`.
  *
+ * OpenClaw 2026.9.6 has a function of this name with other parameters: `(key, operation, options)`.
+ *
  * @param provider the provider's id, such as `openai-codex`; with `profileId` it is the key
  * @param profileId names the login, such as `openai-codex:default`
  * @param fn called once, without arguments, when the lock is held; the lock is released when its promise settles
  * @param options where the lock lies, and how long to wait for it
  */
-export function withProfileLock<T>(
+export function withOAuthProfileLock<T>(
   provider: string,
   profileId: string,
   fn: () => Promise<T> | T,
@@ -1060,7 +1062,7 @@ export interface OAuthRefreshLockReport {
     heldMs: number | null;
     /** When it took the lock, in milliseconds since the epoch by its host's clock. */
     since: number;
-    /** From which age on, in milliseconds, a peer may take over; `null`: never, as from `withProfileLock`. */
+    /** From which age on, in milliseconds, a peer may take over; `null`: never, as from `withOAuthProfileLock`. */
     staleAfterMs: number | null;
     /** When the process was started, in clock ticks since the boot. */
     startTime: number | null;

@@ -10,7 +10,7 @@ const { onThisEngine } = require("./lib/engine.js");
 // call needs is there from the beginning, as the package may be replaced while its processes run.
 module.exports = onThisEngine({
   withOAuthRefreshLock,
-  withProfileLock: (...given) => require("./lib/profile-lock.js").withProfileLock(...given),
+  withOAuthProfileLock: (...given) => require("./lib/profile-lock.js").withOAuthProfileLock(...given),
   refreshOAuthToken,
   keepOAuthFresh: (options) => require("./lib/keep-fresh.js").keepOAuthFresh(options),
   saveOAuthLogin: (...given) => require("./lib/login.js").saveOAuthLogin(...given),

@@ -7,7 +7,7 @@ addons.bundledIn(import.meta.url);
 
 export const {
   withOAuthRefreshLock,
-  withProfileLock,
+  withOAuthProfileLock,
   refreshOAuthToken,
   keepOAuthFresh,
   saveOAuthLogin,

@@ -6,8 +6,8 @@ import {
   isSafeToCopyOAuthIdentity,
   resolveOAuthRefreshLockPath,
   shouldMirrorRefreshedOAuthCredential,
+  withOAuthProfileLock,
   withOAuthRefreshLock,
-  withProfileLock,
 } from "../index.mjs";
 import { answering, refreshAs, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import {
@@ -46,7 +46,7 @@ describe("an argument of the wrong kind is refused, and nothing is done", () => 
       fn,
       calls: [
         () => withOAuthRefreshLock(provider, profileId, fn, options ?? host.as("main")),
-        () => withProfileLock(provider, profileId, fn, options ?? { stateDir: host.stateDir }),
+        () => withOAuthProfileLock(provider, profileId, fn, options ?? { stateDir: host.stateDir }),
       ],
     };
   }
@@ -79,7 +79,7 @@ describe("an argument of the wrong kind is refused, and nothing is done", () => 
   test.each(shown([null, 0, "options", true, Symbol("s")]))("options %s", async (_, options) => {
     await expectRefused(
       (host) => ({
-        calls: [withOAuthRefreshLock, withProfileLock].map(
+        calls: [withOAuthRefreshLock, withOAuthProfileLock].map(
           (called) => () => called(PROVIDER, PROFILE, unwanted(), options),
         ),
         host,
@@ -90,7 +90,7 @@ describe("an argument of the wrong kind is refused, and nothing is done", () => 
 
   test("no arguments", async () => {
     await typedRejection(withOAuthRefreshLock(), "invalid_argument");
-    await typedRejection(withProfileLock(), "invalid_argument");
+    await typedRejection(withOAuthProfileLock(), "invalid_argument");
   });
 
   test.each(
@@ -196,7 +196,9 @@ describe("an odd profile id is an id like any other", () => {
       expect(host.store("main")).toBe(storeText({ ...old, ...fields }, profileId));
       expect(await ask(unwanted())).toEqual({ outcome: "fresh", credential: { ...old, ...fields } });
       expect({}.access).toBeUndefined();
-      expect(await withProfileLock(PROVIDER, profileId, () => "locked", { stateDir: host.stateDir })).toBe("locked");
+      expect(await withOAuthProfileLock(PROVIDER, profileId, () => "locked", { stateDir: host.stateDir })).toBe(
+        "locked",
+      );
     },
   );
 });
@@ -249,7 +251,7 @@ describe("a result of the refresh function that is no credential is refused, and
     );
     expect(host.tree({ locks: false })).toEqual(before);
     // The lock is free again.
-    expect(await withProfileLock(PROVIDER, PROFILE, () => "free", { stateDir: host.stateDir })).toBe("free");
+    expect(await withOAuthProfileLock(PROVIDER, PROFILE, () => "free", { stateDir: host.stateDir })).toBe("free");
   });
 
   const ACCOUNT = { accountId: "acct-1", email: "o@x.test", projectId: "p", enterpriseUrl: "ghe.example.test" };

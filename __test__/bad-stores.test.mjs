@@ -3,7 +3,7 @@ import { spawnSync } from "node:child_process";
 import { chmodSync, chownSync, mkdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { resolveOAuthRefreshLockPath, withProfileLock } from "../index.mjs";
+import { resolveOAuthRefreshLockPath, withOAuthProfileLock } from "../index.mjs";
 import { startAgent } from "./support/agents.mjs";
 import { refreshAs, typedRejection, unwanted } from "./support/calls.mjs";
 import {
@@ -95,7 +95,7 @@ describe("a store is refused, with the reason, and nothing is changed", () => {
     expect(error.message).toContain(where);
     expect(refresh).not.toHaveBeenCalled();
     expect(host.tree({ locks: false })).toEqual(before);
-    expect(await withProfileLock(PROVIDER, PROFILE, () => "free", { stateDir: host.stateDir })).toBe("free");
+    expect(await withOAuthProfileLock(PROVIDER, PROFILE, () => "free", { stateDir: host.stateDir })).toBe("free");
   }
 
   // Main's is looked at before the provider is asked: peers that read it would send the token that we spend.
@@ -234,7 +234,7 @@ describe("a lock file that cannot be used is told, and the provider is not asked
     const fn = unwanted();
     for (const start of [
       () => refreshAs(host, "main", fn),
-      () => withProfileLock(PROVIDER, PROFILE, fn, { stateDir: host.stateDir }),
+      () => withOAuthProfileLock(PROVIDER, PROFILE, fn, { stateDir: host.stateDir }),
     ]) {
       const error = await typedRejection(start(), "lock_unavailable");
       expect([path, dirname(path)]).toContain(error.path);

@@ -15,9 +15,9 @@ const { packageOf, target } = createRequire(import.meta.url)("../lib/native.js")
 const ADDON = `oauth-refresh-lock.${target()}.node`;
 
 const PROGRAM = `
-  import { withProfileLock } from "oauth-refresh-lock";
+  import { withOAuthProfileLock } from "oauth-refresh-lock";
   const told = (error) => error.code + ": " + error.message;
-  console.log(await withProfileLock("p", "x", () => "held", { stateDir: process.argv[2] }).catch(told));
+  console.log(await withOAuthProfileLock("p", "x", () => "held", { stateDir: process.argv[2] }).catch(told));
 `;
 
 /** Bundles the program in a project where npm has installed the package and its platform's. Returns the bundle's directory. */

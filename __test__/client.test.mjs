@@ -1,6 +1,6 @@
 /** A client bound to one login: what it hands out, when it refreshes, and what its callers hear of failures. */
 import { describe, expect, test, vi } from "vitest";
-import { createOAuthClient, withProfileLock } from "../index.mjs";
+import { createOAuthClient, withOAuthProfileLock } from "../index.mjs";
 import { heldElsewhere } from "./support/agents.mjs";
 import { answering, held, listen, refreshAs, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { answer, createHost, expired, HOUR, MINUTE, PROFILE, PROVIDER, usable } from "./support/host.mjs";
@@ -200,7 +200,7 @@ describe("a caller's limits", () => {
 test("code that holds the key's lock is told that it can't ask", async () => {
   const host = createHost({ main: expired() });
   const client = clientOf(host, unwanted());
-  const inside = withProfileLock(PROVIDER, PROFILE, () => rejection(client.token()), { stateDir: host.stateDir });
+  const inside = withOAuthProfileLock(PROVIDER, PROFILE, () => rejection(client.token()), { stateDir: host.stateDir });
   expect((await inside).code).toBe("nested_call");
 });
 

@@ -146,7 +146,7 @@ const STRANGE = [
 const refresh = (host) => refreshAs(host, "main", answering(), { timeoutMs: 1_000 });
 const PLACES = [
   {
-    what: "withProfileLock at its key's lock",
+    what: "withOAuthProfileLock at its key's lock",
     at: (host) => `${lockPathOn(host)}.lock`,
     call: (host) => lockOn(host, () => ({ outcome: "refreshed" }), { timeoutMs: 1_000 }),
     left: [...LEFT, ...LEFT_ALSO],

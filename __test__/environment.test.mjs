@@ -16,7 +16,7 @@ describe("OAUTH_REFRESH_LOCK", () => {
     const login = { access: "a", refresh: "r", expires: 1 };
     const calls = {
       withOAuthRefreshLock: ["p", "p:x", () => null, path],
-      withProfileLock: ["p", "p:x", () => null, path],
+      withOAuthProfileLock: ["p", "p:x", () => null, path],
       refreshOAuthToken: [{ tokenEndpoint: "https://127.0.0.1:9/", clientId: "c", refreshToken: "r" }],
       saveOAuthLogin: ["p", "p:x", login, path],
       removeOAuthLogin: ["p", "p:x", path],
@@ -52,7 +52,7 @@ describe("OAUTH_REFRESH_LOCK", () => {
   test.each(["auto", "", "require"])("%j: it works", (word) => {
     const { isAvailable, codes, loaded } = said(word);
     expect({ isAvailable, loaded }).toEqual({ isAvailable: true, loaded: 1 });
-    expect(codes).toMatchObject({ withProfileLock: "done", saveOAuthLogin: "done" });
+    expect(codes).toMatchObject({ withOAuthProfileLock: "done", saveOAuthLogin: "done" });
   });
 
   test("require: without an addon a program that imports it does not start; with auto it does", () => {
@@ -64,7 +64,7 @@ describe("OAUTH_REFRESH_LOCK", () => {
   test("a word that it does not know is told, at the first call", () => {
     const { isAvailable, codes } = said("none");
     expect(isAvailable).toBe(false);
-    expect(codes.withProfileLock).toBe("OAuthRefreshLockError invalid_argument by its name");
+    expect(codes.withOAuthProfileLock).toBe("OAuthRefreshLockError invalid_argument by its name");
   });
 });
 

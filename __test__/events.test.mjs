@@ -5,8 +5,8 @@ import { setImmediate } from "node:timers/promises";
 import {
   inspectOAuthRefreshLocks,
   resolveOAuthRefreshLockPath,
+  withOAuthProfileLock,
   withOAuthRefreshLock,
-  withProfileLock,
 } from "oauth-refresh-lock";
 import { describe, expect, test } from "vitest";
 import { askingElsewhere, holdLock, startAgent } from "./support/agents.mjs";
@@ -172,7 +172,7 @@ test("looking keeps no owner from its lock, be it one that does not wait", async
     while (!isDone) await Promise.all(Array.from({ length: 8 }, () => lookAt(host)));
   })();
   const log = listen();
-  const call = () => withProfileLock(PROVIDER, PROFILE, () => {}, { stateDir: host.stateDir, timeoutMs: 5_000 });
+  const call = () => withOAuthProfileLock(PROVIDER, PROFILE, () => {}, { stateDir: host.stateDir, timeoutMs: 5_000 });
   for (let at = 0; at < 300; at += 1) {
     await call();
     await setImmediate();
@@ -185,7 +185,7 @@ test("looking keeps no owner from its lock, be it one that does not wait", async
 test("one odd entry is that key's problem", async () => {
   const host = createHost();
   for (const profile of ["a", "b", "c", "d"])
-    await withProfileLock(PROVIDER, profile, () => {}, { stateDir: host.stateDir });
+    await withOAuthProfileLock(PROVIDER, profile, () => {}, { stateDir: host.stateDir });
   const [first, second, third, fourth] = (await lookAt(host)).map(({ lockPath }) => lockPath);
   for (const path of [first, second, third]) rmSync(path);
   mkdirSync(first);
@@ -205,7 +205,7 @@ test("a file that a living owner makes and removes all the time is neither debri
   let isDone = false;
   const work = (async () => {
     while (!isDone) {
-      await withProfileLock(PROVIDER, PROFILE, () => {}, { stateDir: host.stateDir });
+      await withOAuthProfileLock(PROVIDER, PROFILE, () => {}, { stateDir: host.stateDir });
       await setImmediate();
     }
   })();

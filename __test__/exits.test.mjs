@@ -60,7 +60,7 @@ describe.each(["its main thread", "a worker thread"])("a process that calls from
       expect(refresh.mock.calls.map(([{ refresh }]) => refresh)).toEqual([old.refresh]);
     });
 
-    test("in withProfileLock frees the lock", async () => {
+    test("in withOAuthProfileLock frees the lock", async () => {
       const host = createHost();
       const { next } = await endBefore(host, how, { at: "inside", ask: "lock", thread });
       expect(await next).toBe("mine");
@@ -113,7 +113,7 @@ describe("a process that has nothing else to do", () => {
     expect((await refreshAs(host, "main", answering())).outcome).toBe("refreshed");
   });
 
-  test("does not stay for a function in withProfileLock", async () => {
+  test("does not stay for a function in withOAuthProfileLock", async () => {
     const host = createHost();
     const ending = startEnding(host, NOTHING, { at: "inside", ask: "lock" });
     await ending.told({ type: "inside" });

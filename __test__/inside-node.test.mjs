@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { serve } from "../cli/provider.mjs";
-import { withOAuthRefreshLock, withProfileLock } from "../index.mjs";
+import { withOAuthProfileLock, withOAuthRefreshLock } from "../index.mjs";
 import { holdLock, startAgent } from "./support/agents.mjs";
 import { listen, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
@@ -156,7 +156,7 @@ describe(`a process whose event loop stands still for ${BLOCKED_MS} ms`, () => {
     await block(crowd);
     await release();
     const lock = (timeoutMs) =>
-      withProfileLock(PROVIDER, nameOf(0), () => "mine", { ...optionsOf(host, 0), timeoutMs });
+      withOAuthProfileLock(PROVIDER, nameOf(0), () => "mine", { ...optionsOf(host, 0), timeoutMs });
     const holder = () => lock(20).catch((error) => error.holder.pid);
     await expect.poll(holder, { timeout: 20_000 }).toBe(crowd.pid);
     await delay(BLOCKED_MS);

@@ -219,8 +219,8 @@ test("without its platform's package it is imported all the same, and says what 
   const copy = join(workspace, "bare");
   cpSync(installed(NAME), join(copy, "node_modules", NAME), { recursive: true });
   const program = `
-    import { withProfileLock } from "oauth-refresh-lock";
-    const error = await withProfileLock("p", "p:x", () => {}, { stateDir: process.cwd() }).catch((error) => error);
+    import { withOAuthProfileLock } from "oauth-refresh-lock";
+    const error = await withOAuthProfileLock("p", "p:x", () => {}, { stateDir: process.cwd() }).catch((error) => error);
     console.log(JSON.stringify({ code: error.code, message: error.message }));
   `;
   const { code, message } = JSON.parse(await run(process.execPath, ["--input-type=module", "--eval", program], copy));
@@ -239,8 +239,8 @@ function copyInstalled(name) {
 async function failureIn(copy, { options = [], before = "" } = {}) {
   const program = `
     ${before}
-    const { withProfileLock } = require("oauth-refresh-lock");
-    withProfileLock("p", "p:x", () => {}, { stateDir: process.cwd() }).catch(({ code, message }) => console.log(JSON.stringify({ code, message })));
+    const { withOAuthProfileLock } = require("oauth-refresh-lock");
+    withOAuthProfileLock("p", "p:x", () => {}, { stateDir: process.cwd() }).catch(({ code, message }) => console.log(JSON.stringify({ code, message })));
   `;
   return JSON.parse(await run(process.execPath, [...options, "--eval", program], copy));
 }

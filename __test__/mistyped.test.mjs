@@ -7,8 +7,8 @@ import {
   keepOAuthFresh,
   refreshOAuthToken,
   resolveOAuthRefreshLockPath,
+  withOAuthProfileLock,
   withOAuthRefreshLock,
-  withProfileLock,
 } from "../index.mjs";
 import { cliJson } from "./cli/cli.mjs";
 import { answering, refreshAs, typedRejection, unwanted } from "./support/calls.mjs";
@@ -45,8 +45,8 @@ describe("an option that there is not", () => {
       'no member "somethingElse"',
     ],
     [
-      "withProfileLock",
-      ({ stateDir }) => withProfileLock(PROVIDER, PROFILE, unwanted(), { stateDir, timeout: 5 }),
+      "withOAuthProfileLock",
+      ({ stateDir }) => withOAuthProfileLock(PROVIDER, PROFILE, unwanted(), { stateDir, timeout: 5 }),
       'did you mean "timeoutMs"?',
     ],
     [
@@ -107,7 +107,7 @@ describe("an option that there is not", () => {
     const host = createHost({ main: usable() });
     const options = host.as("main", { forceRefresh: false, mainAgentDir: host.agentDir("main") });
     expect((await withOAuthRefreshLock(PROVIDER, PROFILE, unwanted(), options)).outcome).toBe("fresh");
-    expect(await withProfileLock(PROVIDER, PROFILE, () => "held", options)).toBe("held");
+    expect(await withOAuthProfileLock(PROVIDER, PROFILE, () => "held", options)).toBe("held");
     const lockPath = resolveOAuthRefreshLockPath(PROVIDER, PROFILE, options);
     expect((await inspectOAuthRefreshLocks(options)).map((report) => report.lockPath)).toEqual([lockPath]);
   });
@@ -139,7 +139,7 @@ describe("arguments that are swapped", () => {
     const before = host.tree();
     const fn = unwanted();
     expect(await refusal(() => withOAuthRefreshLock(...arrange(fn, host.as("main"))))).toMatch(says);
-    expect(await refusal(() => withProfileLock(...arrange(fn, { stateDir: host.stateDir })))).toMatch(says);
+    expect(await refusal(() => withOAuthProfileLock(...arrange(fn, { stateDir: host.stateDir })))).toMatch(says);
     expect(fn).not.toHaveBeenCalled();
     expect(host.tree()).toEqual(before);
   });

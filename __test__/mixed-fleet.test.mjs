@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { withProfileLock } from "../index.mjs";
+import { withOAuthProfileLock } from "../index.mjs";
 import { canFetchNode, nodeBinary, packageDir } from "../scripts/fetch.mjs";
 import { heldElsewhere, holdLock, startAgent } from "./support/agents.mjs";
 import {
@@ -306,9 +306,9 @@ describe("peers in one process", () => {
     const required = createRequire(import.meta.url)("../index.js");
     const order = [];
     await Promise.all([
-      required.withProfileLock(PROVIDER, PROFILE, async () => order.push(1), { stateDir: host.stateDir }),
-      withProfileLock(PROVIDER, PROFILE, async () => order.push(2), { stateDir: host.stateDir }),
-      required.withProfileLock(PROVIDER, PROFILE, async () => order.push(3), { stateDir: host.stateDir }),
+      required.withOAuthProfileLock(PROVIDER, PROFILE, async () => order.push(1), { stateDir: host.stateDir }),
+      withOAuthProfileLock(PROVIDER, PROFILE, async () => order.push(2), { stateDir: host.stateDir }),
+      required.withOAuthProfileLock(PROVIDER, PROFILE, async () => order.push(3), { stateDir: host.stateDir }),
     ]);
     expect(order).toEqual([1, 2, 3]);
   });
@@ -316,13 +316,13 @@ describe("peers in one process", () => {
   test("another copy of the package is one", async () => {
     const host = createHost();
     const copy = await import(pathToFileURL(join(copyPackage(), "index.mjs")).href);
-    expect(copy.withProfileLock).not.toBe(withProfileLock);
+    expect(copy.withOAuthProfileLock).not.toBe(withOAuthProfileLock);
     const log = listen();
     const release = deferred();
     const first = lockOn(host, () => release.promise);
     await log.seen({ type: "acquired" });
     const fn = vi.fn(() => "its");
-    const second = copy.withProfileLock(PROVIDER, PROFILE, fn, { stateDir: host.stateDir });
+    const second = copy.withOAuthProfileLock(PROVIDER, PROFILE, fn, { stateDir: host.stateDir });
     await log.seen({ type: "waiting" });
     expect(fn).not.toHaveBeenCalled();
     release.resolve();

@@ -7,8 +7,8 @@ import {
   OAUTH_REFRESH_CALL_TIMEOUT_MS,
   OAUTH_REFRESH_LOCK_OPTIONS,
   resolveOAuthRefreshLockPath,
+  withOAuthProfileLock,
   withOAuthRefreshLock,
-  withProfileLock,
 } from "../index.mjs";
 import { holdLock, startAgent } from "./support/agents.mjs";
 import { held, listen, stopClock, typedRejection, unwanted } from "./support/calls.mjs";
@@ -327,7 +327,7 @@ test.each([
     "withOAuthRefreshLock",
     (host, fn) => withOAuthRefreshLock(PROVIDER, PROFILE, fn, host.as("main", { serveUnexpired: false })),
   ],
-  ["withProfileLock", (host, fn) => withProfileLock(PROVIDER, PROFILE, fn, { stateDir: host.stateDir })],
+  ["withOAuthProfileLock", (host, fn) => withOAuthProfileLock(PROVIDER, PROFILE, fn, { stateDir: host.stateDir })],
 ])("by default a waiter of %s outlasts the longest call and a stuck owner", async (_, call) => {
   const host = createHost({ main: expired() });
   const log = listen();

@@ -55,8 +55,8 @@ test.each(["index.d.ts", "mcp.d.ts"])("%s says of every member what it is", (fil
 });
 
 test("an error is of the exported class", async () => {
-  const { OAuthRefreshLockError, withProfileLock } = imported;
-  const error = await withProfileLock("", "p:x", () => {}).catch((thrown) => thrown);
+  const { OAuthRefreshLockError, withOAuthProfileLock } = imported;
+  const error = await withOAuthProfileLock("", "p:x", () => {}).catch((thrown) => thrown);
   expect(error).toBeInstanceOf(OAuthRefreshLockError);
   expect(error.code).toBe("invalid_argument");
 });
@@ -74,7 +74,7 @@ test("the exports are those that index.d.ts declares", () => {
 const USE = `
   const before = loaded.length;
   const path = api.resolveOAuthRefreshLockPath("p", "x", { stateDir: "/state" });
-  const result = await api.withProfileLock("p", "x", () => "done", { stateDir: process.cwd() });
+  const result = await api.withOAuthProfileLock("p", "x", () => "done", { stateDir: process.cwd() });
   console.log(JSON.stringify({ names: Object.keys(api).sort(), before, after: loaded.length, path, result }));
 `;
 const EXPECTED_USE = {
@@ -133,7 +133,7 @@ test("without an addon it is imported all the same, and every call says what is 
     };
     const fn = () => { throw new Error("called"); };
     await api.withOAuthRefreshLock("p", "x", fn).catch(tell("withOAuthRefreshLock"));
-    await api.withProfileLock("p", "x", fn).catch(tell("withProfileLock"));
+    await api.withOAuthProfileLock("p", "x", fn).catch(tell("withOAuthProfileLock"));
     await api.inspectOAuthRefreshLocks({ stateDir: "/state" }).catch(tell("inspectOAuthRefreshLocks"));
     const path = api.resolveOAuthRefreshLockPath("p", "x", { stateDir: "/state" });
     const isSafe = api.isSafeToCopyOAuthIdentity({ email: "A@b" }, { email: "a@B" });
@@ -268,8 +268,8 @@ describe("an engine that is too old", () => {
       "refreshOAuthToken",
       "removeOAuthLogin",
       "saveOAuthLogin",
+      "withOAuthProfileLock",
       "withOAuthRefreshLock",
-      "withProfileLock",
     ]);
   });
 

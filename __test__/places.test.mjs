@@ -27,7 +27,7 @@ const RECIPES = readFileSync(join(import.meta.dirname, "..", "docs", "operations
 /** All three calls, in a process of its own; what came of each. `goAway` has its working directory removed first. */
 const PROGRAM = `
   const [goAway, options] = JSON.parse(process.argv[1]);
-  const { inspectOAuthRefreshLocks, resolveOAuthRefreshLockPath, withProfileLock, withOAuthRefreshLock } = await import(${JSON.stringify(INDEX)});
+  const { inspectOAuthRefreshLocks, resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } = await import(${JSON.stringify(INDEX)});
   const fs = await import("node:fs");
   if (goAway) {
     fs.mkdirSync(goAway);
@@ -40,7 +40,7 @@ const PROGRAM = `
   const refresh = async () => ({ access: "a", refresh: "r", expires: Date.now() + 3_600_000 });
   const results = [
     await tried(async () => (await withOAuthRefreshLock("${PROVIDER}", "${PROFILE}", refresh, options)).outcome),
-    await tried(() => withProfileLock("${PROVIDER}", "${PROFILE}", () => "held", { stateDir })),
+    await tried(() => withOAuthProfileLock("${PROVIDER}", "${PROFILE}", () => "held", { stateDir })),
     await tried(async () => (await inspectOAuthRefreshLocks({ stateDir })).length),
     await tried(() => typeof resolveOAuthRefreshLockPath("${PROVIDER}", "${PROFILE}", { stateDir })),
   ];

@@ -8,7 +8,7 @@ import { promisify } from "node:util";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
-import { withProfileLock } from "../index.mjs";
+import { withOAuthProfileLock } from "../index.mjs";
 import { heldElsewhere, startAgent } from "./support/agents.mjs";
 import {
   BOTH_CALLS,
@@ -23,7 +23,7 @@ import {
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
 
-describe("the function's result and errors pass through withProfileLock untouched", () => {
+describe("the function's result and errors pass through withOAuthProfileLock untouched", () => {
   const failures = [
     new TypeError("an error"),
     Object.freeze(new Error("a frozen error")),
@@ -184,7 +184,7 @@ describe("a nested call for the same key", () => {
 
   test("is refused through another key", async () => {
     const host = createHost();
-    const other = (fn) => withProfileLock(PROVIDER, "acme:other", fn, { stateDir: host.stateDir });
+    const other = (fn) => withOAuthProfileLock(PROVIDER, "acme:other", fn, { stateDir: host.stateDir });
     const error = await lockOn(host, () => other(() => rejection(lockOn(host, unwanted()))));
     await typedRejection(Promise.reject(error), "nested_call");
   });
@@ -201,7 +201,7 @@ describe("a nested call for the same key", () => {
 
   test("is allowed for another key", async () => {
     const host = createHost({ main: expired() });
-    const other = () => withProfileLock(PROVIDER, "acme:other", () => "inner", { stateDir: host.stateDir });
+    const other = () => withOAuthProfileLock(PROVIDER, "acme:other", () => "inner", { stateDir: host.stateDir });
     expect(await lockOn(host, other)).toBe("inner");
   });
 
@@ -226,8 +226,8 @@ describe("a call that is refused", () => {
       vi.unstubAllEnvs();
     });
     const [key, other] = ["acme:one", "acme:other"].map((profileId) => [PROVIDER, profileId]);
-    const results = await withProfileLock(...key, () =>
-      Promise.allSettled([withProfileLock(...key, unwanted()), withProfileLock(...other, () => "done")]),
+    const results = await withOAuthProfileLock(...key, () =>
+      Promise.allSettled([withOAuthProfileLock(...key, unwanted()), withOAuthProfileLock(...other, () => "done")]),
     );
     expect(results).toMatchObject([{ reason: { code: "nested_call" } }, { value: "done" }]);
   });

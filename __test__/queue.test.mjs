@@ -3,7 +3,7 @@ import { mkdirSync, rmdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { withOAuthRefreshLock, withProfileLock } from "../index.mjs";
+import { withOAuthProfileLock, withOAuthRefreshLock } from "../index.mjs";
 import { heldElsewhere } from "./support/agents.mjs";
 import { answering, held, listen, lockOn, refreshAs, rejection, typedRejection, unwanted } from "./support/calls.mjs";
 import { deferred } from "./support/events.mjs";
@@ -99,8 +99,8 @@ describe("in one process", () => {
     const stuck = lockOn(host, () => release.promise);
     await log.seen({ type: "acquired" });
     const others = [
-      withProfileLock(PROVIDER, `${PROFILE}2`, () => "profile", { stateDir: host.stateDir }),
-      withProfileLock(`${PROVIDER}2`, PROFILE, () => "provider", { stateDir: host.stateDir }),
+      withOAuthProfileLock(PROVIDER, `${PROFILE}2`, () => "profile", { stateDir: host.stateDir }),
+      withOAuthProfileLock(`${PROVIDER}2`, PROFILE, () => "provider", { stateDir: host.stateDir }),
       lockOn(host, () => "state", { stateDir: join(host.root, "other state") }),
       lockOn(host, () => "path", { lockPath: join(host.root, "other lock") }),
     ];

@@ -228,7 +228,7 @@ describe("a caller that gives up", () => {
     expect(order).toEqual([1, 2, 4, 5, 6, 7, 8]);
   });
 
-  test("inside withProfileLock has had its turn: its function is awaited", async () => {
+  test("inside withOAuthProfileLock has had its turn: its function is awaited", async () => {
     const host = createHost();
     const log = listen();
     const work = deferred();

@@ -95,8 +95,8 @@ export const CONTENDERS = [
   {
     name: "ours",
     load: async () => {
-      const { withProfileLock } = await import("../index.mjs");
-      return (path, fn) => withProfileLock("bench", "bench", fn, { lockPath: path });
+      const { withOAuthProfileLock } = await import("../index.mjs");
+      return (path, fn) => withOAuthProfileLock("bench", "bench", fn, { lockPath: path });
     },
   },
   {

@@ -108,7 +108,7 @@ function databases({ stores, keys }) {
       "sqlite_store",
       path,
       "This OpenClaw keeps its logins in SQLite. Without the host's stores (`store`) withOAuthRefreshLock refuses, since a JSON store would block these logins.",
-      "Give it the host's stores, or use withProfileLock with OpenClaw's own lock path.",
+      "Give it the host's stores, or use withOAuthProfileLock with OpenClaw's own lock path.",
     ),
   );
 }

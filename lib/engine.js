@@ -5,7 +5,7 @@ const OLDEST_NODE = 20;
 /** Those that give a promise reject it. */
 const PROMISING = [
   "withOAuthRefreshLock",
-  "withProfileLock",
+  "withOAuthProfileLock",
   "refreshOAuthToken",
   "holdOAuthRefreshClaim",
   "awaitOAuthRefreshClaim",

@@ -12,7 +12,7 @@ const { surroundings } = require("./surroundings.js");
  */
 const held = new Set();
 
-async function withProfileLock(provider, profileId, fn, options) {
+async function withOAuthProfileLock(provider, profileId, fn, options) {
   args.checkKey(provider, profileId);
   args.refuseSwapped("fn", fn, options);
   args.callback("fn", fn);
@@ -72,4 +72,4 @@ async function run(subject, work, caller) {
   }
 }
 
-module.exports = { withProfileLock };
+module.exports = { withOAuthProfileLock };

@@ -37,16 +37,16 @@ const load = async (name) => {
 
 const BODY = `
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), "bundled-"));
-  withProfileLock("a", "b", async () => "held", { stateDir: dir })
+  withOAuthProfileLock("a", "b", async () => "held", { stateDir: dir })
     .then((held) => console.log(held), (error) => console.log(error.code + ": " + error.message))
     .finally(() => fs.rmSync(dir, { recursive: true }));
 `;
 const NAMES = { fs: "node:fs", os: "node:os", path: "node:path" };
-const IMPORTS = `import { withProfileLock } from "oauth-refresh-lock";
+const IMPORTS = `import { withOAuthProfileLock } from "oauth-refresh-lock";
 ${Object.entries(NAMES)
   .map(([name, from]) => `import ${name} from "${from}";\n`)
   .join("")}`;
-const REQUIRES = `const { withProfileLock } = require("oauth-refresh-lock");
+const REQUIRES = `const { withOAuthProfileLock } = require("oauth-refresh-lock");
 ${Object.entries(NAMES)
   .map(([name, from]) => `const ${name} = require("${from}");\n`)
   .join("")}`;

@@ -30,9 +30,9 @@ run(deno, ["run", "--allow-all", ...STORM]);
 
 // Without the right to load it, the error names that right.
 const asks = `
-  const { isAvailable, withProfileLock } = require("./index.js");
+  const { isAvailable, withOAuthProfileLock } = require("./index.js");
   if (isAvailable()) throw new Error("the addon was loaded without the right to it");
-  withProfileLock("acme", "acme:default", () => {}).then(
+  withOAuthProfileLock("acme", "acme:default", () => {}).then(
     () => Promise.reject(new Error("a lock without the addon")),
     ({ code, message }) => {
       console.log(message);

@@ -1,6 +1,6 @@
 /** A process of the smoke test: says `ready`, then does what its parent sends, and answers with what came of it. */
 import { once } from "node:events";
-import { withOAuthRefreshLock, withProfileLock } from "oauth-refresh-lock";
+import { withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
 
 const actions = {
   async refresh({ tokenEndpoint, ...options }) {
@@ -9,7 +9,7 @@ const actions = {
     return { outcome, access: credential.access };
   },
   async hold(options) {
-    await withProfileLock(
+    await withOAuthProfileLock(
       "smoke",
       "smoke:held",
       async () => {

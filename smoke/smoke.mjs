@@ -150,7 +150,7 @@ test("a holder that is killed is followed at once; one that lives is waited for"
   const { child, next } = await startAgent();
   child.send({ action: "hold", options: { stateDir } });
   assert.deepEqual(await next(), { held: true });
-  const impatient = api.withProfileLock("smoke", "smoke:held", () => "taken", { stateDir, timeoutMs: 50 });
+  const impatient = api.withOAuthProfileLock("smoke", "smoke:held", () => "taken", { stateDir, timeoutMs: 50 });
   await assert.rejects(impatient, { code: "file_lock_timeout" });
   const [report] = (await api.inspectOAuthRefreshLocks({ stateDir })).filter(({ holder }) => holder);
   assert.equal(report.holder.pid, child.pid);
@@ -158,7 +158,7 @@ test("a holder that is killed is followed at once; one that lives is waited for"
   const options = { stateDir, timeoutMs: 20_000 };
   const waiting = event("waiting");
   let isTaken = false;
-  const taken = api.withProfileLock("smoke", "smoke:held", () => (isTaken = true), options);
+  const taken = api.withOAuthProfileLock("smoke", "smoke:held", () => (isTaken = true), options);
   await waiting;
   await setImmediate();
   assert.equal(isTaken, false, "a lock was taken from a holder that lives");

@@ -7,8 +7,8 @@ import { fileURLToPath } from "node:url";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 
 async function refresh({ tokenEndpoint, ...options }) {
-  const { withProfileLock, withOAuthRefreshLock } = await import("oauth-refresh-lock");
-  await withProfileLock("smoke", "smoke:other", () => {}, options);
+  const { withOAuthProfileLock, withOAuthRefreshLock } = await import("oauth-refresh-lock");
+  await withOAuthProfileLock("smoke", "smoke:other", () => {}, options);
   const request = { tokenEndpoint, clientId: "smoke" };
   return (await withOAuthRefreshLock("smoke", "smoke:login", request, options)).credential.access;
 }

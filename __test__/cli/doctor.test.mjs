@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
-import { withOAuthRefreshLock, withProfileLock } from "oauth-refresh-lock";
+import { withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, test } from "vitest";
 import { lockPathOn } from "../support/calls.mjs";
 import { answer, createHost, expired, IMPATIENT, PROFILE, PROVIDER, usable } from "../support/host.mjs";
@@ -242,7 +242,7 @@ test("a credential that no store can take", async () => {
 
 test("OpenClaw's own lock: of a living process, and of a dead one", async () => {
   const host = createHost({ main: expired() });
-  await withProfileLock(PROVIDER, PROFILE, () => {}, { stateDir: host.stateDir });
+  await withOAuthProfileLock(PROVIDER, PROFILE, () => {}, { stateDir: host.stateDir });
   const write = (pid) => {
     const lock = JSON.stringify({ pid, createdAt: new Date().toISOString() }, null, 2);
     writeFileSync(`${lockPathOn(host)}.lock`, lock, { mode: 0o644 });
@@ -256,10 +256,10 @@ test("OpenClaw's own lock: of a living process, and of a dead one", async () => 
 
 test.each([
   ["a refresh", 180_000, "The next caller takes over"],
-  ["withProfileLock", undefined, "No process takes over"],
+  ["withOAuthProfileLock", undefined, "No process takes over"],
 ])("an owner that is stuck, by %s", async (_, staleAfter, advice) => {
   const host = createHost();
-  await withProfileLock(
+  await withOAuthProfileLock(
     PROVIDER,
     PROFILE,
     () => {

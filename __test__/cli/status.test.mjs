@@ -5,7 +5,7 @@ import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
-import { withOAuthRefreshLock, withProfileLock } from "oauth-refresh-lock";
+import { withOAuthProfileLock, withOAuthRefreshLock } from "oauth-refresh-lock";
 import { expect, onTestFinished, test } from "vitest";
 import { askingElsewhere } from "../support/agents.mjs";
 import { listen, lockPathOn } from "../support/calls.mjs";
@@ -97,7 +97,7 @@ test("a grant that is dead is to be logged in again, and a login that no store n
   expect(cliJson(["status", ...on(host)]).keys).toMatchObject([{ profileId: PROFILE, lastRefresh: "log in again" }]);
   host.seed("main", '{"version":1,"profiles":{}}');
   expect(cliJson(["status", ...on(host)]).keys).toMatchObject([{ provider: null, profileId: PROFILE, agents: 0 }]);
-  await withProfileLock(PROVIDER, "acme:no journal", () => {}, { stateDir: host.stateDir });
+  await withOAuthProfileLock(PROVIDER, "acme:no journal", () => {}, { stateDir: host.stateDir });
   const { stdout } = cli(["status", ...on(host)]);
   expect(stdout).toMatch(/^acme:owner /m);
   expect(stdout).toMatch(/^sha256-[0-9a-f]{8}… /m);

@@ -16,7 +16,7 @@
  * @property {boolean} [barrier] hold the calls back until the parent says "go"
  */
 import { subscribe } from "node:diagnostics_channel";
-import { resolveOAuthRefreshLockPath, withOAuthRefreshLock, withProfileLock } from "../../index.mjs";
+import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
 import { CHANNEL, deferred } from "./events.mjs";
 import { createRefresh, discover } from "./oauth/refresh.mjs";
 import { commands, tell } from "./told.mjs";
@@ -75,7 +75,7 @@ const asks = {
       tell("called", { id });
       return (await said(id, "answer").promise).fields;
     };
-    return (signal) => withProfileLock(provider, profileId, work, { ...options, signal });
+    return (signal) => withOAuthProfileLock(provider, profileId, work, { ...options, signal });
   },
   async path({ provider, profileId, options }) {
     return async () => resolveOAuthRefreshLockPath(provider, profileId, options);

@@ -22,7 +22,7 @@ class Agent extends Child {
     return this.#ask("refresh", request);
   }
 
-  /** Calls `withProfileLock` there, with a function that returns when told to. */
+  /** Calls `withOAuthProfileLock` there, with a function that returns when told to. */
   lock(request) {
     return this.#ask("lock", request);
   }

@@ -1,7 +1,7 @@
 /** Calls of the package: how to make them, what they are given, and what is seen and heard of them. */
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { expect, onTestFinished, vi } from "vitest";
-import { resolveOAuthRefreshLockPath, withOAuthRefreshLock, withProfileLock } from "../../index.mjs";
+import { resolveOAuthRefreshLockPath, withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
 import { CHANNEL, deferred, EventLog } from "./events.mjs";
 import { answer, PROFILE, PROVIDER } from "./host.mjs";
 import { toldBy } from "./secrets.mjs";
@@ -10,9 +10,9 @@ import { toldBy } from "./secrets.mjs";
 export const refreshAs = (host, agent, refresh, options) =>
   withOAuthRefreshLock(PROVIDER, PROFILE, refresh, host.as(agent, options));
 
-/** `withProfileLock` on this host. */
+/** `withOAuthProfileLock` on this host. */
 export const lockOn = (host, fn, options) =>
-  withProfileLock(PROVIDER, PROFILE, fn, { stateDir: host.stateDir, ...options });
+  withOAuthProfileLock(PROVIDER, PROFILE, fn, { stateDir: host.stateDir, ...options });
 
 /** The key's lock on this host. */
 export const lockPathOn = ({ stateDir }) => resolveOAuthRefreshLockPath(PROVIDER, PROFILE, { stateDir });
@@ -20,7 +20,7 @@ export const lockPathOn = ({ stateDir }) => resolveOAuthRefreshLockPath(PROVIDER
 /** Both, for tables: a name, and how to make the call with a function. */
 export const BOTH_CALLS = [
   ["withOAuthRefreshLock", (host, fn, options) => refreshAs(host, "main", fn, options)],
-  ["withProfileLock", (host, fn, options) => lockOn(host, fn, options)],
+  ["withOAuthProfileLock", (host, fn, options) => lockOn(host, fn, options)],
 ];
 
 /** Expects that nobody holds the key's lock, or will not before long. */

@@ -18,7 +18,7 @@ import { subscribe } from "node:diagnostics_channel";
 import { readSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { withOAuthRefreshLock, withProfileLock } from "../../index.mjs";
+import { withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
 import { CHANNEL } from "./events.mjs";
 import { createRefresh } from "./oauth/refresh.mjs";
 
@@ -42,7 +42,7 @@ async function make({ ask, provider, profileId, options, key, server }, fields) 
       Atomics.sub(inside, key, 1);
     }
   };
-  const call = ask === "refresh" ? withOAuthRefreshLock : withProfileLock;
+  const call = ask === "refresh" ? withOAuthRefreshLock : withOAuthProfileLock;
   try {
     const { outcome, credential = fields } = await call(provider, profileId, fn, options);
     tell({ type: "settled", outcome, access: credential.access });

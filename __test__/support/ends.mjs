@@ -14,7 +14,7 @@
  */
 import { subscribe } from "node:diagnostics_channel";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { withOAuthRefreshLock, withProfileLock } from "../../index.mjs";
+import { withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
 import { CHANNEL } from "./events.mjs";
 
 const sigterm = () => process.kill(process.pid, "SIGTERM");
@@ -45,7 +45,7 @@ const work = isMainThread ? JSON.parse(process.argv[2]) : workerData;
 /** Makes the call; `reach` is told how far it has come. */
 async function call({ at, ask, key, options, fields }, reach) {
   subscribe(CHANNEL, ({ type }) => reach(type));
-  const make = ask === "refresh" ? withOAuthRefreshLock : withProfileLock;
+  const make = ask === "refresh" ? withOAuthRefreshLock : withOAuthProfileLock;
   const fn = () => {
     reach("inside");
     if (at === "inside") return new Promise(() => {});

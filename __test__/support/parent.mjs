@@ -12,7 +12,7 @@
 import { fork, spawn } from "node:child_process";
 import { subscribe } from "node:diagnostics_channel";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { withOAuthRefreshLock, withProfileLock } from "../../index.mjs";
+import { withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
 import { CHANNEL } from "./events.mjs";
 
 const CHILD = "child";
@@ -35,7 +35,7 @@ async function call({ how, at, ask, key, options }, tell) {
     reach("inside");
     return new Promise(() => {});
   };
-  const make = ask === "refresh" ? withOAuthRefreshLock : withProfileLock;
+  const make = ask === "refresh" ? withOAuthRefreshLock : withOAuthProfileLock;
   await make(...key, fn, options);
 }
 

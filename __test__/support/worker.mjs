@@ -1,7 +1,7 @@
 /** A worker thread that takes the key's lock, by either call, and holds it until told to let go. Tells what happens. */
 import { subscribe } from "node:diagnostics_channel";
 import { parentPort, workerData } from "node:worker_threads";
-import { withOAuthRefreshLock, withProfileLock } from "../../index.mjs";
+import { withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
 import { CHANNEL } from "./events.mjs";
 
 const { ask, provider, profileId, options } = workerData;
@@ -11,5 +11,5 @@ const work = () => {
   return letGo;
 };
 subscribe(CHANNEL, ({ type }) => parentPort.postMessage(type));
-const call = ask === "refresh" ? withOAuthRefreshLock : withProfileLock;
+const call = ask === "refresh" ? withOAuthRefreshLock : withOAuthProfileLock;
 await call(provider, profileId, work, options);

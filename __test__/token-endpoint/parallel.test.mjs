@@ -1,7 +1,12 @@
 /** `maxParallel`: at most so many logins of one client are refreshed at a time, by all processes together. */
 import { basename } from "node:path";
 import { describe, expect, test } from "vitest";
-import { refreshOAuthToken, resolveOAuthRefreshLockPath, withOAuthRefreshLock, withProfileLock } from "../../index.mjs";
+import {
+  refreshOAuthToken,
+  resolveOAuthRefreshLockPath,
+  withOAuthProfileLock,
+  withOAuthRefreshLock,
+} from "../../index.mjs";
 import { startAgent } from "../support/agents.mjs";
 import { listen, refreshAs, stopClock, typedRejection } from "../support/calls.mjs";
 import { createHost, expired, PROVIDER } from "../support/host.mjs";
@@ -39,7 +44,7 @@ function hostOf(ids) {
     stored: () => JSON.parse(host.store("main")).profiles,
     ask: (id, endpoint, options) => withOAuthRefreshLock(PROVIDER, id, endpoint, host.as("main", options)),
     expectFree: async (id) =>
-      expect(await withProfileLock(PROVIDER, id, () => "free", { stateDir: host.stateDir })).toBe("free"),
+      expect(await withOAuthProfileLock(PROVIDER, id, () => "free", { stateDir: host.stateDir })).toBe("free"),
   };
 }
 

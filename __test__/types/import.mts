@@ -21,8 +21,8 @@ import {
   resolveOAuthRefreshLockPath,
   saveOAuthLogin,
   shouldMirrorRefreshedOAuthCredential,
+  withOAuthProfileLock,
   withOAuthRefreshLock,
-  withProfileLock,
 } from "oauth-refresh-lock";
 
 /** Exactly this type, neither wider nor narrower. */
@@ -118,15 +118,15 @@ if (result?.outcome === "stolen") throw new Error();
 
 // The lock alone passes results through.
 
-exactly<number>()(await withProfileLock("acme", "acme:default", () => 1 as number));
-exactly<string[]>()(await withProfileLock("acme", "acme:default", async () => [""]));
-exactly<void>()(await withProfileLock("acme", "acme:default", () => {}));
+exactly<number>()(await withOAuthProfileLock("acme", "acme:default", () => 1 as number));
+exactly<string[]>()(await withOAuthProfileLock("acme", "acme:default", async () => [""]));
+exactly<void>()(await withOAuthProfileLock("acme", "acme:default", () => {}));
 const lockOptions: LockOptions = { lockPath: "/locks/x", signal: AbortSignal.abort(), timeoutMs: 1, stateDir: "/s" };
-exactly<Promise<boolean>>()(withProfileLock<boolean>("acme", "acme:default", () => true, lockOptions));
+exactly<Promise<boolean>>()(withOAuthProfileLock<boolean>("acme", "acme:default", () => true, lockOptions));
 // @ts-expect-error: refreshes only
-await withProfileLock("acme", "acme:default", () => {}, { forceRefresh: true });
+await withOAuthProfileLock("acme", "acme:default", () => {}, { forceRefresh: true });
 // @ts-expect-error: the function gets nothing
-await withProfileLock("acme", "acme:default", (credential: OAuthCredential) => credential);
+await withOAuthProfileLock("acme", "acme:default", (credential: OAuthCredential) => credential);
 
 // What decides.
 

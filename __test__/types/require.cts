@@ -2,7 +2,7 @@
 import lock = require("oauth-refresh-lock");
 
 import type { OAuthCredential, RefreshFunction, RefreshResult } from "oauth-refresh-lock";
-import { withProfileLock } from "oauth-refresh-lock";
+import { withOAuthProfileLock } from "oauth-refresh-lock";
 
 const refresh: RefreshFunction = async (credential: OAuthCredential, { signal }) => {
   signal.throwIfAborted();
@@ -15,7 +15,7 @@ async function main(): Promise<void> {
   });
   const access: string | undefined = result?.credential.access;
   const path: string = lock.resolveOAuthRefreshLockPath("acme", "acme:default");
-  const length: number = await withProfileLock("acme", "acme:default", () => `${access}${path}`.length);
+  const length: number = await withOAuthProfileLock("acme", "acme:default", () => `${access}${path}`.length);
   const decision: boolean = lock.shouldMirrorRefreshedOAuthCredential({
     existing: null,
     refreshed: result?.credential as OAuthCredential,

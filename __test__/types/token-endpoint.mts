@@ -10,8 +10,8 @@ import {
   type RefreshResult,
   refreshOAuthToken,
   type TokenEndpointRequest,
+  withOAuthProfileLock,
   withOAuthRefreshLock,
-  withProfileLock,
 } from "oauth-refresh-lock";
 
 /** Exactly this type, neither wider nor narrower. */
@@ -64,7 +64,7 @@ await withOAuthRefreshLock("acme", "acme:default", { tokenEndpoint, expiresInUni
 // @ts-expect-error: a number
 await withOAuthRefreshLock("acme", "acme:default", { tokenEndpoint, maxParallel: "3" });
 // @ts-expect-error: the lock alone asks nobody
-await withProfileLock("acme", "acme:default", { tokenEndpoint });
+await withOAuthProfileLock("acme", "acme:default", { tokenEndpoint });
 
 // Presets.
 

@@ -10,24 +10,24 @@ const MANAGER = "src/agents/auth-profiles/oauth-manager.ts";
 const PROFILE_LOCK = "src/agents/auth-profiles/oauth-profile-lock.ts";
 
 const lockOnly96 = {
-  imports: { [PROFILE_LOCK]: `import { withProfileLock } from "oauth-refresh-lock";` },
+  imports: { [PROFILE_LOCK]: `import { withOAuthProfileLock as withLock } from "oauth-refresh-lock";` },
   edits: [
     {
       of: PROFILE_LOCK,
       from: "return await withFileLock(resolveOAuthRefreshLockPath(key.provider, key.profileId, options?.env), OAUTH_REFRESH_LOCK_OPTIONS, operation);",
       to: `const lockPath = resolveOAuthRefreshLockPath(key.provider, key.profileId, options?.env);
-	return await withProfileLock(key.provider, key.profileId, operation, { lockPath });`,
+	return await withLock(key.provider, key.profileId, operation, { lockPath });`,
     },
   ],
 };
 
 const lockOnly92 = {
-  imports: { [MANAGER]: `import { withProfileLock } from "oauth-refresh-lock";` },
+  imports: { [MANAGER]: `import { withOAuthProfileLock } from "oauth-refresh-lock";` },
   edits: [
     {
       of: MANAGER,
       from: "return await withFileLock(globalRefreshLockPath, OAUTH_REFRESH_LOCK_OPTIONS, async () => {",
-      to: "return await withProfileLock(params.provider, params.profileId, async () => {",
+      to: "return await withOAuthProfileLock(params.provider, params.profileId, async () => {",
     },
     {
       of: MANAGER,

@@ -66,7 +66,7 @@ impl FileStore {
     /// directory's database counts, or has been looked for.
     pub fn refuse_sqlite_era(&self, looks_at_state: bool) -> Result<()> {
         let refuse = |database: PathBuf| {
-            let message = "OpenClaw keeps its credentials in SQLite here; pass the host's store as `store`, or use withProfileLock with OpenClaw's lock path as lockPath";
+            let message = "OpenClaw keeps its credentials in SQLite here; pass the host's store as `store`, or use withOAuthProfileLock with OpenClaw's lock path as lockPath";
             Err(Error::at(Code::SqliteStore, &database, message))
         };
         let found = if looks_at_state { self.databases().next() } else { Some(self.database()).filter(is_there) };

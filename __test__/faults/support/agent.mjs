@@ -30,7 +30,7 @@ if (process.env.TEST_NO_TIMERS) {
   // Whoever waits for a timer waits for ever.
   globalThis.setTimeout = () => ({ ref() {}, unref() {} });
 }
-const { withProfileLock, withOAuthRefreshLock } = await import(process.env.TEST_PACKAGE);
+const { withOAuthProfileLock, withOAuthRefreshLock } = await import(process.env.TEST_PACKAGE);
 
 let holdAt;
 let lingerOnceAcquired;
@@ -74,7 +74,7 @@ async function obey(ask) {
   };
   try {
     const result = ask.lockOnly
-      ? await withProfileLock(provider, profileId, () => tellAndLinger("inside"), options)
+      ? await withOAuthProfileLock(provider, profileId, () => tellAndLinger("inside"), options)
       : await withOAuthRefreshLock(provider, profileId, ask.request ?? refresh, options);
     tell("settled", { id, result });
   } catch (error) {

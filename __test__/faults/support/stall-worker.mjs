@@ -6,7 +6,7 @@ import { writeFileSync } from "node:fs";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 
 const { module, key, options, goOn, timeoutMs } = workerData ?? JSON.parse(process.argv[2]);
-const { withProfileLock } = await import(module);
+const { withOAuthProfileLock } = await import(module);
 const { stateDir } = options;
 
 if (isMainThread) {
@@ -16,12 +16,12 @@ if (isMainThread) {
   });
   await worker.terminate();
   writeFileSync(goOn, "");
-  const locked = await withProfileLock(...key, () => "done", { stateDir });
+  const locked = await withOAuthProfileLock(...key, () => "done", { stateDir });
   console.log(JSON.stringify({ reached, locked }));
 } else {
   const stay = () => {
     parentPort.postMessage("held");
     return new Promise(() => {});
   };
-  withProfileLock(...key, stay, { stateDir, timeoutMs }).catch(({ code }) => parentPort.postMessage(code));
+  withOAuthProfileLock(...key, stay, { stateDir, timeoutMs }).catch(({ code }) => parentPort.postMessage(code));
 }

@@ -6,7 +6,7 @@ import { writeFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 
 const { module, key, options, goOn, fields, timeoutMs, isHealthy } = JSON.parse(process.argv[2]);
-const { withProfileLock, withOAuthRefreshLock } = await import(module);
+const { withOAuthProfileLock, withOAuthRefreshLock } = await import(module);
 
 const codes = [];
 let asked = 0;
@@ -30,7 +30,7 @@ async function insistent(call) {
 }
 
 const lockOptions = (timeoutMs) => ({ stateDir: options.stateDir, timeoutMs });
-const locked = await insistent((timeoutMs) => withProfileLock(...key, () => "done", lockOptions(timeoutMs)));
+const locked = await insistent((timeoutMs) => withOAuthProfileLock(...key, () => "done", lockOptions(timeoutMs)));
 const result = await insistent((timeoutMs) => withOAuthRefreshLock(...key, refresh, { ...options, timeoutMs }));
 // What is still under way may use the disk until it is done.
 if (!isHealthy) writeFileSync(goOn, "");

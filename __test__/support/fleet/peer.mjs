@@ -28,8 +28,8 @@ function onTaken() {
 }
 
 async function ours({ lockPath, timeoutMs }) {
-  const { withProfileLock } = await import("../../../index.mjs");
-  return (work) => withProfileLock("acme", "acme:owner", work, { lockPath, timeoutMs });
+  const { withOAuthProfileLock } = await import("../../../index.mjs");
+  return (work) => withOAuthProfileLock("acme", "acme:owner", work, { lockPath, timeoutMs });
 }
 
 let goOn = deferred();

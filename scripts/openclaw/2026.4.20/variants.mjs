@@ -4,14 +4,14 @@ const LOCK_LINE =
 
 /** @type {import("../patch.mjs").Diff} */
 export const lockOnly = {
-  imports: { [MANAGER]: `import { withProfileLock } from "oauth-refresh-lock";` },
+  imports: { [MANAGER]: `import { withOAuthProfileLock } from "oauth-refresh-lock";` },
   edits: [
     {
       of: MANAGER,
       from: LOCK_LINE,
       to: LOCK_LINE.replace(
         "withFileLock(globalRefreshLockPath, OAUTH_REFRESH_LOCK_OPTIONS, async () =>",
-        "withProfileLock(params.provider, params.profileId, async () =>",
+        "withOAuthProfileLock(params.provider, params.profileId, async () =>",
       ),
     },
   ],
