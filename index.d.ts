@@ -348,8 +348,6 @@ export function withOAuthRefreshLock(
  * No process takes over from `fn`, however long it runs; `signal` and `timeoutMs` end the wait only. A wait that times out
  * rejects with `code: "file_lock_timeout"` and `lockPath: "<base>.lock"`.
  *
- * OpenClaw 2026.9.6 has a function of this name with other parameters: `(key, operation, options)`.
- *
  * @param provider the provider's id, such as `openai-codex`; with `profileId` it is the key
  * @param profileId names the login, such as `openai-codex:default`
  * @param fn called once, without arguments, when the lock is held; the lock is released when its promise settles
@@ -360,6 +358,27 @@ export function withOAuthProfileLock<T>(
   profileId: string,
   fn: () => Promise<T> | T,
   options?: LockOptions,
+): Promise<T>;
+
+/**
+ * The same in the form that OpenClaw 2026.9.6 has it.
+ *
+ * @param key the login
+ * @param operation called once, without arguments, when the lock is held; the lock is released when its promise settles
+ * @param options where the lock lies, and how long to wait for it
+ */
+export function withOAuthProfileLock<T>(
+  key: {
+    /** The provider's id, such as `openai-codex`. */
+    provider: string;
+    /** Names the login, such as `openai-codex:default`. */
+    profileId: string;
+  },
+  operation: () => Promise<T> | T,
+  options?: LockOptions & {
+    /** Where the default state directory is looked up. Default: `process.env`. */
+    env?: Readonly<Record<string, string | undefined>> | undefined;
+  },
 ): Promise<T>;
 
 /**

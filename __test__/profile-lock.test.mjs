@@ -23,6 +23,41 @@ import {
 import { deferred } from "./support/events.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, usable } from "./support/host.mjs";
 
+test("in OpenClaw's own form it is the same lock, in the state directory that its environment names", async () => {
+  const host = createHost();
+  const [held, released, order] = [deferred(), deferred(), []];
+  const operation = async () => {
+    order.push("theirs");
+    held.resolve();
+    await released.promise;
+    return "done";
+  };
+  const key = { provider: PROVIDER, profileId: PROFILE };
+  const theirs = withOAuthProfileLock(key, operation, { env: { OPENCLAW_STATE_DIR: host.stateDir } });
+  await held.promise;
+  const log = listen();
+  const ours = lockOn(host, () => order.push("ours"));
+  await log.seen({ type: "waiting" });
+  released.resolve();
+  expect(await theirs).toBe("done");
+  await ours;
+  expect(order).toEqual(["theirs", "ours"]);
+});
+
+test("a key, options or an environment that can't be is refused in that form too", async () => {
+  const key = { provider: PROVIDER, profileId: PROFILE };
+  for (const [given, what] of [
+    [[{}, unwanted()], /^provider must be a string, not undefined$/],
+    [[{ provider: PROVIDER }, unwanted()], /^profileId must be a string, not undefined$/],
+    [[key], /^fn must be a function, not undefined$/],
+    [[key, unwanted(), 5], /^options must be an object, not number$/],
+    [[key, unwanted(), { env: "no" }], /^options.env must be an object, not string$/],
+  ]) {
+    const { message } = await typedRejection(withOAuthProfileLock(...given), "invalid_argument");
+    expect(message).toMatch(what);
+  }
+});
+
 describe("the function's result and errors pass through withOAuthProfileLock untouched", () => {
   const failures = [
     new TypeError("an error"),

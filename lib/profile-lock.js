@@ -4,7 +4,7 @@ const { unwrap } = require("./errors.js");
 const { asHolder, enter, openInOrder, refuseNested } = require("./queue.js");
 const { acquire, lockTimeout, release, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
-const { surroundings } = require("./surroundings.js");
+const { surroundingsIn } = require("./surroundings.js");
 
 /**
  * The locks that are held. A function may return a promise that nothing refers to and that never settles: nothing would
@@ -12,12 +12,20 @@ const { surroundings } = require("./surroundings.js");
  */
 const held = new Set();
 
-async function withOAuthProfileLock(provider, profileId, fn, options) {
+async function withOAuthProfileLock(...given) {
+  const [key, operation, options] = given;
+  if (typeof key !== "object" || key === null) return lockProfile(process.env, ...given);
+  // OpenClaw's own form.
+  const { env = process.env, ...others } = args.object("options", options ?? {});
+  return lockProfile(args.object("options.env", env), key.provider, key.profileId, operation, others);
+}
+
+async function lockProfile(env, provider, profileId, fn, options) {
   args.checkKey(provider, profileId);
   args.refuseSwapped("fn", fn, options);
   args.callback("fn", fn);
   const { stateDir, lockPath: given, ...limits } = args.lockArguments(options);
-  const found = given === undefined ? surroundings(stateDir) : undefined;
+  const found = given === undefined ? surroundingsIn(env, stateDir) : undefined;
   const told = given ?? native().toldLockPath(provider, profileId, stateDir, found) ?? undefined;
   const subject = { provider, profileId, lockPath: told };
   const caller = new Caller(limits, async (caller) => {

@@ -6,9 +6,11 @@ const { native } = require("./native.js");
  * What default paths are resolved in; nothing if the state directory and all `others` are given. Read at each call: a worker
  * thread has its own `process.env`. Parts that are not needed may be missing: the working directory, a home, an entry for the user.
  */
-function surroundings(stateDir, ...others) {
+const surroundings = (stateDir, ...others) => surroundingsIn(process.env, stateDir, ...others);
+
+/** The same in another environment. */
+function surroundingsIn(env, stateDir, ...others) {
   if (stateDir !== undefined && others.every((path) => path !== undefined)) return undefined;
-  const { env } = process;
   const found = {
     openclawStateDir: env.OPENCLAW_STATE_DIR,
     openclawHome: env.OPENCLAW_HOME,
@@ -31,4 +33,4 @@ function orEmpty(look) {
   }
 }
 
-module.exports = { surroundings };
+module.exports = { surroundings, surroundingsIn };

@@ -121,6 +121,9 @@ if (result?.outcome === "stolen") throw new Error();
 exactly<number>()(await withOAuthProfileLock("acme", "acme:default", () => 1 as number));
 exactly<string[]>()(await withOAuthProfileLock("acme", "acme:default", async () => [""]));
 exactly<void>()(await withOAuthProfileLock("acme", "acme:default", () => {}));
+exactly<string>()(
+  await withOAuthProfileLock({ provider: "acme", profileId: "acme:default" }, async () => "", { env: process.env }),
+);
 const lockOptions: LockOptions = { lockPath: "/locks/x", signal: AbortSignal.abort(), timeoutMs: 1, stateDir: "/s" };
 exactly<Promise<boolean>>()(withOAuthProfileLock<boolean>("acme", "acme:default", () => true, lockOptions));
 // @ts-expect-error: refreshes only
