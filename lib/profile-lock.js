@@ -14,7 +14,8 @@ const held = new Set();
 
 async function withOAuthProfileLock(...given) {
   const [key, operation, options] = given;
-  if (typeof key !== "object" || key === null) return lockProfile(process.env, ...given);
+  const isKey = typeof key === "object" && key !== null && typeof operation !== "string";
+  if (!isKey) return lockProfile(process.env, ...given);
   // OpenClaw's own form.
   const { env = process.env, ...others } = args.object("options", options ?? {});
   return lockProfile(args.object("options.env", env), key.provider, key.profileId, operation, others);
