@@ -232,7 +232,8 @@ export class Engine {
   /** The engine and its data. */
   async remove() {
     this.resume();
-    await this.kill();
+    // One that is killed leaves what it shares with its processes in the kernel.
+    await this.stop();
     running.delete(this);
     this.#removeData();
   }
