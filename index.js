@@ -6,7 +6,7 @@ const { isAvailable, loadIfRequired } = require("./lib/native.js");
 const { OAuthRefreshLockError } = require("./lib/errors.js");
 const { onThisEngine } = require("./lib/engine.js");
 
-// What a call for a token does not need is loaded when it is first called: a process may be started for a single token. What a failed
+// What a call for a token does not need is loaded at its own first call: a process may be started for a single token. What a failed
 // call needs is there from the beginning, as the package may be replaced while its processes run.
 module.exports = onThisEngine({
   withOAuthRefreshLock,

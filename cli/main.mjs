@@ -88,11 +88,11 @@ onHosts("doctor", "what is in the way of refreshing, and what to do about it")
 
 command("storm", "a trial: many processes, one login, its own provider")
   .option("--processes <n>", "how many processes", integer(1, 200), 20)
-  .option("--hosts <n>", "on so many hosts: a state directory each", integer(1, 20), 1)
+  .option("--hosts <n>", "spread over so many hosts, a state directory each", integer(1, 20), 1)
   .option("--coordinator <url>", "what these hosts share the login by: postgres://… or etcd://…")
   .option("--latency <ms>", "milliseconds that the provider takes", integer(0, 60_000), 200)
   .option("--no-lock", "the same without this package")
-  .option("--provider <module>", "what else a module starts: `npm run storm` in a clone")
+  .option("--provider <module>", "a module that starts another provider (`npm run storm` in a clone)")
   .action(async (options) => {
     const { storm } = await load.storm();
     const isWell = await storm(options);

@@ -1,5 +1,6 @@
 /** `storm`: processes that share one expired login, in a temporary directory, against a provider of our own. */
 import { fork } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -24,7 +25,9 @@ const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
  * @param {number} latencyMs how long an answer takes
  */
 export async function startStormProvider(latencyMs) {
-  const grant = new Grant();
+  // A coordinator remembers the tokens of earlier storms.
+  const id = randomUUID();
+  const grant = new Grant((count) => ({ access: `access-${id}-${count}`, refresh: `refresh-${id}-${count}` }));
   const calls = [];
   const { url, close } = await startProvider(async (sent) => {
     const call = { start: Date.now(), end: Number.POSITIVE_INFINITY };
@@ -48,6 +51,7 @@ export async function storm({ processes: count, hosts, coordinator: url, latency
   const children = [];
   let stateDir;
   let coordinator;
+  let provider;
   const clear = () => {
     for (const { child } of children) child.kill("SIGKILL");
     if (stateDir) rmSync(stateDir, { recursive: true, force: true, maxRetries: 10 });
@@ -56,12 +60,13 @@ export async function storm({ processes: count, hosts, coordinator: url, latency
   for (const [signal, listener] of interrupted) process.once(signal, listener);
   process.once("exit", clear);
   stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-storm-"));
-  // Without the addon this fails at once: every agent would.
-  await inspectOAuthRefreshLocks({ stateDir });
-  const started = module ? await import(pathToFileURL(resolve(module)).href) : { startStormProvider };
-  if (hosts > 1 && lock) coordinator = url ? { url } : await started.startStormCoordinator?.();
-  const provider = await started.startStormProvider(latency);
   try {
+    // Without the addon, or with a URL that is none, this fails at once: every agent would.
+    await inspectOAuthRefreshLocks({ stateDir, coordinator: url });
+    const starter = module ? await import(pathToFileURL(resolve(module)).href) : { startStormProvider };
+    if (lock && url) coordinator = { url };
+    else if (lock && hosts > 1) coordinator = await starter.startStormCoordinator?.();
+    provider = await starter.startStormProvider(latency);
     const agents = Array.from({ length: count }, (_, at) => {
       const host = hosts > 1 ? join(stateDir, `host-${(at % hosts) + 1}`) : stateDir;
       return { name: `agent-${at + 1}`, host };
@@ -77,7 +82,7 @@ export async function storm({ processes: count, hosts, coordinator: url, latency
   } finally {
     for (const { child } of children) child.kill("SIGKILL");
     await Promise.all(children.map(({ gone }) => gone));
-    await provider.close();
+    await provider?.close();
     await coordinator?.stop?.();
     clear();
     process.off("exit", clear);

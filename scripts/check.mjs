@@ -18,8 +18,9 @@ run("cargo", "clippy", "--locked", "--all-targets", "--features", "binding,fault
 run("cargo", "clippy", "--locked", "--no-default-features", "--features", "binding", "--", "--deny", "warnings");
 if (spawnSync("cargo", ["deny", "--version"], { cwd: root }).status === 0) {
   run("cargo", "deny", "--locked", "check", "licenses", "bans", "sources");
-} else
-  console.log("NOT CHECKED: licences and sources of crates. That takes cargo-deny: cargo install cargo-deny --locked");
+} else {
+  console.error("NOT CHECKED: licences and sources of crates. `cargo install cargo-deny --locked` adds that check.");
+}
 run(process.execPath, "scripts/imports.mjs");
 run(bin("biome"), "ci", "--error-on-warnings");
 run(bin("tsc"), "--project", "__test__/types");

@@ -232,7 +232,7 @@ export class Engine {
   /** The engine and its data. */
   async remove() {
     this.resume();
-    // One that is killed leaves what it shares with its processes in the kernel.
+    // A PostgreSQL that is killed leaves its shared memory in the kernel.
     await this.stop();
     running.delete(this);
     this.#removeData();

@@ -42,7 +42,7 @@ export async function startPostgres({ settings = {}, password, tls, from } = {})
     port,
     unix_socket_directories: dir,
     shared_buffers: "32MB",
-    // In its own directory: one that is killed leaves what it has elsewhere, half a megabyte of memory each time.
+    // In files of its own directory: in memory, a server that is killed would leave half a megabyte each time.
     dynamic_shared_memory_type: "mmap",
     max_connections: 100,
     ...settings,

@@ -17,7 +17,7 @@ const isStale = (from, to) =>
 
 /** Builds and copies the package. Returns the path of its module. */
 export function faultyPackage() {
-  // As the core's tests have it, be it for the smallest of them alone: by itself cargo would build the library once more.
+  // Built as for the core's tests, of which the smallest will do: by itself, cargo would compile the library once more.
   const build = ["test", "--no-run", "--locked", "--test", "takeover_model", "--features", FAULTS_FEATURES];
   const library = libraryAmong(built(...build, "--target-dir", FAULTS_TARGET));
   const bytes = readFileSync(library);

@@ -23,8 +23,10 @@ export async function startStormCoordinator() {
   if (!missing("postgres")) {
     const engine = await startPostgres();
     engine.sql(coordinators.postgresSchema());
-    return engine;
+    return ours(engine);
   }
   if (missing("etcd")) throw new Error(`several hosts need an engine: ${missing("postgres")}, or ${missing("etcd")}`);
-  return startEtcd();
+  return ours(await startEtcd());
 }
+
+const ours = (engine) => ({ url: engine.url, stop: () => engine.remove() });
