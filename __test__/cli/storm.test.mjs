@@ -3,8 +3,8 @@ import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test, vi } from "vitest";
-import { missing } from "../../scripts/hosts/engines.mjs";
+import { expect, onTestFinished, test, vi } from "vitest";
+import { missing, startEtcd } from "../../scripts/hosts/engines.mjs";
 import { createHost, expired, usable } from "../support/host.mjs";
 import { cli, cliJson, startCli, widest } from "./cli.mjs";
 
@@ -65,6 +65,30 @@ test.skipIf(missing("postgres") && missing("etcd"))("hosts that share the login 
   const module = join(import.meta.dirname, "..", "support", "oauth", "storm.mjs");
   const report = cliJson(["storm", "--processes", "6", "--hosts", "3", "--latency", "20", "--provider", module]);
   expect(report).toMatchObject({ status: 0, hosts: 3, calls: 1, reused: 0, revoked: false, fresh: 6, stored: 6 });
+});
+
+test.skipIf(missing("etcd"))("a coordinator that knows an earlier storm does not disturb the next", async () => {
+  const engine = await startEtcd();
+  onTestFinished(() => engine.remove());
+  for (const _ of [1, 2]) {
+    const report = cliJson([
+      "storm",
+      "--processes",
+      "4",
+      "--hosts",
+      "2",
+      "--latency",
+      "20",
+      "--coordinator",
+      engine.url,
+    ]);
+    expect(report).toMatchObject({ status: 0, coordinator: "etcd", calls: 1, reused: 0, fresh: 4, stored: 4 });
+  }
+});
+
+test("a coordinator that can't be is refused before anything begins", () => {
+  const { status, error } = cliJson(["storm", "--coordinator", "nonsense"]);
+  expect({ status, code: error.code }).toEqual({ status: 1, code: "invalid_argument" });
 });
 
 test("as text it fits 80 columns and says how it ended", () => {
