@@ -116,11 +116,12 @@ describe("killed from outside", () => {
     lane = await createLane();
   });
 
-  /** Kills the owner once it has told this, when it can do nothing more: its JavaScript waits, or a fault has stopped it. */
+  /** Kills the owner when it can do nothing more: it has told this and its JavaScript waits, or a fault has stopped it. */
   async function killAt(holdAt, host, { fault, ...options } = {}) {
     const owner = new AgentProcess({ package: world.module, fault });
     owner.ask(world.ask(host, "one", options, { holdAt: fault ? undefined : holdAt }));
-    await owner.heard(holdAt);
+    if (fault) expect(await owner.hasStopped()).toBe(true);
+    else await owner.heard(holdAt);
     await owner.kill();
     return { host, fields: owner.first("answered")?.fields, label: `killed when ${holdAt}` };
   }
@@ -139,7 +140,7 @@ describe("killed from outside", () => {
   }
 
   test.each([
-    // The decision follows the lock without a word of JavaScript's.
+    // The decision follows the lock without a word of JavaScript's: it may have been stopped before that could tell.
     { moment: "acquired", fault: "list#1:stop", state: "none", rotated: false },
     { moment: "dispatched", state: "dispatched", rotated: false },
     { moment: "called", state: "dispatched", rotated: false },
