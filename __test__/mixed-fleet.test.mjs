@@ -78,10 +78,12 @@ describe(`${PROCESSES} processes of ours and ${PROCESSES} of theirs`, () => {
       expect({ failed, notExcused, bare, inside }).toEqual({ failed: [], notExcused: [], bare: [], inside: [] });
       if (deaths > 0) expect(died).toBeGreaterThan(0);
       expect(holds).toBe(2 * PROCESSES * ROUNDS);
-      // Nobody's live lock is removed here, so there is nothing to excuse.
-      if (kinds.join() === "fs-safe") expect(overlaps).toEqual([]);
-      // What ours leaves when it is alone, and nothing of theirs.
-      expect(left).toEqual(await leftByOursAlone(host));
+      // Nobody's live lock is removed there, so there is nothing to excuse.
+      const isNobodyRobbed = kinds.join() === "fs-safe";
+      if (isNobodyRobbed) expect(overlaps).toEqual([]);
+      // What ours leaves when it is alone, and nothing of theirs. With its lock the last of ours may have been robbed of its file.
+      const robbed = isNobodyRobbed ? [] : ["key.sidecar"];
+      expect([...new Set([...left, ...robbed])].sort()).toEqual(await leftByOursAlone(host));
     });
   }
 });
