@@ -53,6 +53,17 @@ describeWith(["etcd"], "etcd", () => {
     await expectRight(coordinator, coordinatorOf());
   });
 
+  test("does not take it for a change that other rows' history was compacted, and tells of the next one", async () => {
+    const coordinator = coordinatorOf();
+    const key = newKey();
+    const version = await coordinator.compareAndSwap(key, null, "1");
+    const other = await coordinator.compareAndSwap(newKey(), null, "1");
+    await etcd.post("/v3/kv/compaction", { revision: other, physical: true });
+    await expectQuiet(coordinator, key, version, async () => {
+      for (let write = 0; write < 5; write++) await coordinator.compareAndSwap(newKey(), null, "1");
+    });
+  });
+
   test("is not kept waiting by an endpoint that refuses connections", async () => {
     const coordinator = etcdCoordinator([await closedPort(), etcd.endpoint]);
     const key = newKey();

@@ -94,7 +94,18 @@ test("does not tell a waiter while nothing changes", async () => {
   await expectQuiet(coordinator, key, version, () => coordinator.compareAndSwap(other, null, "1"));
 });
 
-test("versions that the API has forgotten count as a change", async () => {
+test("that the API has forgotten what happened to others is no change, and the next one is told", async () => {
+  const api = await start();
+  const coordinator = connect(api);
+  const [key, other] = [newKey(), newKey()];
+  const version = await coordinator.compareAndSwap(key, null, "1");
+  await coordinator.compareAndSwap(other, null, "1");
+  api.compact();
+  await expectQuiet(coordinator, key, version, () => connect(api).compareAndSwap(newKey(), null, "1"));
+  expect(api.requests.filter(({ query }) => query.watch)).toHaveLength(2);
+});
+
+test("a change that the API has forgotten is found", async () => {
   const api = await start();
   const coordinator = connect(api);
   const key = newKey();

@@ -184,6 +184,13 @@ describeWith(["postgres"], "PostgreSQL", () => {
     expect(error.message).toMatch("it has other columns; they must be");
   });
 
+  test("a table in which a key may be twice is refused: each host would have a claim of its own", async () => {
+    postgres.sql("CREATE TABLE keyless (key text, rev bigint, value text, at timestamptz)");
+    const coordinator = postgresCoordinator(pool(postgres.url), { table: "keyless" });
+    const error = await thrownBy(coordinator.compareAndSwap(newKey(), null, "{}"));
+    expect(error.message).toMatch(/its column "key" is no primary key; .*PRIMARY KEY/);
+  });
+
   test("a session that only reads is told of", async () => {
     const coordinator = coordinatorOf({ options: "-c default_transaction_read_only=on" });
     const error = await thrownBy(coordinator.compareAndSwap(newKey(), null, "{}"));

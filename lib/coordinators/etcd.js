@@ -98,8 +98,9 @@ class EtcdCoordinator {
   }
 
   async changed(key, version, signal) {
+    const at = { key: this.#key(key), start_revision: next(version) };
     await untilChanged({
-      listen: (turn) => this.#watch(key, version, turn),
+      listen: (turn) => this.#watch(at, turn),
       isChanged: async () => (await this.load(key))?.version !== version,
       firstMs: FIRST_WATCH_MS,
       lastMs: LAST_WATCH_MS,
@@ -108,15 +109,18 @@ class EtcdCoordinator {
   }
 
   /** From the next revision on: what changed before the watch began is heard too. */
-  async #watch(key, version, signal) {
-    const create_request = { key: this.#key(key), start_revision: String(BigInt(version) + 1n) };
+  async #watch(at, signal) {
     const url = new URL("/v3/watch", this.#endpoints[this.#first]);
     const headers = await this.#headers(startLimit(this.#timeoutMs));
-    const how = { method: "POST", headers, body: JSON.stringify({ create_request }), signal };
+    const how = { method: "POST", headers, body: JSON.stringify({ create_request: at }), signal };
     const heard = await this.#http.listen(url, how, ({ result }) => {
       if (result?.events?.length > 0) return "changed";
-      // Compacted: what happened since is gone, and there was something.
-      if (result?.canceled) return isRevision(result.compact_revision) ? "changed" : "nothing";
+      if (result?.canceled && isRevision(result.compact_revision)) {
+        // What happened up to there is gone, to whichever row.
+        at.start_revision = next(result.compact_revision);
+        return "look";
+      }
+      if (result?.canceled) return "nothing";
       return result === undefined ? "nothing" : undefined;
     });
     return heard ?? "nothing";
@@ -186,7 +190,7 @@ class EtcdCoordinator {
         if (error.isSent !== false && !mayRepeat) throw error;
       }
     }
-    throw failure;
+    throw failure ?? new RequestError("no time was left", false);
   }
 
   #failure(step, error) {
@@ -203,6 +207,8 @@ class EtcdCoordinator {
     return base64(this.#prefix + key);
   }
 }
+
+const next = (revision) => String(BigInt(revision) + 1n);
 
 /** etcd's own error. `isSent` stays true where etcd may have done it all the same. */
 class Refusal extends RequestError {

@@ -86,8 +86,9 @@ class KubernetesCoordinator {
   }
 
   async changed(key, version, signal) {
+    const from = { resourceVersion: version };
     await untilChanged({
-      listen: (turn) => this.#watch(key, version, turn),
+      listen: (turn) => this.#watch(key, version, from, turn),
       isChanged: async () => (await this.load(key))?.version !== version,
       firstMs: FIRST_WATCH_MS,
       lastMs: LAST_WATCH_MS,
@@ -116,18 +117,21 @@ class KubernetesCoordinator {
   }
 
   /** From the version on: what changed before the watch began is heard too. */
-  async #watch(key, version, signal) {
+  async #watch(key, version, from, signal) {
     const { url, http } = await this.#where();
     const query = new URLSearchParams({
       watch: "1",
       fieldSelector: `metadata.name=${this.#nameOf(key)}`,
-      resourceVersion: version,
+      ...from,
       timeoutSeconds: String(Math.ceil(LAST_WATCH_MS / 1_000)),
     });
     const headers = { authorization: `Bearer ${await this.#token()}`, accept: "application/json" };
     const heard = await http.listen(new URL(`${url}?${query}`), { method: "GET", headers, signal }, (line, status) => {
-      // The versions since are forgotten: there were some.
-      if (status === 410 || (line.type === "ERROR" && line.object?.code === 410)) return "changed";
+      if (status === 410 || (line.type === "ERROR" && line.object?.code === 410)) {
+        // What happened since is forgotten, to whichever Secret. From now on, then; that begins with the Secret as it is.
+        delete from.resourceVersion;
+        return "look";
+      }
       if (status !== 200 || line.type === "ERROR") return "nothing";
       if (line.type === "BOOKMARK" || line.object?.metadata?.resourceVersion === version) return undefined;
       return "changed";

@@ -36,10 +36,11 @@ function statements(table) {
     load:
       "SELECT rev::text AS rev, value, (greatest(extract(epoch FROM clock_timestamp() - at), 0) * 1000)::text AS age " +
       `FROM ${table} WHERE key = $1`,
+    // With the column: a table without a key on it is refused, as two hosts would each get a row.
     // Not DO UPDATE … WHERE false: that locks rows, and a row that is newer than the snapshot would be neither inserted nor seen.
     insert:
       `WITH put AS (INSERT INTO ${table} (key, rev, value, at) VALUES ($1, ${now}, $2, clock_timestamp()) ` +
-      `ON CONFLICT DO NOTHING RETURNING rev) ${told}`,
+      `ON CONFLICT (key) DO NOTHING RETURNING rev) ${told}`,
     update:
       `WITH put AS (UPDATE ${table} SET rev = greatest(rev + 1, ${now}), value = $2, at = clock_timestamp() ` +
       `WHERE key = $1 AND rev::text = $3 RETURNING rev) ${told}`,
@@ -187,9 +188,10 @@ function explain(error, table) {
       return ["it is not there", `create it: ${postgresSchema(table)}`];
     case "42501":
       return ["this user has no right to do so", `grant them: GRANT SELECT, INSERT, UPDATE ON ${table} TO …;`];
+    case "42P10":
+      return ['its column "key" is no primary key', `create it anew: ${postgresSchema(table)}`];
     case "42703":
     case "42804":
-    case "42P10":
       return ["it has other columns", `they must be: ${postgresSchema(table)}`];
     case "28P01":
     case "28000":

@@ -112,7 +112,9 @@ export async function startKubernetesStandIn({
 
   function watch(response, query) {
     const [, name] = /^metadata\.name=(.+)$/.exec(query.get("fieldSelector") ?? "") ?? [];
-    const from = Number(query.get("resourceVersion") ?? "0");
+    // Without a version: what is there, and then what changes.
+    const isNow = !query.has("resourceVersion");
+    const from = isNow ? revision : Number(query.get("resourceVersion"));
     response.writeHead(200, { "content-type": "application/json", "transfer-encoding": "chunked" });
     response.flushHeaders();
     if (from < compacted) {
@@ -122,6 +124,7 @@ export async function startKubernetesStandIn({
     const tell = ({ type, object }) => {
       if (name === undefined || object.metadata.name === name) response.write(`${JSON.stringify({ type, object })}\n`);
     };
+    if (isNow) for (const object of secrets.values()) tell({ type: "ADDED", object });
     for (const event of history) if (event.revision > from) tell(event);
     watchers.add(tell);
     const timer = setTimeout(() => response.end(), Number(query.get("timeoutSeconds") ?? "1800") * 1_000);
