@@ -66,7 +66,7 @@ pub enum LostHost {
     Probe,
 }
 
-/// What a call does while the engine can't be reached.
+/// What a call does while the engine can't be reached, or is not named for a login that it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CoordinatorDown {
     /// Asks no provider.
@@ -83,8 +83,6 @@ pub struct Hosts {
     pub coordinator: Arc<dyn Coordinator>,
     /// See [`LostHost`].
     pub lost_host: LostHost,
-    /// See [`CoordinatorDown`].
-    pub down: CoordinatorDown,
     /// Mixed into the keys of the sealed values, the newest first.
     pub keys: Vec<Zeroizing<String>>,
     /// What people call this host.

@@ -37,7 +37,7 @@ pub use settle::{Failed, Settled, Unsettled};
 pub use waits::{LookedAgain, Waits};
 
 use crate::clock::Clock;
-use crate::coordinator::Hosts;
+use crate::coordinator::{CoordinatorDown, Hosts};
 use crate::credential::Credential;
 use crate::credential::jwt;
 use crate::digest::Digest;
@@ -88,6 +88,8 @@ pub struct Refresh {
     pub uncertain: Uncertain,
     /// The other hosts that share its grant, if there are any.
     pub hosts: Option<Hosts>,
+    /// What to do without their word.
+    pub coordinator_down: CoordinatorDown,
     /// What it has met while it waited.
     pub waits: Waits,
     /// Whether [`Refresh::glance`] has just found that the own store is not of OpenClaw's SQLite era.
@@ -184,6 +186,7 @@ impl Refresh {
             last_read: Mutex::default(),
             uncertain: Uncertain::default(),
             hosts: None,
+            coordinator_down: CoordinatorDown::default(),
             waits: Waits::default(),
             is_own_of_file_era: AtomicBool::default(),
             is_own_unknown: AtomicBool::default(),
@@ -202,10 +205,11 @@ impl Refresh {
         self.main.as_ref().map_or(Ok(()), |main| main.refuse_sqlite_era(self.own.is_hosted()))
     }
 
-    /// What to tell a caller that has waited in vain, if that is for a store's lock.
+    /// What to tell a caller that has waited in vain, if that is for a store's lock or the coordinator.
     #[must_use]
     pub fn delay(&self) -> Option<Error> {
-        std::iter::once(&self.own).chain(&self.main).find_map(Store::delay)
+        let of_store = std::iter::once(&self.own).chain(&self.main).find_map(Store::delay);
+        of_store.or_else(|| self.engine_delay())
     }
 
     fn is_good(&self, held: &Credential) -> bool {

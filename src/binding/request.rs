@@ -85,10 +85,6 @@ impl Request {
         let hosts = coordinator.map(|coordinator| Hosts {
             coordinator,
             lost_host: if given.lost_host.as_deref() == Some("probe") { LostHost::Probe } else { LostHost::Wait },
-            down: match given.coordinator_down.as_deref() {
-                Some("alone") => CoordinatorDown::Alone,
-                _ => CoordinatorDown::Refuse,
-            },
             keys,
             name: given.host_name.take().unwrap_or_default(),
         });
@@ -140,6 +136,9 @@ impl Request {
             call.uncertain = Uncertain::Fail;
         }
         call.hosts.clone_from(&self.hosts);
+        if given.coordinator_down.as_deref() == Some("alone") {
+            call.coordinator_down = CoordinatorDown::Alone;
+        }
         if let Some(access) = &given.rejected_access {
             let _ = call.rejected.set(Zeroizing::new(access.clone()));
         }

@@ -30,6 +30,9 @@ pub struct Row {
     /// What the provider answered, sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
+    /// For how many milliseconds that had been sealed when the row was written: its host may not have been able to tell it before.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub answer_age_ms: f64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -81,7 +84,7 @@ impl Row {
     /// A row in this state.
     #[must_use]
     pub fn new(state: RowState, claim: Option<HostClaim>) -> Self {
-        Self { v: VERSION, state, claim, attempts: 0, in_doubt: false, pause_ms: 0.0, answer: None }
+        Self { v: VERSION, state, claim, attempts: 0, in_doubt: false, pause_ms: 0.0, answer: None, answer_age_ms: 0.0 }
     }
 
     /// The same, claimed after these calls.
@@ -107,10 +110,15 @@ impl Row {
             Ok(Version { v }) if v > VERSION => Err(Unavailable(format!(
                 "it holds a row of format {v}, which a newer release of oauth-refresh-lock wrote; upgrade this host"
             ))),
-            _ => serde_json::from_str(value).map(Self::with_short_name).map_err(|_| {
+            _ => serde_json::from_str(value).ok().filter(Self::names_its_host).map(Self::with_short_name).ok_or_else(|| {
                 Unavailable("it holds a row that oauth-refresh-lock did not write; does another program use its table or prefix?".to_owned())
             }),
         }
+    }
+
+    /// Whether it says who is at it, if a host is.
+    fn names_its_host(&self) -> bool {
+        self.claim.is_some() || !matches!(self.state, RowState::Sent | RowState::Lost)
     }
 
     /// What it says of a host goes into this host's journal, which has little room.
@@ -144,7 +152,8 @@ mod tests {
         assert_eq!(Row::parse(&row.to_json()), Ok(row));
         let told = |value: &str| Row::parse(value).expect_err("refused").0;
         assert!(told(r#"{"v":2,"state":"new"}"#).contains("newer release"));
-        for foreign in ["", "null", "{}", r#"{"v":1,"state":"gone"}"#, r#"{"v":1}"#, "[1]"] {
+        for foreign in ["", "null", "{}", r#"{"v":1,"state":"gone"}"#, r#"{"v":1,"state":"sent"}"#, r#"{"v":1}"#, "[1]"]
+        {
             assert!(told(foreign).contains("another program"), "{foreign}");
         }
     }

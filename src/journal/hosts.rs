@@ -24,7 +24,7 @@ pub struct OwnClaim {
 }
 
 /// What the provider gave for a refresh token, sealed: the row of that is to hold it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answered {
     /// The row.
@@ -33,6 +33,8 @@ pub struct Answered {
     pub successor: Generation,
     /// As [`crate::coordinator::Grant::seal`] has sealed it. Empty if it had to make room: then the row is to say that it is dead.
     pub sealed: String,
+    /// When it was sealed, in milliseconds since the epoch: it says how long the access token was still good by then.
+    pub sealed_at: f64,
     /// If the provider does not rotate: the claim that it was asked under. The answer replaces no other claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub only_for: Option<String>,
@@ -153,6 +155,12 @@ impl Record {
             !is_excess
         });
         self.answered.len() < before
+    }
+
+    /// Whether this host has a generation from a coordinator, or has claimed it there.
+    #[must_use]
+    pub fn is_shared(&self, generation: Generation) -> bool {
+        self.own_claims(generation).next().is_some() || self.answered.iter().any(|one| one.successor == generation)
     }
 
     /// Whether it says anything of a coordinator.

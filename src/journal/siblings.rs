@@ -135,6 +135,11 @@ impl Siblings {
         self.records().flat_map(move |record| record.own_claims(generation))
     }
 
+    /// Whether another key has a generation from a coordinator, or has claimed it there.
+    pub fn is_shared(&self, generation: Generation) -> bool {
+        self.records().any(|record| record.is_shared(generation))
+    }
+
     /// Whether an owner under another name, who is there and not stuck, has made such a claim and not sent anything yet.
     pub fn is_claiming(
         &self,

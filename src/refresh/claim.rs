@@ -164,6 +164,10 @@ impl Refresh {
             }
             return self.stop_at(candidate, obstacle).map(Judged::from);
         }
+        if let Some(obstacle) = self.is_shared(&candidate, siblings) {
+            drop(claims);
+            return self.tell_obstacle(&candidate.held, obstacle).map(Try::from).map(Judged::from);
+        }
         match &candidate.row {
             RowClaim::NotMade if self.hosts.is_some() => Ok(Judged::AskHosts(Box::new(candidate))),
             RowClaim::Made(row) if row.generation() != generation => Ok(Try::Again(candidate.lock).into()),

@@ -1,6 +1,7 @@
 //! Other hosts that share the grant: the coordinator's row of a refresh token is one more peer that may have claimed or spent it.
 
 mod answers;
+mod asking;
 mod row;
 mod standing;
 
@@ -14,8 +15,9 @@ use crate::coordinator::{CoordinatorDown, Entry, Grant, HostClaim, Hosts, Row, R
 use crate::digest::hex;
 use crate::error::{Code, Error, Result};
 use crate::journal::record::OwnClaim;
-use crate::journal::siblings::Sending;
+use crate::journal::siblings::{Sending, Siblings};
 use crate::process::Myself;
+use asking::Asking;
 use standing::Standing;
 
 /// How often a claim is tried again because the row was changed by then.
@@ -68,11 +70,14 @@ impl Refresh {
             candidate.row = RowClaim::NotWanted;
             return Ok(Among::Claimed(Box::new(candidate)));
         };
+        let _asking = Asking::begin(&self.lock_base, &*self.clock);
         match self.try_to_claim(&mut candidate, hosts, &grant) {
             Ok(Ok(row)) => candidate.row = RowClaim::Made(Box::new(row)),
             Ok(Err(standing)) => return self.heed(candidate, standing).map(Among::from),
             Err(Trouble::Error(error)) => return Err(error),
-            Err(Trouble::Engine(_)) if hosts.down == CoordinatorDown::Alone => candidate.row = RowClaim::NotWanted,
+            Err(Trouble::Engine(_)) if self.coordinator_down == CoordinatorDown::Alone => {
+                candidate.row = RowClaim::NotWanted
+            }
             Err(Trouble::Engine(why) | Trouble::Row(why)) => {
                 let obstacle = Obstacle { refresh_error: unavailable(hosts, &why), wait_ms: Some(DOWN_PAUSE_MS) };
                 return self.tell_obstacle(&candidate.held, obstacle).map(|decision| Try::from(decision).into());
@@ -88,9 +93,10 @@ impl Refresh {
         let (Some(hosts), Some(grant), RowClaim::NotMade) = (&self.hosts, grant, &candidate.row) else {
             return Ok(Among::Claimed(Box::new(candidate)));
         };
+        let _asking = Asking::begin(&self.lock_base, &*self.clock);
         let row = hosts.load(grant.row());
         match row.and_then(|row| self.standing(&mut candidate, hosts, &grant, row.as_ref())) {
-            Ok(standing @ (Standing::Spent(_) | Standing::Sending(_) | Standing::Sibling(_))) => {
+            Ok(standing @ (Standing::Spent(_) | Standing::Sending(_) | Standing::Sibling(_) | Standing::TakenOver)) => {
                 self.heed(candidate, standing).map(Among::from)
             }
             Ok(_) | Err(_) => Ok(Among::Claimed(Box::new(candidate))),
@@ -108,6 +114,7 @@ impl Refresh {
                 self.tell_obstacle(&candidate.held, obstacle).map(Try::from)
             }
             Standing::Claiming => Ok(Decision::Later(CLAIMING_PAUSE_MS).into()),
+            Standing::TakenOver => Ok(Decision::TakenOver.into()),
             Standing::Claimable(_) | Standing::Noted | Standing::Changed | Standing::Sibling(Sending::OutOfTerm) => {
                 Ok(Try::Again(candidate.lock))
             }
@@ -122,7 +129,7 @@ impl Refresh {
         grant: &Grant,
     ) -> Result<Result<ClaimedRow, Standing>, Trouble> {
         let generation = candidate.held.generation();
-        answers::tell_answers(&mut candidate.journal, hosts, Some(generation))?;
+        self.tell_answers(&mut candidate.journal, hosts, Some(generation))?;
         // Most often there is none: a claim finds that out by itself.
         let is_known = candidate.journal.record().own_claims(generation).next().is_some();
         let mut row = if is_known { hosts.load(grant.row())? } else { None };
@@ -148,6 +155,32 @@ impl Refresh {
         }
         let why = "its row was another one at each of 32 reads; does it compare and swap in one step?";
         Err(Trouble::Row(Unavailable(why.to_owned())))
+    }
+
+    /// What to tell a caller that has waited in vain, if this process waits for the engine's word on its key.
+    pub(super) fn engine_delay(&self) -> Option<Error> {
+        let hosts = self.hosts.as_ref()?;
+        let ms = Asking::silence_ms(&self.lock_base, &*self.clock)?;
+        Some(unavailable(hosts, &Unavailable(format!("it has not answered for {:.1} s", ms / 1000.0))))
+    }
+
+    /// What keeps a call that names no coordinator from sending what this host has from one, or has claimed there.
+    pub(super) fn is_shared(&self, candidate: &Candidate, siblings: &Siblings) -> Option<Obstacle> {
+        if self.hosts.is_some() || self.coordinator_down == CoordinatorDown::Alone {
+            return None;
+        }
+        let generation = candidate.held.generation();
+        let is_shared = candidate.journal.record().is_shared(generation) || siblings.is_shared(generation);
+        is_shared.then(|| Obstacle { refresh_error: self.names_no_coordinator(), wait_ms: None })
+    }
+
+    fn names_no_coordinator(&self) -> Error {
+        let message = format!(
+            "profile \"{}\" is shared with other hosts by a coordinator, and this call names none, so the provider was not asked: name \
+             it (`coordinator`, `--coordinator`), or if no other host has this login any more, call with `coordinatorDown: \"alone\"`",
+            self.key.profile_id().escape_debug()
+        );
+        Error::new(Code::CoordinatorUnavailable, message)
     }
 
     fn is_lost(&self, claim: &HostClaim) -> Error {

@@ -27,7 +27,7 @@ pub(crate) fn call(world: &World, engine: &Arc<Engine>, name: &str) -> Refresh {
 
 pub(crate) fn alone(world: &World, engine: &Arc<Engine>) -> Refresh {
     let mut alone = call(world, engine, "a");
-    alone.hosts.as_mut().unwrap().down = CoordinatorDown::Alone;
+    alone.coordinator_down = CoordinatorDown::Alone;
     alone
 }
 

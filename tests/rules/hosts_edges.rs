@@ -1,44 +1,49 @@
 //! One grant on several hosts: races, engines that show what was, and rows that nobody expects.
 
 use crate::hosts::{EXPIRED, alone, assert_elsewhere, backed_off, call, host, later};
-use crate::support::engine::Engine;
+use crate::support::engine::{Engine, Fault};
 use crate::support::world::{HOUR, MINUTE, NOW, PROVIDER, World, claimed, credential, oauth, with};
 use crate::support::{files, locks};
 use oauth_refresh_lock::coordinator::{
-    Answer, Coordinator, CoordinatorDown, Entry, Grant, HostClaim, Hosts, LostHost, Row, RowState, Unavailable, Watch,
+    Answer, Coordinator, Entry, Grant, HostClaim, Hosts, LostHost, Row, RowState, Unavailable, Watch,
 };
 use oauth_refresh_lock::error::Code;
-use oauth_refresh_lock::refresh::Decision;
+use oauth_refresh_lock::lock::{Guard, Target};
+use oauth_refresh_lock::refresh::{Decision, Refresh};
 use serde_json::{Value, json};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Runs something after the first swap that is done, and shows rows as they were, or no more than so many.
+type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+
+/// Runs something before the first swap and after the first that is done, and shows rows as they were, or no more than so many.
 struct Odd {
     engine: Arc<Engine>,
-    after_swap: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    before_swap: Hook,
+    after_swap: Hook,
     shown: Option<Entry>,
     max_loads: u32,
 }
 
 impl Odd {
     fn new(engine: &Arc<Engine>) -> Self {
-        Self { engine: Arc::clone(engine), after_swap: Mutex::default(), shown: None, max_loads: u32::MAX }
+        let (before_swap, after_swap) = (Hook::default(), Hook::default());
+        Self { engine: Arc::clone(engine), before_swap, after_swap, shown: None, max_loads: u32::MAX }
     }
 
-    fn take_hook(&self) -> Option<Box<dyn FnOnce() + Send>> {
-        self.after_swap.lock().unwrap().take()
+    fn run(hook: &Hook) {
+        let hook = hook.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook();
+        }
     }
 
     fn hosts(self, name: &str) -> Hosts {
-        Hosts {
-            coordinator: Arc::new(self),
-            lost_host: LostHost::Wait,
-            down: CoordinatorDown::Refuse,
-            keys: Vec::new(),
-            name: name.to_owned(),
-        }
+        Hosts { coordinator: Arc::new(self), lost_host: LostHost::Wait, keys: Vec::new(), name: name.to_owned() }
     }
 }
 
@@ -56,11 +61,10 @@ impl Coordinator for Odd {
     }
 
     fn compare_and_swap(&self, row: &str, expected: Option<&str>, value: &str) -> Result<Option<String>, Unavailable> {
+        Self::run(&self.before_swap);
         let swapped = self.engine.compare_and_swap(row, expected, value);
-        if matches!(swapped, Ok(Some(_)))
-            && let Some(hook) = self.take_hook()
-        {
-            hook();
+        if matches!(swapped, Ok(Some(_))) {
+            Self::run(&self.after_swap);
         }
         swapped
     }
@@ -119,6 +123,25 @@ fn two_names_of_one_grant_that_claim_at_once_leave_the_row_claimed_while_one_ask
 }
 
 #[test]
+fn a_caller_whose_key_waits_for_a_silent_engine_is_told_of_the_engine() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    let behind = Arc::new(call(&a, &engine, "a"));
+    let (of_hook, clock) = (Arc::clone(&behind), Arc::clone(&a.clock));
+    let odd = Odd::new(&engine);
+    *odd.after_swap.lock().unwrap() = Some(Box::new(move || {
+        assert!(of_hook.delay().is_none(), "it was only just asked");
+        clock.set(NOW + 3_000);
+        let error = of_hook.delay().expect("why it waits");
+        assert_eq!(error.code, Code::CoordinatorUnavailable);
+        assert!(error.message.contains("(memory)") && error.message.contains("for 3.0 s"), "{error}");
+    }));
+    let mut first = a.call_of_main();
+    first.hosts = Some(odd.hosts("a"));
+    drop(claimed(first.decide(locks::take(&first.lock_base)).unwrap()));
+    assert!(behind.delay().is_none(), "it has answered");
+}
+
+#[test]
 fn an_owner_that_was_taken_over_from_does_not_free_the_row_of_its_lost_peer() {
     for (taken_over, state) in [(true, "lost"), (false, "free")] {
         let (a, engine) = (host("1"), Arc::new(Engine::default()));
@@ -133,6 +156,74 @@ fn an_owner_that_was_taken_over_from_does_not_free_the_row_of_its_lost_peer() {
         stuck.give_up().unwrap();
         assert_eq!(engine.states(), [state]);
     }
+}
+
+/// The lock of a call's key for the owner of the next term: it takes this one's for stuck.
+fn take_over(call: &Refresh) -> Guard {
+    let base = &call.lock_base;
+    let name = format!("{}.t1.journal", base.file_name().unwrap().to_str().unwrap());
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(base.with_file_name(name)).unwrap();
+    let lock = locks::take_by(&Target::refresh(base, &call.clock));
+    assert_eq!(lock.term(), 1);
+    lock
+}
+
+#[test]
+fn an_owner_that_was_taken_over_from_leaves_the_claim_of_its_successor_alone() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    let (claimed_it, has_claimed) = channel();
+    let (go, may_go) = channel::<()>();
+    let (root, of_peer, of_hook) = (a.root().to_owned(), Arc::clone(&engine), Arc::default());
+    let thread: Arc<Mutex<Option<JoinHandle<_>>>> = Arc::clone(&of_hook);
+    let odd = Odd::new(&engine);
+    // It stands still when it is about to claim. A peer goes on under the same id, and is about to put on record that it sends.
+    *odd.before_swap.lock().unwrap() = Some(Box::new(move || {
+        let peer = std::thread::spawn(move || {
+            let world = World::at(root);
+            later(&[&world], 200_000);
+            let mut of_peers = world.call_of_main();
+            let odd = Odd::new(&of_peer);
+            *odd.after_swap.lock().unwrap() = Some(Box::new(move || {
+                claimed_it.send(()).unwrap();
+                let _ = may_go.recv();
+            }));
+            of_peers.hosts = Some(odd.hosts("a"));
+            let lock = take_over(&of_peers);
+            claimed(of_peers.decide(lock).unwrap()).send().expect("its own term")
+        });
+        *of_hook.lock().unwrap() = Some(peer);
+        has_claimed.recv().unwrap();
+    }));
+    let mut stuck = a.call_of_main();
+    stuck.hosts = Some(odd.hosts("a"));
+    let decision = stuck.decide(locks::take_by(&Target::refresh(&stuck.lock_base, &stuck.clock))).unwrap();
+    assert!(matches!(decision, Decision::TakenOver), "{decision:?}");
+    let _ = go.send(());
+    let peer = thread.lock().unwrap().take().unwrap();
+    let sent = peer.join().unwrap();
+    assert_eq!(engine.states(), ["sent"]);
+    assert_elsewhere(&b.decide(&call(&b, &engine, "b")).unwrap(), "host \"a\"");
+    drop(sent);
+}
+
+#[test]
+fn a_claim_under_another_name_that_nothing_can_be_sent_under_any_more_is_not_waited_for() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    let second = json!({ "profiles": { "second": credential("1", EXPIRED) } }).to_string();
+    files::put(&a.agent("other").path(), second);
+    let mut second = a.call(PROVIDER, "second", &a.agent("other"), None);
+    second.hosts = Some(engine.hosts("a"));
+    // Its owner dies when it has claimed. Whoever holds its lock now does something else.
+    engine.inject(&[Fault::LosesAnswer]);
+    backed_off(second.decide(locks::take(&second.lock_base)).unwrap());
+    let held = locks::take(&second.lock_base);
+    let first = call(&a, &engine, "a");
+    assert!(matches!(a.decide(&first).unwrap(), Decision::Later(_)));
+    later(&[&a], 29_000);
+    assert!(matches!(a.decide(&first).unwrap(), Decision::Later(_)));
+    later(&[&a], 31_000);
+    a.claim(&first).give_up().unwrap();
+    drop(held);
 }
 
 #[test]

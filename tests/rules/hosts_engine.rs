@@ -1,6 +1,6 @@
 //! One grant on several hosts: an engine that is down, loses answers, or is set back, and what it is told later.
 
-use crate::hosts::{EXPIRED, adopted, assert_elsewhere, backed_off, call, host, later, refreshed};
+use crate::hosts::{EXPIRED, adopted, alone, assert_elsewhere, backed_off, call, host, later, refreshed};
 use crate::support::engine::{Engine, Fault};
 use crate::support::world::{HOUR, MINUTE, NOW, answer, credential, die_asking, served, with};
 use oauth_refresh_lock::coordinator::{CoordinatorDown, Grant};
@@ -42,6 +42,68 @@ fn a_claim_that_arrives_late_stands_in_nobodys_way() {
 }
 
 #[test]
+fn a_token_lives_no_longer_elsewhere_for_being_told_late() {
+    let (a, b) = (host("1"), host("1"));
+    let engine = Engine::with(&a.clock);
+    let empty = engine.backup();
+    engine.set_down(true);
+    let mut of_a = alone(&a, &engine);
+    of_a.hosts = Some(engine.hosts("a"));
+    refreshed(a.settle(&of_a, a.claim(&of_a), &answer("2")).unwrap()).expect("not told yet");
+    engine.set_down(false);
+    later(&[&a, &b], 50 * MINUTE);
+    assert!(of_a.settle_debts().unwrap());
+    later(&[&a, &b], 55 * MINUTE);
+    assert_eq!(adopted(b.decide(&call(&b, &engine, "b")).unwrap()).0, "SECRET-refresh-2");
+    b.main().assert_holds(&credential("2", HOUR));
+    // Nor for being told again, by one who took it over.
+    engine.restore(&empty);
+    later(&[&a, &b], 61 * MINUTE);
+    b.claim(&call(&b, &engine, "b")).give_up().unwrap();
+    let c = host("1");
+    later(&[&c], 61 * MINUTE);
+    c.claim(&call(&c, &engine, "c")).give_up().unwrap();
+    c.main().assert_holds(&credential("2", HOUR));
+}
+
+#[test]
+fn a_call_that_names_no_coordinator_does_not_send_what_hosts_share() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    let of_a = call(&a, &engine, "a");
+    refreshed(a.settle(&of_a, a.claim(&of_a), &answer("2")).unwrap());
+    adopted(b.decide(&call(&b, &engine, "b")).unwrap());
+    for world in [&a, &b] {
+        world.main().put(&credential("2", EXPIRED));
+        let error = world.decide(&world.call_of_main()).unwrap_err();
+        assert_eq!(error.code, Code::CoordinatorUnavailable);
+        assert!(error.message.contains("this call names none"), "{error}");
+        world.main().put(&credential("2", MINUTE));
+        match served(world.decide(&world.call_of_main()).unwrap()) {
+            Served::Unexpired { refresh_error, .. } => assert_eq!(refresh_error.code, Code::CoordinatorUnavailable),
+            other => panic!("{other:?}"),
+        }
+        // Another login than the hosts'.
+        world.main().put(&credential("9", EXPIRED));
+        world.claim(&world.call_of_main()).give_up().unwrap();
+        world.main().put(&credential("2", EXPIRED));
+    }
+    // Its caller knows better; and what it gets is this host's alone.
+    let mut alone = a.call_of_main();
+    alone.coordinator_down = CoordinatorDown::Alone;
+    refreshed(a.settle(&alone, a.claim(&alone), &answer("3")).unwrap());
+    a.main().put(&credential("3", EXPIRED));
+    a.claim(&a.call_of_main()).give_up().unwrap();
+}
+
+#[test]
+fn a_claim_that_was_not_sent_is_not_sent_by_a_call_that_names_no_coordinator_either() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    engine.inject(&[Fault::LosesAnswer]);
+    backed_off(a.decide(&call(&a, &engine, "a")).unwrap());
+    assert_eq!(a.decide(&a.call_of_main()).unwrap_err().code, Code::CoordinatorUnavailable);
+}
+
+#[test]
 fn while_the_engine_is_down_no_provider_is_asked_and_a_good_token_is_served() {
     let (a, engine) = (host("1"), Arc::new(Engine::default()));
     engine.set_down(true);
@@ -64,7 +126,7 @@ fn an_operator_may_let_a_host_go_on_alone() {
     let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
     engine.set_down(true);
     let mut of_a = call(&a, &engine, "a");
-    of_a.hosts.as_mut().unwrap().down = CoordinatorDown::Alone;
+    of_a.coordinator_down = CoordinatorDown::Alone;
     let claim = a.claim(&of_a);
     let not_shared = refreshed(a.settle(&of_a, claim, &answer("2")).unwrap()).unwrap();
     assert_eq!(not_shared.code, Code::CoordinatorUnavailable);

@@ -61,7 +61,7 @@ fn an_engine_that_fails_on_the_way_makes_nobody_send_a_spent_token() {
         let (a, engine) = (host("1"), Arc::new(Engine::default()));
         put_spent(&engine, "1", "2", expires);
         let mut of_a = call(&a, &engine, "a");
-        of_a.hosts.as_mut().unwrap().down = down;
+        of_a.coordinator_down = down;
         engine.go_down_after_loads(1);
         match a.decide(&of_a).unwrap() {
             Decision::Send(claimed) if expires == EXPIRED => {

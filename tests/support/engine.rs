@@ -60,7 +60,6 @@ impl Engine {
         Hosts {
             coordinator: self.clone(),
             lost_host: oauth_refresh_lock::coordinator::LostHost::Wait,
-            down: oauth_refresh_lock::coordinator::CoordinatorDown::Refuse,
             keys: Vec::new(),
             name: name.to_owned(),
         }

@@ -1,7 +1,9 @@
 //! What the provider gave, from host to host: told to the coordinator by the host that asked, taken over by the others.
 
+use super::asking::Asking;
 use super::row::ClaimedRow;
 use super::{MAX_SWAPS, Trouble};
+use crate::clock::Clock;
 use crate::coordinator::{Answer, CoordinatorDown, Entry, Grant, Hosts, Row, RowState, Unavailable};
 use crate::credential::{Credential, Generation};
 use crate::error::{Code, Error, Result};
@@ -80,11 +82,13 @@ impl Refresh {
             Trouble::Row(Unavailable(why.to_owned()))
         };
         let answer = grant.open(sealed, &hosts.keys).ok_or_else(cannot)?;
-        let credential = answer.credential(self.clock.now_ms(), entry.age_ms).ok_or_else(cannot)?;
+        let (now_ms, age_ms) = (self.clock.now_ms(), entry.age_ms.map(|age_ms| age_ms + row.answer_age_ms.max(0.0)));
+        let credential = answer.credential(now_ms, age_ms).ok_or_else(cannot)?;
         let last = Answered {
             row: grant.row().to_owned(),
             successor: credential.generation(),
             sealed: sealed.to_owned(),
+            sealed_at: now_ms - age_ms.unwrap_or(0.0),
             only_for: None,
             is_told: true,
         };
@@ -145,7 +149,8 @@ impl Refresh {
     /// Seals what the provider gave, to be told to the coordinator once it is durable here.
     pub(in crate::refresh) fn seal(&self, record: &mut Record, sent: &Sent, answered: &Credential, names: &[String]) {
         let (Some(hosts), Some(grant)) = (&self.hosts, sent.credential.refresh().and_then(Grant::of)) else { return };
-        let left_ms = answered.expires().map(|expires| expires - self.clock.now_ms());
+        let sealed_at = self.clock.now_ms();
+        let left_ms = answered.expires().map(|expires| expires - sealed_at);
         let answer = Answer::new(answered, names.to_vec(), left_ms, hosts.name.clone());
         let Some(sealed) = grant.seal(&answer, &hosts.keys) else { return };
         let successor = answered.generation();
@@ -156,7 +161,7 @@ impl Refresh {
             return;
         }
         let row = grant.row().to_owned();
-        record.note_answered(Answered { row, successor, sealed, only_for, is_told: false });
+        record.note_answered(Answered { row, successor, sealed, sealed_at, only_for, is_told: false });
     }
 
     /// Tells the coordinator what was just received, before the record that says so is written. Why not, if the engine is down.
@@ -164,7 +169,7 @@ impl Refresh {
         let hosts = self.hosts.as_ref()?;
         let owed: Vec<_> = record.owed().cloned().collect();
         for answered in owed {
-            match hosts.tell(&answered, row) {
+            match hosts.tell(&answered, row, &*self.clock) {
                 Ok(Heard::AsExpected) => record.note_told(&answered.row),
                 Ok(Heard::HadForgotten) => {
                     // It was set back during the call. What it was told before is told again before the next claim.
@@ -184,10 +189,10 @@ impl Refresh {
         let Some(hosts) = self.hosts.as_ref().filter(|_| journal.record().owed().next().is_some()) else {
             return Err(error);
         };
-        match tell_answers(journal, hosts, None) {
+        match self.tell_answers(journal, hosts, None) {
             Ok(()) => return journal.make_room(words, true),
             Err(Trouble::Error(error)) => return Err(error),
-            Err(Trouble::Engine(_)) if hosts.down == CoordinatorDown::Alone => {}
+            Err(Trouble::Engine(_)) if self.coordinator_down == CoordinatorDown::Alone => {}
             Err(Trouble::Engine(why) | Trouble::Row(why)) => return Err(super::unavailable(hosts, &why)),
         }
         loop {
@@ -206,7 +211,7 @@ impl Refresh {
     /// is down.
     pub(in crate::refresh) fn tell_owed(&self, journal: &mut Journal) {
         if let Some(hosts) = self.hosts.as_ref().filter(|_| journal.record().owed().next().is_some()) {
-            let _ = tell_answers(journal, hosts, None);
+            let _ = self.tell_answers(journal, hosts, None);
         }
     }
 
@@ -222,39 +227,45 @@ impl Refresh {
         let Some(hosts) = &self.hosts else { return Ok(true) };
         let Some(lock) = try_acquire(&Target::refresh(&self.lock_base, &self.clock))? else { return Ok(false) };
         let mut journal = Journal::open(&lock)?;
-        match tell_answers(&mut journal, hosts, None) {
+        let _asking = Asking::begin(&self.lock_base, &*self.clock);
+        match self.tell_answers(&mut journal, hosts, None) {
             Ok(()) => Ok(true),
             Err(Trouble::Engine(_) | Trouble::Row(_)) => Ok(false),
             Err(Trouble::Error(error)) => Err(error),
         }
     }
-}
 
-/// Tells the coordinator what it has not heard. Before `next` is claimed, looks whether it still knows what led to that; if it was set
-/// back to a backup, tells it all again, the oldest first.
-pub(super) fn tell_answers(journal: &mut Journal, hosts: &Hosts, next: Option<Generation>) -> Result<(), Trouble> {
-    let mut record = journal.record().clone();
-    let mut told = record.answered.iter().filter(|one| one.is_told && one.only_for.is_none()).rev();
-    let last = told.find(|one| Some(one.successor) == next);
-    // And the one before that: the last may have been told anew since.
-    for one in last.into_iter().chain(told.next()) {
-        if hosts.load(&one.row)?.is_none_or(|(row, _)| row.state != RowState::Spent) {
-            record.note_forgotten();
-            break;
+    /// Tells the coordinator what it has not heard. Before `next` is claimed, looks whether it still knows what led to that; if it was set
+    /// back to a backup, tells it all again, the oldest first.
+    pub(super) fn tell_answers(
+        &self,
+        journal: &mut Journal,
+        hosts: &Hosts,
+        next: Option<Generation>,
+    ) -> Result<(), Trouble> {
+        let mut record = journal.record().clone();
+        let mut told = record.answered.iter().filter(|one| one.is_told && one.only_for.is_none()).rev();
+        let last = told.find(|one| Some(one.successor) == next);
+        // And the one before that: the last may have been told anew since.
+        for one in last.into_iter().chain(told.next()) {
+            if hosts.load(&one.row)?.is_none_or(|(row, _)| row.state != RowState::Spent) {
+                record.note_forgotten();
+                break;
+            }
         }
+        if record.owed().next().is_none() {
+            return Ok(());
+        }
+        // On record first: whoever goes on after us has to know.
+        journal.write(record.clone())?;
+        let owed: Vec<_> = record.owed().cloned().collect();
+        for answered in owed {
+            hosts.tell(&answered, None, &*self.clock)?;
+            record.note_told(&answered.row);
+        }
+        journal.write(record)?;
+        Ok(())
     }
-    if record.owed().next().is_none() {
-        return Ok(());
-    }
-    // On record first: whoever goes on after us has to know.
-    journal.write(record.clone())?;
-    let owed: Vec<_> = record.owed().cloned().collect();
-    for answered in owed {
-        hosts.tell(&answered, None)?;
-        record.note_told(&answered.row);
-    }
-    journal.write(record)?;
-    Ok(())
 }
 
 impl Successor {
@@ -268,7 +279,7 @@ impl Successor {
 
 impl Hosts {
     /// Puts an answer into its row. Whatever stands there says less, unless it is an answer itself.
-    fn tell(&self, answered: &Answered, claimed: Option<&ClaimedRow>) -> Result<Heard, Trouble> {
+    fn tell(&self, answered: &Answered, claimed: Option<&ClaimedRow>, clock: &dyn Clock) -> Result<Heard, Trouble> {
         let state = match answered.only_for {
             Some(_) => RowState::Free,
             None if answered.sealed.is_empty() => RowState::Dead,
@@ -276,6 +287,7 @@ impl Hosts {
         };
         let mut value = Row::new(state, None);
         value.answer = Some(answered.sealed.clone()).filter(|sealed| !sealed.is_empty());
+        value.answer_age_ms = (clock.now_ms() - answered.sealed_at).max(0.0);
         let claimed = claimed.filter(|claimed| claimed.is_of(&answered.row));
         let mut expected = claimed.map(|claimed| claimed.version().to_owned());
         let mut is_known = claimed.is_some();

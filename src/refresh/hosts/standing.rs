@@ -3,7 +3,7 @@
 use super::answers::Successor;
 use super::{Trouble, claimant};
 use crate::coordinator::{
-    CLAIM_LIMIT_MS, Earlier, Entry, Grant, HostClaim, Hosts, LostHost, Row, RowState, Unavailable,
+    CLAIM_LIMIT_MS, Earlier, Entry, Grant, HostClaim, Hosts, LostHost, Row, RowState, SEND_LIMIT_MS, Unavailable,
 };
 use crate::error::{Code, Error, Result};
 use crate::failure::Backoff;
@@ -32,6 +32,8 @@ pub(super) enum Standing {
     Noted,
     /// It is another one by now: look again.
     Changed,
+    /// A peer has taken over from this owner, so the claim may be that peer's, under the same id.
+    TakenOver,
 }
 
 /// Whose claim it is.
@@ -59,6 +61,10 @@ impl Refresh {
         grant: &Grant,
         row: Option<&(Row, Entry)>,
     ) -> Result<Standing, Trouble> {
+        // After the row was read: a peer begins its term before it claims. Whatever is put in the place of this version comes before that.
+        if !candidate.lock.is_current() {
+            return Ok(Standing::TakenOver);
+        }
         let generation = candidate.held.generation();
         let known = candidate.journal.record().failure_before(generation);
         let is_dead = known.is_some_and(FailureRecord::is_dead);
@@ -80,6 +86,10 @@ impl Refresh {
                 // The kernel says that its owner is gone.
                 OwnRow::Ended => hosts.put(grant, entry, &row.clone().after(repeated).in_state(RowState::Unsure)),
                 OwnRow::Sibling(sending) => Ok(Standing::Sibling(sending)),
+                // It sends nothing under a claim that is as old as this; its lock may be held for something else.
+                OwnRow::Claiming if self.age_ms(candidate, grant, entry)? > SEND_LIMIT_MS => {
+                    self.standing_of_unsent(candidate, grant, (row, entry))
+                }
                 OwnRow::Claiming => Ok(Standing::Claiming),
                 OwnRow::No if row.state == RowState::Sent => self.await_host(candidate, hosts, grant, (row, entry)),
                 OwnRow::No => match (&row.claim, hosts.lost_host) {
