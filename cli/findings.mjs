@@ -3,6 +3,7 @@ import { statfsSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import inspect from "../lib/inspect.js";
 import { bare, error, info, warning } from "./finding.mjs";
+import { coordinatorFindings } from "./hosts.mjs";
 import { isHosted, keyFindings } from "./keys.mjs";
 import { distinct, EARLIEST_MS, keysOf, mistaken } from "./state.mjs";
 import { duration } from "./terminal.mjs";
@@ -23,6 +24,7 @@ export function findings(seen) {
     [stateDir, () => clock(seen.written)],
     ...stores.map((store) => [store.path, () => storeFindings(store)]),
     [stateDir, () => seen.exposed.map((file) => exposed(stateDir, file))],
+    [stateDir, () => coordinatorFindings(seen)],
     ...keysOf(seen).map((key) => [key.lockPath, () => keyFindings(key)]),
   ];
   return parts.flatMap(([path, part]) => examined(path, part));

@@ -13,6 +13,13 @@ export function hostFindings({ lockPath: path, lock, rows }, login) {
   return [...debts(path, login, lock), ...rows.flatMap((row) => rowFindings(path, login, row))];
 }
 
+/** Nothing, if a row tells it already. @returns {import("./finding.mjs").Finding[]} */
+export function coordinatorFindings({ coordinator: { name, problem } = {}, rows = {} }) {
+  if (!problem || Object.values(rows).some((row) => row.problem)) return [];
+  const meaning = `The coordinator can't be written: ${problem.message}.`;
+  return [error(problem.code, name, meaning, "Correct that: until then no provider is asked, and no token refreshed.")];
+}
+
 /** While the lock is held, they may be on their way. */
 function debts(path, login, lock) {
   const owed = lock?.shared?.owed ?? 0;

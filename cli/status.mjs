@@ -32,6 +32,7 @@ const ELSEWHERE = {
 export const outcome = ({ lastRefresh, lock, rows }, now) => {
   const elsewhere = lastRefresh === "asking" ? undefined : rows.find(({ state }) => ELSEWHERE[state]);
   if (elsewhere) return ELSEWHERE[elsewhere.state](elsewhere);
+  if (lastRefresh === "done" && lock.shared?.owed > 0 && !lock.holder) return "not shared yet";
   return lastRefresh === "done" && lock.lastClaim ? `done ${relative(lock.lastClaim.at, now)}` : OUTCOMES[lastRefresh];
 };
 
@@ -82,14 +83,17 @@ export async function status({ stateDir, coordinator, json }) {
   if (json) sayJson({ stateDir, keys: forJson(keys), problems });
   else {
     say(draw(keys, stateDir, problems));
+    if (seen.coordinator) say(`Other hosts by the coordinator ${printable(seen.coordinator.name)}.`);
     for (const { message } of problems) complain(message);
   }
   return problems.length === 0;
 }
 
 /** Places that can't be examined, and profiles that no call can use. `doctor` reports other faults. */
-const problemsOf = ({ unlisted, stores, rows = {} }) => [
-  ...distinct(Object.values(rows).flatMap(({ problem }) => (problem ? [{ ...problem, path: null }] : []))),
+const problemsOf = ({ unlisted, stores, coordinator, rows = {} }) => [
+  ...distinct(
+    [coordinator ?? {}, ...Object.values(rows)].flatMap(({ problem }) => (problem ? [{ ...problem, path: null }] : [])),
+  ),
   ...distinct([...unlisted, ...stores.map(({ unreadable }) => unreadable).filter(Boolean)]),
   ...stores.flatMap(({ path, malformed }) =>
     malformed.map((profile) => ({ code: "store_invalid", message: `${mistaken(profile)}: ${path}`, path })),

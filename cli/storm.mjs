@@ -7,9 +7,9 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { inspectOAuthRefreshLocks } from "../index.mjs";
 import { Grant, startProvider } from "./provider.mjs";
-import { STORE_FILE } from "./state.mjs";
+import { refusal } from "./refusal.mjs";
+import { STORE_FILE, survey } from "./state.mjs";
 import { duration, paint, say, sayJson } from "./terminal.mjs";
 import { drawTimeline } from "./timeline.mjs";
 
@@ -61,8 +61,9 @@ export async function storm({ processes: count, hosts, coordinator: url, latency
   process.once("exit", clear);
   stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-storm-"));
   try {
-    // Without the addon, or with a URL that is none, this fails at once: every agent would.
-    await inspectOAuthRefreshLocks({ stateDir, coordinator: url });
+    // Without the addon, or with a coordinator that can't be used, this fails at once: every agent would.
+    const { coordinator: engine } = await survey(stateDir, url);
+    if (engine?.problem) throw refusal(engine.problem.code, `${engine.problem.message}.`);
     const starter = module ? await import(pathToFileURL(resolve(module)).href) : { startStormProvider };
     if (lock && url) coordinator = { url };
     else if (lock && hosts > 1) coordinator = await starter.startStormCoordinator?.();

@@ -1,8 +1,11 @@
 const os = require("node:os");
+const { unwrap } = require("./errors.js");
 const { native } = require("./native.js");
 
 /** The native sides of coordinators, by the objects that programs give. */
 const natives = new WeakMap();
+/** The name of a row that no refresh token has. */
+const NOBODYS_ROW = "0".repeat(64);
 /** Of an engine's own words a person needs no more. */
 const MAX_WORDS = 300;
 
@@ -92,12 +95,29 @@ async function rowOf({ load }, name) {
   try {
     const found = entry(await load(name));
     if (!found) return { state: "free" };
-    const { state, claim, attempts, inDoubt } = JSON.parse(found.value);
-    return { state, host: claim?.host, pid: claim?.pid, ageMs: found.ageMs, attempts, inDoubt };
+    const { state, host, pid, attempts, inDoubt } = unwrap(native().readRow(found.value));
+    const given = (value) => value ?? undefined;
+    return { state, host: given(host), pid: given(pid), ageMs: found.ageMs, attempts, inDoubt: given(inDoubt) };
   } catch (error) {
-    return { state: "unknown", problem: { code: "coordinator_unavailable", message: words(error) } };
+    return { state: "unknown", problem: problemOf(error) };
   }
 }
+
+/**
+ * Why an engine can't be written, if it can't be: tried by a swap that changes nothing, as there is no such row.
+ *
+ * @param {import("./arguments.js").CheckedCoordinator} coordinator one of ours: another's versions are not known
+ */
+async function whyNotWritable({ compareAndSwap }) {
+  try {
+    await compareAndSwap(NOBODYS_ROW, "1", "{}");
+    return undefined;
+  } catch (error) {
+    return problemOf(error);
+  }
+}
+
+const problemOf = (error) => ({ code: "coordinator_unavailable", message: words(error) });
 
 /** What an engine says, without what it may repeat of an address: a password. */
 function words(error) {
@@ -105,4 +125,4 @@ function words(error) {
   return text.replaceAll(/\/\/\S*@/g, "//").slice(0, MAX_WORDS);
 }
 
-module.exports = { hostName, nativeCoordinator, rowOf };
+module.exports = { hostName, nativeCoordinator, rowOf, whyNotWritable };

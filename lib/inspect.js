@@ -1,5 +1,5 @@
 const args = require("./arguments.js");
-const { rowOf } = require("./coordinator.js");
+const { rowOf, whyNotWritable } = require("./coordinator.js");
 const { unwrap } = require("./errors.js");
 const { native } = require("./native.js");
 const { surroundings } = require("./surroundings.js");
@@ -36,7 +36,7 @@ async function survey(stateDir, url) {
   seen.rows = coordinator
     ? Object.fromEntries(await Promise.all(rows.map(async (name) => [name, await rowOf(coordinator, name)])))
     : undefined;
-  seen.coordinator = coordinator?.name;
+  if (coordinator) seen.coordinator = { name: coordinator.name, problem: await whyNotWritable(coordinator) };
   return seen;
 }
 

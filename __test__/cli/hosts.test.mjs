@@ -62,6 +62,39 @@ test("what another host does is shown", async () => {
   expect(shared).toEqual({ owed: 0, rows: [{ state: "free" }] });
 });
 
+test.each([
+  ["a newer release's", { v: 2, state: "quux" }, "newer release"],
+  ["no row of ours", "abc", "did not write"],
+  ["one without its host", { v: 1, state: "sent" }, "did not write"],
+])("a row that keeps every call from refreshing is an error: %s", async (_, row, why) => {
+  const { engine, one, refresh } = await twoHosts();
+  const error = await refresh(
+    one,
+    () => {
+      put(engine, () => row);
+      throw new Error("reset");
+    },
+    { timeoutMs: 1_000, uncertain: "fail" },
+  ).catch((error) => error);
+  expect(error.message).toBe("reset");
+  put(engine, () => row);
+  const { status, keys, problems } = await run("status", one, engine.url);
+  expect({ status, problems }).toMatchObject({ status: 1, problems: [{ code: "coordinator_unavailable" }] });
+  expect(keys[0].rows).toMatchObject([{ state: "unknown", problem: { message: expect.stringContaining(why) } }]);
+  expect(await findings(one, engine.url)).toContainEqual(["error", "coordinator_unavailable"]);
+});
+
+test("an engine that can be read only is an error, and is not written", async () => {
+  const { engine, one } = await twoHosts();
+  engine.way.isReadOnly = true;
+  expect(await findings(one, engine.url)).toEqual([["error", "coordinator_unavailable"]]);
+  const { status, problems } = await run("status", one, engine.url);
+  expect({ status, problems }).toMatchObject({ status: 1, problems: [{ code: "coordinator_unavailable" }] });
+  engine.way.isReadOnly = false;
+  expect(await findings(one, engine.url)).toEqual([]);
+  expect(engine.rows.size).toBe(0);
+});
+
 test("what the coordinator has not been told is shown, and so is one that can't be reached", async () => {
   const { engine, one, refresh } = await twoHosts();
   const result = await refresh(one, () => {
@@ -75,8 +108,9 @@ test("what the coordinator has not been told is shown, and so is one that can't 
     ["warning", "coordinator_owed"],
     ["error", "coordinator_unavailable"],
   ]);
-  const { status, problems } = await run("status", one, engine.url);
+  const { status, keys, problems } = await run("status", one, engine.url);
   expect({ status, problems }).toMatchObject({ status: 1, problems: [{ code: "coordinator_unavailable" }] });
+  expect(keys[0].lastRefresh).toBe("not shared yet");
 });
 
 test("an engine's own words are shown without a password, even one with an @ in it", async () => {

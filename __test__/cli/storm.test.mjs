@@ -86,6 +86,12 @@ test.skipIf(missing("etcd"))("a coordinator that knows an earlier storm does not
   }
 });
 
+test("a coordinator that nobody answers for is told of before anything begins", () => {
+  const { status, error } = cliJson(["storm", "--hosts", "2", "--coordinator", "etcd://127.0.0.1:1"]);
+  expect({ status, code: error.code }).toEqual({ status: 1, code: "coordinator_unavailable" });
+  expect(error.message).toContain("at 127.0.0.1:1: ");
+});
+
 test("a coordinator that can't be is refused before anything begins", () => {
   const { status, error } = cliJson(["storm", "--coordinator", "nonsense"]);
   expect({ status, code: error.code }).toEqual({ status: 1, code: "invalid_argument" });

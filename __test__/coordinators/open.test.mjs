@@ -37,6 +37,15 @@ describeWith(["etcd"], "a URL of etcd", () => {
 });
 
 test.each([
+  ["etcd://127.0.0.1:1", "127.0.0.1:1"],
+  ["etcd://127.255.255.254", "127.255.255.254:2379"],
+  ["etcds://[::1]:1", "[::1]:1"],
+])("%s is asked at %s", async (url, at) => {
+  const error = await thrownBy(openCoordinator(url).load(newKey()));
+  expect(error.message).toContain(` at ${at}: `);
+});
+
+test.each([
   ["redis://app:sesame@host"],
   ["https://app:sesame@host"],
   ["app:sesame@host:5432"],

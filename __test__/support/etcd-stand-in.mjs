@@ -6,7 +6,9 @@ import { serve } from "../../cli/provider.mjs";
 /** Keys and values are kept as the gateway has them, in base64. */
 export async function startEtcdStandIn() {
   const rows = new Map();
-  let revision = 0;
+  const way = { isReadOnly: false };
+  // As a new etcd has it.
+  let revision = 1;
   const answers = {
     "/v3/kv/range": ({ key }) => {
       const row = rows.get(key);
@@ -20,9 +22,13 @@ export async function startEtcdStandIn() {
   };
   const { port, close: stop } = await serve(async (request, response) => {
     const answer = answers[request.url];
+    if (way.isReadOnly && request.url === "/v3/kv/txn") {
+      response.writeHead(403).end(JSON.stringify({ error: "etcdserver: permission denied", code: 7 }));
+      return;
+    }
     // A watch hears nothing.
     if (answer) response.end(JSON.stringify(answer(await json(request))));
   });
   onTestFinished(stop);
-  return { url: `etcd://127.0.0.1:${port}`, rows, stop };
+  return { url: `etcd://127.0.0.1:${port}`, rows, way, stop };
 }

@@ -4,6 +4,7 @@ const args = require("../arguments.js");
 const POOL_SIZE = 4;
 const CONNECT_MS = 5_000;
 const IDLE_MS = 10_000;
+const ETCD_PORT = 2379;
 /** `etcd://user:password@host:port,host:port` */
 const ETCD_URL = /^(etcds?):\/\/(?:([^@/]*)@)?([^@/?#]+)\/?$/;
 
@@ -65,7 +66,10 @@ function loadPg() {
 
 function openEtcd(url) {
   const [, scheme, login, hosts] = ETCD_URL.exec(url) ?? [];
-  const endpoints = hosts?.split(",").map((host) => `${scheme === "etcds" ? "https" : "http"}://${host}`);
+  const endpoints = hosts?.split(",").map((host) => {
+    const port = /:\d+$/.test(host) ? "" : `:${ETCD_PORT}`;
+    return `${scheme === "etcds" ? "https" : "http"}://${host}${port}`;
+  });
   if (!endpoints?.every((endpoint) => URL.canParse(endpoint) && new URL(endpoint).pathname === "/")) {
     throw args.invalid(
       'coordinator must be like "etcd://user:password@host:2379,host:2379"; percent-encode the password',

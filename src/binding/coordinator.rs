@@ -1,14 +1,16 @@
 //! A coordinator's engine, for the core: its threads ask, functions on the JavaScript thread answer (see `questions`).
 
 use super::questions::{CloseOnDrop, NativeAnswers, OpenQuestions, Silence};
-use super::task;
-use crate::coordinator::{Coordinator, Entry, Unavailable, Watch};
+use super::{Reply, task};
+use crate::coordinator::{Coordinator, Entry, Row, Unavailable, Watch};
+use crate::error::{Code, Error};
 use crate::refresh::Refresh;
 use napi::Status;
 use napi::bindgen_prelude::{FnArgs, Function};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -82,6 +84,21 @@ impl NativeCoordinator {
 impl NativeCoordinator {
     pub(super) fn coordinator(&self) -> Arc<dyn Coordinator> {
         Arc::<Bridge>::clone(&self.bridge)
+    }
+}
+
+/// What a row's value says, for people, as JSON; refused as a refresh refuses it.
+#[napi]
+#[allow(clippy::needless_pass_by_value, reason = "napi hands over strings by value")]
+#[must_use]
+pub fn read_row(value: String) -> Reply {
+    match Row::parse(&value) {
+        Ok(Row { state, claim, attempts, in_doubt, .. }) => {
+            let (host, pid) = claim.map(|claim| (claim.host, claim.pid)).unzip();
+            let in_doubt = in_doubt.then_some(true);
+            json!({ "state": state, "host": host, "pid": pid, "attempts": attempts, "inDoubt": in_doubt }).into()
+        }
+        Err(Unavailable(why)) => Error::new(Code::CoordinatorUnavailable, why).into(),
     }
 }
 
