@@ -264,14 +264,15 @@ export interface RefreshOptions extends LockOptions {
    */
   lostHost?: "wait" | "probe" | undefined;
   /**
-   * What to do while the coordinator can't be reached. `"refuse"` (the default) does not ask the provider: a stored token that has
-   * not expired is served, else `coordinator_unavailable` is raised when the caller's time is up. `"alone"` goes on as if there were
-   * no other host: two hosts may then send one refresh token.
+   * What to do while the coordinator can't be reached, or if this call names none for a login that this host has from one. `"refuse"`
+   * (the default) does not ask the provider: a stored token that has not expired is served, else `coordinator_unavailable` is raised
+   * when the caller's time is up. `"alone"` goes on as if there were no other host: two hosts may then send one refresh token.
    */
   coordinatorDown?: "refuse" | "alone" | undefined;
   /**
-   * A secret that all hosts have, mixed into the keys of what they tell each other; the newest first if there are several. Without
-   * it, whoever has both an old refresh token and the coordinator's rows can read what came after that token.
+   * A secret that all hosts have, mixed into the keys of what they tell each other. Of several the first is used, and all open what
+   * is found; an empty one among them stands for no key. Without it, whoever has both an old refresh token and the coordinator's rows
+   * can read what came after that token. How to introduce and change it: docs/many-hosts.md.
    */
   coordinatorKey?: string | readonly string[] | undefined;
 }

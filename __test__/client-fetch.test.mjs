@@ -1,7 +1,7 @@
 /** `fetch` of a client, against a real server: when it sends a request, sends it again, and asks for another token. */
 import * as undici from "undici";
 import { describe, expect, test, vi } from "vitest";
-import { answering, held, rejection, typedRejection } from "./support/calls.mjs";
+import { answering, held, listen, rejection, typedRejection } from "./support/calls.mjs";
 import { setUp } from "./support/client-fetch.mjs";
 import { answer, expired, MINUTE, PROFILE } from "./support/host.mjs";
 import { startResource } from "./support/resource-server.mjs";
@@ -197,5 +197,7 @@ test("a token that is due is sent all the same, and the refresh goes on behind",
   expect((await client.fetch(resource.url)).status).toBe(200);
   expect(resource.asked.map(({ access }) => access)).toEqual([login.access]);
   await slow.called;
+  const log = listen();
   slow.answer(answer());
+  await log.seen({ type: "refreshed" });
 });

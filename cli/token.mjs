@@ -48,7 +48,7 @@ export async function run(login, [command, ...args], { env: name, ...options }) 
 }
 
 async function credentialOf({ provider, profileId }, options) {
-  const { stateDir, agentDir, minLife, timeout, coordinator } = options;
+  const { stateDir, agentDir, minLife, timeout, coordinator, coordinatorDown, lostHost } = options;
   const stored = (credential, { signal }) => {
     const request = requestOf(provider, credential);
     return refreshOAuthToken({ ...request, refreshToken: credential.refresh }, { signal });
@@ -61,6 +61,9 @@ async function credentialOf({ provider, profileId }, options) {
       stateDir,
       agentDir,
       coordinator,
+      coordinatorDown,
+      lostHost,
+      coordinatorKey: keysIn(options.coordinatorKeyEnv),
       timeoutMs: timeout === undefined ? undefined : timeout * 1000,
       refreshMarginMs: minLife === undefined ? undefined : minLife * 1000,
       ...more,
@@ -73,6 +76,14 @@ async function credentialOf({ provider, profileId }, options) {
     );
   }
   return minLife === undefined || result.refreshError ? result.credential : longLived(result, minLife, ask);
+}
+
+/** The keys that hosts share, in words of a variable. */
+function keysIn(name) {
+  if (name === undefined) return undefined;
+  const keys = (process.env[name] ?? "").split(/\s+/).filter(Boolean);
+  if (keys.length > 0) return keys;
+  throw refusal("no_coordinator_key", `The hosts' key is to be in the variable ${name}, which is not set.`);
 }
 
 /** The refresh margin is a fifth of a token's life at most; this is what the reader needs. */

@@ -216,7 +216,8 @@ function checkedCoordinator(given) {
 /** What hosts share their grant by. */
 function coordinatorArguments({ coordinator, lostHost, coordinatorDown, coordinatorKey }) {
   const keys = coordinatorKey === undefined ? undefined : [coordinatorKey].flat();
-  for (const key of keys ?? []) id("coordinatorKey", key);
+  // In a list an empty one stands for what was told before there was a key.
+  for (const key of keys ?? []) if (key !== "" || keys.length === 1) id("coordinatorKey", key);
   if (keys?.length === 0) throw invalid("coordinatorKey must have at least one key");
   return {
     coordinator: checkedCoordinator(coordinator),

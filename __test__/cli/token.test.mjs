@@ -4,6 +4,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { expect, onTestFinished, test } from "vitest";
 import { Grant, startProvider as startPlainProvider } from "../../cli/provider.mjs";
 import { ended } from "../support/child.mjs";
+import { startEtcdStandIn } from "../support/etcd-stand-in.mjs";
 import { createHost, expired, PROFILE, PROVIDER, storeText, usable } from "../support/host.mjs";
 import { MAIN, on } from "./cli.mjs";
 
@@ -145,6 +146,31 @@ test("a token is printed on no terminal, unless that is wanted", async () => {
   expect(refused.stdout).not.toContain("SECRET");
   expect(refused).toMatchObject({ stdout: expect.stringContaining("not printed on a terminal"), status: 1 });
   expect(onTerminal("--force-tty").stdout).toContain("SECRET-access");
+});
+
+test("several hosts get one token by a coordinator, whose rows only their key opens", async () => {
+  const provider = await startProvider();
+  const { url } = await startEtcdStandIn();
+  const hosts = Array.from({ length: 3 }, () => createHost());
+  for (const host of hosts) host.seed("main", expired({ refresh: "r0" }));
+  const [one, other, behind] = hosts;
+  const plain = (host, ...more) => ["token", ...LOGIN, ...on(host), ...endpoint(provider), "--json", ...more];
+  const shared = ["--timeout", "2", "--coordinator", url, "--coordinator-key-env", "HOSTS_KEY"];
+  const ask = (host, key) => cli(plain(host, ...shared), { env: key && { HOSTS_KEY: key } });
+  const token = ({ stdout }) => JSON.parse(stdout).accessToken;
+  const code = ({ stdout }) => JSON.parse(stdout).error.code;
+  expect(token(await ask(one, "first"))).toBe("SECRET-a1");
+  expect(code(await ask(other))).toBe("no_coordinator_key");
+  expect(code(await ask(other, "else"))).toBe("coordinator_unavailable");
+  expect(token(await ask(other, "second first"))).toBe("SECRET-a1");
+
+  // One command without the coordinator would spend what the others have.
+  const login = JSON.parse(other.store("main")).profiles[PROFILE];
+  other.seed("main", { ...login, expires: 1 });
+  expect(code(await cli(plain(other)))).toBe("coordinator_unavailable");
+  expect(provider.calls).toBe(1);
+  expect(token(await cli(plain(other, "--coordinator-down", "alone")))).toBe("SECRET-a2");
+  expect(token(await ask(behind, "first"))).toBe("SECRET-a1");
 });
 
 test("a program gets the token in its environment, and its exit is ours", async () => {

@@ -88,7 +88,8 @@ export class Host {
   }
 
   remove() {
-    rmSync(this.root, { recursive: true, force: true });
+    // What goes on behind a call's end may put a file there meanwhile.
+    rmSync(this.root, { recursive: true, force: true, maxRetries: 10 });
   }
 
   agentDir(agent) {

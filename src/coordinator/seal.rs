@@ -137,6 +137,11 @@ mod tests {
         };
         assert_eq!(open("old", &["k1"], &sealed).as_deref(), Some("new"));
         assert_eq!(open("old", &["k2", "k1"], &sealed).as_deref(), Some("new"));
+        // As hosts get their first key: an empty one is none.
+        let without = grant.seal(&answer("new"), &keys(&["", "k1"])).expect("sealed");
+        for held in [&[][..], &["k1", ""], &["", "k1"]] {
+            assert_eq!(open("old", held, &without).as_deref(), Some("new"), "{held:?}");
+        }
         for (refresh, held) in [("other", &["k1"][..]), ("old", &["k2"]), ("old", &[])] {
             assert_eq!(open(refresh, held, &sealed), None);
         }
