@@ -54,7 +54,7 @@ async function checkCoordinator(coordinator, given) {
 
 async function result(rule, check) {
   try {
-    const late = () => new Broken(`it was not through within ${LONGEST_MS} ms`);
+    const late = () => new Broken(`it was not through within ${LONGEST_MS} ms; a slow engine needs fewer rounds and writers`);
     const detail = await within(LONGEST_MS, check(), late);
     return detail === undefined ? { rule, ok: true } : { rule, ok: true, detail };
   } catch (error) {
@@ -90,7 +90,7 @@ async function load(coordinator, key) {
   must(typeof entry.value === "string", `load gave a value that is ${shown(entry.value)} and not a string`);
   must(
     entry.ageMs === undefined || (Number.isFinite(entry.ageMs) && entry.ageMs >= 0),
-    `load gave an ageMs that is ${shown(entry.ageMs)} and not a number of milliseconds`,
+    `load gave an ageMs that is ${shown(entry.ageMs)} and not milliseconds from 0 on`,
   );
   return entry;
 }
