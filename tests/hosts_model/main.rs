@@ -9,8 +9,9 @@
 //! | ------------- | --------------------------------------------------------------------------- |
 //! | `hosts`       | one generation: who claims it, sends it, and what becomes of a claim        |
 //! | `generations` | several, and an engine that is set back to a backup                         |
+//! | `terms`       | a stopped process that is taken over from on its own host                   |
 //!
-//! Not in them: the takeover of a stopped process on its own host (`takeover_model`), an engine that loses what it has
+//! Not in them: what such a process does to its host's files (`takeover_model`), an engine that loses what it has
 //! acknowledged other than by a backup, a disk that is set back or copied, and pauses between calls.
 //!
 //! A load and the compare-and-swap that rests on it are one step: if it wins, the row was the same all the while.
@@ -26,12 +27,14 @@ mod hosts;
 #[path = "../support/interleavings.rs"]
 mod interleavings;
 mod settling;
+mod terms;
 
 use generations::{Generations, LooksAt};
 use hosts::promises::{NEVER_BESIDE_AN_ANSWER, NOT_GIVEN_UP, NOT_GIVEN_UP_UNSENT, NOTHING_LOST, REPEATS_ARE_MARKED};
 use hosts::{Broken, Hosts, LostHost, Mishaps, Pauses, Repeats};
 use interleavings::{breaks, holds};
 use settling::find_stuck;
+use terms::{Forgotten, SENT_ONCE, Terms};
 
 const NONE: Mishaps = Mishaps { deaths: 0, disks: 0, silences: 0, unanswered: 0, unspent: 0 };
 const A_DEATH: Mishaps = Mishaps { deaths: 1, ..NONE };
@@ -120,6 +123,16 @@ fn a_probe_may_be_sent_beside_an_answer_that_is_committed_late() {
     breaks(&Hosts { pauses: Pauses::Anywhere, ..probing(NONE) }, NEVER_BESIDE_AN_ANSWER);
     breaks(&probing(A_DEATH), NEVER_BESIDE_AN_ANSWER);
     breaks(&probing(A_SILENCE), NEVER_BESIDE_AN_ANSWER);
+}
+
+#[test]
+fn an_owner_that_is_taken_over_from_makes_nobody_send_twice() {
+    holds(&Terms { forgotten: None });
+    for rule in
+        [Forgotten::LooksAtNoTermBeforeItClaims, Forgotten::LooksAtNoTermBeforeItSends, Forgotten::GivesBackWhatIsThere]
+    {
+        breaks(&Terms { forgotten: Some(rule) }, SENT_ONCE);
+    }
 }
 
 #[test]
