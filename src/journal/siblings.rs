@@ -136,6 +136,7 @@ impl Siblings {
     }
 
     /// Whether another key has a generation from a coordinator, or has claimed it there.
+    #[must_use]
     pub fn is_shared(&self, generation: Generation) -> bool {
         self.records().any(|record| record.is_shared(generation))
     }

@@ -76,7 +76,7 @@ impl Refresh {
             Ok(Err(standing)) => return self.heed(candidate, standing).map(Among::from),
             Err(Trouble::Error(error)) => return Err(error),
             Err(Trouble::Engine(_)) if self.coordinator_down == CoordinatorDown::Alone => {
-                candidate.row = RowClaim::NotWanted
+                candidate.row = RowClaim::NotWanted;
             }
             Err(Trouble::Engine(why) | Trouble::Row(why)) => {
                 let obstacle = Obstacle { refresh_error: unavailable(hosts, &why), wait_ms: Some(DOWN_PAUSE_MS) };
