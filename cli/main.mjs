@@ -132,7 +132,7 @@ const withToken = (of) =>
     .option("--min-life <seconds>", "refresh a token that lives no longer (default: 300)", seconds)
     .option("--timeout <seconds>", "give up after so long (default: 200)", seconds)
     .option("--coordinator <url>", "what hosts share the login by: postgres://… or etcd://…")
-    .option("--coordinator-key-env <name>", "the variable that has the hosts' key; several: newest first")
+    .option("--coordinator-key-env <name>", "the variable that has the hosts' key, or several, one a line")
     .addOption(new Option("--coordinator-down <what>", "when that is away").choices(["refuse", "alone"]))
     .addOption(new Option("--lost-host <what>", "when a host stays silent").choices(["wait", "probe"]));
 

@@ -83,7 +83,7 @@ export async function status({ stateDir, coordinator, json }) {
   if (json) sayJson({ stateDir, keys: forJson(keys), problems });
   else {
     say(draw(keys, stateDir, problems));
-    if (seen.coordinator) say(`Other hosts by the coordinator ${printable(seen.coordinator.name)}.`);
+    if (seen.coordinator) say(`Coordinator: ${printable(seen.coordinator.name)}.`);
     for (const { message } of problems) complain(message);
   }
   return problems.length === 0;

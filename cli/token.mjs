@@ -78,11 +78,11 @@ async function credentialOf({ provider, profileId }, options) {
   return minLife === undefined || result.refreshError ? result.credential : longLived(result, minLife, ask);
 }
 
-/** The keys that hosts share, in words of a variable. */
+/** The keys that hosts share, one a line of a variable; an empty one among several stands for none. */
 function keysIn(name) {
   if (name === undefined) return undefined;
-  const keys = (process.env[name] ?? "").split(/\s+/).filter(Boolean);
-  if (keys.length > 0) return keys;
+  const text = process.env[name];
+  if (text?.trim()) return text.replace(/\r?\n$/, "").split(/\r?\n/);
   throw refusal("no_coordinator_key", `The hosts' key is to be in the variable ${name}, which is not set.`);
 }
 

@@ -106,10 +106,12 @@ async function rowOf({ load }, name) {
 /**
  * Why an engine can't be written, if it can't be: tried by a swap that changes nothing, as there is no such row.
  *
- * @param {import("./arguments.js").CheckedCoordinator} coordinator one of ours: another's versions are not known
+ * @param {import("./arguments.js").CheckedCoordinator} given one of ours: another's versions are not known
  */
-async function whyNotWritable({ compareAndSwap }) {
+async function whyNotWritable({ coordinator, compareAndSwap }) {
   try {
+    // Where that takes another right than a swap.
+    await coordinator.tryToCreate?.();
     await compareAndSwap(NOBODYS_ROW, "1", "{}");
     return undefined;
   } catch (error) {

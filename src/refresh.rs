@@ -86,7 +86,7 @@ pub struct Refresh {
     pub last_read: Mutex<Option<Credential>>,
     /// What to do when it is not known whether the provider has rotated.
     pub uncertain: Uncertain,
-    /// The other hosts that share its grant, if there are any.
+    /// The other hosts that share its grant, if there are any: see [`Refresh::share_by`].
     pub hosts: Option<Hosts>,
     /// What to do without their word.
     pub coordinator_down: CoordinatorDown,
@@ -205,11 +205,10 @@ impl Refresh {
         self.main.as_ref().map_or(Ok(()), |main| main.refuse_sqlite_era(self.own.is_hosted()))
     }
 
-    /// What to tell a caller that has waited in vain, if that is for a store's lock or the coordinator.
+    /// What to tell a caller that has waited in vain, if that is for a store's lock.
     #[must_use]
     pub fn delay(&self) -> Option<Error> {
-        let of_store = std::iter::once(&self.own).chain(&self.main).find_map(Store::delay);
-        of_store.or_else(|| self.engine_delay())
+        std::iter::once(&self.own).chain(&self.main).find_map(Store::delay)
     }
 
     fn is_good(&self, held: &Credential) -> bool {

@@ -10,6 +10,7 @@ import { describeWith, expectRight, newKey, own, thrownBy } from "./support/engi
 
 const require = createRequire(import.meta.url);
 const { openCoordinator } = require("../../lib/coordinators/open.js");
+const { survey } = require("../../lib/inspect.js");
 const { postgresSchema } = require("../../lib/coordinators/postgres.js");
 
 describeWith(["postgres"], "a URL of PostgreSQL", () => {
@@ -22,6 +23,21 @@ describeWith(["postgres"], "a URL of PostgreSQL", () => {
     const wrong = openCoordinator(postgres.url.replace("p%40ss", "sesame"));
     const error = await thrownBy(wrong.load(newKey()));
     expect([error.message, String(error.cause), wrong.name].join()).not.toMatch(/sesame|word@/);
+  });
+});
+
+describeWith(["postgres"], "a survey", () => {
+  test("finds a table that no claim could be made in, and makes none", async () => {
+    const postgres = await own(startPostgres());
+    const stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-survey-"));
+    onTestFinished(() => rmSync(stateDir, { recursive: true }));
+    const problem = async () => (await survey(stateDir, postgres.url)).coordinator.problem?.message;
+    expect(await problem()).toMatch(/is not there; create it/);
+    postgres.sql(postgresSchema().replace(" PRIMARY KEY", ""));
+    expect(await problem()).toMatch(/no primary key/);
+    postgres.sql("ALTER TABLE oauth_refresh_lock ADD PRIMARY KEY (key)");
+    expect(await problem()).toBeUndefined();
+    expect(postgres.sql("SELECT count(*) FROM oauth_refresh_lock")).toBe("0");
   });
 });
 

@@ -54,7 +54,8 @@ async function checkCoordinator(coordinator, given) {
 
 async function result(rule, check) {
   try {
-    const late = () => new Broken(`it was not through within ${LONGEST_MS} ms; a slow engine needs fewer rounds and writers`);
+    const late = () =>
+      new Broken(`it was not through within ${LONGEST_MS} ms; a slow engine needs fewer rounds and writers`);
     const detail = await within(LONGEST_MS, check(), late);
     return detail === undefined ? { rule, ok: true } : { rule, ok: true, detail };
   } catch (error) {

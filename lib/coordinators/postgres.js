@@ -41,6 +41,8 @@ function statements(table) {
     insert:
       `WITH put AS (INSERT INTO ${table} (key, rev, value, at) VALUES ($1, ${now}, $2, clock_timestamp()) ` +
       `ON CONFLICT (key) DO NOTHING RETURNING rev) ${told}`,
+    // What a claim needs, without a row.
+    nothing: `INSERT INTO ${table} (key, rev, value, at) SELECT '', 0, '', clock_timestamp() WHERE false ON CONFLICT (key) DO NOTHING`,
     update:
       `WITH put AS (UPDATE ${table} SET rev = greatest(rev + 1, ${now}), value = $2, at = clock_timestamp() ` +
       `WHERE key = $1 AND rev::text = $3 RETURNING rev) ${told}`,
@@ -104,6 +106,11 @@ class PostgresCoordinator {
     if (rows.length === 0) return null;
     if (!isRevision(rows[0]?.rev)) throw this.#nonsense();
     return rows[0].rev;
+  }
+
+  /** Fails as a claim would, and writes nothing. */
+  async tryToCreate() {
+    await this.#ask("write", this.#sql.nothing, []);
   }
 
   async changed(key, version, signal) {

@@ -167,6 +167,9 @@ impl NativeRefresh {
             if let Some(error) = call.as_ref().and_then(|call| call.delay()) {
                 return Err(error);
             }
+            if let Some(error) = call.as_ref().filter(|_| !is_known).and_then(|call| call.engine_delay()) {
+                return Err(error);
+            }
             let base = call.map(|call| call.lock_base.clone());
             // The key's own lock says less than what JavaScript knows.
             let awaited = awaited.filter(|lock| !is_known || Some(lock) != base.as_ref());

@@ -135,7 +135,9 @@ impl Request {
         if given.uncertain.as_deref() == Some("fail") {
             call.uncertain = Uncertain::Fail;
         }
-        call.hosts.clone_from(&self.hosts);
+        if let Some(hosts) = self.hosts.clone() {
+            call.share_by(hosts);
+        }
         if given.coordinator_down.as_deref() == Some("alone") {
             call.coordinator_down = CoordinatorDown::Alone;
         }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 const MAX_CLAIMS: usize = 16;
 /// Of how many rows it is remembered since when they are as they are: as agents that share a profile id may have logins.
 const MAX_SEEN: usize = 8;
+/// Of how many generations it is remembered that a coordinator knows them.
+const MAX_SHARED: usize = 16;
 /// How many answers are remembered that the coordinator has, if there is room: should it be set back to a backup, it is told again.
 const MAX_TOLD: usize = 8;
 
@@ -34,6 +36,7 @@ pub struct Answered {
     /// As [`crate::coordinator::Grant::seal`] has sealed it. Empty if it had to make room: then the row is to say that it is dead.
     pub sealed: String,
     /// When it was sealed, in milliseconds since the epoch: it says how long the access token was still good by then.
+    #[serde(default)]
     pub sealed_at: f64,
     /// If the provider does not rotate: the claim that it was asked under. The answer replaces no other claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,11 +123,13 @@ impl Record {
 
     /// Forgets the claims of a generation that was exchanged.
     pub fn end_claims(&mut self, spent: Generation) {
+        self.note_alone(spent);
         self.own_claims.retain(|claim| claim.generation != spent);
     }
 
     /// Notes what the coordinator is to be told, or has told.
     pub fn note_answered(&mut self, answered: Answered) {
+        self.note_shared(answered.successor);
         self.answered.retain(|earlier| earlier.row != answered.row);
         self.answered.push(answered);
         self.give_up_told(MAX_TOLD);
@@ -157,10 +162,23 @@ impl Record {
         self.answered.len() < before
     }
 
-    /// Whether this host has a generation from a coordinator, or has claimed it there.
+    /// Whether a coordinator knows this generation: other hosts may have it.
     #[must_use]
     pub fn is_shared(&self, generation: Generation) -> bool {
-        self.own_claims(generation).next().is_some() || self.answered.iter().any(|one| one.successor == generation)
+        self.shared.contains(&generation)
+    }
+
+    /// Notes that it does.
+    pub fn note_shared(&mut self, generation: Generation) {
+        self.shared.retain(|known| *known != generation);
+        self.shared.push(generation);
+        let excess = self.shared.len().saturating_sub(MAX_SHARED);
+        self.shared.drain(..excess);
+    }
+
+    /// Notes that no other host has it any more.
+    pub fn note_alone(&mut self, generation: Generation) {
+        self.shared.retain(|known| *known != generation);
     }
 
     /// Whether it says anything of a coordinator.
@@ -197,6 +215,11 @@ impl Record {
         for answered in &earlier.answered {
             if !self.answered.iter().any(|own| own.row == answered.row) && !answered.is_told {
                 self.note_answered(answered.clone());
+            }
+        }
+        for generation in &earlier.shared {
+            if self.shared.len() < MAX_SHARED && !self.is_shared(*generation) {
+                self.shared.insert(0, *generation);
             }
         }
         for seen in &earlier.seen {

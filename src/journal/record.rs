@@ -71,6 +71,9 @@ pub struct Record {
     /// Since when rows are as they are. The one that was seen last comes last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) seen: Vec<Seen>,
+    /// The generations that a coordinator knows. The latest comes last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) shared: Vec<Generation>,
 }
 
 /// How long an access token lives, from its receipt to its expiry.

@@ -135,7 +135,7 @@ impl Siblings {
         self.records().flat_map(move |record| record.own_claims(generation))
     }
 
-    /// Whether another key has a generation from a coordinator, or has claimed it there.
+    /// Whether a coordinator knows a generation, as another key's journal says.
     #[must_use]
     pub fn is_shared(&self, generation: Generation) -> bool {
         self.records().any(|record| record.is_shared(generation))

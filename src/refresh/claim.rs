@@ -231,6 +231,11 @@ impl Refresh {
         let Candidate { mut lock, mut journal, held, instead_of_own, row, .. } = candidate;
         let unsent = record.clone().idle();
         let row = if let RowClaim::Made(row) = row { Some(*row) } else { None };
+        match (&row, &self.hosts) {
+            (Some(_), _) => record.note_shared(held.generation()),
+            (None, None) => record.note_alone(held.generation()),
+            (None, Some(_)) => {}
+        }
         record.note_sent(held.generation(), row.as_ref().map(ClaimedRow::id), true);
         if let Err(error) = journal.write(record) {
             // It may have been written and only not synced; nothing was sent.

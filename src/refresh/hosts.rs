@@ -5,6 +5,7 @@ mod asking;
 mod row;
 mod standing;
 
+pub(super) use asking::Asked;
 pub(super) use row::ClaimedRow;
 
 use super::Refresh;
@@ -17,8 +18,8 @@ use crate::error::{Code, Error, Result};
 use crate::journal::record::OwnClaim;
 use crate::journal::siblings::{Sending, Siblings};
 use crate::process::Myself;
-use asking::Asking;
 use standing::Standing;
+use std::sync::Arc;
 
 /// How often a claim is tried again because the row was changed by then.
 const MAX_SWAPS: u32 = 32;
@@ -70,7 +71,6 @@ impl Refresh {
             candidate.row = RowClaim::NotWanted;
             return Ok(Among::Claimed(Box::new(candidate)));
         };
-        let _asking = Asking::begin(&self.lock_base, &*self.clock);
         match self.try_to_claim(&mut candidate, hosts, &grant) {
             Ok(Ok(row)) => candidate.row = RowClaim::Made(Box::new(row)),
             Ok(Err(standing)) => return self.heed(candidate, standing).map(Among::from),
@@ -93,7 +93,6 @@ impl Refresh {
         let (Some(hosts), Some(grant), RowClaim::NotMade) = (&self.hosts, grant, &candidate.row) else {
             return Ok(Among::Claimed(Box::new(candidate)));
         };
-        let _asking = Asking::begin(&self.lock_base, &*self.clock);
         let row = hosts.load(grant.row());
         match row.and_then(|row| self.standing(&mut candidate, hosts, &grant, row.as_ref())) {
             Ok(standing @ (Standing::Spent(_) | Standing::Sending(_) | Standing::Sibling(_) | Standing::TakenOver)) => {
@@ -157,14 +156,26 @@ impl Refresh {
         Err(Trouble::Row(Unavailable(why.to_owned())))
     }
 
-    /// What to tell a caller that has waited in vain, if this process waits for the engine's word on its key.
-    pub(super) fn engine_delay(&self) -> Option<Error> {
-        let hosts = self.hosts.as_ref()?;
-        let ms = Asking::silence_ms(&self.lock_base, &*self.clock)?;
-        Some(unavailable(hosts, &Unavailable(format!("it has not answered for {:.1} s", ms / 1000.0))))
+    /// Shares its grant with other hosts.
+    pub fn share_by(&mut self, hosts: Hosts) {
+        let (lock_base, clock) = (self.lock_base.clone(), Arc::clone(&self.clock));
+        let coordinator = Arc::new(Asked { engine: hosts.coordinator, lock_base, clock });
+        self.hosts = Some(Hosts { coordinator, ..hosts });
     }
 
-    /// What keeps a call that names no coordinator from sending what this host has from one, or has claimed there.
+    /// What to tell a caller that has waited in vain, if this process waits for the engine's word on its key.
+    #[must_use]
+    pub fn engine_delay(&self) -> Option<Error> {
+        let name = self.hosts.as_ref()?.coordinator.name();
+        let seconds = asking::silence_ms(&self.lock_base, &*self.clock)? / 1000.0;
+        let message = format!(
+            "the coordinator ({}) has not answered for {seconds:.1} s, and this call waits for it: see that it runs and can be reached",
+            name.escape_debug()
+        );
+        Some(Error::new(Code::CoordinatorUnavailable, message))
+    }
+
+    /// What keeps a call that names no coordinator from sending what this host has from one, or what one knows.
     pub(super) fn is_shared(&self, candidate: &Candidate, siblings: &Siblings) -> Option<Obstacle> {
         if self.hosts.is_some() || self.coordinator_down == CoordinatorDown::Alone {
             return None;

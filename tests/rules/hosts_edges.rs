@@ -11,8 +11,6 @@ use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::lock::{Guard, Target};
 use oauth_refresh_lock::refresh::{Decision, Refresh};
 use serde_json::{Value, json};
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -128,17 +126,17 @@ fn a_caller_whose_key_waits_for_a_silent_engine_is_told_of_the_engine() {
     let behind = Arc::new(call(&a, &engine, "a"));
     let (of_hook, clock) = (Arc::clone(&behind), Arc::clone(&a.clock));
     let odd = Odd::new(&engine);
-    *odd.after_swap.lock().unwrap() = Some(Box::new(move || {
-        assert!(of_hook.delay().is_none(), "it was only just asked");
+    *odd.before_swap.lock().unwrap() = Some(Box::new(move || {
+        assert!(of_hook.engine_delay().is_none(), "it was only just asked");
         clock.set(NOW + 3_000);
-        let error = of_hook.delay().expect("why it waits");
+        let error = of_hook.engine_delay().expect("why it waits");
         assert_eq!(error.code, Code::CoordinatorUnavailable);
         assert!(error.message.contains("(memory)") && error.message.contains("for 3.0 s"), "{error}");
     }));
     let mut first = a.call_of_main();
-    first.hosts = Some(odd.hosts("a"));
+    first.share_by(odd.hosts("a"));
     drop(claimed(first.decide(locks::take(&first.lock_base)).unwrap()));
-    assert!(behind.delay().is_none(), "it has answered");
+    assert!(behind.engine_delay().is_none(), "it has answered");
 }
 
 #[test]
@@ -160,10 +158,8 @@ fn an_owner_that_was_taken_over_from_does_not_free_the_row_of_its_lost_peer() {
 
 /// The lock of a call's key for the owner of the next term: it takes this one's for stuck.
 fn take_over(call: &Refresh) -> Guard {
-    let base = &call.lock_base;
-    let name = format!("{}.t1.journal", base.file_name().unwrap().to_str().unwrap());
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(base.with_file_name(name)).unwrap();
-    let lock = locks::take_by(&Target::refresh(base, &call.clock));
+    locks::begin_next_term(&call.lock_base);
+    let lock = locks::take_by(&Target::refresh(&call.lock_base, &call.clock));
     assert_eq!(lock.term(), 1);
     lock
 }

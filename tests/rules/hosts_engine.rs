@@ -2,9 +2,11 @@
 
 use crate::hosts::{EXPIRED, adopted, alone, assert_elsewhere, backed_off, call, host, later, refreshed};
 use crate::support::engine::{Engine, Fault};
+use crate::support::locks::{self, begin_next_term};
 use crate::support::world::{HOUR, MINUTE, NOW, answer, credential, die_asking, served, with};
 use oauth_refresh_lock::coordinator::{CoordinatorDown, Grant};
 use oauth_refresh_lock::error::Code;
+use oauth_refresh_lock::lock::Target;
 use oauth_refresh_lock::refresh::{Served, Settled};
 use serde_json::json;
 use std::sync::Arc;
@@ -96,11 +98,55 @@ fn a_call_that_names_no_coordinator_does_not_send_what_hosts_share() {
 }
 
 #[test]
-fn a_claim_that_was_not_sent_is_not_sent_by_a_call_that_names_no_coordinator_either() {
-    let (a, engine) = (host("1"), Arc::new(Engine::default()));
-    engine.inject(&[Fault::LosesAnswer]);
-    backed_off(a.decide(&call(&a, &engine, "a")).unwrap());
+fn a_call_that_names_no_coordinator_does_not_send_what_another_host_sends() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    let claim = a.claim(&call(&a, &engine, "a"));
+    assert_elsewhere(&b.decide(&call(&b, &engine, "b")).unwrap(), "host \"a\"");
+    assert_eq!(b.decide(&b.call_of_main()).unwrap_err().code, Code::CoordinatorUnavailable);
+    drop(claim);
+    // Of a coordinator that never answered nobody has heard anything.
+    let c = host("1");
+    engine.set_down(true);
+    backed_off(c.decide(&call(&c, &engine, "c")).unwrap());
+    c.claim(&c.call_of_main()).give_up().unwrap();
+}
+
+#[test]
+fn what_is_shared_stays_so_after_a_takeover_and_beside_many_logins() {
+    let (a, b, engine) = (host("1"), host("1"), Arc::new(Engine::default()));
+    let of_a = call(&a, &engine, "a");
+    refreshed(a.settle(&of_a, a.claim(&of_a), &answer("2")).unwrap());
+    for login in 0..12 {
+        let name = format!("other-{login}");
+        a.main().put(&credential(&name, EXPIRED));
+        let of_a = call(&a, &engine, "a");
+        refreshed(a.settle(&of_a, a.claim(&of_a), &answer(&format!("{name}-next"))).unwrap());
+    }
+    a.main().put(&credential("2", EXPIRED));
     assert_eq!(a.decide(&a.call_of_main()).unwrap_err().code, Code::CoordinatorUnavailable);
+
+    adopted(b.decide(&call(&b, &engine, "b")).unwrap());
+    b.main().put(&credential("2", EXPIRED));
+    begin_next_term(&b.lock_base());
+    let plain = b.call_of_main();
+    let lock = locks::take_by(&Target::refresh(&plain.lock_base, &plain.clock));
+    assert_eq!(plain.decide(lock).unwrap_err().code, Code::CoordinatorUnavailable);
+}
+
+#[test]
+fn a_login_that_is_used_alone_once_is_shared_no_more_though_its_provider_keeps_the_refresh_token() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    let kept = json!({ "access": "SECRET-access-2", "expires": NOW + HOUR });
+    let of_a = call(&a, &engine, "a");
+    refreshed(a.settle(&of_a, a.claim(&of_a), &kept).unwrap());
+    a.main().put(&credential("1", EXPIRED));
+    assert_eq!(a.decide(&a.call_of_main()).unwrap_err().code, Code::CoordinatorUnavailable);
+    let mut alone = a.call_of_main();
+    alone.coordinator_down = CoordinatorDown::Alone;
+    let next = json!({ "access": "SECRET-access-3", "expires": NOW + HOUR });
+    refreshed(a.settle(&alone, a.claim(&alone), &next).unwrap());
+    a.main().put(&credential("1", EXPIRED));
+    a.claim(&a.call_of_main()).give_up().unwrap();
 }
 
 #[test]

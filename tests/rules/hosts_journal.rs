@@ -89,7 +89,11 @@ fn a_journal_that_knows_all_it_can_has_room_for_a_call() {
         let claim = a.decide(&of_a).unwrap_or_else(|error| panic!("after {step} calls: {error}"));
         refreshed(a.settle(&of_a, claimed(claim), &next).unwrap());
     }
-    let bytes = serde_json::to_vec(&a.record()).unwrap().len();
+    // Without what the coordinator has been told, which makes room.
+    let mut record = serde_json::to_value(a.record()).unwrap();
+    assert!(record["answered"].as_array().unwrap().iter().all(|one| one["isTold"] == true));
+    record["answered"] = json!([]);
+    let bytes = serde_json::to_vec(&record).unwrap().len();
     assert!(bytes < (128 - 103) << 10, "{bytes} bytes");
 }
 

@@ -4,6 +4,7 @@ use super::clocks::HandClock;
 use super::{HUNG, clocks};
 use oauth_refresh_lock::error::Result;
 use oauth_refresh_lock::lock::{self, Acquire, Guard, Target, Ticket};
+use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
@@ -82,4 +83,14 @@ pub fn take_by(target: &Target) -> Guard {
         Ok(guard) => guard,
         Err(waiter) => waiter.lock(),
     }
+}
+
+/// What the owner of the next term leaves first: it takes the one that there is for stuck.
+pub fn begin_next_term(base: &Path) {
+    let name = format!("{}.t1.journal", base.file_name().expect("a name").display());
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(base.with_file_name(name)).expect("the first takeover");
 }

@@ -1,6 +1,5 @@
 //! What the provider gave, from host to host: told to the coordinator by the host that asked, taken over by the others.
 
-use super::asking::Asking;
 use super::row::ClaimedRow;
 use super::{MAX_SWAPS, Trouble};
 use crate::clock::Clock;
@@ -82,7 +81,9 @@ impl Refresh {
             Trouble::Row(Unavailable(why.to_owned()))
         };
         let answer = grant.open(sealed, &hosts.keys).ok_or_else(cannot)?;
-        let (now_ms, age_ms) = (self.clock.now_ms(), entry.age_ms.map(|age_ms| age_ms + row.answer_age_ms.max(0.0)));
+        // Both come from outside.
+        let age_ms = entry.age_ms.map(|age_ms| age_ms.max(0.0) + row.answer_age_ms.max(0.0));
+        let now_ms = self.clock.now_ms();
         let credential = answer.credential(now_ms, age_ms).ok_or_else(cannot)?;
         let last = Answered {
             row: grant.row().to_owned(),
@@ -119,6 +120,7 @@ impl Refresh {
             record.ledger.record(from, to);
         }
         record.receive(spent, receipt.clone());
+        record.note_shared(next);
         if next != spent {
             record.note_answered(successor.last);
             record.end_claims(spent);
@@ -227,7 +229,6 @@ impl Refresh {
         let Some(hosts) = &self.hosts else { return Ok(true) };
         let Some(lock) = try_acquire(&Target::refresh(&self.lock_base, &self.clock))? else { return Ok(false) };
         let mut journal = Journal::open(&lock)?;
-        let _asking = Asking::begin(&self.lock_base, &*self.clock);
         match self.tell_answers(&mut journal, hosts, None) {
             Ok(()) => Ok(true),
             Err(Trouble::Engine(_) | Trouble::Row(_)) => Ok(false),

@@ -190,6 +190,12 @@ impl Refresh {
             return Err(Trouble::Row(Unavailable("its row names no host".to_owned())));
         };
         if left_ms > 0.0 {
+            let generation = candidate.held.generation();
+            if !candidate.journal.record().is_shared(generation) {
+                let mut record = candidate.journal.record().clone();
+                record.note_shared(generation);
+                candidate.journal.write(record)?;
+            }
             let message = format!(
                 "{} has been refreshing profile \"{}\" for {:.0} s (see the coordinator, {}); call again",
                 claimant(claim),
