@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import Table from "cli-table3";
+import { faultyPackage } from "../../__test__/faults/support/package.mjs";
 import { missing } from "./engines.mjs";
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
@@ -14,6 +15,8 @@ const absent = ENGINES.filter((name) => missing(name));
 for (const name of absent) console.error(`NOT TESTED: ${missing(name)}`);
 if (absent.length === ENGINES.length) process.exit(1);
 
+// Once, and not by each file that needs it at the same time.
+faultyPackage();
 const directory = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-hosts-"));
 const report = join(directory, "figures");
 const vitest = join(root, "node_modules", "vitest", "vitest.mjs");
