@@ -14,10 +14,14 @@ use crate::lock::holder::Holder;
 use crate::lock::sidecar::Foreign;
 use crate::process;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
-/// The kernel's list of locks, as it was at one moment.
+/// A list that is shorter than this comes in one piece, as it is at one moment. A longer one is read by pages, and while it changes it
+/// may lack a lock that is held all the time.
+const AT_ONCE_BYTES: usize = 4096 - 256;
+
+/// The kernel's list of locks.
 #[derive(Debug)]
 pub struct Locks {
     /// `None` where the kernel has no such list.
@@ -51,7 +55,7 @@ impl Locks {
     /// Reads the list.
     #[must_use]
     pub fn now() -> Self {
-        let list = if cfg!(target_os = "linux") { std::fs::read_to_string("/proc/locks").ok() } else { None };
+        let list = if cfg!(target_os = "linux") { read("/proc/locks").ok() } else { None };
         Self { list, is_whole: process::sees_all() }
     }
 
@@ -91,7 +95,8 @@ impl Locks {
             // Remote holders are on no list; and of some overlays the list has other inode numbers.
             Told::Free => {
                 let is_known = FileSystemType::of(file).is_some_and(|kind| kind.is_local && kind.name != "overlay");
-                if self.is_whole && is_known { Told::Free } else { Told::Nothing }
+                let is_so = || list.len() < AT_ONCE_BYTES || kernel::is_free(file).unwrap_or(false);
+                if self.is_whole && is_known && is_so() { Told::Free } else { Told::Nothing }
             }
             told => told,
         }
@@ -101,6 +106,12 @@ impl Locks {
     fn tell(&self, _file: &File, _signed: Option<&Holder>) -> Told {
         Told::Nothing
     }
+}
+
+/// Reads a list with as few reads as it takes.
+fn read(path: &str) -> io::Result<String> {
+    let mut list = String::with_capacity(64 << 10);
+    File::open(path)?.read_to_string(&mut list).map(|_| list)
 }
 
 /// Reads in a list such as

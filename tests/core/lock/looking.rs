@@ -11,7 +11,9 @@ use oauth_refresh_lock::clock::{Clock, SystemClock};
 use oauth_refresh_lock::disk::Sharing;
 use oauth_refresh_lock::lock::observe::Locks;
 use oauth_refresh_lock::lock::{self, Acquire, Target, Ticket, Woken};
+use rustix::fs::{FlockOperation, flock};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 pub(super) fn looks(base: &Path) {
@@ -107,6 +109,40 @@ fn one_that_leaves_leaves_nothing_behind() {
     drop(sender);
     assert!(told.recv_timeout(HUNG).is_err());
     drop(take(&base));
+}
+
+/// The kernel's list is read by pages, and what is released meanwhile moves what follows.
+#[cfg(target_os = "linux")]
+#[test]
+fn locks_that_are_held_are_seen_to_be_while_others_come_and_go() {
+    let place = Place::new();
+    let bases: Vec<_> = (0..100).map(|number| place.base(&format!("key-{number}"))).collect();
+    let held: Vec<_> = bases.iter().map(|base| take(base)).collect();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let others: Vec<_> = (0..40).map(|_| tempfile::tempfile().unwrap()).collect();
+                while !is_over.load(Ordering::Relaxed) {
+                    for operation in [FlockOperation::LockExclusive, FlockOperation::Unlock] {
+                        for file in &others {
+                            flock(file, operation).unwrap();
+                        }
+                    }
+                }
+            });
+        }
+        let is_held = |locks: &Locks, base: &Path| locks.look(base, Sharing::Private).unwrap().is_held;
+        let missed = |_| {
+            let locks = Locks::now();
+            bases.iter().filter(|base| !is_held(&locks, base)).count()
+        };
+        let missed: usize = (0..50).map(missed).sum();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(missed, 0);
+    });
+    drop(held);
+    assert!(bases.iter().all(|base| waiters(base) == Some(0)));
 }
 
 #[test]
