@@ -266,7 +266,8 @@ export interface RefreshOptions extends LockOptions {
   /**
    * What to do while the coordinator can't be reached, or if this call names none for a login that this host has from one. `"refuse"`
    * (the default) does not ask the provider: a stored token that has not expired is served, else `coordinator_unavailable` is raised,
-   * at once if none is named, else when the caller's time is up. `"alone"` goes on as if there were no other host: two hosts may then send one refresh token.
+   * at once if none is named, else when the caller's time is up. `"alone"` goes on as if there were no other host: two hosts may then
+   * send one refresh token.
    */
   coordinatorDown?: "refuse" | "alone" | undefined;
   /**

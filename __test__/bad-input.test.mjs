@@ -113,6 +113,7 @@ describe("an argument of the wrong kind is refused, and nothing is done", () => 
       ["refreshMarginMs", [null, "5", -1, Number.NaN, Number.POSITIVE_INFINITY, {}, 5n]],
       ["forceRefresh", [null, 0, 1, "true", {}]],
       ["rejectedAccess", [null, 0, {}, ...BLANK]],
+      ["coordinatorKey", [null, 0, {}, "", [], [""], ["", ""], ["key", 5]]],
     ].flatMap(([name, values]) => shown(values).map(([text, value]) => [name, text, value])),
   )("option %s: %s", async (name, _, value) => {
     const host = createHost({ main: expired() });

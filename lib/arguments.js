@@ -217,8 +217,8 @@ function checkedCoordinator(given) {
 function coordinatorArguments({ coordinator, lostHost, coordinatorDown, coordinatorKey }) {
   const keys = coordinatorKey === undefined ? undefined : [coordinatorKey].flat();
   // In a list an empty one stands for what was told before there was a key.
-  for (const key of keys ?? []) if (key !== "" || keys.length === 1) id("coordinatorKey", key);
-  if (keys?.length === 0) throw invalid("coordinatorKey must have at least one key");
+  for (const key of keys ?? []) if (key !== "") id("coordinatorKey", key);
+  if (keys?.every((key) => key === "")) throw invalid("coordinatorKey must have at least one key");
   return {
     coordinator: checkedCoordinator(coordinator),
     lostHost: oneOf("lostHost", lostHost, ["wait", "probe"]),

@@ -7,7 +7,7 @@ import { expect, test } from "vitest";
 import { startEtcdStandIn } from "../support/etcd-stand-in.mjs";
 import { deferred } from "../support/events.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER } from "../support/host.mjs";
-import { startCli } from "./cli.mjs";
+import { on, startCli } from "./cli.mjs";
 
 /** Not as the others run it: the engine is in this process. */
 async function run(command, host, url) {
@@ -47,6 +47,8 @@ test("what another host does is shown", async () => {
   expect({ status, keys }).toMatchObject({ status: 0, keys: [{ lastRefresh: `asking: ${hostname()}` }] });
   expect(keys[0].rows).toEqual([{ state: "sent", host: hostname(), pid: process.pid, attempts: 0 }]);
   expect(await findings(other, engine.url)).toEqual([]);
+  const shown = await text(startCli(["status", ...on(other), "--coordinator", engine.url]).stdout);
+  expect(shown).toMatch(/\nCoordinator: etcd\.\n$/);
 
   put(engine, (row) => ({ ...row, state: "lost" }));
   expect((await run("status", other, engine.url)).keys[0].lastRefresh).toBe(`lost: ${hostname()}`);

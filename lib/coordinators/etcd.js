@@ -116,7 +116,7 @@ class EtcdCoordinator {
     const heard = await this.#http.listen(url, how, ({ result }) => {
       if (result?.events?.length > 0) return "changed";
       if (result?.canceled && isRevision(result.compact_revision)) {
-        // What happened up to there is gone, to whichever row.
+        // What happened up to there is forgotten, perhaps to other rows only.
         at.start_revision = next(result.compact_revision);
         return "look";
       }

@@ -128,7 +128,7 @@ class KubernetesCoordinator {
     const headers = { authorization: `Bearer ${await this.#token()}`, accept: "application/json" };
     const heard = await http.listen(new URL(`${url}?${query}`), { method: "GET", headers, signal }, (line, status) => {
       if (status === 410 || (line.type === "ERROR" && line.object?.code === 410)) {
-        // What happened since is forgotten, to whichever Secret. From now on, then; that begins with the Secret as it is.
+        // What happened since is forgotten, perhaps to other Secrets only. It listens from now on, which begins with the Secret as it is.
         delete from.resourceVersion;
         return "look";
       }

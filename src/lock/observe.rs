@@ -108,7 +108,7 @@ impl Locks {
     }
 }
 
-/// Reads a list with as few reads as it takes.
+/// Reads a list page by page: a first read of some bytes would take even a short one apart.
 fn read(path: &str) -> io::Result<String> {
     let mut list = String::with_capacity(64 << 10);
     File::open(path)?.read_to_string(&mut list).map(|_| list)

@@ -229,12 +229,15 @@ impl Refresh {
     fn dispatch(&self, candidate: Candidate, claims: &ClaimsLock, earlier: Option<&FailureRecord>) -> Result<Decision> {
         let mut record = self.claim_record(&candidate, earlier);
         let Candidate { mut lock, mut journal, held, instead_of_own, row, .. } = candidate;
+        if matches!(row, RowClaim::Made(_)) {
+            // Whether it is sent or not.
+            record.note_shared(held.generation());
+        }
         let unsent = record.clone().idle();
         let row = if let RowClaim::Made(row) = row { Some(*row) } else { None };
-        match (&row, &self.hosts) {
-            (Some(_), _) => record.note_shared(held.generation()),
-            (None, None) => record.note_alone(held.generation()),
-            (None, Some(_)) => {}
+        if self.hosts.is_none() {
+            // Should other hosts have had it, its caller knows that they do no more.
+            record.note_alone(held.generation());
         }
         record.note_sent(held.generation(), row.as_ref().map(ClaimedRow::id), true);
         if let Err(error) = journal.write(record) {

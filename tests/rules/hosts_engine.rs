@@ -103,7 +103,9 @@ fn a_call_that_names_no_coordinator_does_not_send_what_another_host_sends() {
     let claim = a.claim(&call(&a, &engine, "a"));
     assert_elsewhere(&b.decide(&call(&b, &engine, "b")).unwrap(), "host \"a\"");
     assert_eq!(b.decide(&b.call_of_main()).unwrap_err().code, Code::CoordinatorUnavailable);
-    drop(claim);
+    // Nor what it has claimed itself, and given back: another host may claim it now.
+    claim.give_up().unwrap();
+    assert_eq!(a.decide(&a.call_of_main()).unwrap_err().code, Code::CoordinatorUnavailable);
     // Of a coordinator that never answered nobody has heard anything.
     let c = host("1");
     engine.set_down(true);
