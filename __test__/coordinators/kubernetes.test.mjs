@@ -133,7 +133,7 @@ test("a watch that breaks is opened again", async () => {
 describe("when the answer to a write", () => {
   const lost = async (intercept) => {
     const api = await start();
-    const coordinator = connect(api, { timeoutMs: 300 });
+    const coordinator = connect(api, { timeoutMs: 1_000 });
     const key = newKey();
     api.way.intercept = intercept;
     const error = await coordinator.compareAndSwap(key, null, "{}").catch((thrown) => thrown);
@@ -145,7 +145,7 @@ describe("when the answer to a write", () => {
   test("does not come, it is unknown, and not sent again", () => lost(() => true));
   test("comes too late, it is unknown", () =>
     lost(async () => {
-      await sleep(600);
+      await sleep(2_000);
       return false;
     }));
   test("breaks off, it is unknown", () => lost((request) => request.socket.destroy()));

@@ -210,13 +210,13 @@ describeWith(["postgres"], "PostgreSQL", () => {
 
   test("a row that another transaction holds is waited for no longer than the limit; its connection is not used again", async () => {
     const [holder, made] = [pool(postgres.url), pool(postgres.url, { max: 1 })];
-    const coordinator = postgresCoordinator(made, { timeoutMs: 300 });
+    const [coordinator, hasty] = [postgresCoordinator(made), postgresCoordinator(made, { timeoutMs: 300 })];
     const key = newKey();
     const version = await coordinator.compareAndSwap(key, null, "1");
     const client = await holder.connect();
     await client.query("BEGIN");
     await client.query("UPDATE oauth_refresh_lock SET value = value WHERE key = $1", [key]);
-    const error = await thrownBy(coordinator.compareAndSwap(key, version, "2"));
+    const error = await thrownBy(hasty.compareAndSwap(key, version, "2"));
     expect(error.message).toMatch("did not answer within 300 ms; whether it was written is unknown");
     expect(made.totalCount).toBe(0);
     await client.query("ROLLBACK");
@@ -268,13 +268,15 @@ describeWith(["postgres"], "PostgreSQL that fails", () => {
 
   test("is told of when it stands still, in time", async () => {
     const postgres = await own(startWithTable());
-    const coordinator = postgresCoordinator(pool(postgres.url), { timeoutMs: 300 });
-    await coordinator.load(newKey());
-    postgres.pause();
-    const error = await thrownBy(coordinator.compareAndSwap(newKey(), null, "{}"));
+    const pooled = pool(postgres.url);
+    const patient = postgresCoordinator(pooled);
+    await patient.load(newKey());
+    await postgres.pause();
+    const hasty = postgresCoordinator(pooled, { timeoutMs: 300 });
+    const error = await thrownBy(hasty.compareAndSwap(newKey(), null, "{}"));
     expect(error.message).toMatch("within 300 ms");
     postgres.resume();
-    expect(await coordinator.load(newKey())).toBeNull();
+    expect(await patient.load(newKey())).toBeNull();
   });
 
   test("and is a read replica refuses to write", async () => {

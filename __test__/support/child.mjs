@@ -1,11 +1,9 @@
 /** Processes that take commands and tell what happens to them, each as a line of JSON; told.mjs is their side of it. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
-import { setTimeout as delay } from "node:timers/promises";
+import { hasStopped } from "../../scripts/stopped.mjs";
 
 /** All that a process prints, and how it ends. */
 export async function ended(child) {
@@ -116,23 +114,7 @@ export class Child {
   }
 
   /** Resolves with `true` once every thread has stopped, with `false` if it ends instead. */
-  async hasStopped() {
-    while (!this.end) {
-      const states = threadStates(this.pid);
-      if (states.length > 0 && states.every((state) => state === "T")) return true;
-      await delay(1);
-    }
-    return false;
-  }
-}
-
-function threadStates(pid) {
-  const tasks = join("/proc", String(pid), "task");
-  try {
-    // A thread's name stands in parentheses, and may hold anything.
-    return readdirSync(tasks).map((task) => /\) (\S)[^)]*$/.exec(readFileSync(join(tasks, task, "stat"), "utf8"))?.[1]);
-  } catch {
-    // It has ended, or one of its threads has.
-    return [];
+  hasStopped() {
+    return hasStopped(this.pid);
   }
 }

@@ -9,6 +9,7 @@ import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { hasStopped } from "../stopped.mjs";
 
 export const LOOPBACK = "127.0.0.1";
 export const START_MS = 60_000;
@@ -110,6 +111,12 @@ function signal(pid, name) {
   }
 }
 
+/** Returns when they stand still. */
+async function stop(pids) {
+  for (const pid of pids) signal(pid, "SIGSTOP");
+  await Promise.all(pids.map(hasStopped));
+}
+
 function isThere(pid) {
   try {
     return process.kill(pid, 0);
@@ -192,7 +199,7 @@ export class Engine {
   async kill() {
     if (this.pid === undefined) return;
     // It starts no more processes.
-    signal(this.pid, "SIGSTOP");
+    await stop([this.pid]);
     const victims = [this.pid, ...childrenOf(this.pid)];
     await this.#end(() => {
       for (const pid of victims) signal(pid, "SIGKILL");
@@ -202,8 +209,9 @@ export class Engine {
   }
 
   /** Stands still until `resume`: connections stay open, and nothing is answered. */
-  pause() {
-    for (const pid of [this.pid, ...childrenOf(this.pid)]) signal(pid, "SIGSTOP");
+  async pause() {
+    await stop([this.pid]);
+    await stop(childrenOf(this.pid));
   }
 
   resume() {

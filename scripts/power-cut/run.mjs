@@ -12,6 +12,7 @@ import { parseArgs } from "node:util";
 import Table from "cli-table3";
 import { faultyPackage } from "../../__test__/faults/support/package.mjs";
 import { Random } from "../../__test__/support/random.mjs";
+import { hasStopped } from "../stopped.mjs";
 import { ACT, foreignIn, goOn, newest, run, SCENARIOS, seenBy } from "./check.mjs";
 import { after, fingerprint, restore, snapshot, upTo } from "./disk.mjs";
 import { traced } from "./trace.mjs";
@@ -56,6 +57,7 @@ async function startStuck([what, ...more]) {
   const owner = spawn(process.execPath, [ACT, what, root, ...more], { stdio: ["ignore", "pipe", "inherit"] });
   await once(owner.stdout, "data");
   owner.kill("SIGSTOP");
+  await hasStopped(owner.pid);
   truncateSync(process.env.OAUTH_REFRESH_LOCK_CLOCK_AHEAD, STUCK_MS);
   return owner;
 }
