@@ -103,7 +103,7 @@ describe("a refresh behind the callers that fails", () => {
     const client = clientOf(host, at(server), { onError });
     expect(await client.token()).toBe(stored.access);
     await log.seen({ type: "failed", code: "provider_refused" });
-    await vi.waitFor(() => expect(onError).toHaveBeenCalledTimes(1));
+    await expect.poll(() => onError).toHaveBeenCalledTimes(1);
     expect(onError.mock.calls[0]).toEqual([expect.objectContaining({ code: "provider_refused" })]);
     log.forget();
     expect(await client.token()).toBe(stored.access);

@@ -95,7 +95,7 @@ describe("a login that another program has claimed", () => {
   test("is not served if the resource server has refused it", async () => {
     const good = usable();
     const store = claimedStore("own", { credential: good });
-    const options = { store, rejectedAccess: good.access, timeoutMs: 300 };
+    const options = { store, rejectedAccess: good.access, timeoutMs: 700 };
     await typedRejection(call(createHost(), unwanted(), options), "store_busy");
   });
 

@@ -159,7 +159,7 @@ describe("hold", () => {
         return store.release;
       });
       await call(createHost(), answering(), { store, signal: caller.signal }).catch(() => {});
-      await vi.waitFor(() => expect(store.release, `after ${turns} turns`).toHaveBeenCalledTimes(1));
+      await expect.poll(() => store.release, `after ${turns} turns`).toHaveBeenCalledTimes(1);
     }
   });
 
@@ -215,10 +215,10 @@ describe("hold", () => {
     const asking = held();
     const made = call(createHost(), asking.refresh, { store, callTimeoutMs: 50 });
     await typedRejection(made, "refresh_call_timeout");
-    await vi.waitFor(() => expect(steps).toEqual(["own held", "own released"]));
+    await expect.poll(() => steps).toEqual(["own held", "own released"]);
     const fields = answering()();
     asking.answer(await fields);
-    await vi.waitFor(() => expect(store.release).toHaveBeenCalledTimes(2));
+    await expect.poll(() => store.release).toHaveBeenCalledTimes(2);
     expect(steps).toEqual(["own held", "own released", "own held", "own written", "own released"]);
   });
 
@@ -235,11 +235,11 @@ describe("hold", () => {
       callTimeoutMs: 50,
     };
     keepOAuthFresh({ profiles: [profile], refresh: asking.refresh, signal: keeper.signal });
-    await vi.waitFor(() => expect(store.release).toHaveBeenCalledTimes(1));
+    await expect.poll(() => store.release).toHaveBeenCalledTimes(1);
     store.hold.mockRejectedValueOnce(Object.assign(new Error("held"), { code: "ELOCKED" }));
     const fields = answer();
     asking.answer(fields);
-    await vi.waitFor(() => expect(store.held.access).toBe(fields.access));
+    await expect.poll(() => store.held.access).toBe(fields.access);
   });
 
   test.each([
@@ -262,7 +262,7 @@ describe("hold", () => {
       expect([error.path, error.message]).toEqual(["host:own", expect.stringContaining("owner")]);
     expect(signal.aborted).toBe(true);
     late.resolve(store.release);
-    await vi.waitFor(() => expect(store.release).toHaveBeenCalledTimes(1));
+    await expect.poll(() => store.release).toHaveBeenCalledTimes(1);
     expect((await call(host, answering(), { store })).outcome).toBe("refreshed");
   });
 

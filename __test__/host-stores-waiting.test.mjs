@@ -69,13 +69,13 @@ describe("a store that does not answer", () => {
 
   test("is told to a caller whose time is up", async () => {
     const store = silentStore("own", expired());
-    const made = call(createHost(), unwanted(), { store, timeoutMs: 500 });
+    const made = call(createHost(), unwanted(), { store, timeoutMs: 2_000 });
     expect((await typedRejection(made, "store_unreadable")).path).toBe("host:own");
   });
 
   test("is not waited for by a caller who would take what has not expired", async () => {
     const store = silentStore("own", expired());
-    const options = { store, timeoutMs: 500, serveUnexpired: true };
+    const options = { store, timeoutMs: 2_000, serveUnexpired: true };
     await typedRejection(call(createHost(), unwanted(), options), "store_unreadable");
   });
 

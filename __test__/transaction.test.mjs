@@ -149,7 +149,7 @@ describe("a call whose outcome nobody knows", () => {
     expect(next).toMatchObject({ outcome: "fresh", credential: expiring });
     expect(next.refreshError).toMatchObject({ code: "refresh_uncertain" });
     const error = await typedRejection(
-      call(host, "main", unwanted(), { serveUnexpired: false, timeoutMs: 500 }),
+      call(host, "main", unwanted(), { serveUnexpired: false, timeoutMs: 700 }),
       "refresh_uncertain",
     );
     expect(error.message).toContain("the login is kept");

@@ -41,7 +41,7 @@ describe("a refresh function that fails once", () => {
     asked.answer({ access: 7 });
     expect((await asked.settled)[0].error.code).toBe("invalid_refresh_result");
     const refresh = unwanted();
-    const told = await typedRejection(refreshAs(host, "main", refresh, { timeoutMs: 300 }), "refresh_uncertain");
+    const told = await typedRejection(refreshAs(host, "main", refresh, { timeoutMs: 700 }), "refresh_uncertain");
     expect(told.retryAfterMs).toBeGreaterThan(0);
     expect(refresh).not.toHaveBeenCalled();
     expect((await refreshAs(host, "main", answering())).outcome).toBe("refreshed");

@@ -41,7 +41,7 @@ describe("of a token endpoint, after", () => {
     expect(server.presented).toEqual([stored.refresh]);
     expect(host.store("main")).toBe(storeText(stored));
     // Who wants the error says so.
-    await typedRejection(refreshAs(host, "main", at(server), { serveUnexpired: false, timeoutMs: 300 }), next);
+    await typedRejection(refreshAs(host, "main", at(server), { serveUnexpired: false, timeoutMs: 700 }), next);
   });
 
   test("nobody was reached: each is served without a second try of its own", async () => {

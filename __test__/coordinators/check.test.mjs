@@ -1,7 +1,7 @@
 /** The conformance suite: what is right passes, and each rule is broken by a coordinator that is wrong in one thing. */
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { MemoryCoordinator } from "./support/memory.mjs";
 
 const { checkCoordinator, RULES } = createRequire(import.meta.url)("../../lib/coordinators/check.js");
@@ -275,6 +275,33 @@ test("one that throws fails, and the report has what it threw", async () => {
   );
   expect(ok).toBe(false);
   expect(checks.find(({ rule }) => rule === "absent").detail).toBe("it threw: no such table");
+});
+
+test("one that never answers fails, and one that needs half a minute for each answer passes", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  try {
+    const checked = async (coordinator) => {
+      let report;
+      const checking = checkCoordinator(coordinator, QUICK).then((made) => {
+        report = made;
+      });
+      while (!report) await vi.advanceTimersByTimeAsync(1_000);
+      await checking;
+      return report;
+    };
+    const silent = await checked(wrong({ load: () => new Promise(() => {}) }));
+    expect(silent.checks.find(({ rule }) => rule === "absent").detail).toBe("load did not answer within 60000 ms");
+    const right = new MemoryCoordinator();
+    const after = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+    const slow = await checked({
+      name: "slow",
+      load: (key) => after(30_000).then(() => right.load(key)),
+      compareAndSwap: (...given) => after(30_000).then(() => right.compareAndSwap(...given)),
+    });
+    expect(slow.checks.filter(({ ok }) => !ok)).toEqual([]);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test("a changed that never resolves is no fault, and the report says so", async () => {

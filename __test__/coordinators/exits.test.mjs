@@ -8,7 +8,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { startEtcd, startPgBouncer, startPostgres } from "../../scripts/hosts/engines.mjs";
 import { startKubernetesStandIn } from "../../scripts/hosts/kubernetes-stand-in.mjs";
 import { createAuthority } from "../support/certificates.mjs";
-import { describeWith, own } from "./support/engines.mjs";
+import { describeWith, expectSooner, own } from "./support/engines.mjs";
 
 const require = createRequire(import.meta.url);
 const { postgresSchema } = require("../../lib/coordinators/postgres.js");
@@ -53,7 +53,7 @@ async function lingers(make, waits) {
 const SOON_MS = 1_500;
 
 async function expectExits(make) {
-  for (const waits of [false, true]) expect(await lingers(make, waits)).toBeLessThan(SOON_MS);
+  for (const waits of [false, true]) await expectSooner(SOON_MS, () => lingers(make, waits));
 }
 
 describeWith(["postgres"], "PostgreSQL", () => {

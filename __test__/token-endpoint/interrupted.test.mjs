@@ -112,7 +112,7 @@ describe("a process that is killed in the middle of it", () => {
       await server.requested(killed);
       await agent.kill();
     }
-    await typedRejection(refreshAs(host, "main", at(server), { timeoutMs: 100 }), "refresh_uncertain");
+    await typedRejection(refreshAs(host, "main", at(server), { timeoutMs: 700 }), "refresh_uncertain");
     expect(server.presented).toEqual([old.refresh, old.refresh]);
     expect((await refreshAs(host, "main", at(server))).outcome).toBe("refreshed");
     expect(server.presented).toEqual([old.refresh, old.refresh, old.refresh]);

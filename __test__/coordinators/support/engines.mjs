@@ -55,6 +55,15 @@ export async function expectQuiet(coordinator, key, version, meanwhile = () => {
   await waiting;
 }
 
+/** A busy machine may make it late now and then; a fault makes it late each time. */
+export async function expectSooner(limitMs, measure) {
+  for (let tries = 5; ; tries--) {
+    const tookMs = await measure();
+    if (tookMs < limitMs) return;
+    if (tries === 1) expect(tookMs).toBeLessThan(limitMs);
+  }
+}
+
 /** What a promise was rejected with. */
 export async function thrownBy(promise) {
   const thrown = await promise.then(
