@@ -535,10 +535,14 @@ export interface LoginOptions
  * Stores a login, durably, through the same locks as refreshes: it creates the store and its directories where there are none, and
  * leaves every other byte of a store as it is. A refresh that is under way finds it there, and its caller gets it.
  *
+ * Whose it is says the credential itself, else its tokens; for a provider in {@link OAUTH_PRESETS} by that preset's claims. An account
+ * that a login in its place was stored with stays only if both are of one issuer and subject.
+ *
  * @param credential in our field names or an OAuth client's ({@link ClientAnswer}), or its JSON text; without an access token, or with
  *   one that has expired, the first call refreshes
  * @throws `invalid_argument`; `identity_mismatch`: the name is another account's, or no login, and `replace` is not set;
- *   `refresh_token_spent`: this refresh token was used before; `store_unwritable` and the like. Nothing is changed then.
+ *   `refresh_token_spent`: this refresh token was used before; `grant_dead`: the provider has refused it for good; `store_unwritable` and
+ *   the like. Nothing is changed then.
  */
 export function saveOAuthLogin(
   provider: string,
@@ -1020,7 +1024,7 @@ export const OAUTH_REFRESH_LOCK_OPTIONS: Readonly<{
  * Whether this package can work here: its native addon loads, this Node is new enough, and the operator has not switched it off. Never
  * throws. The environment variable `OAUTH_REFRESH_LOCK` is the operator's word, until the addon is loaded: `auto` (the default) loads
  * it at the first call; `off` never does, so that every call that needs it throws `addon_unavailable`; `require` loads it when this
- * package is imported, which throws if it can't be loaded.
+ * package is imported, which throws if it can't be loaded. Another word is taken for `off`, with a warning.
  */
 export function isAvailable(): boolean;
 

@@ -35,6 +35,17 @@ describe("a request", () => {
     expect(refresh).toHaveBeenCalledTimes(1);
   });
 
+  test("with a token that no header can carry is not sent, and its error does not quote it", async () => {
+    const { client, host, login, resource } = await setUp();
+    host.seed("main", { ...login, access: "SEC\nRET" });
+    const error = await typedRejection(client.fetch(resource.url), "store_invalid");
+    expect(`${error.stack}`).not.toContain("RET");
+    expect(resource.asked).toEqual([]);
+    // As `Headers` does.
+    host.seed("main", { ...login, access: `${login.access}\n` });
+    expect((await client.fetch(resource.url)).status).toBe(200);
+  });
+
   test.each([
     ["sooner", (expires) => expires - MINUTE],
     ["at the same time", (expires) => expires],

@@ -65,6 +65,13 @@ describe("OAUTH_REFRESH_LOCK", () => {
     const { isAvailable, codes } = said("none");
     expect(isAvailable).toBe(false);
     expect(codes.withOAuthProfileLock).toBe("OAuthRefreshLockError invalid_argument by its name");
+    const program = `
+      const warnings = [];
+      process.on("warning", ({ message }) => warnings.push(message));
+      for (let times = 0; times < 3; times++) api.isAvailable();
+      setImmediate(() => console.log(JSON.stringify(warnings)));
+    `;
+    expect(said("none", { program })).toEqual([expect.stringMatching(/OAUTH_REFRESH_LOCK must be "off"/)]);
   });
 });
 

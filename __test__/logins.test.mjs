@@ -82,6 +82,48 @@ test("a host's own store takes a login, and logs out by itself", async () => {
   await expect(removing).rejects.toMatchObject({ code: "invalid_argument" });
 });
 
+/** What a provider answers, as it came. */
+function answerFor(user, n) {
+  const jwt = (claims) => `e30.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.c2ln`;
+  const claims = { iss: "https://auth.openai.com", sub: user };
+  const workspace = { "https://api.openai.com/auth": { chatgpt_account_id: "workspace" } };
+  const access_token = jwt({ ...claims, ...workspace, aud: "api", n });
+  return { access_token, refresh_token: `${user}-${n}`, id_token: jwt({ ...claims, email: `${user}@x.test` }) };
+}
+
+test("a login is whose its tokens say, and gives way to no other person's of the same workspace", async () => {
+  const host = createHost();
+  const where = host.as("main");
+  const login = (user, n, more) =>
+    saveOAuthLogin("openai-codex", "openai-codex:team", answerFor(user, n), { ...where, ...more });
+  const stored = () => JSON.parse(host.store("main")).profiles["openai-codex:team"];
+  await login("alice", 1);
+  expect(stored()).toMatchObject({ accountId: "workspace", email: "alice@x.test", subject: "alice" });
+  const before = host.store("main");
+  await expect(login("bob", 1)).rejects.toMatchObject({ code: "identity_mismatch" });
+  expect(host.store("main")).toBe(before);
+  expect(await login("alice", 2)).toMatchObject({ outcome: "replaced" });
+  expect(await login("bob", 1, { replace: true })).toMatchObject({ outcome: "replaced" });
+  expect(stored()).toMatchObject({ accountId: "workspace", email: "bob@x.test", subject: "bob", refresh: "bob-1" });
+});
+
+test.each([
+  ["a response", () => new Response(JSON.stringify({ access_token: "new", refresh_token: "next", expires_in: 60 }))],
+  ["a form", () => "access_token=new&refresh_token=next&expires_in=60"],
+  ["an object with methods", () => ({ accessToken: () => "new", refreshToken: () => "next" })],
+])("%s is a login as it is a refresh's result", async (_, given) => {
+  const host = createHost();
+  await saveOAuthLogin(PROVIDER, PROFILE, given(), host.as("main"));
+  expect(JSON.parse(host.store("main")).profiles[PROFILE]).toMatchObject({ access: "new", refresh: "next" });
+});
+
+test("a logout where nobody is logged in makes no directory", async () => {
+  const host = createHost();
+  const before = host.tree();
+  expect(await removeOAuthLogin(PROVIDER, PROFILE, host.as("main"))).toMatchObject({ removed: false });
+  expect(host.tree()).toEqual(before);
+});
+
 test.each([
   ["a credential that is none", () => saveOAuthLogin(PROVIDER, PROFILE, 7)],
   [
@@ -101,6 +143,8 @@ test.each([
         ),
       ),
   ],
+  ["an error", () => saveOAuthLogin(PROVIDER, PROFILE, new Error("SECRET"))],
+  ["a refusal", () => saveOAuthLogin(PROVIDER, PROFILE, new Response('{"error":"invalid_grant"}', { status: 400 }))],
   ["an unknown option", () => saveOAuthLogin(PROVIDER, PROFILE, usable(), { replaces: true })],
   ["a blank provider", () => saveOAuthLogin(" ", PROFILE, usable())],
   [

@@ -14,6 +14,7 @@ import {
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { MAIN } from "./cli/cli.mjs";
 import { startAgent } from "./support/agents.mjs";
 import { lockPathOn } from "./support/calls.mjs";
 import { answer, createHost, expired, PROFILE, PROVIDER, storeText } from "./support/host.mjs";
@@ -183,7 +184,7 @@ describe.runIf(canBeAlone)("a container's user who is alone", () => {
   });
 
   // Of Compose and of systemd.
-  const seeds = [...RECIPES.matchAll(/sh -c '\n(.*?)' < auth-profiles\.json/gs)].map(([, seed]) => seed);
+  const seeds = [...RECIPES.matchAll(/oauth-refresh-lock (login add .*?) < answer\.json/gs)].map(([, seed]) => seed);
 
   test("there are two recipes for a first login from standard input", () => {
     expect(seeds.length).toBe(2);
@@ -192,9 +193,11 @@ describe.runIf(canBeAlone)("a container's user who is alone", () => {
   test.each(seeds)("puts a first login where it is refreshed: %#", (seed) => {
     const host = volume(0o777);
     rmSync(join(host.stateDir, "agents"), { recursive: true });
-    const here = seed.replaceAll(/\/var\/lib\/acme|\/state/g, host.stateDir);
-    const [program, ...args] = [...alone, "sh", "-c", here];
-    expect(spawnSync(program, args, { input: storeText(expired()) }).status).toBe(0);
+    const here = seed.replaceAll("/var/lib/acme", host.stateDir).replace("acme:me", PROFILE);
+    const [program, ...args] = [...alone, process.execPath, MAIN, ...here.split(/[\s\\]+/)];
+    const env = { ...process.env, OPENCLAW_STATE_DIR: host.stateDir };
+    const input = JSON.stringify({ refresh_token: expired().refresh });
+    expect(spawnSync(program, args, { input, env }).status).toBe(0);
     expect(statSync(host.storePath("main")).mode & 0o777).toBe(0o600);
     expect(calls({ options: everything(host), through: alone })).toEqual(WELL);
   });

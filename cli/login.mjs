@@ -2,10 +2,13 @@
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { removeOAuthLogin, saveOAuthLogin } from "../index.mjs";
+import login from "../lib/login.js";
 import { refusal } from "./refusal.mjs";
-import { keysOf, survey } from "./state.mjs";
-import { printable, relative, say, sayJson, table } from "./terminal.mjs";
-import { requestOf } from "./token.mjs";
+import { expiry, keysOf, problemsOf, survey } from "./state.mjs";
+import { complain, printable, say, sayJson, table } from "./terminal.mjs";
+import { requestOf, toldOf } from "./token.mjs";
+
+const { refreshedBy } = login;
 
 /** Far more than any credential. */
 const MAX_INPUT_BYTES = 1 << 20;
@@ -16,11 +19,14 @@ export async function add({ provider, profileId }, { json, replace, ...options }
     throw refusal("terminal", "The login is read from standard input, as JSON: pass it by a pipe or a file.");
   }
   const credential = await input();
-  const { tokenEndpoint, clientId, clientSecretEnv, stateDir, agentDir } = options;
-  // Without that no program could refresh it from here.
-  requestOf(provider, { ...options, clientSecretEnv: undefined });
-  const refreshedBy = { tokenEndpoint, clientId, clientSecretEnv };
-  const saved = await saveOAuthLogin(provider, profileId, credential, { stateDir, agentDir, replace, refreshedBy });
+  const { stateDir, agentDir } = options;
+  // What is wrong with the store is told when the login is stored.
+  const stored = await refreshedBy(provider, profileId, { stateDir, agentDir }).catch(() => null);
+  const told = toldOf(options, stored);
+  // Without that no program could refresh it from here. Its secret may come with the program.
+  requestOf(provider, told, () => "of another environment");
+  const where = { stateDir, agentDir, replace, refreshedBy: told };
+  const saved = await saveOAuthLogin(provider, profileId, credential, where);
   if (json) sayJson({ provider, profileId, ...saved });
   else say(`${saved.outcome === "added" ? "Added" : "Replaced"} ${printable(profileId)} in ${printable(saved.path)}.`);
 }
@@ -34,9 +40,14 @@ export async function remove({ provider, profileId }, { json, stateDir, agentDir
   return removed;
 }
 
-/** By login, with the agents that have it. */
+/**
+ * By login, with the agents that have it.
+ *
+ * @returns {Promise<boolean>} whether all could be looked at
+ */
 export async function list({ stateDir, json }) {
   const seen = await survey(stateDir);
+  const problems = problemsOf(seen);
   const logins = keysOf(seen)
     .filter(({ provider, agents }) => provider !== null && agents > 0)
     .map(({ provider, profileId, expires }) => ({
@@ -45,16 +56,25 @@ export async function list({ stateDir, json }) {
       expires,
       agents: agentsOf(seen, provider, profileId),
     }));
-  if (json) return sayJson({ stateDir, logins });
-  if (logins.length === 0) return say(`No OAuth logins in ${printable(stateDir)}.`);
+  if (json) sayJson({ stateDir, logins, problems });
+  else {
+    say(drawn(logins, stateDir, problems));
+    for (const { message } of problems) complain(message);
+  }
+  return problems.length === 0;
+}
+
+function drawn(logins, stateDir, problems) {
+  const usable = problems.length > 0 ? "usable " : "";
+  if (logins.length === 0) return `No ${usable}OAuth logins in ${printable(stateDir)}.`;
   const now = Date.now();
   const rows = logins.map(({ provider, profileId, expires, agents }) => [
     profileId,
     provider,
-    expires === null ? "-" : relative(expires, now),
+    expiry(expires, now),
     agents.join(", "),
   ]);
-  return say(table(["LOGIN", "PROVIDER", "EXPIRES", "AGENTS"], rows, [24, 16, 12, 24]));
+  return table(["LOGIN", "PROVIDER", "EXPIRES", "AGENTS"], rows, [24, 16, 12, 24]);
 }
 
 /** By the directory's name in `agents/`, or its path. */

@@ -29,7 +29,14 @@ const load = {
 };
 const stateDirectory = async (given) => (await load.state()).stateDirectory(given);
 
-const seconds = integer(0, 1_000_000);
+const seconds = (least) => integer(least, 1_000_000);
+
+/** A variable's name. What stands there in its place may be what is to be in it, and is shown to nobody. */
+const variable = (text) => {
+  if (!/^[A-Za-z_]\w*$/.test(text))
+    program.error("error: an option ending in -env, and --env, take the name of a variable, not its value");
+  return text;
+};
 
 const directory = (text) => {
   // As from a variable that is not set: the default is not meant.
@@ -120,7 +127,7 @@ const withEndpoint = (of) =>
   of
     .option("--token-endpoint <url>", "where the provider refreshes tokens; else by preset, or as at `login add`")
     .option("--client-id <id>", "the client that the login belongs to")
-    .option("--client-secret-env <name>", "the environment variable that has the client's secret");
+    .option("--client-secret-env <name>", "the environment variable that has the client's secret", variable);
 
 /** For what asks for a token. */
 const withToken = (of) =>
@@ -129,10 +136,14 @@ const withToken = (of) =>
       of.argument("<provider>", "such as openai-codex").argument("<profileId>", "such as openai-codex:default"),
     ),
   )
-    .option("--min-life <seconds>", "refresh a token that lives no longer (default: 300)", seconds)
-    .option("--timeout <seconds>", "give up after so long (default: 200)", seconds)
+    .option("--min-life <seconds>", "refresh a token that lives no longer (default: 300)", seconds(0))
+    .option(
+      "--timeout <seconds>",
+      "give up after so long (default: 200); an answer on its way is still saved",
+      seconds(1),
+    )
     .option("--coordinator <url>", "what hosts share the login by: postgres://… or etcd://…")
-    .option("--coordinator-key-env <name>", "the variable that has the hosts' key, or several, one a line")
+    .option("--coordinator-key-env <name>", "the variable that has the hosts' key, or several, one a line", variable)
     .addOption(new Option("--coordinator-down <what>", "when that is away").choices(["refuse", "alone"]))
     .addOption(new Option("--lost-host <what>", "when a host stays silent").choices(["wait", "probe"]));
 
@@ -153,7 +164,7 @@ withToken(lone("token", "prints an access token, refreshed if need be, to a pipe
 
 withToken(lone("run", "runs a program with an access token in its environment"))
   .argument("<command...>", "after --, the program and its arguments")
-  .option("--env <name>", "the variable that gets the token", "ACCESS_TOKEN")
+  .option("--env <name>", "the variable that gets the token", variable, "ACCESS_TOKEN")
   .action(async (provider, profileId, command, options) => {
     const { run } = await load.token();
     process.exitCode = await run({ provider, profileId }, command, options);
@@ -188,7 +199,8 @@ login
   .exitOverride()
   .action(async ({ stateDir, ...options }) => {
     const { list } = await load.login();
-    await list({ stateDir: await stateDirectory(stateDir), ...options });
+    const isWhole = await list({ stateDir: await stateDirectory(stateDir), ...options });
+    if (!isWhole) process.exitCode = FAILED;
   });
 
 // A reader that stops, as `head` does, ends us; `storm` clears up at the exit.

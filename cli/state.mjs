@@ -2,6 +2,7 @@
 import { dirname, resolve } from "node:path";
 import { resolveOAuthRefreshLockPath } from "../index.mjs";
 import inspect from "../lib/inspect.js";
+import { relative } from "./terminal.mjs";
 
 export const STORE_FILE = "auth-profiles.json";
 /** 1973: an expiry before that is in seconds, or says that the token must not be used. */
@@ -83,3 +84,18 @@ export function distinct(problems) {
   const known = new Map(problems.toReversed().map((problem) => [`${problem.code} ${problem.path}`, problem]));
   return problems.filter((problem) => known.get(`${problem.code} ${problem.path}`) === problem);
 }
+
+/** Places that can't be examined, and profiles that no call can use. `doctor` reports other faults. */
+export const problemsOf = ({ unlisted, stores, coordinator, rows = {} }) => [
+  ...distinct(
+    [coordinator ?? {}, ...Object.values(rows)].flatMap(({ problem }) => (problem ? [{ ...problem, path: null }] : [])),
+  ),
+  ...distinct([...unlisted, ...stores.map(({ unreadable }) => unreadable).filter(Boolean)]),
+  ...stores.flatMap(({ path, malformed }) =>
+    malformed.map((profile) => ({ code: "store_invalid", message: `${mistaken(profile)}: ${path}`, path })),
+  ),
+];
+
+/** When a login's access token expires, in few words. */
+export const expiry = (expires, now) =>
+  expires === null ? "-" : expires < EARLIEST_MS ? "expired" : relative(expires, now);

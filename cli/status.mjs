@@ -1,7 +1,7 @@
 /** `status` and `watch`: a table of keys. */
 import { basename } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
-import { distinct, EARLIEST_MS, keysOf, mistaken, survey } from "./state.mjs";
+import { expiry, keysOf, problemsOf, survey } from "./state.mjs";
 import { complain, duration, paint, printable, relative, say, sayJson, table } from "./terminal.mjs";
 
 const HEAD = ["LOGIN", "HOLDER", "HELD", "WAIT", "LAST REFRESH", "EXPIRES", "NEXT"];
@@ -52,7 +52,7 @@ function row(key, now) {
     holder && holder.heldMs !== null ? duration(holder.heldMs) : "-",
     lock?.waiters ? `${lock.waiters}` : "-",
     outcome(key, now),
-    expires === null ? "-" : expires < EARLIEST_MS ? "expired" : relative(expires, now),
+    expiry(expires, now),
     nextRefresh === null ? "-" : nextRefresh <= now ? "now due" : relative(nextRefresh, now),
   ];
 }
@@ -88,17 +88,6 @@ export async function status({ stateDir, coordinator, json }) {
   }
   return problems.length === 0;
 }
-
-/** Places that can't be examined, and profiles that no call can use. `doctor` reports other faults. */
-const problemsOf = ({ unlisted, stores, coordinator, rows = {} }) => [
-  ...distinct(
-    [coordinator ?? {}, ...Object.values(rows)].flatMap(({ problem }) => (problem ? [{ ...problem, path: null }] : [])),
-  ),
-  ...distinct([...unlisted, ...stores.map(({ unreadable }) => unreadable).filter(Boolean)]),
-  ...stores.flatMap(({ path, malformed }) =>
-    malformed.map((profile) => ({ code: "store_invalid", message: `${mistaken(profile)}: ${path}`, path })),
-  ),
-];
 
 /** Without what only time changes. */
 const changing = (keys) =>

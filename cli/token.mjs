@@ -1,7 +1,8 @@
 /** `token` and `run`: one login's access token, for a pipe or another program. */
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
-import { OAUTH_PRESETS, refreshOAuthToken, withOAuthRefreshLock } from "../index.mjs";
+import { OAUTH_PRESETS, withOAuthRefreshLock } from "../index.mjs";
+import login from "../lib/login.js";
 import { refusal } from "./refusal.mjs";
 
 /** Each prints what one kind of program reads. */
@@ -18,9 +19,12 @@ const FORMATS = {
       status: { token: access, expirationTimestamp: instant(expires) },
     }),
 };
-export const formats = Object.keys(FORMATS);
 
-const instant = (expires) => new Date(expires).toISOString();
+/** `undefined` for one that no calendar has. */
+const instant = (expires) => (Math.abs(expires) <= 8.64e15 ? new Date(expires).toISOString() : undefined);
+
+const { refreshedBy } = login;
+const UNPRINTABLE = /[\0-\x1f\x7f]/;
 
 /** @param {{ provider: string, profileId: string }} login @param {object} options as commander has them */
 export async function token(login, { format, forceTty, ...options }) {
@@ -49,13 +53,8 @@ export async function run(login, [command, ...args], { env: name, ...options }) 
 
 async function credentialOf({ provider, profileId }, options) {
   const { stateDir, agentDir, minLife, timeout, coordinator, coordinatorDown, lostHost } = options;
-  const stored = (credential, { signal }) => {
-    const request = requestOf(provider, credential);
-    return refreshOAuthToken({ ...request, refreshToken: credential.refresh }, { signal });
-  };
-  const isKnown = options.tokenEndpoint !== undefined || Object.hasOwn(OAUTH_PRESETS, provider);
-  // A request, unlike a function, sends a tenant's token to that tenant's own endpoint, or nowhere.
-  const refresh = isKnown ? requestOf(provider, options) : stored;
+  const stored = await refreshedBy(provider, profileId, { stateDir, agentDir });
+  const refresh = stored && refreshBy(provider, toldOf(options, stored));
   const ask = (more) =>
     withOAuthRefreshLock(provider, profileId, refresh, {
       stateDir,
@@ -68,14 +67,19 @@ async function credentialOf({ provider, profileId }, options) {
       refreshMarginMs: minLife === undefined ? undefined : minLife * 1000,
       ...more,
     });
-  const result = await ask();
+  const result = stored && (await ask());
   if (!result) {
     throw refusal(
       "no_login",
       `There is no login ${profileId} of ${provider}. Store one with \`login add\`, or name another agent's with --agent-dir.`,
     );
   }
-  return minLife === undefined || result.refreshError ? result.credential : longLived(result, minLife, ask);
+  const isServed = minLife === undefined || result.refreshError;
+  const credential = isServed ? result.credential : await longLived(result, minLife, ask);
+  // A reader might take what follows for something else.
+  if (UNPRINTABLE.test(credential.access))
+    throw refusal("unusable_token", `The access token of ${profileId} has control characters; log in again.`);
+  return credential;
 }
 
 /** The keys that hosts share, one a line of a variable; an empty one among several stands for none. */
@@ -97,21 +101,49 @@ async function longLived({ outcome, credential }, minLife, ask) {
   throw refusal("short_life", `A new token lives for ${left(next.credential)} s: ask for less by --min-life.`);
 }
 
-/** How a login is refreshed, by what was said of it: at its provider's known endpoint if no other is named. */
-export function requestOf(provider, { tokenEndpoint, clientId, clientSecretEnv }) {
+const TOLD = ["tokenEndpoint", "clientId", "clientSecretEnv"];
+
+/** What is said of how a login is refreshed: now, else when it was stored. */
+export function toldOf(options, stored) {
+  const given = (from) => Object.fromEntries(TOLD.flatMap((name) => (from[name] ? [[name, from[name]]] : [])));
+  const [now, earlier] = [given(options), given(stored ?? {})];
+  // What belongs to another endpoint, or to another client, is of no use at this one.
+  if (now.tokenEndpoint && now.tokenEndpoint !== earlier.tokenEndpoint) return now;
+  if (now.clientId && now.clientId !== earlier.clientId) delete earlier.clientSecretEnv;
+  return { ...earlier, ...now };
+}
+
+/** A request, which goes to a tenant's own endpoint or nowhere; or, if that can't be made, what says why once it is needed. */
+function refreshBy(provider, told) {
+  try {
+    return requestOf(provider, told, secretIn);
+  } catch (error) {
+    return () => Promise.reject(error);
+  }
+}
+
+/** How a login is refreshed: as it is told, else at its provider's known endpoint. */
+export function requestOf(provider, { tokenEndpoint, clientId, clientSecretEnv }, secretOf) {
   const preset = Object.hasOwn(OAUTH_PRESETS, provider) ? OAUTH_PRESETS[provider] : undefined;
-  if (!tokenEndpoint && preset) return { ...preset, clientId: clientId ?? preset.clientId };
-  if (!tokenEndpoint) {
-    throw refusal(
-      "no_token_endpoint",
-      `How ${provider} refreshes a token is not known here: name --token-endpoint and --client-id, now or at \`login add\`.`,
-      { class: "not_asked" },
-    );
+  const refuse = (code, message) => refusal(code, message, { class: "not_asked" });
+  if (!tokenEndpoint && !preset) {
+    const how = "name --token-endpoint and --client-id, now or at `login add`";
+    throw refuse("no_token_endpoint", `How ${provider} refreshes a token is not known here: ${how}.`);
   }
-  const secret = clientSecretEnv === undefined ? undefined : process.env[clientSecretEnv];
-  if (clientSecretEnv !== undefined && !secret) {
-    const message = `The client's secret is to be in the variable ${clientSecretEnv}, which is not set.`;
-    throw refusal("no_client_secret", message, { class: "not_asked" });
+  const clientSecret = clientSecretEnv === undefined ? undefined : secretOf(clientSecretEnv);
+  if (tokenEndpoint) return { tokenEndpoint, clientId, clientSecret };
+  const client = { clientId: clientId ?? preset.clientId, clientSecret };
+  if (preset.clientAuth && !client.clientId) {
+    const how = "name --client-id, and --client-secret-env if it has a secret, now or at `login add`";
+    throw refuse("no_client", `${provider} asks for a client of your own: ${how}.`);
   }
-  return { tokenEndpoint, clientId, clientSecret: secret };
+  // An app without a secret, such as one that logs in by device flow.
+  return { ...preset, ...client, clientAuth: preset.clientAuth && !clientSecret ? "none" : preset.clientAuth };
+}
+
+function secretIn(name) {
+  const secret = process.env[name];
+  if (secret) return secret;
+  const message = `The client's secret is to be in the variable ${name}, which is not set.`;
+  throw refusal("no_client_secret", message, { class: "not_asked" });
 }

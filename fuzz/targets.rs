@@ -3,6 +3,7 @@
 
 use oauth_refresh_lock::clock::SystemClock;
 use oauth_refresh_lock::coordinator::{Grant, Row};
+use oauth_refresh_lock::credential::account::IdentityClaims;
 use oauth_refresh_lock::credential::fields::Fields;
 use oauth_refresh_lock::credential::{Credential, RefreshedFields, holds_token, jwt};
 use oauth_refresh_lock::failure::{Evidence, OwnCodes, classify, codes};
@@ -11,7 +12,7 @@ use oauth_refresh_lock::lock::holder::Holder;
 use oauth_refresh_lock::lock::sidecar::Foreign;
 use oauth_refresh_lock::store::document::Document;
 use oauth_refresh_lock::token_endpoint::answer::Response;
-use oauth_refresh_lock::token_endpoint::{Encoding, Exchange, IdentityClaims, Spec, TimeUnit, TokenEndpoint};
+use oauth_refresh_lock::token_endpoint::{Encoding, Exchange, Spec, TimeUnit, TokenEndpoint};
 use std::io::Write as _;
 use std::sync::LazyLock;
 
@@ -100,7 +101,7 @@ pub(super) fn jwt(data: &[u8]) {
 /// What a refresh function gave, or a login on standard input: what is taken from it has a usable access token.
 pub(super) fn login(data: &[u8]) {
     let Ok(json) = std::str::from_utf8(data) else { return };
-    let _ = Credential::of_login(json, "acme", NOW_MS);
+    let _ = Credential::of_login(json, "acme", &IdentityClaims::default(), NOW_MS);
     let _ = holds_token(json);
     if let Ok(fields) = RefreshedFields::parse(json, &stored(), NOW_MS) {
         assert!(stored().merged_with(&fields).is_unexpired(NOW_MS));

@@ -1,5 +1,6 @@
 const { isAnyArrayBuffer } = require("node:util/types");
 const args = require("./arguments.js");
+const { OAuthRefreshLockError } = require("./errors.js");
 
 /** A token that was refused although it was new will be refused again: it is replaced for that once in so long. */
 const FUTILE_MS = 60_000;
@@ -20,6 +21,9 @@ const INIT_MEMBERS = [
   "duplex",
   "dispatcher",
 ];
+
+/** What a header's value has not. */
+const UNSENDABLE = /[^\t\x20-\x7e\x80-\xff]/;
 
 /**
  * `fetch` with the login's token. After a 401 the token is replaced, and the request sent once more.
@@ -74,6 +78,11 @@ async function replayable(input, init, isOwnFetch) {
   const base = isForeign ? { ...membersOf(input), ...members, signal } : members;
   if (isForeign && members.body === undefined) delete base.body;
   const send = (fetch, access) => {
+    // A header's error would quote it.
+    if (UNSENDABLE.test(access.trim())) {
+      const message = "the access token has characters that no header can carry; log in again";
+      throw new OAuthRefreshLockError("store_invalid", message);
+    }
     // Of all that name an account the login's is meant.
     headers.set("authorization", `Bearer ${access}`);
     return fetch(sent, { ...base, headers: new Headers(headers) });

@@ -1,7 +1,10 @@
 const args = require("./arguments.js");
-const { unwrap } = require("./errors.js");
+const { OAuthRefreshLockError, unwrap } = require("./errors.js");
 const { HostStores } = require("./host-stores.js");
 const { native } = require("./native.js");
+const { programOf } = require("./neighbours.js");
+const { OAUTH_PRESETS } = require("./presets.js");
+const { toJson } = require("./result.js");
 const { surroundings } = require("./surroundings.js");
 const { tokenEndpoint } = require("./token-endpoint.js");
 
@@ -11,9 +14,21 @@ const REFRESHED_BY = ["tokenEndpoint", "clientId", "clientSecretEnv"];
 async function saveOAuthLogin(provider, profileId, credential, options) {
   const { replace, refreshedBy, ...given } = args.optionsObject(options, "options", OPTIONS);
   const { request, store } = prepared(provider, profileId, given);
-  const login = textOf(credential);
+  const beside = fieldsOf(refreshedBy);
   const replaces = args.flag("replace", replace);
-  return unwrap(await native().saveLogin(request, store, login, fieldsOf(refreshedBy), replaces));
+  const login = await textOf(credential);
+  const { identityClaims = {} } = Object.hasOwn(OAUTH_PRESETS, provider) ? OAUTH_PRESETS[provider] : {};
+  return unwrap(await native().saveLogin(request, store, login, beside, identityClaims, replaces));
+}
+
+/**
+ * What a login was stored with for whoever refreshes it.
+ *
+ * @returns {Promise<{ tokenEndpoint?: string, clientId?: string, clientSecretEnv?: string } | null>} `null`: there is no login
+ */
+async function refreshedBy(provider, profileId, where) {
+  const { request, store } = prepared(provider, profileId, where);
+  return unwrap(await native().refreshedBy(request, store)) ?? null;
 }
 
 async function removeOAuthLogin(provider, profileId, options) {
@@ -44,15 +59,20 @@ function prepared(provider, profileId, given) {
   return { request: Object.assign(request, { provider, profileId }), store };
 }
 
-/** @param {unknown} credential an object, or the JSON text of one */
-function textOf(credential) {
-  if (typeof credential === "string") return credential;
-  try {
-    return JSON.stringify(args.object("credential", credential)) ?? "null";
-  } catch (error) {
-    if (error?.code === "invalid_argument") throw error;
-    throw args.invalid("credential must consist of JSON values");
-  }
+/** @param {unknown} credential in any form that a refresh function may give it */
+async function textOf(credential) {
+  if (typeof credential !== "string") args.object("credential", credential);
+  const login = await toJson(credential).catch((error) => {
+    if (error instanceof OAuthRefreshLockError && error.code !== "provider_refused") throw error;
+    throw args.invalid(
+      "credential must be a login; it is an error, a provider's refusal, or an answer that can't be read",
+    );
+  });
+  const program = programOf(login);
+  if (program === undefined) return login;
+  throw args.invalid(
+    `this is ${program}'s own login, and of two programs with one refresh token the first spends it: log in once more for this one`,
+  );
 }
 
 /** What is stored beside the tokens, so that whoever asks for one knows how to get the next. */
@@ -66,4 +86,4 @@ function fieldsOf(refreshedBy) {
   return fields.map(([name, value]) => ({ name, value: args.id(`refreshedBy.${name}`, value) }));
 }
 
-module.exports = { removeOAuthLogin, saveOAuthLogin };
+module.exports = { refreshedBy, removeOAuthLogin, saveOAuthLogin };

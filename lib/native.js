@@ -32,11 +32,16 @@ function native() {
   return loaded;
 }
 
+let isWarned = false;
+
 /** Whether the addon loads. Never throws. */
 function isAvailable() {
   try {
     return Boolean(native());
-  } catch {
+  } catch (error) {
+    // Nobody else would hear of a word that is misspelled.
+    if (error.code === "invalid_argument" && !isWarned) process.emitWarning(`${error.message}; this package is off`);
+    isWarned ||= error.code === "invalid_argument";
     return false;
   }
 }

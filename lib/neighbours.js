@@ -7,11 +7,16 @@ const args = require("./arguments.js");
 const PROGRAMS = {
   codex: {
     path: () => join(process.env.CODEX_HOME || join(homedir(), ".codex"), "auth.json"),
+    name: "Codex",
+    isIts: ({ tokens, ...beside }) =>
+      isObject(tokens) && ["OPENAI_API_KEY", "auth_mode", "last_refresh"].some((name) => Object.hasOwn(beside, name)),
     read: ({ tokens }) => ({ access: tokens.access_token, accountId: tokens.account_id }),
   },
   // Its file names the account and the organization of the token beside them since 2.1.
   "claude-code": {
     path: () => join(process.env.CLAUDE_CONFIG_DIR || join(homedir(), ".claude"), ".credentials.json"),
+    name: "Claude Code",
+    isIts: ({ claudeAiOauth }) => isObject(claudeAiOauth),
     read: ({ claudeAiOauth: { accessToken, expiresAt, accountUuid, organizationUuid } }) => ({
       access: accessToken,
       expires: expiresAt,
@@ -21,6 +26,8 @@ const PROGRAMS = {
   },
   opencode: {
     path: () => join(process.env.XDG_DATA_HOME || join(homedir(), ".local", "share"), "opencode", "auth.json"),
+    name: "opencode",
+    isIts: (entries) => Object.values(entries).some((entry) => isObject(entry) && entry.type === "oauth"),
     read: (entries) => Object.values(entries).filter(({ type }) => type === "oauth"),
   },
 };
@@ -31,6 +38,19 @@ const MAX_BYTES = 1 << 20;
 const OPENAI = "https://api.openai.com/auth";
 /** How Anthropic's access tokens begin, which say nothing else. */
 const ANTHROPIC = "sk-ant-oat";
+
+const isObject = (value) => typeof value === "object" && value !== null;
+
+/** The program whose file this is the text of, if it is one of them. */
+function programOf(json) {
+  let entries;
+  try {
+    entries = JSON.parse(json);
+  } catch {
+    return undefined;
+  }
+  return isObject(entries) ? Object.values(PROGRAMS).find(({ isIts }) => isIts(entries))?.name : undefined;
+}
 
 /** A token of another program, in place of a refresh: nothing was asked. */
 class Found extends Error {
@@ -129,4 +149,4 @@ function claimsOf(token) {
   }
 }
 
-module.exports = { Found, NoneFound, checkedNeighbours, newerToken };
+module.exports = { Found, NoneFound, checkedNeighbours, newerToken, programOf };

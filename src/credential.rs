@@ -1,5 +1,6 @@
 //! A credential as `auth-profiles.json` holds it: a JSON object of which we know some fields and keep all.
 
+pub mod account;
 pub mod fields;
 pub mod identity;
 pub mod jwt;
@@ -13,6 +14,7 @@ pub use shape::holds_token;
 #[cfg(feature = "token-endpoint")]
 pub(crate) use shape::instant_ms;
 
+use crate::credential::account::{Evidence, IdentityClaims};
 use crate::credential::fields::Fields;
 use crate::digest::Digest;
 use crate::ecma;
@@ -27,6 +29,12 @@ pub const MAX_DATE_MS: f64 = 8.64e15;
 
 /// Fields that say something of the tokens beside them, and nothing of others.
 pub const OF_TOKENS: [&str; 4] = ["idToken", "issuer", "subject", "refreshExpires"];
+
+/// Fields that say whose a credential is.
+const ACCOUNT: [&str; 2] = ["accountId", "email"];
+
+/// Fields that say how a login is refreshed, for a program that has only its store. They belong together.
+pub const REFRESHED_BY: [&str; 3] = ["tokenEndpoint", "clientId", "clientSecretEnv"];
 
 /// One refresh token of a grant, known by its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -85,8 +93,9 @@ impl Credential {
     }
 
     /// A login as somebody stores it: JSON in any shape that a client library gives, with our field names or RFC 6749's. One whose
-    /// access token has expired, or is missing, is one that is refreshed first.
-    pub fn of_login(json: &str, provider: &str, now_ms: f64) -> Result<Self, &'static str> {
+    /// access token has expired, or is missing, is one that is refreshed first. Whose it is, where it does not say so itself, its
+    /// tokens say, and the rest of the JSON.
+    pub fn of_login(json: &str, provider: &str, claims: &IdentityClaims, now_ms: f64) -> Result<Self, &'static str> {
         let mut fields = Fields::default();
         fields.insert("type", &Value::from("oauth"));
         fields.insert("provider", &Value::from(provider));
@@ -95,7 +104,13 @@ impl Credential {
             Ok(given) => given,
             Err(refused) => refused.salvaged.ok_or(refused.what)?,
         };
-        Ok(blank.merged_with(&given))
+        let login = blank.merged_with(&given);
+        let whole = Fields::parse(json).unwrap_or_default();
+        let mut named = Fields::default();
+        let evidence = Evidence::of(&blank, text(login.fields(), "idToken"), login.access());
+        evidence.fill_issuer_and_subject(&mut named);
+        evidence.fill_account(claims, [whole.values(), whole.values()], &mut named);
+        Ok(login.completed_by(&Self(named)))
     }
 
     /// The same, with these fields of no meaning to us.
@@ -179,6 +194,36 @@ impl Credential {
     #[must_use]
     pub fn replaced_by(&self, other: &Self) -> Self {
         self.overlaid(&other.0, |_| true).without_others(other)
+    }
+
+    /// A login in the place of this one. Who has the account and how it is refreshed counts as the login says it. What it does not
+    /// say of its account stays if it is the same one for sure; how it is refreshed stays if it says nothing of that.
+    #[must_use]
+    pub fn replaced_by_login(&self, login: &Self) -> Self {
+        let is_same = self.is_same_account(login);
+        let says_how = REFRESHED_BY.iter().any(|name| login.fields().contains_key(*name));
+        let mut replaced = self.replaced_by(login);
+        replaced.0.retain(|name, _| {
+            let is_dropped = (!is_same && ACCOUNT.contains(&name)) || (says_how && REFRESHED_BY.contains(&name));
+            !is_dropped || login.fields().contains_key(name)
+        });
+        replaced
+    }
+
+    /// Whether a login certainly is this account's.
+    #[must_use]
+    pub fn is_same_account(&self, login: &Self) -> bool {
+        login.generation() == self.generation() || self.evidence(login).is_of_same()
+    }
+
+    /// Whether a login certainly is another account's.
+    #[must_use]
+    pub fn contradicts_login(&self, login: &Self) -> bool {
+        identity::contradicts(self.fields(), login.fields()) || self.evidence(login).is_of_another()
+    }
+
+    fn evidence(&self, login: &Self) -> Evidence<'_> {
+        Evidence::of(self, text(login.fields(), "idToken"), login.access())
     }
 
     /// Without the fields about tokens that are not those of `of`.

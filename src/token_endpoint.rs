@@ -20,6 +20,7 @@ mod unsent;
 pub use client::{HttpClient, Network};
 
 use crate::credential::Credential;
+use crate::credential::account::IdentityClaims;
 use crate::credential::identity;
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
@@ -66,15 +67,6 @@ pub enum TimeUnit {
     Seconds,
     /// Milliseconds.
     Milliseconds,
-}
-
-/// Where an account's id and e-mail address stand: a path of member names, in the claims of the tokens or in the answer.
-#[derive(Debug, Clone, Default)]
-pub struct IdentityClaims {
-    /// Of the account id; without it none is read.
-    pub account_id: Option<Vec<String>>,
-    /// Of the e-mail address; else the claim `email`.
-    pub email: Option<Vec<String>>,
 }
 
 /// What a caller says of a token endpoint.

@@ -3,12 +3,16 @@ import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { expect, onTestFinished, test } from "vitest";
 import { Grant, startProvider as startPlainProvider } from "../../cli/provider.mjs";
+import { requestOf } from "../../cli/token.mjs";
+import { OAUTH_PRESETS } from "../../index.mjs";
+import tokenEndpoints from "../../lib/token-endpoint.js";
 import { ended } from "../support/child.mjs";
 import { startEtcdStandIn } from "../support/etcd-stand-in.mjs";
 import { createHost, expired, PROFILE, PROVIDER, storeText, usable } from "../support/host.mjs";
 import { MAIN, on } from "./cli.mjs";
 
 const LOGIN = [PROVIDER, PROFILE];
+const { tokenEndpoint: tokenEndpointOf } = tokenEndpoints;
 
 /** A provider whose refresh tokens are good for one use, and which counts its calls. */
 async function startProvider() {
@@ -63,13 +67,120 @@ test("a login that was added with its endpoint needs no options any more", async
   expect(readFileSync(host.storePath("main"), "utf8")).not.toContain("s3cret");
 });
 
-test("a tenant's refresh token goes to no other host", async () => {
+test("what a login was added with comes before its provider's preset, and what a command says before that", async () => {
+  const [provider, other] = [await startProvider(), await startProvider()];
+  const host = createHost();
+  const login = ["openai-codex", "openai-codex:own"];
+  const secret = ["--client-secret-env", "OWN_SECRET"];
+  const add = (input, ...more) =>
+    cli(["login", "add", ...login, ...on(host), ...more], { input: JSON.stringify(input) });
+  const token = async (...more) => (await cli(["token", ...login, ...on(host), ...more])).stdout;
+  expect(await add({ refresh_token: "r0" }, ...endpoint(provider), ...secret)).toMatchObject({ status: 0 });
+  // Another client has not the stored one's secret.
+  expect(await token("--client-id", "public")).toBe("SECRET-a1\n");
+  expect(provider.sent[0]).toMatchObject({ client_id: "public", authorization: undefined });
+  // Stored once more without a word, and then with another one, it is refreshed as it was, and as it is said.
+  const again = await add({ refresh_token: "r1" });
+  expect(again.stdout).toMatch(/^Replaced/);
+  expect((await cli(["token", ...login, ...on(host)])).stderr).toMatch(/OWN_SECRET, which is not set/);
+  expect(await add({ refresh_token: "r1" }, "--client-id", "public")).toMatchObject({ status: 0 });
+  expect(await token()).toBe("SECRET-a2\n");
+  expect(provider.sent[1]).toMatchObject({ client_id: "public", authorization: undefined });
+  expect(await add({ refresh_token: "r0" }, "--replace", ...endpoint(other))).toMatchObject({ status: 1 });
+  await other.exchange("r0");
+  expect(await add({ refresh_token: "r3" }, "--replace", ...endpoint(other))).toMatchObject({ status: 0 });
+  await token();
+  expect([provider.sent.length, other.sent.length]).toEqual([2, 1]);
+});
+
+test("a preset that asks for a client of one's own is told it, or refused", () => {
+  const secret = () => "s3cret";
+  const client = { clientId: "c", clientSecretEnv: "APP_SECRET" };
+  for (const provider of ["github-app", "tiktok-business", "withings"]) {
+    const { tokenEndpoint } = OAUTH_PRESETS[provider];
+    const given = { tokenEndpoint, clientId: "c" };
+    const request = requestOf(provider, client, secret);
+    expect(request).toMatchObject({ ...given, clientSecret: "s3cret", clientAuth: "post" });
+    // As the library takes it.
+    tokenEndpointOf("refresh", request);
+    tokenEndpointOf("refresh", requestOf(provider, { clientId: "c" }, secret));
+    const refused = () => requestOf(provider, {}, secret);
+    expect(refused).toThrow(
+      expect.objectContaining({ code: "no_client", message: expect.stringMatching(/--client-id/) }),
+    );
+  }
+  tokenEndpointOf("refresh", requestOf("anthropic", {}, secret));
+});
+
+test.each([false, true])("a tenant's refresh token goes to no other host (stored with that: %s)", async (isStored) => {
   const provider = await startProvider();
   const host = createHost();
-  host.seed("main", expired({ refresh: "r0", enterpriseUrl: "tenant.example" }));
-  const { stdout, stderr, status } = await cli(["token", ...LOGIN, ...on(host), ...endpoint(provider)]);
+  const login = expired({ refresh: "r0", enterpriseUrl: "tenant.example" });
+  if (isStored)
+    await cli(["login", "add", ...LOGIN, ...on(host), ...endpoint(provider)], { input: JSON.stringify(login) });
+  else host.seed("main", login);
+  const how = isStored ? [] : endpoint(provider);
+  const { stdout, stderr, status } = await cli(["token", ...LOGIN, ...on(host), ...how]);
   expect({ stdout, status, calls: provider.calls }).toEqual({ stdout: "", status: 1, calls: 0 });
   expect(stderr).toMatch(/tenant\.example/);
+});
+
+test("a token with a control character is neither stored nor printed", async () => {
+  const provider = await startProvider();
+  const host = createHost();
+  const input = JSON.stringify({ access_token: "SEC\u0000RET", refresh_token: "r0" });
+  const added = await cli(["login", "add", ...LOGIN, ...on(host), ...endpoint(provider)], { input });
+  expect(added).toMatchObject({ status: 1, stderr: expect.stringMatching(/control characters/) });
+  for (const access of ["SEC\u0000RET", "SEC\nRET"]) {
+    host.seed("main", usable({ access }));
+    for (const [command, ...more] of [["token"], ["run", "--", "true"]]) {
+      const { stdout, stderr, status } = await cli([command, ...LOGIN, ...on(host), ...more]);
+      expect({ stdout, status }).toEqual({ stdout: "", status: 1 });
+      expect(stderr).toBe(`error: The access token of ${PROFILE} has control characters; log in again.\n`);
+    }
+  }
+});
+
+test("what stands in the place of a variable's name is shown to nobody", async () => {
+  const host = createHost();
+  for (const option of [
+    ["--client-secret-env", "my$ecret!"],
+    ["--coordinator-key-env", "my$ecret!"],
+    ["--env", ""],
+    ["--env", "A=my$ecret"],
+  ]) {
+    const { stdout, stderr, status } = await cli(["run", ...LOGIN, ...on(host), ...option, "--", "env"]);
+    expect({ stdout, status }).toEqual({ stdout: "", status: 2 });
+    expect(stderr).toMatch(/the name of a variable/);
+    expect(stderr).not.toContain("ecret!");
+  }
+  expect(await cli(["token", ...LOGIN, ...on(host), "--timeout", "0"])).toMatchObject({ status: 2 });
+});
+
+test("an expiry that no calendar has keeps no token from its reader", async () => {
+  const host = createHost();
+  host.seed("main", usable({ access: "SECRET-access", expires: 1e17 }));
+  const { stdout } = await cli(["token", ...LOGIN, ...on(host), "--json"]);
+  expect(JSON.parse(stdout)).toEqual({ accessToken: "SECRET-access", tokenType: "Bearer", expires: 1e17 });
+});
+
+test("another program's login is not taken over", async () => {
+  const provider = await startProvider();
+  const host = createHost();
+  const tokens = { access_token: "SECRET-a", refresh_token: "SECRET-r" };
+  const own = { accessToken: "SECRET-a", refreshToken: "SECRET-r", expiresAt: Date.now() + 3_600_000 };
+  for (const [program, file] of [
+    ["Codex", { auth_mode: "chatgpt", OPENAI_API_KEY: null, tokens, last_refresh: "2026-11-30T00:00:00Z" }],
+    ["Claude Code", { claudeAiOauth: own }],
+    ["opencode", { anthropic: { type: "oauth", access: "SECRET-a", refresh: "SECRET-r", expires: 1 } }],
+  ]) {
+    const add = ["login", "add", ...LOGIN, ...on(host), ...endpoint(provider)];
+    const { stdout, stderr, status } = await cli(add, { input: JSON.stringify(file) });
+    expect({ stdout, status }).toEqual({ stdout: "", status: 1 });
+    expect(stderr).toMatch(new RegExp(`^error: this is ${program}'s own login, .* log in once more`));
+    expect(stderr).not.toContain("SECRET");
+  }
+  expect(existsSync(host.storePath("main"))).toBe(false);
 });
 
 test("each format is what its reader expects", async () => {
@@ -251,5 +362,13 @@ test("a torn store is told, and left as it is", async () => {
   ]) {
     expect(await cli([...args, ...on(host)])).toMatchObject({ status: 1, stderr: expect.stringMatching(/damaged/) });
   }
+  const list = await cli(["login", "list", ...on(host)]);
+  expect(list).toEqual({
+    stdout: `No usable OAuth logins in ${host.stateDir}.\n`,
+    stderr: expect.stringMatching(/damaged/),
+    status: 1,
+  });
+  const { logins, problems } = JSON.parse((await cli(["login", "list", ...on(host), "--json"])).stdout);
+  expect({ logins, problems }).toMatchObject({ logins: [], problems: [{ code: "store_invalid" }] });
   expect(host.store("main")).toBe(torn);
 });

@@ -9,11 +9,12 @@ use super::task::Promise;
 use super::threads;
 use crate::clock::SystemClock;
 use crate::credential::Credential;
+use crate::credential::account::IdentityClaims;
 use crate::error::{Code, Error};
 use crate::failure::{CallFailure, OwnCodes};
 use crate::token_endpoint::answer::NewFields;
 use crate::token_endpoint::{
-    ClientAuth, Encoding, Exchange, Failure, HttpClient, IdentityClaims, Network, Spec, TimeUnit, TokenEndpoint,
+    ClientAuth, Encoding, Exchange, Failure, HttpClient, Network, Spec, TimeUnit, TokenEndpoint,
 };
 use napi::bindgen_prelude::{Env, Function, Object};
 use napi_derive::napi;

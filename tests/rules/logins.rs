@@ -1,9 +1,14 @@
 //! Logins and logouts beside refreshes.
 
-use crate::support::world::{HOUR, MINUTE, World, answer, credential, oauth, served, with};
+use crate::support::world::{HOUR, MINUTE, NOW, PROFILE, World, answer, credential, oauth, served, shown, with};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use oauth_refresh_lock::credential::Credential;
+use oauth_refresh_lock::credential::account::IdentityClaims;
 use oauth_refresh_lock::error::Code;
+use oauth_refresh_lock::failure::FailureClass;
 use oauth_refresh_lock::refresh::{LoggedIn, Served, Settled};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const EXPIRED: i64 = -MINUTE;
 
@@ -51,6 +56,72 @@ fn another_accounts_login_gives_way_only_if_that_is_said() {
     assert_eq!(world.call_of_main().log_in(&other, true).unwrap(), LoggedIn::Replaced);
 }
 
+/// What a provider answers for a user of one workspace, as it came.
+fn answer_for(user: &str, generation: &str) -> Credential {
+    let token = |claims: &Value| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let id_token = token(&json!({ "iss": "i", "sub": user, "email": format!("{user}@example.com") }));
+    let access = token(&json!({ "iss": "i", "sub": user, "aud": "a", "workspace": { "id": "w" }, "n": generation }));
+    let answer = json!({ "access_token": access, "refresh_token": generation, "id_token": id_token });
+    let claims = IdentityClaims { account_id: Some(vec!["workspace".to_owned(), "id".to_owned()]), email: None };
+    #[allow(clippy::cast_precision_loss, reason = "an instant")]
+    Credential::of_login(&answer.to_string(), "openai-codex", &claims, NOW as f64).unwrap()
+}
+
+#[test]
+fn a_login_is_whose_its_tokens_say() {
+    let alice = shown(&answer_for("alice", "a1"));
+    assert_eq!(
+        ["accountId", "email", "issuer", "subject"].map(|name| alice[name].as_str().unwrap_or_default().to_owned()),
+        ["w", "alice@example.com", "i", "alice"]
+    );
+    for held in [
+        alice.clone(),
+        // Stored before anybody read its tokens: those tell, too.
+        with(alice.clone(), &json!({ "accountId": null, "email": null, "issuer": null, "subject": null })),
+        with(alice.clone(), &json!({ "idToken": null, "access": "opaque" })),
+        with(alice.clone(), &json!({ "idToken": null, "email": null, "subject": null, "issuer": null })),
+    ] {
+        let world = World::new();
+        world.main().put(&held);
+        let bob = answer_for("bob", "b1");
+        assert_eq!(world.call_of_main().log_in(&bob, false).unwrap_err().code, Code::IdentityMismatch, "{held}");
+        world.main().assert_holds(&held);
+        let again = answer_for("alice", "a2");
+        assert_eq!(world.call_of_main().log_in(&again, false).unwrap(), LoggedIn::Replaced, "{held}");
+        assert_eq!(world.call_of_main().log_in(&bob, true).unwrap(), LoggedIn::Replaced);
+        assert_eq!(world.main().store().read(PROFILE).unwrap().oauth().unwrap(), bob);
+    }
+}
+
+#[test]
+fn a_login_that_does_not_say_whose_it_is_inherits_no_account() {
+    let held = with(credential("1", HOUR), &json!({ "accountId": "one", "email": "u@example.com", "note": "kept" }));
+    let login = credential("2", HOUR);
+    let kept = with(with(held.clone(), &login), &json!({ "accountId": null, "email": null }));
+    for (replaces, stored) in [(false, kept), (true, login.clone())] {
+        let world = World::new();
+        world.main().put(&held);
+        assert_eq!(world.call_of_main().log_in(&oauth(&login), replaces).unwrap(), LoggedIn::Replaced);
+        world.main().assert_holds(&stored);
+    }
+}
+
+#[test]
+fn how_a_login_is_refreshed_is_said_as_a_whole_or_stays() {
+    let world = World::new();
+    let told = json!({ "tokenEndpoint": "https://one.example/", "clientId": "c", "clientSecretEnv": "SECRET" });
+    let log_in = |generation: &str, told: &Value| {
+        let login = oauth(&with(credential(generation, HOUR), told));
+        world.call_of_main().log_in(&login, false).unwrap();
+        world.call_of_main().refreshed_by().unwrap().map(Value::from)
+    };
+    assert_eq!(world.call_of_main().refreshed_by().unwrap(), None);
+    assert_eq!(log_in("1", &told), Some(told.clone()));
+    assert_eq!(log_in("2", &json!({})), Some(told));
+    let other = json!({ "tokenEndpoint": "https://one.example/", "clientId": "public" });
+    assert_eq!(log_in("3", &other), Some(other));
+}
+
 #[test]
 fn what_is_no_login_is_refused_and_nothing_changes() {
     let world = World::new();
@@ -60,6 +131,8 @@ fn what_is_no_login_is_refused_and_nothing_changes() {
     for (wrong, code) in [
         (with(credential("2", HOUR), &json!({ "provider": "other" })), Code::InvalidArgument),
         (with(credential("2", HOUR), &json!({ "access": null, "refresh": null })), Code::InvalidArgument),
+        (with(credential("2", HOUR), &json!({ "access": "a\nb" })), Code::InvalidArgument),
+        (with(credential("2", HOUR), &json!({ "refresh": "a\u{0}b" })), Code::InvalidArgument),
         (with(credential("2", HOUR), &json!({ "big": "x".repeat(50_000) })), Code::InvalidArgument),
     ] {
         assert_eq!(call.log_in(&oauth(&wrong), true).unwrap_err().code, code);
@@ -69,4 +142,17 @@ fn what_is_no_login_is_refused_and_nothing_changes() {
     // The same refresh token again, as from a backup.
     assert_eq!(world.call_of_main().log_in(&oauth(&held), true).unwrap_err().code, Code::RefreshTokenSpent);
     world.main().assert_holds(&credential("2", HOUR));
+}
+
+#[test]
+fn a_refresh_token_that_the_provider_has_refused_for_good_is_stored_over_no_login() {
+    let world = World::new();
+    let dead = credential("1", EXPIRED);
+    world.main().put(&dead);
+    let call = world.call_of_main();
+    world.fail(&call, world.claim(&call), FailureClass::AnsweredDead);
+    let good = credential("2", HOUR);
+    assert_eq!(world.call_of_main().log_in(&oauth(&good), false).unwrap(), LoggedIn::Replaced);
+    assert_eq!(world.call_of_main().log_in(&oauth(&dead), true).unwrap_err().code, Code::GrantDead);
+    world.main().assert_holds(&good);
 }

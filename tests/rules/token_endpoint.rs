@@ -6,12 +6,11 @@ mod failures;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use oauth_refresh_lock::credential::Credential;
+use oauth_refresh_lock::credential::account::IdentityClaims;
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::failure::{FailureClass, OwnCodes};
 use oauth_refresh_lock::token_endpoint::answer::Response;
-use oauth_refresh_lock::token_endpoint::{
-    ClientAuth, Encoding, Exchange, Failure, IdentityClaims, Spec, TimeUnit, TokenEndpoint,
-};
+use oauth_refresh_lock::token_endpoint::{ClientAuth, Encoding, Exchange, Failure, Spec, TimeUnit, TokenEndpoint};
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 

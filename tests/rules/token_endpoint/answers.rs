@@ -1,9 +1,10 @@
 //! What an answer with a token means.
 
 use super::{NOW, NOW_MS, UNSPENT, answer, credential, endpoint, failure, fields, jwt, read, spec};
+use oauth_refresh_lock::credential::account::IdentityClaims;
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::failure::{FailureClass, OwnCodes};
-use oauth_refresh_lock::token_endpoint::{Exchange, IdentityClaims, Spec, TimeUnit, TokenEndpoint};
+use oauth_refresh_lock::token_endpoint::{Exchange, Spec, TimeUnit, TokenEndpoint};
 use serde_json::{Value, json};
 
 #[test]
