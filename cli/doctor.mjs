@@ -7,8 +7,8 @@ const WIDTH = 76;
 const COLOURS = { error: "red", warning: "yellow", info: "dim" };
 
 /** @returns {Promise<boolean>} whether there is no error */
-export async function doctor({ stateDir, coordinator, json, fix }) {
-  const found = findings(await survey(stateDir, coordinator));
+export async function doctor({ stateDir, json, fix, ...options }) {
+  const found = findings(await survey(stateDir, options));
   if (fix) for (const finding of found) repair(finding);
   const errors = found.filter(({ level, fixed }) => level === "error" && !fixed);
   if (json)

@@ -69,8 +69,25 @@ const onState = (name, description) =>
     directory,
   );
 
-const onHosts = (name, description) =>
-  onState(name, description).option("--coordinator <url>", "what hosts share the logins by: postgres://… or etcd://…");
+/** What hosts share logins by. */
+const withCoordinator = (of) =>
+  of
+    .option("--coordinator <url>", "what hosts share logins by: postgres://… or etcd://…")
+    .addOption(
+      new Option("--coordinator-env <name>", "the variable that has it, for one with a password")
+        .argParser(variable)
+        .conflicts("coordinator"),
+    );
+
+/** And the key that they share. */
+const withHosts = (of) =>
+  withCoordinator(of).option(
+    "--coordinator-key-env <name>",
+    "the variable that has the hosts' key, or several, one a line",
+    variable,
+  );
+
+const onHosts = (name, description) => withHosts(onState(name, description));
 
 onHosts("status", "each login: its lock's holder, and its next refresh").action(async ({ stateDir, ...options }) => {
   const { status } = await load.status();
@@ -93,10 +110,9 @@ onHosts("doctor", "what is in the way of refreshing, and what to do about it")
     if (!isWell) process.exitCode = FAILED;
   });
 
-command("storm", "a trial: many processes, one login, its own provider")
+withCoordinator(command("storm", "a trial: many processes, one login, its own provider"))
   .option("--processes <n>", "how many processes", integer(1, 200), 20)
   .option("--hosts <n>", "spread over so many hosts, a state directory each", integer(1, 20), 1)
-  .option("--coordinator <url>", "what these hosts share the login by: postgres://… or etcd://…")
   .option("--latency <ms>", "milliseconds that the provider takes", integer(0, 60_000), 200)
   .option("--no-lock", "the same without this package")
   .option("--provider <module>", "a module that starts another provider (`npm run storm` in a clone)")
@@ -131,9 +147,11 @@ const withEndpoint = (of) =>
 
 /** For what asks for a token. */
 const withToken = (of) =>
-  withEndpoint(
-    withStore(
-      of.argument("<provider>", "such as openai-codex").argument("<profileId>", "such as openai-codex:default"),
+  withHosts(
+    withEndpoint(
+      withStore(
+        of.argument("<provider>", "such as openai-codex").argument("<profileId>", "such as openai-codex:default"),
+      ),
     ),
   )
     .option("--min-life <seconds>", "refresh a token that lives no longer (default: 300)", seconds(0))
@@ -142,8 +160,6 @@ const withToken = (of) =>
       "give up after so long (default: 200); an answer on its way is still saved",
       seconds(1),
     )
-    .option("--coordinator <url>", "what hosts share the login by: postgres://… or etcd://…")
-    .option("--coordinator-key-env <name>", "the variable that has the hosts' key, or several, one a line", variable)
     .addOption(new Option("--coordinator-down <what>", "when that is away").choices(["refuse", "alone"]))
     .addOption(new Option("--lost-host <what>", "when a host stays silent").choices(["wait", "probe"]));
 

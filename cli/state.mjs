@@ -2,6 +2,7 @@
 import { dirname, resolve } from "node:path";
 import { resolveOAuthRefreshLockPath } from "../index.mjs";
 import inspect from "../lib/inspect.js";
+import { coordinatorOf } from "./coordinator.mjs";
 import { relative } from "./terminal.mjs";
 
 export const STORE_FILE = "auth-profiles.json";
@@ -19,7 +20,7 @@ export function stateDirectory(given) {
 }
 
 /** All that can be seen of it; see `src/inspect.rs`. */
-export const survey = (stateDir, coordinator) => inspect.survey(stateDir, coordinator);
+export const survey = (stateDir, options = {}) => inspect.survey(stateDir, coordinatorOf(options));
 
 /**
  * @typedef {object} Key

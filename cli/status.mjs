@@ -76,8 +76,8 @@ const forJson = (keys) =>
   }));
 
 /** @returns {Promise<boolean>} whether all could be looked at */
-export async function status({ stateDir, coordinator, json }) {
-  const seen = await survey(stateDir, coordinator);
+export async function status({ stateDir, json, ...options }) {
+  const seen = await survey(stateDir, options);
   const keys = keysOf(seen);
   const problems = problemsOf(seen);
   if (json) sayJson({ stateDir, keys: forJson(keys), problems });
@@ -103,13 +103,13 @@ const changing = (keys) =>
   );
 
 /** Draws again and again on a terminal; elsewhere tells each change, until it is interrupted. */
-export async function watch({ stateDir, coordinator, json, interval }) {
+export async function watch({ stateDir, json, interval, ...options }) {
   const ended = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => ended.abort());
   const isLive = process.stdout.isTTY && !json;
   let before;
   while (!ended.signal.aborted) {
-    const seen = await survey(stateDir, coordinator);
+    const seen = await survey(stateDir, options);
     const [keys, problems] = [keysOf(seen), problemsOf(seen)];
     const now = changing(keys) + JSON.stringify(problems);
     const text = [draw(keys, stateDir, problems), ...problems.map(({ message }) => `error: ${printable(message)}`)];

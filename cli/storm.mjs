@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { coordinatorOf } from "./coordinator.mjs";
 import { Grant, startProvider } from "./provider.mjs";
 import { refusal } from "./refusal.mjs";
 import { STORE_FILE, survey } from "./state.mjs";
@@ -47,7 +48,8 @@ export async function startStormProvider(latencyMs) {
 }
 
 /** @returns {Promise<boolean>} whether one call served everyone */
-export async function storm({ processes: count, hosts, coordinator: url, latency, lock, json, provider: module }) {
+export async function storm({ processes: count, hosts, latency, lock, json, provider: module, ...options }) {
+  const { coordinator: url } = coordinatorOf(options);
   const children = [];
   let stateDir;
   let coordinator;
@@ -62,7 +64,7 @@ export async function storm({ processes: count, hosts, coordinator: url, latency
   stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-storm-"));
   try {
     // Without the addon, or with a coordinator that can't be used, this fails at once: every agent would.
-    const { coordinator: engine } = await survey(stateDir, url);
+    const { coordinator: engine } = await survey(stateDir, options);
     if (engine?.problem) throw refusal(engine.problem.code, `${engine.problem.message}.`);
     const starter = module ? await import(pathToFileURL(resolve(module)).href) : { startStormProvider };
     if (lock && url) coordinator = { url };

@@ -3,6 +3,7 @@ import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { OAUTH_PRESETS, withOAuthRefreshLock } from "../index.mjs";
 import login from "../lib/login.js";
+import { coordinatorOf } from "./coordinator.mjs";
 import { refusal } from "./refusal.mjs";
 
 /** Each prints what one kind of program reads. */
@@ -52,17 +53,17 @@ export async function run(login, [command, ...args], { env: name, ...options }) 
 }
 
 async function credentialOf({ provider, profileId }, options) {
-  const { stateDir, agentDir, minLife, timeout, coordinator, coordinatorDown, lostHost } = options;
+  const { stateDir, agentDir, minLife, timeout, coordinatorDown, lostHost } = options;
+  const shared = coordinatorOf(options);
   const stored = await refreshedBy(provider, profileId, { stateDir, agentDir });
   const refresh = stored && refreshBy(provider, toldOf(options, stored));
   const ask = (more) =>
     withOAuthRefreshLock(provider, profileId, refresh, {
       stateDir,
       agentDir,
-      coordinator,
       coordinatorDown,
       lostHost,
-      coordinatorKey: keysIn(options.coordinatorKeyEnv),
+      ...shared,
       timeoutMs: timeout === undefined ? undefined : timeout * 1000,
       refreshMarginMs: minLife === undefined ? undefined : minLife * 1000,
       ...more,
@@ -80,14 +81,6 @@ async function credentialOf({ provider, profileId }, options) {
   if (UNPRINTABLE.test(credential.access))
     throw refusal("unusable_token", `The access token of ${profileId} has control characters; log in again.`);
   return credential;
-}
-
-/** The keys that hosts share, one a line of a variable; an empty one among several stands for none. */
-function keysIn(name) {
-  if (name === undefined) return undefined;
-  const text = process.env[name];
-  if (text?.trim()) return text.replace(/\r?\n$/, "").split(/\r?\n/);
-  throw refusal("no_coordinator_key", `The hosts' key is to be in the variable ${name}, which is not set.`);
 }
 
 /** The refresh margin is a fifth of a token's life at most; this is what the reader needs. */

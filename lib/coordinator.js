@@ -94,13 +94,31 @@ function newVersion(version) {
 async function rowOf({ load }, name) {
   try {
     const found = entry(await load(name));
-    if (!found) return { state: "free" };
+    if (!found) return { shown: { state: "free" } };
     const { state, host, pid, attempts, inDoubt } = unwrap(native().readRow(found.value));
     const given = (value) => value ?? undefined;
-    return { state, host: given(host), pid: given(pid), ageMs: found.ageMs, attempts, inDoubt: given(inDoubt) };
+    const claim = { host: given(host), pid: given(pid), ageMs: found.ageMs };
+    return { value: found.value, shown: { state, ...claim, attempts, inDoubt: given(inDoubt) } };
   } catch (error) {
-    return { state: "unknown", problem: problemOf(error) };
+    return { shown: { state: "unknown", problem: problemOf(error) } };
   }
+}
+
+/**
+ * Rows, for people, by their names.
+ *
+ * @param {import("./arguments.js").CheckedCoordinator} coordinator
+ * @param {string[]} names
+ * @param {(rows: { name: string, value: string }[]) => Promise<string[]>} notToBeOpened of these, by name
+ */
+async function rowsOf(coordinator, names, notToBeOpened) {
+  const rows = new Map(await Promise.all(names.map(async (name) => [name, await rowOf(coordinator, name)])));
+  const written = [...rows].flatMap(([name, { value }]) => (value === undefined ? [] : [{ name, value }]));
+  for (const name of written.length > 0 ? await notToBeOpened(written) : []) {
+    const message = "its row can't be opened: was it changed by hand, or sealed with another coordinatorKey?";
+    rows.set(name, { shown: { state: "unknown", problem: problemOf({ message }) } });
+  }
+  return Object.fromEntries([...rows].map(([name, { shown }]) => [name, shown]));
 }
 
 /**
@@ -124,7 +142,7 @@ const problemOf = (error) => ({ code: "coordinator_unavailable", message: words(
 /** What an engine says, without what it may repeat of an address: a password. */
 function words(error) {
   const text = String(error?.message || error?.code || "its function failed").replace(/\s+/g, " ");
-  return text.replaceAll(/\/\/\S*@/g, "//").slice(0, MAX_WORDS);
+  return text.replaceAll(/\/\/.*@/g, "//").slice(0, MAX_WORDS);
 }
 
-module.exports = { hostName, nativeCoordinator, rowOf, whyNotWritable };
+module.exports = { hostName, nativeCoordinator, rowsOf, whyNotWritable };

@@ -1,5 +1,5 @@
 const args = require("./arguments.js");
-const { rowOf, whyNotWritable } = require("./coordinator.js");
+const { rowsOf, whyNotWritable } = require("./coordinator.js");
 const { unwrap } = require("./errors.js");
 const { native } = require("./native.js");
 const { surroundings } = require("./surroundings.js");
@@ -8,34 +8,42 @@ const { surroundings } = require("./surroundings.js");
 async function inspectOAuthRefreshLocks(options) {
   const given = args.optionsObject(options, "options", args.REFRESH_OPTIONS);
   const stateDir = args.absolutePath("stateDir", given.stateDir);
-  const { coordinator } = args.coordinatorArguments(given);
+  const { coordinator, coordinatorKeys } = args.coordinatorArguments(given);
   args.trustVolume();
   const keys = unwrap(await native().inspectLocks(stateDir, surroundings(stateDir, undefined)));
-  await Promise.all(keys.map((key) => lookAtRows(key, coordinator)));
+  const shared = keys.flatMap((key) => key.shared ?? []);
+  const rows = await look(
+    stateDir,
+    coordinator,
+    coordinatorKeys,
+    shared.flatMap(({ rows }) => rows),
+  );
+  // In the place of their names.
+  for (const one of shared) one.rows = rows && one.rows.map((name) => rows[name]);
   return keys;
 }
 
-/** Puts what a coordinator knows of a key's rows in the place of their names. */
-async function lookAtRows({ shared }, coordinator) {
-  if (!shared) return;
-  shared.rows = coordinator ? await Promise.all(shared.rows.map((name) => rowOf(coordinator, name))) : undefined;
+/** What a coordinator knows of these rows, by name. */
+async function look(stateDir, coordinator, coordinatorKeys = [], names) {
+  if (!coordinator) return undefined;
+  const notToBeOpened = async (rows) =>
+    unwrap(await native().rowsNotToBeOpened(stateDir, surroundings(stateDir, undefined), rows, coordinatorKeys));
+  return rowsOf(coordinator, [...new Set(names)], notToBeOpened);
 }
 
 /**
  * For the command line: the same, and stores, directories and files with what is in their way; see `src/inspect.rs`.
  *
  * @param {string} stateDir
- * @param {string} [url] the coordinator's
+ * @param {{ coordinator?: string, coordinatorKey?: string[] }} [hosts] the coordinator's URL, and the hosts' keys
  */
-async function survey(stateDir, url) {
+async function survey(stateDir, hosts = {}) {
   const given = args.absolutePath("stateDir", stateDir);
-  const { coordinator } = args.coordinatorArguments({ coordinator: url });
+  const { coordinator, coordinatorKeys } = args.coordinatorArguments(hosts);
   args.trustVolume();
   const seen = unwrap(await native().survey(given, surroundings(given, undefined)));
-  const rows = [...new Set(seen.stores.flatMap(({ logins }) => logins.map(({ row }) => row)).filter(Boolean))];
-  seen.rows = coordinator
-    ? Object.fromEntries(await Promise.all(rows.map(async (name) => [name, await rowOf(coordinator, name)])))
-    : undefined;
+  const rows = seen.stores.flatMap(({ logins }) => logins.map(({ row }) => row)).filter(Boolean);
+  seen.rows = await look(given, coordinator, coordinatorKeys, rows);
   if (coordinator) seen.coordinator = { name: coordinator.name, problem: await whyNotWritable(coordinator) };
   return seen;
 }

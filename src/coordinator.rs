@@ -36,6 +36,11 @@ pub trait Coordinator: Send + Sync {
     /// Calls `changed` once the row is no longer of this version, at the latest when `limit` is over, and perhaps early. What comes
     /// back is dropped when nobody waits any more.
     fn watch(&self, row: &str, version: &str, limit: Duration, changed: Box<dyn FnOnce() + Send>) -> Option<Watch>;
+
+    /// Whether it can never be asked again, as whoever gave it has ended.
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 /// A wait for a change, for as long as it is kept.

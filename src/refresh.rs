@@ -47,7 +47,7 @@ use crate::store::Store;
 use known::Known;
 use relation::Relation;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, OnceLock};
 use zeroize::Zeroizing;
 
@@ -90,6 +90,8 @@ pub struct Refresh {
     pub hosts: Option<Hosts>,
     /// What to do without their word.
     pub coordinator_down: CoordinatorDown,
+    /// How often the engine could not be used.
+    pub engine_refusals: AtomicU32,
     /// What it has met while it waited.
     pub waits: Waits,
     /// Whether [`Refresh::glance`] has just found that the own store is not of OpenClaw's SQLite era.
@@ -187,6 +189,7 @@ impl Refresh {
             uncertain: Uncertain::default(),
             hosts: None,
             coordinator_down: CoordinatorDown::default(),
+            engine_refusals: AtomicU32::default(),
             waits: Waits::default(),
             is_own_of_file_era: AtomicBool::default(),
             is_own_unknown: AtomicBool::default(),

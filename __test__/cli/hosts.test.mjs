@@ -10,8 +10,8 @@ import { answer, createHost, expired, PROFILE, PROVIDER } from "../support/host.
 import { on, startCli } from "./cli.mjs";
 
 /** Not as the others run it: the engine is in this process. */
-async function run(command, host, url) {
-  const child = startCli([command, "--state-dir", host.stateDir, "--coordinator", url, "--json"]);
+async function run(command, host, url, { args = [], env } = {}) {
+  const child = startCli([command, "--state-dir", host.stateDir, "--coordinator", url, "--json", ...args], env);
   const [stdout, [status]] = await Promise.all([text(child.stdout), once(child, "close")]);
   return { status, ...JSON.parse(stdout) };
 }
@@ -33,7 +33,8 @@ function put(engine, change) {
   engine.rows.set(key, { ...row, value: btoa(JSON.stringify(value)) });
 }
 
-const findings = async (host, url) => (await run("doctor", host, url)).findings.map(({ level, code }) => [level, code]);
+const findings = async (host, url, more) =>
+  (await run("doctor", host, url, more)).findings.map(({ level, code }) => [level, code]);
 
 test("what another host does is shown", async () => {
   const { engine, one, other, refresh } = await twoHosts();
@@ -84,6 +85,26 @@ test.each([
   expect({ status, problems }).toMatchObject({ status: 1, problems: [{ code: "coordinator_unavailable" }] });
   expect(keys[0].rows).toMatchObject([{ state: "unknown", problem: { message: expect.stringContaining(why) } }]);
   expect(await findings(one, engine.url)).toContainEqual(["error", "coordinator_unavailable"]);
+});
+
+test("a row that only another key opens is an error, unless the command has that key", async () => {
+  const { engine, one, other, refresh } = await twoHosts();
+  await refresh(one, () => answer(), { coordinatorKey: "hosts' own" });
+  const code = "coordinator_unavailable";
+  expect(await findings(other, engine.url)).toEqual([["error", code]]);
+  const { status, keys, problems } = await run("status", other, engine.url);
+  expect({ status, problems }).toMatchObject({ status: 1, problems: [{ code }] });
+  expect(keys[0].rows).toMatchObject([
+    { state: "unknown", problem: { message: expect.stringMatching(/can't be opened/) } },
+  ]);
+  const withKey = { args: ["--coordinator-key-env", "HOSTS_KEY"], env: { HOSTS_KEY: "hosts' own\n" } };
+  expect(await findings(other, engine.url, withKey)).toEqual([]);
+  expect((await run("status", other, engine.url, withKey)).keys[0].lastRefresh).toBe("new elsewhere");
+  const look = (more) => inspectOAuthRefreshLocks({ stateDir: one.stateDir, coordinator: engine.url, ...more });
+  expect((await look({ coordinatorKey: "hosts' own" }))[0].shared.rows).toEqual([{ state: "free" }]);
+  const address = { args: ["--coordinator-env", "ENGINE"], env: { ENGINE: engine.url } };
+  const child = startCli(["status", ...on(one), ...address.args], address.env);
+  expect(await text(child.stdout)).toMatch(/\nCoordinator: etcd\.\n$/);
 });
 
 test("an engine that can be read only is an error, and is not written", async () => {

@@ -47,18 +47,24 @@ test("a token that was replaced is read again, and the request repeated", async 
   let current = "first";
   const api = await start({ token: () => current });
   let reads = 0;
-  const token = () => (reads++ === 1 ? "first" : current);
+  const token = () => (reads++ === 2 ? "first" : current);
   const coordinator = connect(api, { token });
   const key = newKey();
   const version = await coordinator.compareAndSwap(key, null, "1");
   current = "second";
   expect(await coordinator.compareAndSwap(key, version, "2")).toMatch(/\d/);
-  expect(api.requests.map(({ method }) => method)).toEqual(["POST", "PUT", "PUT"]);
+  expect(api.requests.map(({ method }) => method)).toEqual(["PUT", "POST", "PUT", "PUT"]);
 });
 
 test.each([
   ["a token that is refused", {}, { token: "sesame" }, "its token is not valid"],
   ["a right that is missing", { verbs: ["get"] }, {}, "verbs get, create, update and watch"],
+  [
+    "a right that only the answer needs",
+    { verbs: ["get", "create", "watch"] },
+    {},
+    "verbs get, create, update and watch",
+  ],
   ["a namespace that is not there", {}, { namespace: "elsewhere" }, "see that the namespace exists"],
   ["no token", {}, { token: "" }, "there is no token"],
 ])("%s is told of", async (_, server, options, message) => {
@@ -67,6 +73,7 @@ test.each([
   const error = await coordinator.compareAndSwap(newKey(), null, "{}").catch((thrown) => thrown);
   expect(error.message).toMatch(message);
   expect(error.message).not.toMatch("sesame");
+  expect(api.secrets.size).toBe(0);
 });
 
 test("outside a pod it says which options it needs", async () => {
@@ -134,12 +141,13 @@ describe("when the answer to a write", () => {
   const lost = async (intercept) => {
     const api = await start();
     const coordinator = connect(api, { timeoutMs: 1_000 });
-    const key = newKey();
+    // The first one looks at its rights before.
+    await coordinator.compareAndSwap(newKey(), null, "{}");
     api.way.intercept = intercept;
-    const error = await coordinator.compareAndSwap(key, null, "{}").catch((thrown) => thrown);
+    const error = await coordinator.compareAndSwap(newKey(), null, "{}").catch((thrown) => thrown);
     api.way.intercept = undefined;
     expect(error.message).toMatch("whether it was written is unknown");
-    expect(api.requests.filter(({ method }) => method === "POST")).toHaveLength(1);
+    expect(api.requests.filter(({ method }) => method === "POST")).toHaveLength(2);
   };
 
   test("does not come, it is unknown, and not sent again", () => lost(() => true));

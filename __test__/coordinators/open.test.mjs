@@ -24,6 +24,19 @@ describeWith(["postgres"], "a URL of PostgreSQL", () => {
     const error = await thrownBy(wrong.load(newKey()));
     expect([error.message, String(error.cause), wrong.name].join()).not.toMatch(/sesame|word@/);
   });
+
+  test("without a password says so, and leaves no connection open", async () => {
+    const postgres = await own(startPostgres({ password: "right" }));
+    const coordinator = openCoordinator(postgres.url.replace(":right@", "@"));
+    const sockets = () => process.getActiveResourcesInfo().filter((kind) => kind === "TCPSocketWrap").length;
+    const before = sockets();
+    for (let times = 0; times < 10; times++) {
+      const error = await thrownBy(coordinator.load(newKey()));
+      expect(error.message).toMatch(/asks for a password, and none was given; name it/);
+    }
+    // The server waits for a password for a minute.
+    await expect.poll(sockets, { timeout: 20_000 }).toBeLessThanOrEqual(before);
+  });
 });
 
 describeWith(["postgres"], "a survey", () => {
@@ -31,7 +44,7 @@ describeWith(["postgres"], "a survey", () => {
     const postgres = await own(startPostgres());
     const stateDir = mkdtempSync(join(tmpdir(), "oauth-refresh-lock-survey-"));
     onTestFinished(() => rmSync(stateDir, { recursive: true }));
-    const problem = async () => (await survey(stateDir, postgres.url)).coordinator.problem?.message;
+    const problem = async () => (await survey(stateDir, { coordinator: postgres.url })).coordinator.problem?.message;
     expect(await problem()).toMatch(/is not there; create it/);
     postgres.sql(postgresSchema().replace(" PRIMARY KEY", ""));
     expect(await problem()).toMatch(/no primary key/);
@@ -71,6 +84,8 @@ test.each([
   ["postgres://app:sesame@host:port/db"],
   ["postgres://app:sesame%zz@host/db"],
   ["postgres://app:se#same@host/db"],
+  ["postgres://app:se@sa/me#same@host/db"],
+  ["postgres://app:se@sa/same@host/db"],
   ["etcd://"],
   ["etcd://app:sesame@"],
   ["etcd://app:sesame%zz@host:2379"],

@@ -18,6 +18,8 @@ const LAST_WATCH_MS = 10_000;
 const NAME = /^[a-z0-9]([a-z0-9.-]{0,180}[a-z0-9])?$/;
 const NAMESPACE = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const KEY = /^[0-9a-f]{64}$/;
+/** Of a row that no refresh token has. */
+const NOBODYS_KEY = "0".repeat(64);
 /** A value that is equal to the last one would be no write, and give no new version. */
 const WRITE = "oauth-refresh-lock/write";
 
@@ -63,6 +65,7 @@ class KubernetesCoordinator {
   #options;
   /** A promise of where the Secrets are, and how to get there. */
   #place;
+  #mayUpdate = false;
 
   constructor(options) {
     this.#options = options;
@@ -76,6 +79,11 @@ class KubernetesCoordinator {
   }
 
   async compareAndSwap(key, expected, value) {
+    if (expected === null && !this.#mayUpdate) {
+      // Who could claim and not tell the answer is refused before the provider is asked.
+      await this.compareAndSwap(NOBODYS_KEY, "1", "{}");
+      this.#mayUpdate = true;
+    }
     const secret = this.#secret(key, expected, value);
     const { status, body } = await this.#ask("write", expected === null ? "POST" : "PUT", key, secret);
     if (status === 200 || status === 201) return versionOf(body);

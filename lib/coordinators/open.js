@@ -32,16 +32,18 @@ function open(url) {
 }
 
 function openPostgres(url) {
-  const { hostname, searchParams, username, password } = URL.canParse(url) ? new URL(url) : {};
-  if (searchParams === undefined || (hostname === "" && !searchParams.has("host"))) {
+  const { hostname, searchParams, username, password, pathname, hash } = URL.canParse(url) ? new URL(url) : {};
+  const isCut = hash !== "" || pathname.includes("@");
+  if (searchParams === undefined || isCut || (hostname === "" && !searchParams.has("host"))) {
     throw args.invalid(
       'coordinator must be like "postgres://user:password@host:5432/database"; percent-encode the password',
     );
   }
   decoded(username);
   decoded(password);
-  const { Pool } = loadPg();
+  const { Client, Pool } = loadPg();
   const pool = new Pool({
+    Client: closing(Client),
     connectionString: url,
     max: POOL_SIZE,
     connectionTimeoutMillis: CONNECT_MS,
@@ -53,6 +55,24 @@ function openPostgres(url) {
   pool.on("error", () => {});
   return require("./postgres.js").postgresCoordinator(pool);
 }
+
+/** A pool forgets a client that could not connect, for want of a password, say; the server would keep its connection for a minute. */
+const closing = (Client) =>
+  class extends Client {
+    connect(callback) {
+      const close = () => this.connection?.stream?.destroy();
+      if (callback === undefined) {
+        return super.connect().catch((error) => {
+          close();
+          throw error;
+        });
+      }
+      return super.connect((error, client) => {
+        if (error) close();
+        callback(error, client);
+      });
+    }
+  };
 
 function loadPg() {
   try {

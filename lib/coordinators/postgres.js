@@ -9,6 +9,7 @@ const DEFAULT_TIMEOUT_MS = 5_000;
 /** How long a waiter listens before it looks; through a pooler it hears nothing. */
 const FIRST_LOOK_MS = 250;
 const LAST_LOOK_MS = 5_000;
+const LOOK_AT_IT = "see that the server runs and can be reached";
 /** A table's name, perhaps with its schema, as PostgreSQL keeps it: at most 63 bytes each. */
 const IDENTIFIER = /^[A-Za-z_][A-Za-z0-9_$]{0,62}$/;
 /** The server undid the statement, as another one was in its way: `serialization_failure`, `deadlock_detected`. */
@@ -32,6 +33,8 @@ function statements(table) {
   const told =
     "SELECT rev::text AS rev, set_config('synchronous_commit', 'on', true), " +
     `pg_notify('${CHANNEL}', $1 || ' ' || rev) FROM put`;
+  // Who could claim and not tell the answer is refused before the provider is asked.
+  const mayUpdate = `may AS (UPDATE ${table} SET rev = rev WHERE false)`;
   return {
     load:
       "SELECT rev::text AS rev, value, (greatest(extract(epoch FROM clock_timestamp() - at), 0) * 1000)::text AS age " +
@@ -40,9 +43,11 @@ function statements(table) {
     // Not DO UPDATE … WHERE false: that locks rows, and a row that is newer than the snapshot would be neither inserted nor seen.
     insert:
       `WITH put AS (INSERT INTO ${table} (key, rev, value, at) VALUES ($1, ${now}, $2, clock_timestamp()) ` +
-      `ON CONFLICT (key) DO NOTHING RETURNING rev) ${told}`,
+      `ON CONFLICT (key) DO NOTHING RETURNING rev), ${mayUpdate} ${told}`,
     // What a claim needs, without a row.
-    nothing: `INSERT INTO ${table} (key, rev, value, at) SELECT '', 0, '', clock_timestamp() WHERE false ON CONFLICT (key) DO NOTHING`,
+    nothing:
+      `WITH ${mayUpdate} INSERT INTO ${table} (key, rev, value, at) ` +
+      "SELECT '', 0, '', clock_timestamp() WHERE false ON CONFLICT (key) DO NOTHING",
     update:
       `WITH put AS (UPDATE ${table} SET rev = greatest(rev + 1, ${now}), value = $2, at = clock_timestamp() ` +
       `WHERE key = $1 AND rev::text = $3 RETURNING rev) ${told}`,
@@ -137,8 +142,8 @@ class PostgresCoordinator {
         return await this.#send(client, { text, values }, limit);
       } catch (error) {
         if (UNDONE.includes(error?.code) && limit.left() > 0) continue;
-        const isUnknown = step === "write" && !isFromServer(error);
-        throw this.#failure(step, error, isUnknown ? "whether it was written is unknown" : undefined);
+        if (isFromServer(error)) throw this.#failure(step, error);
+        throw this.#failure(step, error, step === "write" ? "whether it was written is unknown" : LOOK_AT_IT);
       }
     }
   }
@@ -149,7 +154,7 @@ class PostgresCoordinator {
       // What has not been sent when the time is up is never sent.
       return await within(limit.left(), connecting, () => tooLate("gave no connection", limit), free);
     } catch (error) {
-      throw this.#failure(step, error, "nothing was sent; see that the server runs and can be reached");
+      throw this.#failure(step, error, `nothing was sent; ${LOOK_AT_IT}`);
     }
   }
 
@@ -210,6 +215,9 @@ function explain(error, table) {
     case "57P03":
       return ["the server is starting or stopping"];
     default:
+      if (/client password must be|must be a non-empty string/.test(error?.message)) {
+        return ["it asks for a password, and none was given", "name it in the address, in PGPASSWORD, or to your pool"];
+      }
       return [error?.message || String(error?.code ?? error)];
   }
 }

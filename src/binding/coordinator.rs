@@ -171,6 +171,10 @@ impl Coordinator for Bridge {
         let (waiting, ask) = (Arc::clone(&self.waiting), Arc::clone(&self.ask));
         Some(Box::new(EndWatch { number, waiting, ask }))
     }
+
+    fn is_gone(&self) -> bool {
+        self.waiting.is_closed()
+    }
 }
 
 /// How long to wait before an engine is told again what it has not heard; doubled each time.
@@ -189,13 +193,13 @@ struct Debts {
 
 static DEBTS: LazyLock<Mutex<Debts>> = LazyLock::new(Mutex::default);
 
-fn debts() -> MutexGuard<'static, Debts> {
+fn lock_debts() -> MutexGuard<'static, Debts> {
     DEBTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether this process has not looked yet whether one that has died owes the coordinator an answer, or is telling it.
 pub(super) fn has_to_look_for_debts(call: &Refresh) -> bool {
-    let debts = debts();
+    let debts = lock_debts();
     call.hosts.is_some() && (!debts.seen.contains(&call.lock_base) || debts.paying.contains_key(&call.lock_base))
 }
 
@@ -205,9 +209,18 @@ pub(super) fn look_for_debts(call: &Arc<Refresh>) {
     if call.hosts.is_none() {
         return;
     }
-    let mut debts = debts();
+    let mut debts = lock_debts();
     if let Some(paying) = debts.paying.get_mut(&call.lock_base) {
-        *paying = Arc::clone(call);
+        let earlier = std::mem::replace(paying, Arc::clone(call));
+        if earlier.hosts.as_ref().is_some_and(|hosts| hosts.coordinator.is_gone()) {
+            // In vain until now, so that the pauses have grown.
+            let call = Arc::clone(call);
+            task::after(0.0, move || {
+                if !matches!(call.settle_debts(), Ok(false)) {
+                    lock_debts().paying.remove(&call.lock_base);
+                }
+            });
+        }
     } else if debts.seen.insert(call.lock_base.clone()) {
         drop(debts);
         if call.is_owing() && matches!(call.settle_debts(), Ok(false)) {
@@ -216,22 +229,29 @@ pub(super) fn look_for_debts(call: &Arc<Refresh>) {
     }
 }
 
+/// Has this process tell the coordinator what it has not heard, whatever the turn that is over came to.
+pub(super) fn pay_if_owing(call: &Arc<Refresh>) {
+    if call.is_owing() {
+        pay_debts(Arc::clone(call));
+    }
+}
+
 /// Tells the coordinator what it has not heard, again and again, for as long as this process lives.
-pub(super) fn pay_debts(call: Arc<Refresh>) {
+fn pay_debts(call: Arc<Refresh>) {
     let lock_base = call.lock_base.clone();
-    if debts().paying.insert(lock_base.clone(), call).is_none() {
+    if lock_debts().paying.insert(lock_base.clone(), call).is_none() {
         pay_after(lock_base, FIRST_DEBT_PAUSE_MS);
     }
 }
 
 fn pay_after(lock_base: PathBuf, pause_ms: f64) {
     task::after(pause_ms, move || {
-        let Some(call) = debts().paying.get(&lock_base).cloned() else { return };
+        let Some(call) = lock_debts().paying.get(&lock_base).cloned() else { return };
         if matches!(call.settle_debts(), Ok(false)) {
             return pay_after(lock_base, (pause_ms * 2.0).min(LAST_DEBT_PAUSE_MS));
         }
         // A journal that can't be used concerns the next call.
-        debts().paying.remove(&lock_base);
+        lock_debts().paying.remove(&lock_base);
     });
 }
 

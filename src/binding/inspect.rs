@@ -4,7 +4,7 @@ use super::lock::clock;
 use super::paths::{Surroundings, state_dir};
 use super::{Reply, task, text};
 use crate::clock::SystemClock;
-use crate::coordinator::Grant;
+use crate::coordinator::{Grant, Row};
 use crate::digest::Digest;
 use crate::disk::permissions;
 use crate::error::{Code, Error};
@@ -19,6 +19,7 @@ use napi_derive::napi;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// See `inspectOAuthRefreshLocks` in `index.d.ts`.
 #[napi]
@@ -82,6 +83,40 @@ pub fn survey(env: &Env, given: Option<String>, surroundings: Surroundings) -> n
             "exposed": exposed,
             "written": written,
         })))
+    })
+}
+
+/// A row of a coordinator.
+#[napi(object, object_to_js = false)]
+pub struct GivenRow {
+    pub name: String,
+    pub value: String,
+}
+
+/// The names of the rows whose answer no call with these keys could open: each is tried with the refresh token that it belongs to.
+#[napi]
+pub fn rows_not_to_be_opened(
+    env: &Env,
+    given: Option<String>,
+    surroundings: Surroundings,
+    rows: Vec<GivenRow>,
+    keys: Vec<String>,
+) -> napi::Result<Object<'_>> {
+    let environment = Environment::from(surroundings);
+    let lane = PathBuf::from(given.as_deref().unwrap_or_default());
+    let keys: Vec<_> = keys.into_iter().map(Zeroizing::new).collect();
+    task::promise(env, &lane, move || {
+        let state_dir = state_dir(given, &environment);
+        let survey = Survey::of(&state_dir, &environment.main_agent_dir(&state_dir), &clock());
+        let logins = survey.stores.iter().flat_map(|store| &store.logins);
+        let grants: Vec<_> = logins.filter_map(|login| Grant::of(login.credential.refresh()?)).collect();
+        let is_sealed_for_others = |row: &GivenRow| {
+            let answer = Row::parse(&row.value).ok().and_then(|row| row.answer);
+            let grant = grants.iter().find(|grant| grant.row() == row.name);
+            answer.zip(grant).is_some_and(|(sealed, grant)| grant.open(&sealed, &keys).is_none())
+        };
+        let names: Vec<_> = rows.iter().filter(|row| is_sealed_for_others(row)).map(|row| row.name.clone()).collect();
+        Ok(Reply::from(Value::from(names)))
     })
 }
 

@@ -96,6 +96,11 @@ impl OpenQuestions {
         None
     }
 
+    /// Whether no answer can come any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().is_none()
+    }
+
     /// Wants no answer any more. Says whether there was none yet.
     pub(super) fn forget(&self, number: u32) -> bool {
         self.take(number).is_some()

@@ -1,12 +1,12 @@
 //! A refresh, for JavaScript: asks the provider by a function or at a token endpoint, and hears what either answers.
 
-use super::coordinator::pay_debts;
+use super::coordinator::pay_if_owing;
 use super::dialogue::{Answer, Dialogue, Endpoint, Message, close};
 use super::lock::lane;
 use super::refresh::NativeRefresh;
 use super::task;
 use crate::clock::SystemClock;
-use crate::refresh::{Backoff, CallFailure, FailureClass, Patience, Run, Settled, Turn};
+use crate::refresh::{Backoff, CallFailure, FailureClass, Patience, Run};
 use crate::store::Store;
 use napi::bindgen_prelude::Function;
 use napi_derive::napi;
@@ -114,10 +114,8 @@ impl NativeRefresh {
         task::start(&lane, move || {
             run.start(move |program, turn| {
                 close(&answers);
-                if let Turn::Settled(Settled::Refreshed { not_shared: Some(_), .. }) = &turn {
-                    pay_debts(debtor);
-                }
                 program.end(turn);
+                pay_if_owing(&debtor);
             });
         });
         Ok(())

@@ -20,11 +20,13 @@ use crate::journal::siblings::{Sending, Siblings};
 use crate::process::Myself;
 use standing::Standing;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How often a claim is tried again because the row was changed by then.
 const MAX_SWAPS: u32 = 32;
-/// How long to wait before an engine that could not be reached is asked again.
-const DOWN_PAUSE_MS: f64 = 500.0;
+/// How long to wait before an engine that could not be reached is asked again; doubled each time.
+const FIRST_DOWN_PAUSE_MS: f64 = 500.0;
+const LAST_DOWN_PAUSE_MS: f64 = 8_000.0;
 /// How long to leave alone another key of this host that has claimed the row: it is about to send, or to give it back.
 const CLAIMING_PAUSE_MS: f64 = 50.0;
 
@@ -79,11 +81,18 @@ impl Refresh {
                 candidate.row = RowClaim::NotWanted;
             }
             Err(Trouble::Engine(why) | Trouble::Row(why)) => {
-                let obstacle = Obstacle { refresh_error: unavailable(hosts, &why), wait_ms: Some(DOWN_PAUSE_MS) };
+                let obstacle =
+                    Obstacle { refresh_error: unavailable(hosts, &why), wait_ms: Some(self.down_pause_ms()) };
                 return self.tell_obstacle(&candidate.held, obstacle).map(|decision| Try::from(decision).into());
             }
         }
         Ok(Among::Claimed(Box::new(candidate)))
+    }
+
+    /// A server that refuses a password may lock out who gives it twice a second.
+    fn down_pause_ms(&self) -> f64 {
+        let earlier = self.engine_refusals.fetch_add(1, Ordering::Relaxed);
+        (FIRST_DOWN_PAUSE_MS * 2.0_f64.powi(earlier.min(10).cast_signed())).min(LAST_DOWN_PAUSE_MS)
     }
 
     /// Looks what other hosts have done, for a caller that may not ask the provider itself. In vain if the engine is down: then what is
@@ -188,7 +197,8 @@ impl Refresh {
     fn names_no_coordinator(&self) -> Error {
         let message = format!(
             "profile \"{}\" is shared with other hosts by a coordinator, and this call names none, so the provider was not asked: name \
-             it (`coordinator`, `--coordinator`), or if no other host has this login any more, call with `coordinatorDown: \"alone\"`",
+             it (`coordinator`, `--coordinator`). If no other host uses this login any more, and this one has its newest token, \
+             call with `coordinatorDown: \"alone\"` (`--coordinator-down alone`)",
             self.key.profile_id().escape_debug()
         );
         Error::new(Code::CoordinatorUnavailable, message)
@@ -197,7 +207,7 @@ impl Refresh {
     fn is_lost(&self, claim: &HostClaim) -> Error {
         let message = format!(
             "{} was about to refresh profile \"{}\" and has been silent since; it may have the new token: bring it back, log in again, or \
-             call with `lostHost: \"probe\"`",
+             call with `lostHost: \"probe\"` (`--lost-host probe`)",
             claimant(claim),
             self.key.profile_id().escape_debug()
         );

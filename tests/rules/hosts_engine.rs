@@ -7,7 +7,7 @@ use crate::support::world::{HOUR, MINUTE, NOW, answer, credential, die_asking, s
 use oauth_refresh_lock::coordinator::{CoordinatorDown, Grant};
 use oauth_refresh_lock::error::Code;
 use oauth_refresh_lock::lock::Target;
-use oauth_refresh_lock::refresh::{Served, Settled};
+use oauth_refresh_lock::refresh::{Decision, Served, Settled};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -29,6 +29,19 @@ fn a_claim_whose_answer_was_lost_goes_on_under_its_own_id() {
         refreshed(a.settle(&of_a, claim, &answer("2")).unwrap());
         assert_eq!(adopted(b.decide(&call(&b, &engine, "b")).unwrap()).0, "SECRET-refresh-2");
     }
+}
+
+#[test]
+fn an_engine_that_can_not_be_used_is_asked_ever_less_often() {
+    let (a, engine) = (host("1"), Arc::new(Engine::default()));
+    engine.set_down(true);
+    let of_a = call(&a, &engine, "a");
+    let wait_ms = || match a.decide(&of_a).unwrap() {
+        Decision::BackOff { wait_ms, .. } => wait_ms,
+        other => panic!("{other:?}"),
+    };
+    let waits: Vec<f64> = std::iter::repeat_with(wait_ms).take(6).collect();
+    assert_eq!(waits, [500.0, 1_000.0, 2_000.0, 4_000.0, 8_000.0, 8_000.0]);
 }
 
 #[test]
@@ -285,8 +298,8 @@ fn an_engine_that_is_set_back_during_a_call_is_told_all_again() {
     engine.restore(&empty);
     let next = with(answer("3"), &json!({ "expires": NOW + 3 * HOUR }));
     refreshed(a.settle(&of_a, claim, &next).unwrap());
-    assert_eq!(engine.states(), ["spent"]);
-    assert!(of_a.is_owing() && of_a.settle_debts().unwrap());
+    // What it was told before as well, by the same call.
+    assert!(!of_a.is_owing());
     assert_eq!(engine.states(), ["spent", "spent"]);
     assert_eq!(adopted(b.decide(&call(&b, &engine, "b")).unwrap()).0, "SECRET-refresh-3");
 }

@@ -169,20 +169,23 @@ impl Refresh {
     /// Tells the coordinator what was just received, before the record that says so is written. Why not, if the engine is down.
     pub(in crate::refresh) fn tell_answer(&self, record: &mut Record, row: Option<&ClaimedRow>) -> Option<Error> {
         let hosts = self.hosts.as_ref()?;
-        let owed: Vec<_> = record.owed().cloned().collect();
-        for answered in owed {
-            match hosts.tell(&answered, row, &*self.clock) {
-                Ok(Heard::AsExpected) => record.note_told(&answered.row),
-                Ok(Heard::HadForgotten) => {
-                    // It was set back during the call. What it was told before is told again before the next claim.
-                    record.note_forgotten();
+        let mut claimed = row;
+        loop {
+            // Until none is left.
+            let answered = record.owed().next().cloned()?;
+            match hosts.tell(&answered, claimed, &*self.clock) {
+                Ok(heard) => {
+                    if matches!(heard, Heard::HadForgotten) {
+                        // It was set back during the call: what it was told before is told again, too.
+                        claimed = None;
+                        record.note_forgotten();
+                    }
                     record.note_told(&answered.row);
                 }
                 Err(Trouble::Engine(why) | Trouble::Row(why)) => return Some(super::unavailable_after(hosts, &why)),
                 Err(Trouble::Error(error)) => return Some(error),
             }
         }
-        None
     }
 
     /// Makes room in a journal that is full of what the coordinator has not been told: by telling it; else, if this host goes on alone,

@@ -41,6 +41,10 @@ impl Coordinator for Asked {
     fn watch(&self, row: &str, version: &str, limit: Duration, changed: Box<dyn FnOnce() + Send>) -> Option<Watch> {
         self.engine.watch(row, version, limit, changed)
     }
+
+    fn is_gone(&self) -> bool {
+        self.engine.is_gone()
+    }
 }
 
 /// Ends a question.
