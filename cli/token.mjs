@@ -56,7 +56,7 @@ async function credentialOf({ provider, profileId }, options) {
   const { stateDir, agentDir, minLife, timeout, coordinatorDown, lostHost } = options;
   const shared = coordinatorOf(options);
   const stored = await refreshedBy(provider, profileId, { stateDir, agentDir });
-  const refresh = stored && refreshBy(provider, toldOf(options, stored));
+  const refresh = refreshBy(provider, toldOf(options, stored));
   const ask = (more) =>
     withOAuthRefreshLock(provider, profileId, refresh, {
       stateDir,
@@ -68,7 +68,7 @@ async function credentialOf({ provider, profileId }, options) {
       refreshMarginMs: minLife === undefined ? undefined : minLife * 1000,
       ...more,
     });
-  const result = stored && (await ask());
+  const result = await ask();
   if (!result) {
     throw refusal(
       "no_login",

@@ -141,7 +141,12 @@ const problemOf = (error) => ({ code: "coordinator_unavailable", message: words(
 
 /** What an engine says, without what it may repeat of an address: a password. */
 function words(error) {
-  const text = String(error?.message || error?.code || "its function failed").replace(/\s+/g, " ");
+  let text = "its function failed";
+  try {
+    text = String(error?.message || error?.code || text).replace(/\s+/g, " ");
+  } catch {
+    // An error that can't be read.
+  }
   return text.replaceAll(/\/\/.*@/g, "//").slice(0, MAX_WORDS);
 }
 

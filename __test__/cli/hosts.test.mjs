@@ -136,9 +136,16 @@ test("what the coordinator has not been told is shown, and so is one that can't 
   expect(keys[0].lastRefresh).toBe("not shared yet");
 });
 
-test("an engine's own words are shown without a password, even one with an @ in it", async () => {
+test.each([
+  [
+    "an address",
+    () => new Error("can't reach postgres://me:SECRET@SECRET/SECRET SECRET@db.example/x"),
+    "//db.example/x",
+  ],
+  ["what can't be read", () => ({ message: { toString: null } }), "its function failed"],
+])("an engine's own words are shown without a password: %s", async (_, made, shown) => {
   const { one } = await twoHosts();
-  const fails = () => Promise.reject(new Error("can't reach postgres://me:SECRET@SECRET/SECRET@db.example/x"));
+  const fails = () => Promise.reject(made());
   const coordinator = { name: "mine", load: fails, compareAndSwap: fails };
   const call = withOAuthRefreshLock(
     PROVIDER,
@@ -147,7 +154,7 @@ test("an engine's own words are shown without a password, even one with an @ in 
     one.as("main", { coordinator, timeoutMs: 1_000 }),
   );
   const error = await call.catch((error) => error);
-  expect(error).toMatchObject({ code: "coordinator_unavailable", message: expect.stringContaining("//db.example/x") });
+  expect(error).toMatchObject({ code: "coordinator_unavailable", message: expect.stringContaining(shown) });
   expect(error.message).not.toContain("SECRET");
 });
 

@@ -1,6 +1,7 @@
 /** `token`, `run` and `login`: what a shell, a helper script or another program uses. */
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { Grant, startProvider as startPlainProvider } from "../../cli/provider.mjs";
 import { requestOf } from "../../cli/token.mjs";
@@ -349,6 +350,19 @@ test("logins are listed by agent, and one that is removed is gone", async () => 
   expect(await remove()).toMatchObject({ status: 1, stderr: expect.stringMatching(/There is no login/) });
   const unknown = await cli(["token", PROVIDER, "acme:nobody", ...on(host)]);
   expect(unknown).toMatchObject({ status: 1, stdout: "", stderr: expect.stringMatching(/login add/) });
+});
+
+test("where OpenClaw keeps its logins in SQLite that is told, and not that there is no login", async () => {
+  const host = createHost();
+  mkdirSync(join(host.stateDir, "state"));
+  writeFileSync(join(host.stateDir, "state", "openclaw.sqlite"), "");
+  for (const command of [
+    ["token", ...LOGIN],
+    ["login", "remove", ...LOGIN],
+  ]) {
+    const { stdout } = await cli([...command, ...on(host), "--json"]);
+    expect(JSON.parse(stdout).error.code).toBe("sqlite_store");
+  }
 });
 
 test("a torn store is told, and left as it is", async () => {
