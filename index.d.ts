@@ -536,7 +536,7 @@ export interface LoginOptions
  * leaves every other byte of a store as it is. A refresh that is under way finds it there, and its caller gets it.
  *
  * Whose it is says the credential itself, else its tokens; for a provider in {@link OAUTH_PRESETS} by that preset's claims. An account
- * that a login in its place was stored with stays only if both are of one issuer and subject.
+ * that a login in its place was stored with stays only if tokens of both are of one issuer and subject.
  *
  * @param credential in our field names or an OAuth client's ({@link ClientAnswer}), or its JSON text; without an access token, or with
  *   one that has expired, the first call refreshes

@@ -9,8 +9,9 @@ const process = ({ pid, host }) => `Process ${pid ?? "?"} on host ${host ?? "?"}
  * @param {string} login
  * @returns {import("./finding.mjs").Finding[]}
  */
-export function hostFindings({ lockPath: path, lock, rows }, login) {
-  return [...debts(path, login, lock), ...rows.flatMap((row) => rowFindings(path, login, row))];
+export function hostFindings({ lockPath: path, lock, lastRefresh, rows }, login) {
+  const isUnderWay = lock?.holder && lastRefresh !== "done";
+  return [...(isUnderWay ? [] : debts(path, login, lock)), ...rows.flatMap((row) => rowFindings(path, login, row))];
 }
 
 /** Nothing, if a row tells it already. @returns {import("./finding.mjs").Finding[]} */
@@ -20,10 +21,9 @@ export function coordinatorFindings({ coordinator: { name, problem } = {}, rows 
   return [error(problem.code, name, meaning, "Correct that: until then no provider is asked, and no token refreshed.")];
 }
 
-/** While the lock is held, they may be on their way. */
 function debts(path, login, lock) {
   const owed = lock?.shared?.owed ?? 0;
-  if (owed === 0 || lock.holder) return [];
+  if (owed === 0) return [];
   const meaning = `The coordinator has not been told of ${owed === 1 ? "a new token" : `${owed} new tokens`} of ${login}: other hosts can't use ${owed === 1 ? "it" : "them"}, and wait.`;
   const advice =
     "A process that lives tells it as soon as it can be reached. If none does, make a call with `coordinator`.";

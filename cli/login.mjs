@@ -2,13 +2,12 @@
 import { dirname, join } from "node:path";
 import { text } from "node:stream/consumers";
 import { removeOAuthLogin, saveOAuthLogin } from "../index.mjs";
-import login from "../lib/login.js";
+import logins from "../lib/login.js";
+import endpoints from "../lib/token-endpoint.js";
 import { refusal } from "./refusal.mjs";
 import { expiry, keysOf, problemsOf, survey } from "./state.mjs";
 import { complain, printable, say, sayJson, table } from "./terminal.mjs";
 import { requestOf, toldOf } from "./token.mjs";
-
-const { refreshedBy } = login;
 
 /** Far more than any credential. */
 const MAX_INPUT_BYTES = 1 << 20;
@@ -19,16 +18,30 @@ export async function add({ provider, profileId }, { json, replace, ...options }
     throw refusal("terminal", "The login is read from standard input, as JSON: pass it by a pipe or a file.");
   }
   const credential = await input();
-  const { stateDir, agentDir } = options;
-  // What is wrong with the store is told when the login is stored.
-  const stored = await refreshedBy(provider, profileId, { stateDir, agentDir }).catch(() => null);
-  const told = toldOf(options, stored);
+  const { tokenEndpoint, clientId, clientSecretEnv, stateDir, agentDir } = options;
+  // What is wrong with the store is told when the login is stored. From another's login nothing is taken over.
+  const stored = replace
+    ? null
+    : await logins.refreshedBy(provider, profileId, { stateDir, agentDir }).catch(() => null);
+  const told = toldOf(options, toldOf(saidIn(credential), stored ?? {}));
   // Without that no program could refresh it from here. Its secret may come with the program.
-  requestOf(provider, told, () => "of another environment");
-  const where = { stateDir, agentDir, replace, refreshedBy: told };
-  const saved = await saveOAuthLogin(provider, profileId, credential, where);
+  endpoints.tokenEndpoint(
+    "login",
+    requestOf(provider, told, () => "of another environment"),
+  );
+  const refreshedBy = { tokenEndpoint, clientId, clientSecretEnv };
+  const saved = await saveOAuthLogin(provider, profileId, credential, { stateDir, agentDir, replace, refreshedBy });
   if (json) sayJson({ provider, profileId, ...saved });
   else say(`${saved.outcome === "added" ? "Added" : "Replaced"} ${printable(profileId)} in ${printable(saved.path)}.`);
+}
+
+/** What a login says itself of how it is refreshed. What is wrong with it is told when it is stored. */
+function saidIn(json) {
+  try {
+    return Object(JSON.parse(json));
+  } catch {
+    return {};
+  }
 }
 
 /** @returns {Promise<boolean>} whether there was one */

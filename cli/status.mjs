@@ -32,7 +32,7 @@ const ELSEWHERE = {
 export const outcome = ({ lastRefresh, lock, rows }, now) => {
   const elsewhere = lastRefresh === "asking" ? undefined : rows.find(({ state }) => ELSEWHERE[state]);
   if (elsewhere) return ELSEWHERE[elsewhere.state](elsewhere);
-  if (lastRefresh === "done" && lock.shared?.owed > 0 && !lock.holder) return "not shared yet";
+  if (lastRefresh === "done" && lock.shared?.owed > 0) return "not shared yet";
   return lastRefresh === "done" && lock.lastClaim ? `done ${relative(lock.lastClaim.at, now)}` : OUTCOMES[lastRefresh];
 };
 

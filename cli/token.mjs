@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { constants } from "node:os";
 import { OAUTH_PRESETS, withOAuthRefreshLock } from "../index.mjs";
-import login from "../lib/login.js";
+import endpoints from "../lib/token-endpoint.js";
 import { coordinatorOf } from "./coordinator.mjs";
 import { refusal } from "./refusal.mjs";
 
@@ -24,7 +24,6 @@ const FORMATS = {
 /** `undefined` for one that no calendar has. */
 const instant = (expires) => (Math.abs(expires) <= 8.64e15 ? new Date(expires).toISOString() : undefined);
 
-const { refreshedBy } = login;
 const UNPRINTABLE = /[\0-\x1f\x7f]/;
 
 /** @param {{ provider: string, profileId: string }} login @param {object} options as commander has them */
@@ -55,8 +54,11 @@ export async function run(login, [command, ...args], { env: name, ...options }) 
 async function credentialOf({ provider, profileId }, options) {
   const { stateDir, agentDir, minLife, timeout, coordinatorDown, lostHost } = options;
   const shared = coordinatorOf(options);
-  const stored = await refreshedBy(provider, profileId, { stateDir, agentDir });
-  const refresh = refreshBy(provider, toldOf(options, stored));
+  // By the credential that is sent: the one in the store may be another by then, or main's.
+  const refresh = (credential, { signal }) => {
+    const request = checked(requestOf(provider, toldOf(options, credential), secretIn));
+    return endpoints.exchange(request, credential, { signal });
+  };
   const ask = (more) =>
     withOAuthRefreshLock(provider, profileId, refresh, {
       stateDir,
@@ -99,20 +101,11 @@ const TOLD = ["tokenEndpoint", "clientId", "clientSecretEnv"];
 /** What is said of how a login is refreshed: now, else when it was stored. */
 export function toldOf(options, stored) {
   const given = (from) => Object.fromEntries(TOLD.flatMap((name) => (from[name] ? [[name, from[name]]] : [])));
-  const [now, earlier] = [given(options), given(stored ?? {})];
+  const [now, earlier] = [given(options), given(stored)];
   // What belongs to another endpoint, or to another client, is of no use at this one.
   if (now.tokenEndpoint && now.tokenEndpoint !== earlier.tokenEndpoint) return now;
   if (now.clientId && now.clientId !== earlier.clientId) delete earlier.clientSecretEnv;
   return { ...earlier, ...now };
-}
-
-/** A request, which goes to a tenant's own endpoint or nowhere; or, if that can't be made, what says why once it is needed. */
-function refreshBy(provider, told) {
-  try {
-    return requestOf(provider, told, secretIn);
-  } catch (error) {
-    return () => Promise.reject(error);
-  }
 }
 
 /** How a login is refreshed: as it is told, else at its provider's known endpoint. */
@@ -132,6 +125,16 @@ export function requestOf(provider, { tokenEndpoint, clientId, clientSecretEnv }
   }
   // An app without a secret, such as one that logs in by device flow.
   return { ...preset, ...client, clientAuth: preset.clientAuth && !clientSecret ? "none" : preset.clientAuth };
+}
+
+/** A request that can be sent. */
+function checked(request) {
+  try {
+    endpoints.tokenEndpoint("refresh", request);
+    return request;
+  } catch (error) {
+    throw Object.assign(error, { refreshFailure: { class: "not_asked" } });
+  }
 }
 
 function secretIn(name) {

@@ -27,7 +27,10 @@ const PROGRAMS = {
   opencode: {
     path: () => join(process.env.XDG_DATA_HOME || join(homedir(), ".local", "share"), "opencode", "auth.json"),
     name: "opencode",
-    isIts: (entries) => Object.values(entries).some((entry) => isObject(entry) && entry.type === "oauth"),
+    isIts: (entries) =>
+      Object.entries(entries).some(
+        ([name, entry]) => isObject(entry) && entry.type === "oauth" && !WRAPPERS.includes(name),
+      ),
     read: (entries) => Object.values(entries).filter(({ type }) => type === "oauth"),
   },
 };
@@ -51,6 +54,9 @@ function programOf(json) {
   }
   return isObject(entries) ? Object.values(PROGRAMS).find(({ isIts }) => isIts(entries))?.name : undefined;
 }
+
+/** What a client library may put around a login of its own. */
+const WRAPPERS = ["tokens", "credentials", "token", "session", "data", "body", "result", "response"];
 
 /** A token of another program, in place of a refresh: nothing was asked. */
 class Found extends Error {

@@ -160,12 +160,17 @@ function providerError({ code, message, class: failureClass, retryAfterMs, statu
 async function refreshOAuthToken(request, options) {
   const { refreshToken, ...endpoint } = args.object("request", request);
   args.id("refreshToken", refreshToken);
-  const { at } = tokenEndpoint("request", endpoint);
+  return exchange(endpoint, { type: "oauth", refresh: refreshToken }, options);
+}
+
+/** The same for a whole credential: its tenant's token goes to no other host, and another account's answer is refused. */
+async function exchange(request, credential, options) {
+  const { at } = tokenEndpoint("request", request);
   const { signal, timeoutMs } = args.callLimits(options);
   if (signal?.aborted) throw aborted(signal.reason, "not_sent");
   const onAbort = () => at.cancel();
   signal?.addEventListener("abort", onAbort, { once: true });
-  const reply = await at.ask(refreshToken, timeoutMs);
+  const reply = await at.ask(JSON.stringify(credential), timeoutMs);
   signal?.removeEventListener("abort", onAbort);
   if (reply.error) throw fromNative(reply.error);
   const { failure } = JSON.parse(reply.value);
@@ -180,4 +185,4 @@ function aborted(cause, failureClass) {
   return new OAuthRefreshLockError("caller_aborted", message, { cause, refreshFailure: { class: failureClass } });
 }
 
-module.exports = { providerError, refreshOAuthToken, tokenEndpoint };
+module.exports = { exchange, providerError, refreshOAuthToken, tokenEndpoint };

@@ -31,7 +31,7 @@ pub const MAX_DATE_MS: f64 = 8.64e15;
 pub const OF_TOKENS: [&str; 4] = ["idToken", "issuer", "subject", "refreshExpires"];
 
 /// Fields that say whose a credential is.
-const ACCOUNT: [&str; 2] = ["accountId", "email"];
+const ACCOUNT: [&str; 4] = ["accountId", "email", "displayName", "organizationUuid"];
 
 /// Fields that say how a login is refreshed, for a program that has only its store. They belong together.
 pub const REFRESHED_BY: [&str; 3] = ["tokenEndpoint", "clientId", "clientSecretEnv"];
@@ -81,15 +81,6 @@ impl Credential {
     pub fn from_profile(profile: impl Into<Fields>) -> Option<Self> {
         let profile = profile.into();
         is_oauth(profile.values()).then_some(Self(profile))
-    }
-
-    /// One of which nothing is known but its refresh token.
-    #[must_use]
-    pub fn of_refresh_token(refresh: &str) -> Self {
-        let mut fields = Fields::default();
-        fields.insert("type", &"oauth".into());
-        fields.insert("refresh", &refresh.into());
-        Self(fields)
     }
 
     /// A login as somebody stores it: JSON in any shape that a client library gives, with our field names or RFC 6749's. One whose
@@ -201,12 +192,25 @@ impl Credential {
     #[must_use]
     pub fn replaced_by_login(&self, login: &Self) -> Self {
         let is_same = self.is_same_account(login);
-        let says_how = REFRESHED_BY.iter().any(|name| login.fields().contains_key(*name));
+        let is_another = |name: &str| {
+            let new = login.fields().get(name);
+            new.is_some() && new != self.fields().get(name)
+        };
+        // What belongs to another endpoint, or to another client, is of no use at this one.
+        let dropped = match () {
+            () if is_another("tokenEndpoint") => &REFRESHED_BY[..],
+            () if is_another("clientId") => &["clientSecretEnv"],
+            () => &[],
+        };
         let mut replaced = self.replaced_by(login);
         replaced.0.retain(|name, _| {
-            let is_dropped = (!is_same && ACCOUNT.contains(&name)) || (says_how && REFRESHED_BY.contains(&name));
+            let is_dropped = (!is_same && ACCOUNT.contains(&name)) || dropped.contains(&name);
             !is_dropped || login.fields().contains_key(name)
         });
+        if let Some(email) = self.fields().get("email").filter(|_| is_same) {
+            // An address may change (OpenID Connect Core §5.7); other stores have this one.
+            replaced.0.insert("email", email);
+        }
         replaced
     }
 
@@ -219,7 +223,11 @@ impl Credential {
     /// Whether a login certainly is another account's.
     #[must_use]
     pub fn contradicts_login(&self, login: &Self) -> bool {
-        identity::contradicts(self.fields(), login.fields()) || self.evidence(login).is_of_another()
+        let mut fields = self.fields().clone();
+        if self.is_same_account(login) {
+            fields.remove("email");
+        }
+        identity::contradicts(&fields, login.fields()) || self.evidence(login).is_of_another()
     }
 
     fn evidence(&self, login: &Self) -> Evidence<'_> {

@@ -5,10 +5,11 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { Grant, startProvider as startPlainProvider } from "../../cli/provider.mjs";
 import { requestOf } from "../../cli/token.mjs";
-import { OAUTH_PRESETS } from "../../index.mjs";
+import { inspectOAuthRefreshLocks, OAUTH_PRESETS, withOAuthProfileLock } from "../../index.mjs";
 import tokenEndpoints from "../../lib/token-endpoint.js";
 import { ended } from "../support/child.mjs";
 import { startEtcdStandIn } from "../support/etcd-stand-in.mjs";
+import { deferred } from "../support/events.mjs";
 import { createHost, expired, PROFILE, PROVIDER, storeText, usable } from "../support/host.mjs";
 import { MAIN, on } from "./cli.mjs";
 
@@ -87,11 +88,91 @@ test("what a login was added with comes before its provider's preset, and what a
   expect(await add({ refresh_token: "r1" }, "--client-id", "public")).toMatchObject({ status: 0 });
   expect(await token()).toBe("SECRET-a2\n");
   expect(provider.sent[1]).toMatchObject({ client_id: "public", authorization: undefined });
-  expect(await add({ refresh_token: "r0" }, "--replace", ...endpoint(other))).toMatchObject({ status: 1 });
-  await other.exchange("r0");
-  expect(await add({ refresh_token: "r3" }, "--replace", ...endpoint(other))).toMatchObject({ status: 0 });
+  expect(await add({ refresh_token: "r3" }, ...endpoint(other))).toMatchObject({ status: 0 });
   await token();
   expect([provider.sent.length, other.sent.length]).toEqual([2, 1]);
+});
+
+test("a refresh token goes where its own login says, whatever was there when the command began", async () => {
+  const [provider, other] = [await startProvider(), await startProvider()];
+  const host = createHost();
+  const add = (refresh, at, ...more) =>
+    cli(["login", "add", ...LOGIN, ...on(host), ...endpoint(at), ...more], { input: JSON.stringify({ refresh }) });
+  await add("r9", provider);
+  // It waits for the lock.
+  const held = deferred();
+  const [taken, isTaken] = [deferred(), () => taken.promise];
+  const holding = withOAuthProfileLock(
+    ...LOGIN,
+    () => {
+      taken.resolve();
+      return held.promise;
+    },
+    { stateDir: host.stateDir },
+  );
+  await isTaken();
+  const waiting = cli(["token", ...LOGIN, ...on(host)]);
+  const seen = async () => (await inspectOAuthRefreshLocks({ stateDir: host.stateDir }))[0].waiters;
+  await expect.poll(seen).toBe(1);
+  await add("r0", other);
+  held.resolve();
+  await holding;
+  expect(await waiting).toEqual({ stdout: "SECRET-a1\n", stderr: "", status: 0 });
+  expect([provider.calls, other.calls]).toEqual([0, 1]);
+});
+
+test("an agent that goes on with main's newer login asks where that says", async () => {
+  const [provider, other] = [await startProvider(), await startProvider()];
+  const host = createHost();
+  const seed = (agent, refresh, { url: tokenEndpoint }, ago) =>
+    host.seed(agent, expired({ refresh, email: "me@x.test", tokenEndpoint, clientId: "c", expires: Date.now() - ago }));
+  seed("coder", "r9", provider, 120_000);
+  const token = () => cli(["token", ...LOGIN, ...on(host), "--agent-dir", host.agentDir("coder")]);
+  // Refused for good: r9 is none of its tokens.
+  expect(await token()).toMatchObject({ status: 1, stdout: "" });
+  seed("main", "r0", other, 60_000);
+  expect(await token()).toMatchObject({ status: 0, stdout: "SECRET-a1\n" });
+  expect([provider.calls, other.calls]).toEqual([1, 1]);
+});
+
+test("what a login says itself of its client is stored, and another account's login inherits none", async () => {
+  const provider = await startProvider();
+  const host = createHost();
+  const add = (login, ...more) =>
+    cli(["login", "add", ...LOGIN, ...on(host), ...more], { input: JSON.stringify(login) });
+  const stored = () => JSON.parse(host.store("main")).profiles[PROFILE];
+  const secret = ["--client-secret-env", "APP_SECRET"];
+  expect(await add({ refresh: "r0", email: "a@x.test" }, ...endpoint(provider), ...secret)).toMatchObject({
+    status: 0,
+  });
+  await add({ refresh: "r1", email: "a@x.test", clientId: "its-own" }, "--token-endpoint", provider.url);
+  expect(stored()).toMatchObject({ refresh: "r1", clientId: "its-own" });
+  expect(stored().clientSecretEnv).toBeUndefined();
+  const before = host.store("main");
+  const other = { refresh: "r7", email: "b@x.test" };
+  expect(await add(other, "--replace")).toMatchObject({ status: 1, stderr: expect.stringMatching(/--token-endpoint/) });
+  const half = await add(other, "--replace", "--token-endpoint", provider.url, ...secret);
+  expect(half).toMatchObject({ status: 1, stderr: expect.stringMatching(/clientId/) });
+  expect(host.store("main")).toBe(before);
+});
+
+test("a token that is still good is printed, however wrong it is stored how it is refreshed", async () => {
+  const host = createHost();
+  for (const wrong of [
+    { tokenEndpoint: "http://x.example" },
+    { tokenEndpoint: 7 },
+    { clientId: 7 },
+    { clientSecretEnv: "NOT_SET" },
+  ]) {
+    host.seed("main", usable({ access: "SECRET-access", ...wrong }));
+    expect(await cli(["token", ...LOGIN, ...on(host)])).toEqual({ stdout: "SECRET-access\n", stderr: "", status: 0 });
+    host.seed("main", expired(wrong));
+    const { stdout, status } = await cli(["token", ...LOGIN, ...on(host), "--json"]);
+    expect({ code: JSON.parse(stdout).error.code, status }).toEqual({
+      code: expect.stringMatching(/^(no_token_endpoint|no_client_secret|invalid_argument)$/),
+      status: 1,
+    });
+  }
 });
 
 test("a preset that asks for a client of one's own is told it, or refused", () => {

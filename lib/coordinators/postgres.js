@@ -34,7 +34,7 @@ function statements(table) {
     "SELECT rev::text AS rev, set_config('synchronous_commit', 'on', true), " +
     `pg_notify('${CHANNEL}', $1 || ' ' || rev) FROM put`;
   // Who could claim and not tell the answer is refused before the provider is asked.
-  const mayUpdate = `may AS (UPDATE ${table} SET rev = rev WHERE false)`;
+  const mayUpdate = `may AS (UPDATE ${table} SET rev = rev, value = value, at = at WHERE false)`;
   return {
     load:
       "SELECT rev::text AS rev, value, (greatest(extract(epoch FROM clock_timestamp() - at), 0) * 1000)::text AS age " +

@@ -2,6 +2,7 @@
 
 use super::questions::{CloseOnDrop, NativeAnswers, OpenQuestions, Silence};
 use super::{Reply, task};
+use crate::clock::{BootMs, Clock as _, SystemClock};
 use crate::coordinator::{Coordinator, Entry, Row, Unavailable, Watch};
 use crate::error::{Code, Error};
 use crate::refresh::Refresh;
@@ -11,8 +12,8 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 use serde::Deserialize;
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
@@ -181,14 +182,24 @@ impl Coordinator for Bridge {
 const FIRST_DEBT_PAUSE_MS: f64 = 500.0;
 const LAST_DEBT_PAUSE_MS: f64 = 60_000.0;
 
+/// How long a look for debts counts: another process may have died since.
+const LOOKED_MS: f64 = 60_000.0;
+
 /// The debts that this process knows of.
 #[derive(Default)]
 struct Debts {
     /// The keys whose debts it is paying, each with the latest call: of an earlier one the thread that gave the coordinator may have
     /// ended.
     paying: BTreeMap<PathBuf, Arc<Refresh>>,
-    /// The keys that it has looked at.
-    seen: BTreeSet<PathBuf>,
+    /// When it has looked for those of a key.
+    seen: BTreeMap<PathBuf, BootMs>,
+}
+
+impl Debts {
+    fn has_to_look(&self, lock_base: &Path) -> bool {
+        let now_ms = SystemClock.boot_ms();
+        self.seen.get(lock_base).is_none_or(|at| now_ms - *at > LOOKED_MS)
+    }
 }
 
 static DEBTS: LazyLock<Mutex<Debts>> = LazyLock::new(Mutex::default);
@@ -197,13 +208,13 @@ fn lock_debts() -> MutexGuard<'static, Debts> {
     DEBTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether this process has not looked yet whether one that has died owes the coordinator an answer, or is telling it.
+/// Whether this process has not looked of late whether one that has died owes the coordinator an answer, or is telling it.
 pub(super) fn has_to_look_for_debts(call: &Refresh) -> bool {
     let debts = lock_debts();
-    call.hosts.is_some() && (!debts.seen.contains(&call.lock_base) || debts.paying.contains_key(&call.lock_base))
+    call.hosts.is_some() && (debts.has_to_look(&call.lock_base) || debts.paying.contains_key(&call.lock_base))
 }
 
-/// Looks for that once in each process, and tells the coordinator: other hosts wait for it. Blocks this thread; a process of a single
+/// Looks for that now and then in each process, and tells the coordinator: other hosts wait for it. Blocks this thread; a process of a single
 /// call may end right after that.
 pub(super) fn look_for_debts(call: &Arc<Refresh>) {
     if call.hosts.is_none() {
@@ -215,13 +226,15 @@ pub(super) fn look_for_debts(call: &Arc<Refresh>) {
         if earlier.hosts.as_ref().is_some_and(|hosts| hosts.coordinator.is_gone()) {
             // In vain until now, so that the pauses have grown.
             let call = Arc::clone(call);
+            drop(debts);
             task::after(0.0, move || {
                 if !matches!(call.settle_debts(), Ok(false)) {
                     lock_debts().paying.remove(&call.lock_base);
                 }
             });
         }
-    } else if debts.seen.insert(call.lock_base.clone()) {
+    } else if debts.has_to_look(&call.lock_base) {
+        debts.seen.insert(call.lock_base.clone(), SystemClock.boot_ms());
         drop(debts);
         if call.is_owing() && matches!(call.settle_debts(), Ok(false)) {
             pay_debts(Arc::clone(call));

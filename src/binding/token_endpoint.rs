@@ -10,6 +10,7 @@ use super::threads;
 use crate::clock::SystemClock;
 use crate::credential::Credential;
 use crate::credential::account::IdentityClaims;
+use crate::credential::fields::Fields;
 use crate::error::{Code, Error};
 use crate::failure::{CallFailure, OwnCodes};
 use crate::token_endpoint::answer::NewFields;
@@ -132,9 +133,13 @@ impl NativeTokenEndpoint {
         Ok(Self { connection: Arc::new(Connection { endpoint, network, cancel: Notify::new() }) })
     }
 
-    /// Asks with a refresh token, once. The reply's value is the new fields, or `{ failure }`.
+    /// Asks with the refresh token of a credential, given as JSON, once. The reply's value is the new fields, or `{ failure }`.
     #[napi]
-    pub fn ask<'env>(&self, env: &'env Env, refresh_token: String, limit_ms: f64) -> napi::Result<Object<'env>> {
+    pub fn ask<'env>(&self, env: &'env Env, credential: String, limit_ms: f64) -> napi::Result<Object<'env>> {
+        let credential = Zeroizing::new(credential);
+        let credential = Fields::parse(&credential)
+            .and_then(Credential::from_profile)
+            .ok_or_else(|| napi::Error::new(napi::Status::InvalidArg, "the credential is none"))?;
         let (promise, object) = Promise::new(env)?;
         let connection = Arc::clone(&self.connection);
         let promise = Arc::new(Mutex::new(Some(promise)));
@@ -145,7 +150,6 @@ impl NativeTokenEndpoint {
         };
         let theirs = Arc::clone(&promise);
         let asking = threads::on_own_thread(move || {
-            let credential = Credential::of_refresh_token(&Zeroizing::new(refresh_token));
             let reply = match connection.exchange(&credential, limit_ms) {
                 Ok(fields) => Reply { credential: Some(fields.to_string()), ..Reply::from(json!({})) },
                 Err(failure) => Reply::from(json!({ "failure": shown(&failure) })),

@@ -44,23 +44,22 @@ impl<'a> Evidence<'a> {
         Self { held, old, new, stored, is_stored_of_access }
     }
 
-    /// The answer's claims that the stored ones are compared with.
-    fn like_stored(&self) -> Option<&Map<String, Value>> {
-        if self.is_stored_of_access { self.new.access.as_ref() } else { self.new.id_token.as_ref() }
-    }
-
     /// Whether the new tokens are certainly another account's.
     #[must_use]
     pub fn is_of_another(&self) -> bool {
+        // Those of the stored access token are compared with it, as it says what it is for.
+        let stored = (!self.is_stored_of_access).then_some(&self.stored);
         differ(self.old.id_token.as_ref(), self.new.id_token.as_ref(), true)
             || differ(self.old.access.as_ref(), self.new.access.as_ref(), false)
-            || differ(Some(&self.stored), self.like_stored(), !self.is_stored_of_access)
+            || differ(stored, self.new.id_token.as_ref(), true)
     }
 
     /// Whether the new tokens are certainly the same account's: of the same issuer, for the same subject.
     #[must_use]
     pub fn is_of_same(&self) -> bool {
-        same(self.old.id_token.as_ref(), self.new.id_token.as_ref()) || same(Some(&self.stored), self.like_stored())
+        let old = [self.old.id_token.as_ref(), self.old.access.as_ref(), Some(&self.stored)];
+        let new = [self.new.id_token.as_ref(), self.new.access.as_ref()];
+        old.into_iter().any(|old| new.into_iter().any(|new| same(old, new)))
     }
 
     /// Puts in `issuer` and `subject`, where they are not known.
@@ -119,14 +118,22 @@ impl TokenClaims {
 /// Core §12.2). An access token is for a resource and may change with that; then it proves nothing.
 fn differ(old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>, is_id_token: bool) -> bool {
     let (Some(old), Some(new)) = (old, new) else { return false };
-    let differs = |name: &str| matches!((old.get(name), new.get(name)), (Some(old), Some(new)) if old != new);
+    let differs = |name: &str| matches!((claim(old, name), claim(new, name)), (Some(old), Some(new)) if old != new);
     if is_id_token { differs("iss") || differs("sub") } else { differs("sub") && !differs("iss") && !differs("aud") }
 }
 
 /// Whether two tokens are for the same person of the same issuer.
 fn same(old: Option<&Map<String, Value>>, new: Option<&Map<String, Value>>) -> bool {
     let (Some(old), Some(new)) = (old, new) else { return false };
-    ["iss", "sub"].into_iter().all(|name| given(old, name).is_some() && given(old, name) == given(new, name))
+    ["iss", "sub"].into_iter().all(|name| given(old, name).is_some() && claim(old, name) == claim(new, name))
+}
+
+/// A claim. Google's issuer is with a scheme or without.
+fn claim(claims: &Map<String, Value>, name: &str) -> Option<Value> {
+    let value = claims.get(name)?;
+    let issuer = value.as_str().filter(|_| name == "iss");
+    let bare = issuer.map(|issuer| issuer.trim_start_matches("https://").trim_end_matches('/').into());
+    Some(bare.unwrap_or_else(|| value.clone()))
 }
 
 /// A text that is there and not blank.

@@ -26,7 +26,7 @@ use std::sync::atomic::Ordering;
 const MAX_SWAPS: u32 = 32;
 /// How long to wait before an engine that could not be reached is asked again; doubled each time.
 const FIRST_DOWN_PAUSE_MS: f64 = 500.0;
-const LAST_DOWN_PAUSE_MS: f64 = 8_000.0;
+const LAST_DOWN_PAUSE_MS: f64 = 2_000.0;
 /// How long to leave alone another key of this host that has claimed the row: it is about to send, or to give it back.
 const CLAIMING_PAUSE_MS: f64 = 50.0;
 

@@ -11,6 +11,7 @@ use oauth_refresh_lock::credential::Credential;
 use oauth_refresh_lock::disk::fault::{Fault, on_this_thread};
 use oauth_refresh_lock::error::{Code, Result};
 use oauth_refresh_lock::lock::{Guard, Target};
+use serde_json::json;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -52,8 +53,13 @@ fn base() -> (TempDir, PathBuf) {
     (directory, base)
 }
 
+fn of_refresh_token(refresh: &str) -> Credential {
+    let profile = json!({ "type": "oauth", "refresh": refresh });
+    Credential::from_profile(profile.as_object().unwrap().clone()).unwrap()
+}
+
 fn credential() -> Credential {
-    Credential::of_refresh_token(SECRET)
+    of_refresh_token(SECRET)
 }
 
 fn hold(base: &Path, id: &str, generation: &str) -> Result<Claim> {
@@ -303,7 +309,7 @@ fn a_record_that_nobody_understands_is_an_error_and_stays() {
 #[test]
 fn a_credential_that_is_too_large_is_refused() {
     let (directory, base) = base();
-    let large = Credential::of_refresh_token(&SECRET.repeat(10_000));
+    let large = of_refresh_token(&SECRET.repeat(10_000));
     let error =
         Claim::hold(&ClaimFiles::new(&base, "id"), "generation", large, true, &clocks::system()).map(drop).unwrap_err();
     assert_eq!(error.code, Code::InvalidArgument);

@@ -58,7 +58,6 @@ fn another_accounts_login_gives_way_only_if_that_is_said() {
 
 /// What a provider answers for a user of one workspace, as it came.
 fn answer_for(user: &str, generation: &str) -> Credential {
-    let token = |claims: &Value| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()));
     let id_token = token(&json!({ "iss": "i", "sub": user, "email": format!("{user}@example.com") }));
     let access = token(&json!({ "iss": "i", "sub": user, "aud": "a", "workspace": { "id": "w" }, "n": generation }));
     let answer = json!({ "access_token": access, "refresh_token": generation, "id_token": id_token });
@@ -106,6 +105,66 @@ fn a_login_that_does_not_say_whose_it_is_inherits_no_account() {
     }
 }
 
+fn token(claims: &Value) -> String {
+    format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
+#[test]
+fn an_account_that_logs_in_again_keeps_what_is_known_of_it() {
+    let access = |n: &str, aud: &str| token(&json!({ "iss": "https://i.example/", "sub": "s", "aud": aud, "n": n }));
+    let id_token = |iss: &str, email: &str| token(&json!({ "iss": iss, "sub": "s", "email": email }));
+    let known = json!({ "accountId": "one", "email": "old@example.com", "organizationUuid": "o" });
+    let held = |more: &Value| with(with(credential("1", HOUR), &known), more);
+    let login = |more: &Value| with(credential("2", HOUR), more);
+    for (held, login) in [
+        // As OpenClaw stores it.
+        (held(&json!({ "access": access("1", "a") })), login(&json!({ "access": access("2", "a") }))),
+        (held(&json!({ "access": access("1", "a") })), login(&json!({ "access": access("2", "b") }))),
+        // Once with an id_token, and once without.
+        (
+            held(
+                &json!({ "idToken": id_token("i.example", "old@example.com"), "issuer": "i.example", "subject": "s" }),
+            ),
+            login(&json!({ "access": access("2", "a") })),
+        ),
+        // The address has changed, and the issuer spells itself with a scheme.
+        (
+            held(&json!({ "idToken": id_token("i.example", "old@example.com") })),
+            login(&json!({ "idToken": id_token("https://i.example", "new@example.com"), "email": "new@example.com" })),
+        ),
+    ] {
+        let world = World::new();
+        world.main().put(&held);
+        assert_eq!(world.call_of_main().log_in(&oauth(&login), false).unwrap(), LoggedIn::Replaced, "{held}");
+        let stored = shown(&world.main().store().read(PROFILE).unwrap().oauth().unwrap());
+        for (name, value) in known.as_object().unwrap() {
+            assert_eq!(&stored[name], value, "{name} of {held}");
+        }
+        assert_eq!(stored["refresh"], login["refresh"]);
+    }
+}
+
+#[test]
+fn a_token_for_another_resource_proves_no_other_account() {
+    let access = |sub: &str, aud: &str| token(&json!({ "iss": "i", "sub": sub, "aud": aud }));
+    let first = json!({ "access_token": access("1", "a"), "refresh_token": "r1" });
+    #[allow(clippy::cast_precision_loss, reason = "an instant")]
+    let held =
+        Credential::of_login(&first.to_string(), "openai-codex", &IdentityClaims::default(), NOW as f64).unwrap();
+    assert_eq!(shown(&held)["subject"], "1");
+    for (sub, aud, outcome) in [
+        ("2", "b", Ok(LoggedIn::Replaced)),
+        ("2", "a", Err(Code::IdentityMismatch)),
+        ("1", "a", Ok(LoggedIn::Replaced)),
+    ] {
+        let world = World::new();
+        world.main().put(&shown(&held));
+        let login = with(credential("2", HOUR), &json!({ "access": access(sub, aud) }));
+        let got = world.call_of_main().log_in(&oauth(&login), false).map_err(|error| error.code);
+        assert_eq!(got, outcome, "{sub} {aud}");
+    }
+}
+
 #[test]
 fn how_a_login_is_refreshed_is_said_as_a_whole_or_stays() {
     let world = World::new();
@@ -119,7 +178,11 @@ fn how_a_login_is_refreshed_is_said_as_a_whole_or_stays() {
     assert_eq!(log_in("1", &told), Some(told.clone()));
     assert_eq!(log_in("2", &json!({})), Some(told));
     let other = json!({ "tokenEndpoint": "https://one.example/", "clientId": "public" });
-    assert_eq!(log_in("3", &other), Some(other));
+    assert_eq!(log_in("3", &other), Some(other.clone()));
+    // The same client, as a login in our own field names says it.
+    assert_eq!(log_in("4", &json!({ "clientId": "public" })), Some(other));
+    let elsewhere = json!({ "tokenEndpoint": "https://two.example/" });
+    assert_eq!(log_in("5", &elsewhere), Some(elsewhere));
 }
 
 #[test]
