@@ -6,6 +6,9 @@ import { rowOf } from "./support/engines.mjs";
 import { POINTS, reach } from "./support/points.mjs";
 import { expectFigures, onEngines, useWorld } from "./support/scenario.mjs";
 
+/** How long a look for debts counts, as src/binding/coordinator.rs says. */
+const LOOKED_MS = 60_000;
+
 onEngines("a host is lost", (engine) => {
   const clock = new Clock();
   const use = useWorld(engine, { faults: true, env: clock.env });
@@ -52,6 +55,31 @@ onEngines("a host is lost", (engine) => {
       });
     }
   }
+
+  test("a process that lives tells what one that has died could not, though it has looked before", async () => {
+    const world = use.current;
+    const grant = world.provider.login();
+    const [one, other] = await world.hosts(2, grant);
+    const [lasting, owner] = [await world.agent(), await world.agent()];
+    const ask = world.ask(one, { adapter: { timeoutMs: 1_000 } });
+    // It refreshes, and looks when it is served.
+    for (let times = 0; times < 2; times++) await lasting.call(ask).became;
+    await world.ends([other]);
+    for (const host of [one, other]) host.expire();
+    const gate = grant.hold("before");
+    const call = owner.call(ask);
+    await gate.reached;
+    await world.engine.kill();
+    gate.release();
+    expect(await call.became).toMatchObject({ notShared: { code: "coordinator_unavailable" } });
+    await owner.kill();
+    await world.engine.start();
+    const [waiting] = await world.calls([other]);
+    await waiting.event("waiting");
+    clock.advance(LOOKED_MS + 1_000);
+    const answers = [await lasting.call(ask).became, await waiting.became];
+    expectFigures({ scenario: "a debt of the dead", engine }, grant, answers, { calls: 2, served: 2 });
+  });
 
   test("it was not lost after all: what it knows is waited for", async () => {
     const world = use.current;
