@@ -7,7 +7,7 @@ import endpoints from "../lib/token-endpoint.js";
 import { refusal } from "./refusal.mjs";
 import { expiry, keysOf, problemsOf, survey } from "./state.mjs";
 import { complain, printable, say, sayJson, table } from "./terminal.mjs";
-import { requestOf, toldOf } from "./token.mjs";
+import { requestOf, said, toldOf } from "./token.mjs";
 
 /** Far more than any credential. */
 const MAX_INPUT_BYTES = 1 << 20;
@@ -23,7 +23,7 @@ export async function add({ provider, profileId }, { json, replace, ...options }
   const stored = replace
     ? null
     : await logins.refreshedBy(provider, profileId, { stateDir, agentDir }).catch(() => null);
-  const told = toldOf(options, toldOf(saidIn(credential), stored ?? {}));
+  const told = toldOf({ ...said(saidIn(credential)), ...said(options) }, stored ?? {});
   // Without that no program could refresh it from here. Its secret may come with the program.
   endpoints.tokenEndpoint(
     "login",

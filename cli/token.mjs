@@ -55,10 +55,7 @@ async function credentialOf({ provider, profileId }, options) {
   const { stateDir, agentDir, minLife, timeout, coordinatorDown, lostHost } = options;
   const shared = coordinatorOf(options);
   // By the credential that is sent: the one in the store may be another by then, or main's.
-  const refresh = (credential, { signal }) => {
-    const request = checked(requestOf(provider, toldOf(options, credential), secretIn));
-    return endpoints.exchange(request, credential, { signal });
-  };
+  const refresh = endpoints.asking((credential) => requestOf(provider, toldOf(options, credential), secretIn));
   const ask = (more) =>
     withOAuthRefreshLock(provider, profileId, refresh, {
       stateDir,
@@ -96,12 +93,16 @@ async function longLived({ outcome, credential }, minLife, ask) {
   throw refusal("short_life", `A new token lives for ${left(next.credential)} s: ask for less by --min-life.`);
 }
 
+/** What a variable may be called. Anything else may be what is to be in it. */
+const VARIABLE = /^[A-Za-z_]\w*$/;
 const TOLD = ["tokenEndpoint", "clientId", "clientSecretEnv"];
 
-/** What is said of how a login is refreshed: now, else when it was stored. */
+/** What somebody says of how a login is refreshed. */
+export const said = (from) => Object.fromEntries(TOLD.flatMap((name) => (from[name] ? [[name, from[name]]] : [])));
+
+/** The same: now, else when it was stored. */
 export function toldOf(options, stored) {
-  const given = (from) => Object.fromEntries(TOLD.flatMap((name) => (from[name] ? [[name, from[name]]] : [])));
-  const [now, earlier] = [given(options), given(stored)];
+  const [now, earlier] = [said(options), said(stored)];
   // What belongs to another endpoint, or to another client, is of no use at this one.
   if (now.tokenEndpoint && now.tokenEndpoint !== earlier.tokenEndpoint) return now;
   if (now.clientId && now.clientId !== earlier.clientId) delete earlier.clientSecretEnv;
@@ -116,6 +117,13 @@ export function requestOf(provider, { tokenEndpoint, clientId, clientSecretEnv }
     const how = "name --token-endpoint and --client-id, now or at `login add`";
     throw refuse("no_token_endpoint", `How ${provider} refreshes a token is not known here: ${how}.`);
   }
+  if (clientSecretEnv !== undefined && !VARIABLE.test(clientSecretEnv)) {
+    const how = "name it by --client-secret-env at `login add`";
+    throw refuse(
+      "no_client_secret",
+      `The variable of the client's secret is stored as a name that no variable has: ${how}.`,
+    );
+  }
   const clientSecret = clientSecretEnv === undefined ? undefined : secretOf(clientSecretEnv);
   if (tokenEndpoint) return { tokenEndpoint, clientId, clientSecret };
   const client = { clientId: clientId ?? preset.clientId, clientSecret };
@@ -125,16 +133,6 @@ export function requestOf(provider, { tokenEndpoint, clientId, clientSecretEnv }
   }
   // An app without a secret, such as one that logs in by device flow.
   return { ...preset, ...client, clientAuth: preset.clientAuth && !clientSecret ? "none" : preset.clientAuth };
-}
-
-/** A request that can be sent. */
-function checked(request) {
-  try {
-    endpoints.tokenEndpoint("refresh", request);
-    return request;
-  } catch (error) {
-    throw Object.assign(error, { refreshFailure: { class: "not_asked" } });
-  }
 }
 
 function secretIn(name) {

@@ -15,6 +15,9 @@ class OAuthRefreshLockError extends Error {
   }
 }
 
+/** What our own call of a token endpoint knows of its error, for the refresh function that made it. */
+const FOUND = Symbol("found");
+
 /** Makes an error of what the native side says failed. */
 function fromNative({ code, message, path, holderPid, holderHeldMs, holderState, retryAfterMs }) {
   const holder =
@@ -37,4 +40,4 @@ function unwrap({ error, kind, value, credential }) {
 /** Of this realm or another (`node:vm`, Jest). */
 const isError = (value) => types.isNativeError(value) || value instanceof Error;
 
-module.exports = { OAuthRefreshLockError, fromNative, isError, unwrap };
+module.exports = { FOUND, OAuthRefreshLockError, fromNative, isError, unwrap };

@@ -82,6 +82,9 @@ function fieldsOf(refreshedBy) {
   // One that nobody can ask is told now, and not when the token has expired.
   if (url !== undefined)
     tokenEndpoint("refreshedBy", { tokenEndpoint: args.id("refreshedBy.tokenEndpoint", url), clientId });
+  const { clientSecretEnv } = given;
+  if (typeof clientSecretEnv === "string" && !/^[A-Za-z_]\w*$/.test(clientSecretEnv))
+    throw args.invalid("refreshedBy.clientSecretEnv must be the name of a variable, not its value");
   const fields = Object.entries(given).filter(([, value]) => value !== undefined);
   return fields.map(([name, value]) => ({ name, value: args.id(`refreshedBy.${name}`, value) }));
 }

@@ -1,4 +1,4 @@
-const { OAuthRefreshLockError, isError } = require("./errors.js");
+const { FOUND, OAuthRefreshLockError, isError } = require("./errors.js");
 const { lookAt } = require("./failure.js");
 const { toJson } = require("./result.js");
 
@@ -43,17 +43,19 @@ async function callProvider(refresh, credential, { limitMs, caller, onOverdue })
 /** Finds out what an error of a refresh function means, and marks it with that. The native side goes by the rest. */
 async function classifyAndMark(error, classify) {
   const { failure, isAnswer, isTemporary: unspentIsTemporary, isNetworkOrProvider } = await lookAt(error, classify);
+  const found = classify === undefined && error instanceof OAuthRefreshLockError ? error[FOUND] : undefined;
   const { class: failureClass, retryAfterMs } = failure;
   try {
     error.refreshFailure = failure;
   } catch {
     // A frozen error passes through as it is.
   }
-  const isTemporary =
+  const guessed =
     { not_sent: true, answered_unspent: unspentIsTemporary, uncertain: isNetworkOrProvider }[failureClass] ?? false;
   // To the core it is one whether the provider could not be asked or was not to be.
   const onRecord = failureClass === "not_asked" ? "not_sent" : failureClass;
-  return { marked: failure, onRecord, isAnswer, isTemporary, retryAfterMs };
+  const isTemporary = found?.isTemporary ?? guessed;
+  return { marked: failure, onRecord, isAnswer: found?.pauses ?? isAnswer, isTemporary, retryAfterMs };
 }
 
 function callTimeout(ms) {

@@ -5,7 +5,7 @@ const { explained, tell, unanswered } = require("./lock.js");
 const { native } = require("./native.js");
 const { callProvider, classifyAndMark } = require("./provider-call.js");
 const { asHolder, enter, openInOrder, refuseNested } = require("./queue.js");
-const { providerError } = require("./token-endpoint.js");
+const { asksEndpoint, providerError } = require("./token-endpoint.js");
 
 /** How long a caller whose time is up waits for what the stores hold. */
 const LAST_LOOK_MS = 500;
@@ -41,6 +41,8 @@ class RefreshTurn {
   #enough;
   /** Keeps the process from exiting while an answer is nowhere but in memory. */
   #keepAlive;
+  /** For how long after its first failure the provider is asked again; not set: for as long as the caller waits. */
+  #askingMs;
   /** Whether the native side has it. */
   #isUnderWay = false;
   #endTurn;
@@ -53,6 +55,7 @@ class RefreshTurn {
     this.#subject = subject;
     this.#caller = caller;
     this.#ask = ask;
+    if (!ask.at && !asksEndpoint(ask.refresh)) this.#askingMs = FUNCTION_PATIENCE_MS;
     const leave = () => {
       clearTimeout(this.#enough);
       if (!this.#isUnderWay || call.leave()) ask.hosts.close();
@@ -120,7 +123,7 @@ class RefreshTurn {
   #take() {
     const { at, maxParallel, callTimeoutMs, patient: waits } = this.#ask;
     const hear = (told, reply) => this.#hear(told, reply);
-    const patience = { waits, ms: this.#caller.patienceMs, askingMs: at ? undefined : FUNCTION_PATIENCE_MS };
+    const patience = { waits, ms: this.#caller.patienceMs, askingMs: this.#askingMs };
     this.#isUnderWay = true;
     return new Promise((resolve) => {
       this.#endTurn = resolve;

@@ -1,6 +1,6 @@
 const path = require("node:path");
 const args = require("./arguments.js");
-const { OAuthRefreshLockError, fromNative } = require("./errors.js");
+const { FOUND, OAuthRefreshLockError, fromNative } = require("./errors.js");
 const { native } = require("./native.js");
 const { refuseUnknown } = require("./unknown.js");
 
@@ -147,15 +147,41 @@ function trustsSystem(env) {
 }
 
 /** Makes an error of how a call failed. */
-function providerError({ code, message, class: failureClass, retryAfterMs, status, oauthError, dead }) {
+function providerError({ code, message, class: failureClass, retryAfterMs, status, oauthError, dead, ...found }) {
   const retry = retryAfterMs == null ? {} : { retryAfterMs };
-  return new OAuthRefreshLockError(code, message, {
+  const error = new OAuthRefreshLockError(code, message, {
     status: status ?? undefined,
     oauthError: oauthError ?? undefined,
     refreshFailure: { class: failureClass, ...retry, ...(dead && { message: dead }) },
     ...retry,
   });
+  return Object.defineProperty(error, FOUND, { value: found });
 }
+
+/** Functions of ours that ask an endpoint, and don't try again by themselves. */
+const askers = new WeakSet();
+
+/**
+ * A refresh function that asks where the credential that is sent says.
+ *
+ * @param {(credential: object) => object} requestOf
+ */
+function asking(requestOf) {
+  const refresh = async (credential, { signal }) => {
+    const request = requestOf(credential);
+    try {
+      tokenEndpoint("refresh", request);
+    } catch (error) {
+      throw Object.assign(error, { refreshFailure: { class: "not_asked" } });
+    }
+    return exchange(request, credential, { signal });
+  };
+  askers.add(refresh);
+  return refresh;
+}
+
+/** Whether a refresh function is one of those. */
+const asksEndpoint = (refresh) => askers.has(refresh);
 
 async function refreshOAuthToken(request, options) {
   const { refreshToken, ...endpoint } = args.object("request", request);
@@ -185,4 +211,4 @@ function aborted(cause, failureClass) {
   return new OAuthRefreshLockError("caller_aborted", message, { cause, refreshFailure: { class: failureClass } });
 }
 
-module.exports = { exchange, providerError, refreshOAuthToken, tokenEndpoint };
+module.exports = { asking, asksEndpoint, providerError, refreshOAuthToken, tokenEndpoint };

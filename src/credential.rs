@@ -95,7 +95,8 @@ impl Credential {
             Ok(given) => given,
             Err(refused) => refused.salvaged.ok_or(refused.what)?,
         };
-        let login = blank.merged_with(&given);
+        let mut login = blank.merged_with(&given);
+        login.0.retain(|name, value| !(REFRESHED_BY.contains(&name) && value.as_str().is_some_and(ecma::is_blank)));
         let whole = Fields::parse(json).unwrap_or_default();
         let mut named = Fields::default();
         let evidence = Evidence::of(&blank, text(login.fields(), "idToken"), login.access());
@@ -207,9 +208,10 @@ impl Credential {
             let is_dropped = (!is_same && ACCOUNT.contains(&name)) || dropped.contains(&name);
             !is_dropped || login.fields().contains_key(name)
         });
-        if let Some(email) = self.fields().get("email").filter(|_| is_same) {
+        let email = text(self.fields(), "email").filter(|email| !ecma::is_blank(email));
+        if let Some(email) = email.filter(|_| self.evidence(login).is_of_same_person()) {
             // An address may change (OpenID Connect Core §5.7); other stores have this one.
-            replaced.0.insert("email", email);
+            replaced.0.insert("email", &email.into());
         }
         replaced
     }
@@ -217,17 +219,18 @@ impl Credential {
     /// Whether a login certainly is this account's.
     #[must_use]
     pub fn is_same_account(&self, login: &Self) -> bool {
-        login.generation() == self.generation() || self.evidence(login).is_of_same()
+        login.generation() == self.generation() || self.evidence(login).is_of_same_subject()
     }
 
     /// Whether a login certainly is another account's.
     #[must_use]
     pub fn contradicts_login(&self, login: &Self) -> bool {
+        let evidence = self.evidence(login);
         let mut fields = self.fields().clone();
-        if self.is_same_account(login) {
+        if evidence.is_of_same_person() {
             fields.remove("email");
         }
-        identity::contradicts(&fields, login.fields()) || self.evidence(login).is_of_another()
+        identity::contradicts(&fields, login.fields()) || evidence.is_of_another()
     }
 
     fn evidence(&self, login: &Self) -> Evidence<'_> {

@@ -3,9 +3,9 @@ import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { Grant, startProvider as startPlainProvider } from "../../cli/provider.mjs";
+import { Grant, serve, startProvider as startPlainProvider } from "../../cli/provider.mjs";
 import { requestOf } from "../../cli/token.mjs";
-import { inspectOAuthRefreshLocks, OAUTH_PRESETS, withOAuthProfileLock } from "../../index.mjs";
+import { inspectOAuthRefreshLocks, OAUTH_PRESETS, withOAuthProfileLock, withOAuthRefreshLock } from "../../index.mjs";
 import tokenEndpoints from "../../lib/token-endpoint.js";
 import { ended } from "../support/child.mjs";
 import { startEtcdStandIn } from "../support/etcd-stand-in.mjs";
@@ -14,7 +14,7 @@ import { createHost, expired, PROFILE, PROVIDER, storeText, usable } from "../su
 import { MAIN, on } from "./cli.mjs";
 
 const LOGIN = [PROVIDER, PROFILE];
-const { tokenEndpoint: tokenEndpointOf } = tokenEndpoints;
+const { asking, tokenEndpoint: tokenEndpointOf } = tokenEndpoints;
 
 /** A provider whose refresh tokens are good for one use, and which counts its calls. */
 async function startProvider() {
@@ -133,6 +133,65 @@ test("an agent that goes on with main's newer login asks where that says", async
   seed("main", "r0", other, 60_000);
   expect(await token()).toMatchObject({ status: 0, stdout: "SECRET-a1\n" });
   expect([provider.calls, other.calls]).toEqual([1, 1]);
+});
+
+test.each([
+  ["asks to slow down", (response) => response.writeHead(400).end(JSON.stringify({ error: "slow_down" }))],
+  ["is unavailable", (response) => response.writeHead(400).end(JSON.stringify({ error: "temporarily_unavailable" }))],
+  ["hangs up", (response) => response.socket.destroy()],
+  ["is down", (response) => response.writeHead(503).end()],
+])("a provider that %s once is asked again", async (_, fail) => {
+  let asked = 0;
+  const { url, close } = await serve((_request, response) => {
+    asked += 1;
+    if (asked === 1) fail(response);
+    else response.end(JSON.stringify({ access_token: "SECRET-next", refresh_token: "r1", expires_in: 3600 }));
+  });
+  onTestFinished(close);
+  const host = createHost();
+  host.seed("main", expired({ refresh: "r0", tokenEndpoint: `${url}/token`, clientId: "c" }));
+  expect(await cli(["token", ...LOGIN, ...on(host)])).toEqual({ stdout: "SECRET-next\n", stderr: "", status: 0 });
+  expect(asked).toBe(2);
+});
+
+test.each([
+  ["a login without a refresh token", { refresh: "" }],
+  ["a tenant's login at another host", { enterpriseUrl: "tenant.example" }],
+])("what can't work is not tried again: %s", async (_, login) => {
+  const host = createHost();
+  host.seed("main", expired(login));
+  let made = 0;
+  const refresh = asking(() => {
+    made += 1;
+    return { tokenEndpoint: "https://auth.example.test/token", clientId: "c" };
+  });
+  const call = withOAuthRefreshLock(...LOGIN, refresh, { stateDir: host.stateDir });
+  await expect(call).rejects.toMatchObject({ name: "OAuthRefreshLockError" });
+  expect(made).toBe(1);
+});
+
+test("the client may stand in the JSON, and the rest on the command line; a secret in the wrong place is not shown", async () => {
+  const host = createHost();
+  const add = (login, ...more) =>
+    cli(["login", "add", ...LOGIN, ...on(host), ...more], { input: JSON.stringify(login) });
+  const at = ["--token-endpoint", "https://auth.example.test/token"];
+  const added = await add({ refresh: "r0", clientId: "X" }, ...at, "--client-secret-env", "APP_SECRET");
+  expect(added).toMatchObject({ status: 0 });
+  const { clientId, clientSecretEnv } = JSON.parse(host.store("main")).profiles[PROFILE];
+  expect({ clientId, clientSecretEnv }).toEqual({ clientId: "X", clientSecretEnv: "APP_SECRET" });
+  // A blank one says nothing.
+  expect(await add({ refresh: "r1", clientId: "" })).toMatchObject({ status: 0 });
+  expect(JSON.parse(host.store("main")).profiles[PROFILE]).toMatchObject({
+    clientId: "X",
+    clientSecretEnv: "APP_SECRET",
+  });
+  const before = host.store("main");
+  const wrong = await add({ refresh: "r2", clientSecretEnv: "s3cr-et!" });
+  expect(wrong).toMatchObject({ status: 1, stderr: expect.not.stringContaining("s3cr-et") });
+  expect(host.store("main")).toBe(before);
+  host.seed("main", expired({ refresh: "r2", tokenEndpoint: at[1], clientId: "X", clientSecretEnv: "s3cr-et!" }));
+  const token = await cli(["token", ...LOGIN, ...on(host)]);
+  expect(token).toMatchObject({ status: 1, stderr: expect.not.stringContaining("s3cr-et") });
 });
 
 test("what a login says itself of its client is stored, and another account's login inherits none", async () => {

@@ -12,7 +12,7 @@ use crate::credential::Credential;
 use crate::credential::account::IdentityClaims;
 use crate::credential::fields::Fields;
 use crate::error::{Code, Error};
-use crate::failure::{CallFailure, OwnCodes};
+use crate::failure::{Backoff, CallFailure, OwnCodes};
 use crate::token_endpoint::answer::NewFields;
 use crate::token_endpoint::{
     ClientAuth, Encoding, Exchange, Failure, HttpClient, Network, Spec, TimeUnit, TokenEndpoint,
@@ -219,6 +219,8 @@ fn shown(failure: &Failure) -> Value {
         "message": failure.error.message,
         "class": failure.class.as_str(),
         "retryAfterMs": failure.pause.asked_ms(),
+        "isTemporary": failure.is_temporary,
+        "pauses": failure.pause != Backoff::None,
         "status": failure.status,
         "oauthError": failure.oauth_error,
     })

@@ -54,12 +54,21 @@ impl<'a> Evidence<'a> {
             || differ(stored, self.new.id_token.as_ref(), true)
     }
 
-    /// Whether the new tokens are certainly the same account's: of the same issuer, for the same subject.
+    /// Whether the new tokens are certainly the same person's, by the id_token: of the same issuer, for the same subject.
     #[must_use]
-    pub fn is_of_same(&self) -> bool {
+    pub fn is_of_same_person(&self) -> bool {
+        let stored = (!self.is_stored_of_access).then_some(&self.stored);
+        [self.old.id_token.as_ref(), stored].into_iter().any(|old| same(old, self.new.id_token.as_ref()))
+    }
+
+    /// Whether they are for the same subject, perhaps by access tokens alone. Such a subject may be a client's, so that this
+    /// outvotes nothing that is said of a person.
+    #[must_use]
+    pub fn is_of_same_subject(&self) -> bool {
+        let (id_token, access) = (self.new.id_token.as_ref(), self.new.access.as_ref());
+        let is_alone = id_token.is_none() || same(id_token, access);
         let old = [self.old.id_token.as_ref(), self.old.access.as_ref(), Some(&self.stored)];
-        let new = [self.new.id_token.as_ref(), self.new.access.as_ref()];
-        old.into_iter().any(|old| new.into_iter().any(|new| same(old, new)))
+        self.is_of_same_person() || (is_alone && old.into_iter().any(|old| same(old, access)))
     }
 
     /// Puts in `issuer` and `subject`, where they are not known.
@@ -78,7 +87,7 @@ impl<'a> Evidence<'a> {
 
     /// Puts in `accountId` and `email`, where they are not known: from the tokens, else from what came with them.
     pub fn fill_account(&self, paths: &IdentityClaims, answers: [&Map<String, Value>; 2], fields: &mut Fields) {
-        let is_known = self.is_of_same();
+        let is_known = self.is_of_same_person();
         for (field, found) in [
             ("accountId", self.new.find(answers, paths.account_id.as_ref(), None)),
             ("email", self.new.find(answers, paths.email.as_ref(), Some("email"))),

@@ -145,6 +145,31 @@ fn an_account_that_logs_in_again_keeps_what_is_known_of_it() {
 }
 
 #[test]
+fn an_access_token_for_a_client_outvotes_nothing_that_is_said_of_a_person() {
+    // Its subject is the client's, for everyone.
+    let access = |n: &str| token(&json!({ "iss": "i", "sub": "client-7", "aud": "api", "n": n }));
+    let held =
+        with(credential("1", HOUR), &json!({ "access": access("1"), "accountId": "one", "email": "a@example.com" }));
+    let id_token = token(&json!({ "iss": "i", "sub": "b", "email": "b@example.com" }));
+    let by_id_token = json!({ "access": access("2"), "idToken": id_token, "email": "b@example.com", "subject": "b" });
+    for login in [by_id_token, json!({ "access": access("2"), "email": "b@example.com" })] {
+        let login = with(credential("2", HOUR), &login);
+        let world = World::new();
+        world.main().put(&held);
+        assert_eq!(world.call_of_main().log_in(&oauth(&login), false).unwrap_err().code, Code::IdentityMismatch);
+        world.main().assert_holds(&held);
+        assert_eq!(world.call_of_main().log_in(&oauth(&login), true).unwrap(), LoggedIn::Replaced);
+        world.main().assert_holds(&login);
+    }
+    // What says nothing of a person is the same subject's.
+    let world = World::new();
+    world.main().put(&held);
+    let login = with(credential("2", HOUR), &json!({ "access": access("2") }));
+    assert_eq!(world.call_of_main().log_in(&oauth(&login), false).unwrap(), LoggedIn::Replaced);
+    world.main().assert_holds(&with(held, &login));
+}
+
+#[test]
 fn a_token_for_another_resource_proves_no_other_account() {
     let access = |sub: &str, aud: &str| token(&json!({ "iss": "i", "sub": sub, "aud": aud }));
     let first = json!({ "access_token": access("1", "a"), "refresh_token": "r1" });

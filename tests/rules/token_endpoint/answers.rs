@@ -79,6 +79,18 @@ fn a_user_whose_address_changes_stays_the_same() {
 }
 
 #[test]
+fn an_access_token_for_a_client_outvotes_no_address() {
+    let access = |n: &str| jwt(&json!({"iss": "i", "sub": "client-7", "aud": "api", "n": n}));
+    let id_token = jwt(&json!({"iss": "i", "sub": "b", "email": "b@example.com"}));
+    let body = json!({"access_token": access("2"), "id_token": id_token}).to_string();
+    for (issuer, subject) in [(json!(null), json!(null)), (json!("i"), json!("client-7"))] {
+        let held = json!({"access": access("1"), "email": "a@example.com", "issuer": issuer, "subject": subject});
+        let found = read(&endpoint(), &credential(&held), &answer(200, body.as_bytes())).expect("left to the gate");
+        assert_eq!(found["email"], "b@example.com");
+    }
+}
+
+#[test]
 fn what_an_access_tokens_subject_was_an_id_tokens_may_replace() {
     let access = jwt(&json!({"iss": "i", "sub": "pairwise-1"}));
     let held = credential(&json!({"access": access, "issuer": "i", "subject": "pairwise-1"}));
