@@ -87,7 +87,9 @@ impl<'a> Evidence<'a> {
 
     /// Puts in `accountId` and `email`, where they are not known: from the tokens, else from what came with them.
     pub fn fill_account(&self, paths: &IdentityClaims, answers: [&Map<String, Value>; 2], fields: &mut Fields) {
-        let is_known = self.is_of_same_person();
+        // Where there was never an id_token, the access token speaks for it.
+        let access = self.new.access.as_ref().filter(|_| self.is_stored_of_access && self.new.id_token.is_none());
+        let is_known = self.is_of_same_person() || same(Some(&self.stored), access);
         for (field, found) in [
             ("accountId", self.new.find(answers, paths.account_id.as_ref(), None)),
             ("email", self.new.find(answers, paths.email.as_ref(), Some("email"))),

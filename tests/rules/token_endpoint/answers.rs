@@ -79,6 +79,15 @@ fn a_user_whose_address_changes_stays_the_same() {
 }
 
 #[test]
+fn so_does_one_of_a_provider_without_id_tokens() {
+    let access = |email: &str| jwt(&json!({"iss": "i", "sub": "s", "email": email}));
+    let held = json!({"access": access("old@example.com"), "email": "old@example.com", "issuer": "i", "subject": "s"});
+    let body = json!({"access_token": access("new@example.com")}).to_string();
+    let found = read(&endpoint(), &credential(&held), &answer(200, body.as_bytes())).expect("accepted");
+    assert_eq!(found.get("email"), None);
+}
+
+#[test]
 fn an_access_token_for_a_client_outvotes_no_address() {
     let access = |n: &str| jwt(&json!({"iss": "i", "sub": "client-7", "aud": "api", "n": n}));
     let id_token = jwt(&json!({"iss": "i", "sub": "b", "email": "b@example.com"}));
