@@ -2,30 +2,34 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 
+/** Of a thread that runs no more. */
+const ENDED = ["Z", "X"];
+
 /** Resolves with `true` once every thread has stopped, with `false` if the process ends instead, or if this system has no /proc. */
 export async function hasStopped(pid) {
   for (; ; await sleep(1)) {
-    const states = threadStates(pid);
-    if (states === undefined || states.some((state) => state === "Z" || state === "X")) return false;
-    if (states.every((state) => state === "T")) return true;
+    const living = threadStates(pid).filter((state) => !ENDED.includes(state));
+    if (living.length === 0) return false;
+    if (living.every((state) => state === "T")) return true;
   }
 }
 
-/** `undefined` if there is no such process. */
+/** None if there is no such process. */
 function threadStates(pid) {
   const tasks = `/proc/${pid}/task`;
   let threads;
   try {
     threads = readdirSync(tasks);
   } catch {
-    return undefined;
+    return [];
   }
   return threads.map((thread) => {
     try {
       // A thread's name stands in parentheses, and may hold anything.
       return /\) (\S)[^)]*$/.exec(readFileSync(`${tasks}/${thread}/stat`, "utf8"))?.[1];
     } catch {
-      return "ended";
+      // It has ended meanwhile.
+      return "X";
     }
   });
 }

@@ -113,8 +113,10 @@ export class Child {
     this.#child.kill("SIGCONT");
   }
 
-  /** Resolves with `true` once every thread has stopped, with `false` if it ends instead. */
-  hasStopped() {
-    return hasStopped(this.pid);
+  /** Resolves with `true` once every thread has stopped; with `false` if it ends instead, and all that it told has been heard. */
+  async hasStopped() {
+    if (await hasStopped(this.pid)) return true;
+    await this.ended;
+    return false;
   }
 }
