@@ -535,8 +535,8 @@ export interface LoginOptions
  * Stores a login, durably, through the same locks as refreshes: it creates the store and its directories where there are none, and
  * leaves every other byte of a store as it is. A refresh that is under way finds it there, and its caller gets it.
  *
- * Whose it is says the credential itself, else its tokens; for a provider in {@link OAUTH_PRESETS} by that preset's claims. An account
- * that a login in its place was stored with stays only if tokens of both are of one issuer and subject.
+ * The credential itself says whose it is, or else its tokens do; for a provider in {@link OAUTH_PRESETS} by that preset's claims. If it
+ * replaces a login, it inherits that one's account only if the tokens of both have the same issuer and subject.
  *
  * @param credential in our field names or an OAuth client's ({@link ClientAnswer}), or its JSON text; without an access token, or with
  *   one that has expired, the first call refreshes
@@ -1044,6 +1044,8 @@ export function inspectOAuthRefreshLocks(options?: {
   stateDir?: string | undefined;
   /** To look into the rows of the logins that hosts share. */
   coordinator?: Coordinator | string | undefined;
+  /** The key or keys that calls give, to see whether the rows can be opened. */
+  coordinatorKey?: string | readonly string[] | undefined;
 }): Promise<OAuthRefreshLockReport[]>;
 
 /** What a coordinator knows of a login, by its refresh token as it is stored here. */

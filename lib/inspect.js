@@ -12,19 +12,15 @@ async function inspectOAuthRefreshLocks(options) {
   args.trustVolume();
   const keys = unwrap(await native().inspectLocks(stateDir, surroundings(stateDir, undefined)));
   const shared = keys.flatMap((key) => key.shared ?? []);
-  const rows = await look(
-    stateDir,
-    coordinator,
-    coordinatorKeys,
-    shared.flatMap(({ rows }) => rows),
-  );
+  const names = shared.flatMap(({ rows }) => rows);
+  const rows = await look(stateDir, names, coordinator, coordinatorKeys);
   // In the place of their names.
   for (const one of shared) one.rows = rows && one.rows.map((name) => rows[name]);
   return keys;
 }
 
 /** What a coordinator knows of these rows, by name. */
-async function look(stateDir, coordinator, coordinatorKeys = [], names) {
+async function look(stateDir, names, coordinator, coordinatorKeys = []) {
   if (!coordinator) return undefined;
   const notToBeOpened = async (rows) =>
     unwrap(await native().rowsNotToBeOpened(stateDir, surroundings(stateDir, undefined), rows, coordinatorKeys));
@@ -43,7 +39,7 @@ async function survey(stateDir, hosts = {}) {
   args.trustVolume();
   const seen = unwrap(await native().survey(given, surroundings(given, undefined)));
   const rows = seen.stores.flatMap(({ logins }) => logins.map(({ row }) => row)).filter(Boolean);
-  seen.rows = await look(given, coordinator, coordinatorKeys, rows);
+  seen.rows = await look(given, rows, coordinator, coordinatorKeys);
   if (coordinator) seen.coordinator = { name: coordinator.name, problem: await whyNotWritable(coordinator) };
   return seen;
 }

@@ -188,8 +188,8 @@ impl Credential {
         self.overlaid(&other.0, |_| true).without_others(other)
     }
 
-    /// A login in the place of this one. Who has the account and how it is refreshed counts as the login says it. What it does not
-    /// say of its account stays if it is the same one for sure; how it is refreshed stays if it says nothing of that.
+    /// A login in the place of this one. What it does not say of its account stays only if it is certainly the same one; what it does
+    /// not say of how it is refreshed stays unless that belongs to another endpoint or client.
     #[must_use]
     pub fn replaced_by_login(&self, login: &Self) -> Self {
         let is_same = self.is_same_account(login);

@@ -4,6 +4,7 @@ import {
   type CoordinatorEntry,
   checkCoordinator,
   etcdCoordinator,
+  inspectOAuthRefreshLocks,
   kubernetesCoordinator,
   postgresCoordinator,
 } from "oauth-refresh-lock";
@@ -37,6 +38,8 @@ export const coordinators: Coordinator[] = [
 const { ok, checks } = await checkCoordinator(new Rows(), { another: new Rows(), rounds: 3, writers: 4 });
 export const failures: string[] = checks.filter((check) => !check.ok).map(({ rule, detail }) => `${rule}: ${detail}`);
 export const passed: boolean = ok;
+
+await inspectOAuthRefreshLocks({ coordinator: "etcd://127.0.0.1", coordinatorKey: ["new", "old"] as const });
 
 // @ts-expect-error a pool is needed
 postgresCoordinator("postgres://127.0.0.1");

@@ -80,7 +80,7 @@ class KubernetesCoordinator {
 
   async compareAndSwap(key, expected, value) {
     if (expected === null && !this.#mayUpdate) {
-      // Who could claim and not tell the answer is refused before the provider is asked.
+      // An account that could claim, and not tell the answer, is refused before the provider is asked.
       await this.compareAndSwap(NOBODYS_KEY, "1", "{}");
       this.#mayUpdate = true;
     }

@@ -33,7 +33,7 @@ function statements(table) {
   const told =
     "SELECT rev::text AS rev, set_config('synchronous_commit', 'on', true), " +
     `pg_notify('${CHANNEL}', $1 || ' ' || rev) FROM put`;
-  // Who could claim and not tell the answer is refused before the provider is asked.
+  // A user that could claim, and not tell the answer, is refused before the provider is asked.
   const mayUpdate = `may AS (UPDATE ${table} SET rev = rev, value = value, at = at WHERE false)`;
   return {
     load:

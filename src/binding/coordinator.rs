@@ -208,13 +208,13 @@ fn lock_debts() -> MutexGuard<'static, Debts> {
     DEBTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether this process has not looked of late whether one that has died owes the coordinator an answer, or is telling it.
+/// Whether this process has to look again whether one that has died owes the coordinator an answer, or is telling it one.
 pub(super) fn has_to_look_for_debts(call: &Refresh) -> bool {
     let debts = lock_debts();
     call.hosts.is_some() && (debts.has_to_look(&call.lock_base) || debts.paying.contains_key(&call.lock_base))
 }
 
-/// Looks for that now and then in each process, and tells the coordinator: other hosts wait for it. Blocks this thread; a process of a single
+/// Looks for that, once a minute at most, and tells the coordinator: other hosts wait for it. Blocks this thread; a process of a single
 /// call may end right after that.
 pub(super) fn look_for_debts(call: &Arc<Refresh>) {
     if call.hosts.is_none() {

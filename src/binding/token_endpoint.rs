@@ -139,7 +139,7 @@ impl NativeTokenEndpoint {
         let credential = Zeroizing::new(credential);
         let credential = Fields::parse(&credential)
             .and_then(Credential::from_profile)
-            .ok_or_else(|| napi::Error::new(napi::Status::InvalidArg, "the credential is none"))?;
+            .ok_or_else(|| napi::Error::new(napi::Status::InvalidArg, "this is no credential"))?;
         let (promise, object) = Promise::new(env)?;
         let connection = Arc::clone(&self.connection);
         let promise = Arc::new(Mutex::new(Some(promise)));

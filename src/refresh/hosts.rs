@@ -89,7 +89,7 @@ impl Refresh {
         Ok(Among::Claimed(Box::new(candidate)))
     }
 
-    /// A server that refuses a password may lock out who gives it twice a second.
+    /// It grows: a server may lock out a user whose password it refuses twice a second.
     fn down_pause_ms(&self) -> f64 {
         let earlier = self.engine_refusals.fetch_add(1, Ordering::Relaxed);
         (FIRST_DOWN_PAUSE_MS * 2.0_f64.powi(earlier.min(10).cast_signed())).min(LAST_DOWN_PAUSE_MS)

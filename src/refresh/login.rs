@@ -24,14 +24,15 @@ impl Refresh {
     pub fn log_in(&self, login: &Credential, replaces_others: bool) -> Result<LoggedIn> {
         self.refuse_sqlite_era()?;
         self.refuse_login(login)?;
-        let is_followed = |now: &Credential| {
-            let may_be = !replaces_others || now.is_same_account(login);
-            may_be && self.is_of_provider(now) && !now.contradicts_login(login)
+        // Its other fields stay. Where another account's may be replaced, only those of what is certainly the same account.
+        let is_continued = |now: &Credential| {
+            let is_known = !replaces_others || now.is_same_account(login);
+            is_known && self.is_of_provider(now) && !now.contradicts_login(login)
         };
         let (logged_in, unsynced) = self.own.update(self.key.profile_id(), |now| match now {
             Profile::Claimed(_) => (None, Err(self.own.is_claimed())),
             Profile::NoStore | Profile::Missing => (Some(login.clone()), Ok(LoggedIn::Added)),
-            Profile::Oauth(now) if is_followed(&now) => (Some(now.replaced_by_login(login)), Ok(LoggedIn::Replaced)),
+            Profile::Oauth(now) if is_continued(&now) => (Some(now.replaced_by_login(login)), Ok(LoggedIn::Replaced)),
             _ if replaces_others => (Some(login.clone()), Ok(LoggedIn::Replaced)),
             _ => (None, Err(self.is_taken())),
         })?;
